@@ -199,7 +199,7 @@ class _Bench:
 
 
 def _measure_pull(send: Callable[..., bytes]) -> dict[str, float]:
-    """Measure a new device's pull of all documents: page by page, and as the index file, once a worker has built it."""
+    """Measure a new machine's pull of all documents: page by page, and as the index file when a worker has built it."""
     began_at = time.perf_counter()
     pages, since = 0, ""
     while True:

@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "integrations" / "livekit")]
 
 from livekit.agents import Agent  # noqa: E402
 from memoair_livekit import MemoAirLiveKitAgent  # noqa: E402
-from support.livekit_calls import Call, calling, soon  # noqa: E402
+from support.livekit_calls import LiveKitCall, open_call, wait_until  # noqa: E402
 
 from memoair_voice_sync import MemoAirVoiceClientSync  # noqa: E402
 
@@ -40,7 +40,7 @@ COLORS = ("red", "blue", "green", "white", "black")
 ENDPOINTING_S = 0.1
 # Between two turns: a turn is saved and indexed in the background, which takes some milliseconds.
 PAUSE_S = 0.3
-Turn = Callable[[Call, str], Awaitable[float]]
+Turn = Callable[[LiveKitCall, str], Awaitable[float]]
 
 
 def main() -> int:
@@ -83,16 +83,16 @@ def make_agent(folder: str, user_id: str) -> MemoAirLiveKitAgent:
 # One call
 
 
-async def speak(call: Call, text: str) -> float:
+async def speak(call: LiveKitCall, text: str) -> float:
     """Say a turn; the last words are recognized a moment before the end of the turn is detected."""
-    call.hears_more(text)
+    call.say_part(text)
     await asyncio.sleep(ENDPOINTING_S)
     began_at = time.perf_counter()
-    call.has_said()
+    call.end_turn()
     return began_at
 
 
-async def type_text(call: Call, text: str) -> float:
+async def type_text(call: LiveKitCall, text: str) -> float:
     """Type a turn."""
     began_at = time.perf_counter()
     call.session.generate_reply(user_input=text)
@@ -103,7 +103,7 @@ async def measure_turns(folder: str, turns: int) -> dict[str, Any]:
     """Measure turns with and without memory alternately, so that other load on the machine affects both."""
     result: dict[str, Any] = {}
     agent = make_agent(folder, "caller_0")
-    async with calling(agent) as remembering, calling(Agent(instructions="Be kind.")) as plain:
+    async with open_call(agent) as remembering, open_call(Agent(instructions="Be kind.")) as plain:
         await agent.on_enter()
         for name, turn in (("spoken", speak), ("typed", type_text)):
             with_ms, without_ms = [], []
@@ -123,10 +123,10 @@ async def measure_turns(folder: str, turns: int) -> dict[str, Any]:
             searches_ms.append((time.perf_counter() - began_at) * 1e3)
             await asyncio.sleep(PAUSE_S)
         result["search_alone_ms"] = summarize(searches_ms)
-        result["requests_with_memory"] = sum("<memory>" in request[-2][1] for request in remembering.llm.asked)
+        result["requests_with_memory"] = sum("<memory>" in request[-2][1] for request in remembering.llm.requests)
     await agent.on_exit()
     agent = make_agent(folder, "caller_0")
-    async with calling(agent, preemptive=True) as early, calling(Agent(instructions=""), preemptive=True) as plain:
+    async with open_call(agent, preemptive=True) as early, open_call(Agent(instructions=""), preemptive=True) as plain:
         await agent.on_enter()
         result["early"] = {"with_memory": await measure_early_answers(early, turns // 4)}
         result["early"]["without"] = await measure_early_answers(plain, turns // 4)
@@ -134,25 +134,25 @@ async def measure_turns(folder: str, turns: int) -> dict[str, Any]:
     return result
 
 
-async def measure_turn_ms(call: Call, turn: Turn, number: int) -> float:
+async def measure_turn_ms(call: LiveKitCall, turn: Turn, number: int) -> float:
     """Return the milliseconds from the end of the caller's turn until the language model is asked."""
-    asked, answered = len(call.llm.asked_at), len(call.items("assistant"))
+    asked, answered = len(call.llm.requested_at), len(call.items("assistant"))
     began_at = await turn(call, make_sentence(number))
-    await soon(lambda: len(call.items("assistant")) > answered)
+    await wait_until(lambda: len(call.items("assistant")) > answered)
     await asyncio.sleep(PAUSE_S)
-    return (call.llm.asked_at[asked] - began_at) * 1e3
+    return (call.llm.requested_at[asked] - began_at) * 1e3
 
 
-async def measure_early_answers(call: Call, turns: int) -> dict[str, Any]:
+async def measure_early_answers(call: LiveKitCall, turns: int) -> dict[str, Any]:
     """Measure how long a confirmed turn waited for the memory, and how many preemptive answers were discarded."""
     for number in range(turns):
-        asked, answered = len(call.llm.asked), len(call.items("assistant"))
-        call.begins_to_say(make_sentence(number))
-        await soon(lambda asked=asked: len(call.llm.asked) > asked)  # type: ignore[misc]
-        call.has_said(make_sentence(number))
-        await soon(lambda answered=answered: len(call.items("assistant")) > answered)  # type: ignore[misc]
+        asked, answered = len(call.llm.requests), len(call.items("assistant"))
+        call.start_turn(make_sentence(number))
+        await wait_until(lambda asked=asked: len(call.llm.requests) > asked)  # type: ignore[misc]
+        call.end_turn(make_sentence(number))
+        await wait_until(lambda answered=answered: len(call.items("assistant")) > answered)  # type: ignore[misc]
     waits = [message.metrics["on_user_turn_completed_delay"] * 1e3 for message in call.items("user")]
-    return {"hook_ms": summarize(waits), "thrown_away": len(call.llm.asked) - turns, "of": turns}
+    return {"hook_ms": summarize(waits), "thrown_away": len(call.llm.requests) - turns, "of": turns}
 
 
 # Many calls
@@ -170,7 +170,7 @@ async def measure_many_calls(folder: str, calls: int, seconds: float) -> dict[st
             gc.collect()
             gc.disable()  # LiveKit's own objects make a collection take 0.1 s, with memory or without
             with time_callbacks() as starting_ms:
-                active_calls = [await stack.enter_async_context(calling(agent)) for agent in agents]
+                active_calls = [await stack.enter_async_context(open_call(agent)) for agent in agents]
                 await asyncio.gather(*(agent.on_enter() for agent in agents))
             with time_callbacks() as times_ms:
                 until = time.monotonic() + seconds
@@ -189,11 +189,11 @@ async def measure_many_calls(folder: str, calls: int, seconds: float) -> dict[st
     return result
 
 
-async def run_call(call: Call, number: int, until: float) -> int:
+async def run_call(call: LiveKitCall, number: int, until: float) -> int:
     """Say something a few times a second; return the number of turns."""
     turns = 0
     while time.monotonic() < until:
-        await call.says(make_sentence(number + turns))
+        await call.say(make_sentence(number + turns))
         turns += 1
         await asyncio.sleep(0.3 + 0.01 * (number % 7))
     return turns

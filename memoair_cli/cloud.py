@@ -144,5 +144,6 @@ def _load_settings(**flags: Any) -> "CloudSettings":
         return load_settings(**flags)
     except ValidationError as error:
         for details in error.errors(include_input=False, include_url=False):
-            typer.echo(f"{'.'.join(map(str, details['loc']))}: {details['msg']}", err=True)
+            reason = details["msg"].removeprefix("Value error, ")  # how pydantic begins the messages of our validators
+            typer.echo(f"{'.'.join(map(str, details['loc']))}: {reason}", err=True)
         raise typer.Exit(2) from None

@@ -1,4 +1,4 @@
-"""HTTP client of the commands that use a cloud: kept connections, parsed replies, and plain error messages."""
+"""HTTP client of the commands that use a cloud: persistent connections, parsed replies, and plain error messages."""
 
 import json
 import os
@@ -77,7 +77,7 @@ class CloudHttp:
     Args:
         base_url: The URL of the cloud.
         key: The API key, None for requests that need none.
-        max_connections: The number of threads that will use it at once.
+        max_connections: The number of threads that use the client concurrently.
     """
 
     def __init__(self, base_url: str, key: str | None, *, max_connections: int = 1) -> None:
@@ -141,7 +141,7 @@ class CloudHttp:
 
 
 def _encode_header(value: str) -> str:
-    return value.encode().decode("latin-1")  # headers are bytes; ours are UTF-8
+    return value.encode().decode("latin-1")  # headers are bytes; these are encoded in UTF-8
 
 
 def _parse_object(content: bytes) -> dict[str, Any] | None:
@@ -178,6 +178,6 @@ def _describe_error(error: BaseException) -> str:
         if type(current).__name__ in _REASON_BY_ERROR:
             return _REASON_BY_ERROR[type(current).__name__]
         causes = [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
-        pending += [one for one in causes if isinstance(one, BaseException) and id(one) not in seen]
+        pending += [cause for cause in causes if isinstance(cause, BaseException) and id(cause) not in seen]
         seen.update(map(id, pending))
     return type(error).__name__

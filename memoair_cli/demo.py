@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memoair_cli.demo_script import DemoCall, DemoLine, DemoTurn, demo_lines
+from memoair_cli.demo_script import DemoCall, DemoScenario, DemoTurn, demo_scenarios
 from memoair_voice_sync import MemoAirVoiceMemorySync, SearchResult
 
 # A free port, chosen by the runtime, so that the demo cannot reach another runtime on this machine.
@@ -50,8 +50,8 @@ def play_demo(storage: Path | None) -> bool:
     tally = DemoTally()
     console.print("[dim]The agents' lines are scripted. What their memory recalls is not.[/]")
     with _storage_folder(storage) as root:
-        for line in demo_lines():
-            _play_line(console, line, root, tally)
+        for scenario in demo_scenarios():
+            _play_scenario(console, scenario, root, tally)
         _show_summary(console, tally, root, time.monotonic() - started_at)
         if storage is None:
             console.print("[dim]The folder is deleted now; use --storage DIR to keep it.[/]")
@@ -68,32 +68,32 @@ def _storage_folder(storage: Path | None) -> Iterator[Path]:
             shutil.rmtree(root, ignore_errors=True)
 
 
-def _play_line(console: Console, line: DemoLine, root: Path, tally: DemoTally) -> None:
-    caller = escape(line.first.user["name"])
-    console.rule(f"[bold]{escape(line.first.line)}[/] · {caller} calls")
-    with _open_memory(line, line.first, root) as memory:
-        log = _play_call(console, memory, line.first, tally, is_verbose=False)
-        _show_facts_needed_later(console, line)
+def _play_scenario(console: Console, scenario: DemoScenario, root: Path, tally: DemoTally) -> None:
+    caller = escape(scenario.first.user["name"])
+    console.rule(f"[bold]{escape(scenario.first.phone_line)}[/] · {caller} calls")
+    with _open_memory(scenario, scenario.first, root) as memory:
+        log = _play_call(console, memory, scenario.first, tally, is_verbose=False)
+        _show_facts_needed_later(console, scenario)
         pid = memory.runtime_pid
         if pid is not None:
             os.kill(pid, _SIGKILL)
     console.print(f"   [red]kill -9 {pid}[/]: the runtime is gone, without end of call and without flush.")
-    _count_saved(console, log, len(line.first.turns), tally)
-    console.rule(f"[bold]{escape(line.first.line)}[/] · {caller} calls again")
-    with _open_memory(line, line.second, root) as memory:
-        log = _play_call(console, memory, line.second, tally, is_verbose=True)
+    _count_saved(console, log, len(scenario.first.turns), tally)
+    console.rule(f"[bold]{escape(scenario.first.phone_line)}[/] · {caller} calls again")
+    with _open_memory(scenario, scenario.second, root) as memory:
+        log = _play_call(console, memory, scenario.second, tally, is_verbose=True)
         memory.end_session()
-    _count_saved(console, log, len(line.second.turns), tally)
+    _count_saved(console, log, len(scenario.second.turns), tally)
 
 
-def _open_memory(line: DemoLine, call: DemoCall, root: Path) -> MemoAirVoiceMemorySync:
+def _open_memory(scenario: DemoScenario, call: DemoCall, root: Path) -> MemoAirVoiceMemorySync:
     return MemoAirVoiceMemorySync(
         project_id=call.project_id,
         user_id=call.user["id"],
         session_id=call.session_id,
         runtime_url=_ANY_PORT,
         storage_root=str(root),
-        org_file=str(line.documents),
+        org_file=str(scenario.documents),
     )
 
 
@@ -136,16 +136,16 @@ def _show_turn(
         best = next(iter(result.permanent or result.org or result.working), None)
         summary = shorten(" ".join(best["text"].split()), 100, placeholder=" …") if best else "nothing"
         console.print(f"   [dim]recalled  {escape(summary)}[/]")
-    lanes = " · ".join(f"{name} {lane['ms']:.2f}" for name, lane in result.trace["lanes"].items())
-    console.print(f"   [dim]{lanes} · call {duration_ms:.1f} ms[/]")
+    lane_times = " · ".join(f"{name} {lane['ms']:.2f}" for name, lane in result.trace["lanes"].items())
+    console.print(f"   [dim]{lane_times} · call {duration_ms:.1f} ms[/]")
     console.print(f"[bold green]{escape(call.assistant_name)}[/]  {escape(turn.assistant_text)}")
 
 
-def _show_facts_needed_later(console: Console, line: DemoLine) -> None:
-    """Show the lines of the first call that the second call will need."""
-    facts = [fact for turn in line.second.turns for fact in turn.recalls]
-    caller, agent = line.first.user["name"], line.first.assistant_name
-    for turn in line.first.turns:
+def _show_facts_needed_later(console: Console, scenario: DemoScenario) -> None:
+    """Show the sentences of the first call that the second call will need."""
+    facts = [fact for turn in scenario.second.turns for fact in turn.recalls]
+    caller, agent = scenario.first.user["name"], scenario.first.assistant_name
+    for turn in scenario.first.turns:
         for speaker, text in ((caller, turn.user_text), (agent, turn.assistant_text)):
             if any(fact in text for fact in facts):
                 console.print(f"   [dim]{escape(speaker)}: {escape(text)}[/]")
@@ -161,7 +161,7 @@ def _show_recall(console: Console, lane: str, fact: str, is_recalled: bool, tall
 def _count_saved(console: Console, log: Path, acknowledged: int, tally: DemoTally) -> None:
     events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     turn_ids = [event["payload"]["turnId"] for event in events if event["type"] == "turn"]
-    saved = sum(turn_ids.count(turn) == 1 for turn in set(turn_ids))
+    saved = sum(turn_ids.count(turn_id) == 1 for turn_id in set(turn_ids))
     tally.saved += saved
     console.print(f"   [green]{saved} of {acknowledged}[/] acknowledged turns are in the session log, once each.\n")
 

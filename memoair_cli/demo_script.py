@@ -33,10 +33,10 @@ class DemoTurn:
 
 @attrs.frozen
 class DemoCall:
-    """One call: who calls which line, and its turns."""
+    """One call: who calls which phone line, and its turns."""
 
     session_id: str
-    line: str
+    phone_line: str
     project_id: str
     agent_id: str
     assistant_name: str
@@ -45,19 +45,19 @@ class DemoCall:
 
 
 @attrs.frozen
-class DemoLine:
-    """A telephone line: two calls of one caller, and the organization's documents."""
+class DemoScenario:
+    """Two calls of one caller to the same phone line, and the organization's documents."""
 
     first: DemoCall
     second: DemoCall
     documents: Path
 
 
-def demo_lines() -> list[DemoLine]:
-    """Return the telephone lines of the demo."""
+def demo_scenarios() -> list[DemoScenario]:
+    """Return the scenarios of the demo."""
     return [
-        DemoLine(_read_call("returns-call-1"), _read_call("returns-call-2"), _path("organization-shop")),
-        DemoLine(_read_call("clinic-call-1"), _read_call("clinic-call-2"), _path("organization-clinic")),
+        DemoScenario(_read_call("returns-call-1"), _read_call("returns-call-2"), _path("organization-shop")),
+        DemoScenario(_read_call("clinic-call-1"), _read_call("clinic-call-2"), _path("organization-clinic")),
     ]
 
 
@@ -70,7 +70,7 @@ def _read_call(name: str) -> DemoCall:
     header, *turns = map(json.loads, (_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
     return DemoCall(
         session_id=header["sessionId"],
-        line=header["line"],
+        phone_line=header["line"],
         project_id=header["projectId"],
         agent_id=header["agentId"],
         assistant_name=header["assistantName"],

@@ -14,15 +14,24 @@ PLACEHOLDER_KEY = "memoair_pk_local"  # for clients without a cloud, which requi
 BaseUrl = Annotated[str, typer.Option(envvar="MEMOAIR_BASE_URL", help="The URL of the cloud.")]
 ApiKey = Annotated[
     str,
-    typer.Option(envvar="MEMOAIR_API_KEY", help="The account's API key. Other users can see flags; set the variable."),
+    typer.Option(envvar="MEMOAIR_API_KEY", help="The account's API key. Prefer the variable: others can see options."),
 ]
 ProjectId = Annotated[str, typer.Option("--project", envvar="MEMOAIR_PROJECT_ID", help="The project's id.")]
 AgentId = Annotated[str, typer.Option("--agent", envvar="MEMOAIR_AGENT_ID", help="The agent's id.")]
 
 
+# The options that can be passed instead of a variable, for messages.
+_OPTIONS = {
+    "MEMOAIR_API_KEY": "--api-key",
+    "MEMOAIR_PROJECT_ID": "--project",
+    "MEMOAIR_AGENT_ID": "--agent",
+    "MEMOAIR_USER_ID": "--user",
+}
+
+
 def require(value: str, variable: str, code: int = 1) -> str:
     """Return a value, or exit if it is empty."""
-    return value or fail(f"{variable} is not set", code)
+    return value or fail(f"{variable} is not set; set it, or pass {_OPTIONS[variable]}", code)
 
 
 def require_key(value: str, code: int = 1) -> str:
@@ -46,7 +55,7 @@ def resolve_storage_root(folder: Path | None) -> Path:
 
 def warn_renamed(option: str, new_name: str) -> None:
     """Print to standard error that an option has a new name."""
-    typer.echo(f"{option} is now {new_name}; the old name goes in the next release", err=True)
+    typer.echo(f"{option} is now {new_name}; the old name will be removed in the next release", err=True)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -17,19 +17,19 @@ projects = typer.Typer(name="project", no_args_is_help=True, help="Manage projec
 agents = typer.Typer(name="agent", no_args_is_help=True, help="Manage the agents of a project.")
 indexes = typer.Typer(name="index", no_args_is_help=True, help="Manage the organization's documents.")
 
-# The limits of one request, with some room for what surrounds the documents.
+# The limits of one request, with some room for the rest of its body.
 _MAX_DOCUMENTS = 100
 _MAX_BYTES = 1_000_000
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the cloud's reply as JSON.")]
-Text = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
 
 
 @projects.command("create")
 def create_project(
     name: Annotated[str, typer.Argument(help="The project's name.")],
-    slug: Annotated[Text, typer.Option(help="A short name for URLs; by default made from NAME.")] = None,
-    description: Annotated[Text, typer.Option(help="A description for people.")] = None,
+    slug: Annotated[OptionalText, typer.Option(help="A short name for URLs; by default made from NAME.")] = None,
+    description: Annotated[OptionalText, typer.Option(help="A description for people.")] = None,
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
     as_json: AsJson = False,
@@ -67,11 +67,13 @@ def add_documents(
     headers = {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID"), **({"X-Agent-Id": agent} if agent else {})}
     try:
         documents = [document for file in files for document in _read_documents(file)]
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    except ValueError as error:
         fail(str(error))
     reply: Any = None
     with _connect(base_url, api_key) as cloud:
-        for batch in _batches(documents):
+        for batch in _split_batches(documents):
             body = b'{"name":%b,"documents":[%b]}' % (json.dumps(name).encode(), b",".join(batch))
             reply = _post(cloud, "/v1/voice-sdk/index/create", body, **headers)
     if reply is None:
@@ -96,7 +98,10 @@ def _post(cloud: CloudHttp, path: str, body: Any, **headers: str) -> Any:
 
 
 def _read_documents(file: Path) -> Iterator[dict[str, Any]]:
-    text = file.read_text(encoding="utf-8-sig")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: not a text file in UTF-8") from None
     if file.suffix != ".jsonl":
         yield {"id": file.name, "text": text}
         return
@@ -114,7 +119,7 @@ def _read_documents(file: Path) -> Iterator[dict[str, Any]]:
             yield document
 
 
-def _batches(documents: Iterable[dict[str, Any]]) -> Iterator[list[bytes]]:
+def _split_batches(documents: Iterable[dict[str, Any]]) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size = 0
     for document in documents:

@@ -70,8 +70,9 @@ def pull(
 ) -> None:
     """Pull a runtime, verify it, and print its digest. Clients with the same reference then start it without network.
 
-    The default REFERENCE is that of MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION. A runtime that was pulled before
-    is pulled again only if the reference names another one by now.
+    Without REFERENCE, MEMOAIR_RUNTIME_REPO and MEMOAIR_RUNTIME_VERSION name the runtime.
+
+    If it was pulled before, it is pulled again only if the reference now names another one.
 
     Exit codes: 0 pulled, 1 not found, 2 invalid reference, 3 failed, 130 interrupted.
     """

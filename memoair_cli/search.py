@@ -1,4 +1,4 @@
-"""``memoair search``: show what an agent would recall of a caller now."""
+"""``memoair search``: show what an agent would recall about a caller now."""
 
 import json
 import time
@@ -23,10 +23,10 @@ from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, 
 _ANY_PORT = "http://127.0.0.1:0"
 # How long to wait for the memory of a caller who is known from another machine.
 _PULL_TIMEOUT_S, _HEALTH_TIMEOUT_S, _POLL_INTERVAL_S = 3.0, 1.0, 0.02
-_SYNC_FAILURES = {"refused": "the cloud rejects our requests", "retrying": "the cloud is unreachable or fails"}
+_SYNC_FAILURES = {"refused": "the cloud rejects the requests", "retrying": "the cloud is unreachable or fails"}
 _HIT_LANES = ("working", "permanent", "org")
 
-File = Optional[Path]  # noqa: UP045 - Typer reads it on Python 3.10, too
+OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
 
 
 class SearchExit(IntEnum):
@@ -44,8 +44,10 @@ def search(
     project: ProjectId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
-    storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
-    org_file: Annotated[File, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)] = None,
+    storage: Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)] = None,
+    org_file: Annotated[
+        OptionalPath, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)
+    ] = None,
     lane: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Search only this lane (profile, working, permanent, org); can be repeated."),
@@ -139,7 +141,7 @@ def _print_result(result: SearchResult) -> None:
 
 
 def _unknown_id_hint(folder: UserFolder) -> str:
-    """Return a hint if the storage root has no such user: most often an id is misspelled, or the root is another."""
+    """Return a hint if the storage root has no such user: most often an id is misspelled, or the root is wrong."""
     if folder.path.exists():
         return ""
     return f": {folder.root} has no such {'caller' if folder.path.parent.exists() else 'project'}"

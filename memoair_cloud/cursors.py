@@ -13,7 +13,7 @@ from sqlalchemy import Select, tuple_
 from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.identifiers import check_identifier
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_protocol.moments import to_utc
+from memoair_protocol.timestamps import to_utc
 
 RowT = TypeVar("RowT")
 

@@ -47,7 +47,7 @@ def slugify(name: str) -> str:
 
 
 def random_suffix() -> str:
-    """Return eight random hexadecimal digits, to tell things of the same name apart."""
+    """Return eight random hexadecimal digits, to distinguish things of the same name."""
     return secrets.token_hex(4)
 
 

@@ -1,4 +1,4 @@
-"""What an operator needs to know across all projects: the backlog, and work that failed for good. No callers' words."""
+"""The backlog and permanently failed work of all projects, for operators. Contains no words of callers."""
 
 from datetime import datetime
 
@@ -57,7 +57,7 @@ _IS_DEAD_BUILD = and_(
 
 
 def list_dead_letters(engine: Engine) -> list[DeadLetter]:
-    """Return the work that failed for good, by project and type of error.
+    """Return the work that failed permanently, by project and type of error.
 
     Args:
         engine: The database of the server.

@@ -25,7 +25,7 @@ class CloudSettings(BaseSettings):
         requests_per_s: The sustained rate of one API key in one server process, in requests per second.
         requests_at_once: The burst of one API key in one server process, in requests.
         session_idle_s: Seconds without a new event after which a call counts as ended.
-        worker_threads: The number of tasks that a worker runs at once.
+        worker_threads: The number of tasks that a worker runs concurrently.
         chat_base_url: An OpenAI-compatible chat endpoint that extracts facts instead of the rules. Needs
             ``chat_model``.
         chat_model: The model to ask there.
@@ -57,7 +57,7 @@ class CloudSettings(BaseSettings):
         validation_alias=AliasChoices("MEMOAIR_SESSION_IDLE_S", "MEMOAIR_CLOUD_SESSION_IDLE_S"),
         description="seconds without a new event after which a call counts as ended",
     )
-    worker_threads: int = Field(default=2, ge=1, le=64, description="number of tasks that a worker runs at once")
+    worker_threads: int = Field(default=2, ge=1, le=64, description="number of tasks that a worker runs concurrently")
     chat_base_url: str | None = Field(
         default=None,
         description="an OpenAI-compatible chat endpoint that extracts facts instead of the rules",

@@ -111,8 +111,8 @@ def find_days(question: str, now: float | None = None) -> Days:
 
     Args:
         question: The question, folded.
-        now: When it is asked, in seconds since the epoch. "yesterday" and the like are counted from it, and ignored
-            without it.
+        now: When it is asked, in seconds since the epoch. "yesterday" and similar words are counted from it, and
+            ignored without it.
     """
     if not _ANY_DATE.search(question):  # true of nearly all questions
         return _NO_DAYS

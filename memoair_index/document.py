@@ -64,7 +64,7 @@ class Hit:
     The document and the contributions to the score are loaded on first access.
 
     Attributes:
-        position: The number by which ``load_document`` and ``load_contributions`` know the document.
+        position: The number that identifies the document to ``load_document`` and ``load_contributions``.
         score: Higher is better; comparable within one search only.
     """
 

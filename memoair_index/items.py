@@ -18,7 +18,7 @@ ITEM_DTYPE = np.dtype(
         ("speaker", "<i4"),  # -1 if unknown
         ("length", "<i4"),  # in terms
         ("cues", "<u4"),  # `memoair_index.cues.Cue`
-        ("scale", "<f4"),  # factor from the int8 vector to the real one
+        ("scale", "<f4"),  # factor from the int8 vector to the embedding
         ("reserved", "<u4"),
     ]
 )

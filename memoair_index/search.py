@@ -22,7 +22,7 @@ from memoair_index.ranking import BM25_UNIT, COSINE_UNIT, Evidence, Weights, cue
 from memoair_index.static_model import Embedding
 from memoair_index.store import Store, sanitize
 
-# So many candidates are ranked by all features; with 50, recall is the same.
+# At least this many candidates are ranked by all features. Recall is the same with 50.
 _MIN_CANDIDATES = 128
 # A question has a dozen words; of a pasted document only the rarest words are used.
 _MAX_WORDS = 96

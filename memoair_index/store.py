@@ -107,7 +107,7 @@ class StoreArrays:
     @classmethod
     def empty(cls, dimensions: int) -> "StoreArrays":
         """Return the arrays of a store without documents."""
-        none = IdArrays(np.zeros(0, np.uint64), np.zeros(0, np.int32))
+        no_ids = IdArrays(np.zeros(0, np.uint64), np.zeros(0, np.int32))
         return cls(
             items=np.zeros(0, ITEM_DTYPE),
             total_length=0,
@@ -115,8 +115,8 @@ class StoreArrays:
             vectors=np.zeros((0, dimensions), np.int8),
             terms=PostingArrays.empty(),
             labels=LabelArrays.empty(),
-            ids=none,
-            groups=none,
+            ids=no_ids,
+            groups=no_ids,
             group_ends=np.zeros(0, np.int32),
             speakers=[],
             records=np.zeros(0, np.uint8),

@@ -3,7 +3,7 @@
 import email.utils
 from collections.abc import Mapping
 
-from memoair_protocol.moments import to_utc, utc_now
+from memoair_protocol.timestamps import to_utc, utc_now
 
 
 def identity_headers(project_id: str | None, agent_id: str | None, user_id: str | None = None) -> Mapping[str, str]:

@@ -34,7 +34,7 @@ class RuntimeMetrics:
             "memoair_runtime_events_pushed", "Events that the cloud accepted or already had", registry=self._registry
         )
         self.events_refused = prometheus.Counter(
-            "memoair_runtime_events_refused", "Events that the cloud rejected for good", registry=self._registry
+            "memoair_runtime_events_refused", "Events that the cloud rejected permanently", registry=self._registry
         )
         self.push_failures = prometheus.Counter(
             "memoair_runtime_push_failures", "Failed pushes to the cloud", registry=self._registry

@@ -9,7 +9,7 @@ import msgspec
 from memoair_protocol.enums import Intent, LaneName, Variant
 from memoair_protocol.json_guards import is_deeper_than, strip_values
 from memoair_protocol.limits import MAX_QUERY_CHARS, MAX_RUNTIME_JSON_DEPTH, MAX_TIMEOUT_MS, MAX_TOP_K
-from memoair_protocol.moments import parse_moment
+from memoair_protocol.timestamps import parse_timestamp
 from memoair_runtime.errors import BadRequestError
 from memoair_runtime.filters import Predicate, parse_filter
 
@@ -220,6 +220,6 @@ def convert_part(value: Metadata, struct_type: type[StructT], field: str) -> Str
 
 def _parse_timestamp(text: str, field: str) -> datetime:
     try:
-        return parse_moment(text)
+        return parse_timestamp(text)
     except ValueError:
         raise BadRequestError(f"invalid {field}: use an ISO 8601 timestamp", field=field) from None

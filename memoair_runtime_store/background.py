@@ -13,7 +13,7 @@ from memoair_runtime_store.errors import PullCancelledError
 from memoair_runtime_store.reference import Reference
 
 log = logging.getLogger("memoair_voice")
-# After a failed pull, requests fail at once for this long; then the pull is retried. The delay doubles per failure.
+# After a failed pull, requests fail immediately for this long; then the pull is retried. The delay doubles per failure.
 BACKOFF = Backoff(2.0, 300.0, jitter=0.2)
 PULL_TIMEOUT_S = 1_800.0
 _JOIN_TIMEOUT_S = 2.0

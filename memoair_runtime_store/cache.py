@@ -1,9 +1,9 @@
-"""The cache of pulled runtimes: folders that appear complete or not at all, found by the reference they were pulled by.
+"""The cache of pulled runtimes: each folder appears complete or not at all, and is looked up by its reference.
 
     {cache}/
-        content/{digest}/           an unpacked artifact; never changed
+        content/{content id}/       an unpacked artifact, under its digest; never changed
             memoair-runtime.json    which file is the program, and its size
-        named/{key}.json            the cache entry of a reference on a platform: its digest, and when it was pulled
+        named/{key}.json            the cache entry of a reference on a platform: what it names, and when it was pulled
         named/{key}.lock            held by the process that pulls
         .unpacking-{key}.../        an artifact being unpacked; if its process died, the next pull removes it
 
@@ -32,7 +32,7 @@ class CachedRuntime:
     """A runtime in the cache.
 
     Attributes:
-        reference: The reference it was pulled by, without secrets.
+        reference: The reference that was pulled, without secrets.
         digest: The digest of what the reference names: of a manifest, or of a file.
         digest_from: Where the digest came from: ``reference`` (pinned), ``registry``, or ``server`` (a checksum file).
         version: The version, if it is known.
@@ -60,7 +60,7 @@ class Cache:
         self.root: Path = root.expanduser().absolute()
 
     def find(self, reference: Reference, target: Platform) -> CachedRuntime | None:
-        """Return the runtime that a reference was pulled as, or None if it was not pulled.
+        """Return the runtime that was pulled for a reference, or None if it was not pulled.
 
         Raises:
             RuntimeStoreError: Other users could have changed the program, or the cache is not readable.
@@ -84,24 +84,24 @@ class Cache:
             str(entry.get("pulledAt")),
         )
 
-    def has_content(self, content: str) -> bool:
-        """Whether the artifact with this digest is unpacked."""
-        return self._find_program(self.content_folder(content)) is not None
+    def has_content(self, content_id: str) -> bool:
+        """Return whether the artifact with this id is unpacked."""
+        return self._find_program(self.content_folder(content_id)) is not None
 
     def entry_file(self, key: str) -> Path:
         """Return the path of the cache entry of a reference."""
         return self.root / "named" / f"{key}.json"
 
-    def content_folder(self, content: str) -> Path:
-        """Return the folder of the artifact with this digest."""
-        return self.root / "content" / re.sub(r"[^0-9a-z-]", "-", content)
+    def content_folder(self, content_id: str) -> Path:
+        """Return the folder of the artifact with this id."""
+        return self.root / "content" / re.sub(r"[^0-9a-z-]", "-", content_id)
 
-    def _find_program(self, content: Path) -> Path | None:
+    def _find_program(self, folder: Path) -> Path | None:
         """Return the program of an unpacked artifact, or None if the artifact is missing or incomplete."""
-        info = self._read_json(content / PROGRAM_INFO_FILE)
+        info = self._read_json(folder / PROGRAM_INFO_FILE)
         if info is None:
             return None
-        program = content / str(info.get("program"))
+        program = folder / str(info.get("program"))
         try:
             is_complete = program.is_file() and program.stat().st_size == info.get("size")
         except OSError:
@@ -121,7 +121,7 @@ class Cache:
 
 
 def find_cached(reference: Reference, cache_dir: Path) -> CachedRuntime | None:
-    """Return the runtime that a reference was pulled as, or None if it was not pulled. Does not use the network.
+    """Return the runtime that was pulled for a reference, or None if it was not pulled. Does not use the network.
 
     Args:
         reference: The runtime to look up.

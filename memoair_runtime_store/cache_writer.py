@@ -58,15 +58,15 @@ class CacheWriter(Cache):
         with tempfile.TemporaryFile(dir=self.root) as file:
             yield file
 
-    def commit_folder(self, folder: Path, program: str, content: str) -> None:
+    def commit_folder(self, folder: Path, program: str, content_id: str) -> None:
         """Move a complete folder to its place. If the same artifact is already there, keep that one."""
         info = {"program": program, "size": folder.joinpath(program).stat().st_size}
         _write_json(folder / PROGRAM_INFO_FILE, info)
-        destination = self.content_folder(content)
+        destination = self.content_folder(content_id)
         try:
             folder.rename(destination)
         except OSError:
-            if not self.has_content(content):
+            if not self.has_content(content_id):
                 shutil.rmtree(destination, ignore_errors=True)  # damaged, so no process runs from it
                 folder.rename(destination)
         sync_folder(destination.parent)
@@ -78,7 +78,7 @@ class CacheWriter(Cache):
         *,
         digest: str,
         digest_from: str,
-        content: str,
+        content_id: str,
         version: str | None,
     ) -> None:
         """Write the cache entry of a reference: what it names from now on."""
@@ -87,7 +87,7 @@ class CacheWriter(Cache):
             "platform": str(target),
             "digest": digest,
             "digestFrom": digest_from,
-            "content": content,
+            "content": content_id,
             "version": version,
             "pulledAt": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }

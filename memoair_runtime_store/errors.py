@@ -1,4 +1,4 @@
-"""Errors of a pull."""
+"""Errors of pulling a runtime."""
 
 from memoair_protocol.errors import MemoAirVoiceMemoryError
 
@@ -29,7 +29,7 @@ def not_found(message: str) -> RuntimeStoreError:
 
 
 def to_public_error(error: RuntimeStoreError | OSError, reference: str) -> MemoAirVoiceMemoryError:
-    """Return the error that the application sees, with the reference that was to be pulled."""
+    """Return the error that the application sees, naming the reference that could not be pulled."""
     if isinstance(error, RuntimeStoreError):
         return MemoAirVoiceMemoryError(error.code, f"the runtime {reference} could not be pulled: {error.message}")
     reason = error.strerror or type(error).__name__

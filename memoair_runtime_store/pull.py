@@ -120,8 +120,8 @@ class _Pull:
             raise RuntimeStoreError(
                 f"the artifact has {total_bytes >> 20} MB, more than the limit of {MAX_DOWNLOAD_BYTES >> 20} MB"
             )
-        content = artifact.manifest_digest.replace(":", "-")
-        if not self._cache.has_content(content):
+        content_id = artifact.manifest_digest.replace(":", "-")
+        if not self._cache.has_content(content_id):
             with self._cache.make_unpack_folder(reference, self._platform) as folder:
                 unpacker, done_bytes = Unpacker(folder, self._cancel_token), 0
                 for layer in artifact.layers:
@@ -138,13 +138,13 @@ class _Pull:
                         unpacker.add(file, layer.size, layer.title)
                     done_bytes += layer.size
                 unpacker.sync_folders()
-                self._cache.commit_folder(folder, unpacker.prepare_program(), content)
-        self._save_entry(artifact.digest, digest_from, content, version)
+                self._cache.commit_folder(folder, unpacker.prepare_program(), content_id)
+        self._save_entry(artifact.digest, digest_from, content_id, version)
 
     def _fetch_release(self, downloader: Downloader, release: ReleaseUrl) -> None:
         expected = find_expected_sha256(downloader, release)
-        content = f"sha256-{expected}"
-        if not self._cache.has_content(content):
+        content_id = f"sha256-{expected}"
+        if not self._cache.has_content(content_id):
             with (
                 self._cache.make_unpack_folder(release, self._platform) as folder,
                 self._cache.make_download_file() as file,
@@ -161,16 +161,18 @@ class _Pull:
                 unpacker = Unpacker(folder, self._cancel_token)
                 unpacker.add(file, file.tell(), file_name(release))
                 unpacker.sync_folders()
-                self._cache.commit_folder(folder, unpacker.prepare_program(), content)
-        self._save_entry(f"sha256:{expected}", "reference" if release.is_pinned else "server", content, release.version)
+                self._cache.commit_folder(folder, unpacker.prepare_program(), content_id)
+        self._save_entry(
+            f"sha256:{expected}", "reference" if release.is_pinned else "server", content_id, release.version
+        )
 
-    def _save_entry(self, digest: str, digest_from: str, content: str, version: str | None) -> None:
+    def _save_entry(self, digest: str, digest_from: str, content_id: str, version: str | None) -> None:
         self._cache.save_entry(
             self._reference,
             self._platform,
             digest=digest,
             digest_from=digest_from,
-            content=content,
+            content_id=content_id,
             version=version,
         )
 

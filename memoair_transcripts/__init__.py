@@ -7,7 +7,7 @@ Formats: ``jsonl`` (one turn or one message per line), ``text`` (``Speaker: text
 exports of ``twilio``, ``vapi`` and ``retell``. Files are read as streams; an invalid line costs only that line.
 """
 
-from memoair_protocol.moments import parse_moment
+from memoair_protocol.timestamps import parse_timestamp
 from memoair_transcripts._formats import FORMATS, TranscriptFormat, format_of, read_transcript
 from memoair_transcripts._records import Rejection, TranscriptOptions, TranscriptTurn
 
@@ -18,6 +18,6 @@ __all__ = [
     "TranscriptOptions",
     "TranscriptTurn",
     "format_of",
-    "parse_moment",
+    "parse_timestamp",
     "read_transcript",
 ]

@@ -3,9 +3,9 @@
 import re
 from datetime import datetime, time, timedelta, timezone
 
-from memoair_protocol.moments import parse_moment
-from memoair_transcripts._moments import parse_clock
+from memoair_protocol.timestamps import parse_fraction, parse_timestamp
 
+_CLOCK = re.compile(r"(?:(\d{1,2}):)?(\d{1,2}):(\d\d)(?:[.,](\d{1,9}))?", re.ASCII)
 _TIMESTAMP = re.compile(r"\s*(?:\[([^\[\]]{4,40})\]|\(([^()]{4,40})\))\s*")
 # Someone speaks before a call is this old, so a first timestamp above it is a time of day, not an offset.
 _MAX_FIRST_OFFSET = timedelta(minutes=10)
@@ -35,7 +35,7 @@ class CallClock:
         offset = parse_clock(timestamp)
         try:
             if offset is None:
-                return parse_moment(timestamp), rest
+                return parse_timestamp(timestamp), rest
             return self._resolve_offset(offset), rest
         except (ValueError, OverflowError):
             return None, text  # "[laughs]", "[99:99:99]": part of the text
@@ -53,3 +53,12 @@ class CallClock:
             resolved += timedelta(days=1)
         self._last_time = resolved
         return resolved.astimezone(timezone.utc)
+
+
+def parse_clock(text: str) -> timedelta | None:
+    """Parse ``MM:SS`` or ``HH:MM:SS``, with or without a fraction. Return None for anything else."""
+    match = _CLOCK.fullmatch(text.strip())
+    if match is None:
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()[:3])
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds, microseconds=parse_fraction(match[4]))

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from memoair_protocol.moments import parse_moment
+from memoair_protocol.timestamps import parse_timestamp
 from memoair_transcripts._documents import JsonDocument, read_documents
 from memoair_transcripts._identifiers import InvalidTurnError, check_id
 from memoair_transcripts._json_lines import type_name
@@ -156,7 +156,7 @@ class _ExportFields:
         """Return an ISO 8601 timestamp."""
         value = self.text(name)
         try:
-            return None if value is None else parse_moment(value)
+            return None if value is None else parse_timestamp(value)
         except ValueError:
             raise InvalidTurnError(f"{self._path}{name} is not an ISO 8601 timestamp") from None
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from memoair_protocol.moments import parse_local_moment
+from memoair_protocol.timestamps import parse_local_timestamp
 from memoair_transcripts._identifiers import InvalidTurnError
 from memoair_transcripts._lines import TextLine, read_lines
 from memoair_transcripts._pairing import TranscriptTurnAssembler
@@ -159,7 +159,7 @@ class _SubtitleTranscript:
         if position is None:
             raise self._gap_error("the cue has no timing line")
         if not self._has_started:
-            self._started_at = self._header.find_start(parse_local_moment)
+            self._started_at = self._header.find_start(parse_local_timestamp)
             self._has_started = True
         timing_line = block.lines[position]
         if self._is_srt:

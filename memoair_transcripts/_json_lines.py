@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import attrs
 
-from memoair_protocol.moments import parse_moment
+from memoair_protocol.timestamps import parse_timestamp
 from memoair_transcripts._identifiers import InvalidTurnError, check_id
 from memoair_transcripts._lines import read_lines
 from memoair_transcripts._pairing import TranscriptTurnAssembler
@@ -185,7 +185,7 @@ def _parse_line(fields: _LineFields, source: TranscriptSource, line: int) -> Par
 def _parse_occurred_at(fields: _LineFields) -> Any:
     value = fields.text("occurredAt")
     try:
-        return None if value is None else parse_moment(value)
+        return None if value is None else parse_timestamp(value)
     except ValueError:
         raise InvalidTurnError("occurredAt is not an ISO 8601 timestamp such as 2026-03-02T09:30:00Z") from None
 

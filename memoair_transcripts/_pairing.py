@@ -38,7 +38,7 @@ class _OpenTurn:
         self.latest = message
 
     def accepts(self, message: Message) -> bool:
-        """Whether a message belongs to this turn: the caller has not started to speak again."""
+        """Return whether a message belongs to this turn: the caller has not started to speak again."""
         starts_next_turn = message.side is Side.USER and self.latest.side is Side.ASSISTANT
         has_other_id = None not in (message.turn_id, self.first.turn_id) and message.turn_id != self.first.turn_id
         return not starts_next_turn and not has_other_id and self.chars + len(message.text) <= _MAX_TURN_CHARS

@@ -8,7 +8,7 @@ A line may begin with a timestamp (``[2026-03-02 09:30:05]``) or an offset from 
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from memoair_protocol.moments import parse_local_moment
+from memoair_protocol.timestamps import parse_local_timestamp
 from memoair_transcripts._call_clock import CallClock
 from memoair_transcripts._identifiers import InvalidTurnError
 from memoair_transcripts._lines import TextLine, read_lines
@@ -63,7 +63,7 @@ class _TextTranscript:
         if self._clock is None:
             if self._header.add_line(line.text):
                 return None
-            self._clock = CallClock(self._header.find_start(parse_local_moment))
+            self._clock = CallClock(self._header.find_start(parse_local_timestamp))
         occurred_at, text = self._clock.split_timestamp(line.text)
         speaker = self._speakers.split(text)
         if speaker is None:

@@ -77,8 +77,8 @@ class TranscriptOptions:
         started_at: When the call started. Lines with an offset from the start get their time from it.
         callers: Labels of the caller in a text, or the caller's channel.
         assistants: Labels of the agent in a text, or the agent's channel. If only one of the two is given, all other
-            labels are the other side. If both are, any other label is rejected. If neither is, the usual labels are
-            known: ``Caller``, ``Customer``, ``User``, and ``Agent``, ``Assistant``, ``Bot``.
+            labels belong to the other side. If both are given, any other label is rejected. If neither is given, the
+            usual labels are recognized: ``Caller``, ``Customer``, ``User``, and ``Agent``, ``Assistant``, ``Bot``.
 
     Raises:
         ValueError: An id is invalid.

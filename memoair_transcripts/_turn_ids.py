@@ -50,6 +50,6 @@ class TurnIds:
         )
 
 
-def _digest(one: str, two: str, three: str) -> bytes:
-    # With lengths, so that different lists of parts never give the same text.
-    return hashlib.blake2b(f"{len(one)} {len(two)} {one}{two}{three}".encode(), digest_size=12).digest()
+def _digest(first: str, second: str, third: str) -> bytes:
+    # With lengths, so that different parts never form the same text.
+    return hashlib.blake2b(f"{len(first)} {len(second)} {first}{second}{third}".encode(), digest_size=12).digest()

@@ -1,4 +1,4 @@
-"""Memory for many users at once, for asyncio and trio."""
+"""Memory for many concurrent users, for asyncio and trio."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -52,8 +52,8 @@ class MemoAirVoiceClient:
     that the event loop is never blocked. Create one client per process, pass ``user={"id", "name", "metadata"}`` with
     every call, and use the client in an ``async with`` block, or await `aclose` at the end.
 
-    A cancelled search is abandoned at once, and its place in the pool is released when its time is over. A cancelled
-    save still happens, and the cancellation is raised after it.
+    A cancelled search is abandoned immediately, and its place in the pool is released when its time is over. A
+    cancelled save still happens, and the cancellation is raised after it.
 
     Example:
         ```python

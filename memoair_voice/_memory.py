@@ -17,7 +17,7 @@ class MemoAirVoiceMemory(AsyncToolAdapters):
     The same arguments, methods and errors as `MemoAirVoiceMemorySync`, awaited. Each call runs in a worker thread, so
     that the event loop is never blocked. Use the memory in an ``async with`` block, or await `aclose`.
 
-    A cancelled search is abandoned at once. A cancelled save, start or end still happens, and the cancellation is
+    A cancelled search is abandoned immediately. A cancelled save, start or end still happens, and the cancellation is
     raised after it.
 
     Example:

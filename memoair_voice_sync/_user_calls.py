@@ -135,12 +135,12 @@ class UserCalls(CloudCalls):
         top_k: Mapping[str, int] | None = None,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
     ) -> None:
-        """Start a search in the background for what a caller has said so far, and return at once.
+        """Start a search in the background for what a caller has said so far, and return immediately.
 
         A later `search_memory` with the same arguments and the same words (case, punctuation and whitespace are
-        ignored) returns this result at once, if nothing was saved or changed for the user in between and no more than
-        five seconds have passed; its trace then has ``prefetched``. Otherwise it searches as usual. Only the latest
-        prefetch of a user counts. Nothing of it is stored, and a prefetch that fails is ignored.
+        ignored) returns this result immediately, if nothing was saved or changed for the user in between and no more
+        than five seconds have passed; its trace then has ``prefetched``. Otherwise it searches as usual. Only the
+        latest prefetch of a user counts. Nothing of it is stored, and a prefetch that fails is ignored.
 
         Args:
             query_so_far: What the caller has said so far.

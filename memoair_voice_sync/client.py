@@ -1,4 +1,4 @@
-"""The client: memory for many users at once, over a pool of runtimes."""
+"""The client: memory for many concurrent users, over a pool of runtimes."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -205,8 +205,8 @@ class MemoAirVoiceClientSync(UserCalls):
                 * ``evictions``, ``restarts``: runtimes that were evicted, or replaced because they died.
                 * ``degraded_searches``: searches that failed and returned an empty result.
                 * ``prefetched_searches``: searches that a prefetch answered.
-                * ``deferred_saves``: saves that could not be made at once.
-                * ``pending_saves``, ``lost_saves``: deferred saves that are still to be made, or failed for good.
+                * ``deferred_saves``: saves that could not be made immediately.
+                * ``pending_saves``, ``lost_saves``: deferred saves that are still to be made, or failed permanently.
         """
         return {
             **self._pool.stats(),
@@ -237,5 +237,5 @@ class MemoAirVoiceClientSync(UserCalls):
 
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)  # absent if the constructor raised
-        if pool is not None and pool.is_in_use:
+        if pool is not None and pool.needs_close:
             warn_unclosed(self, partial(pool.close, _CLOSE_TIMEOUT_S))

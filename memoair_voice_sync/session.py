@@ -79,7 +79,7 @@ class VoiceSessionSync(ToolAdapters):
         top_k: Mapping[str, int] | None = None,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
     ) -> None:
-        """Start a search in the background, and return at once; see `MemoAirVoiceClientSync.prefetch`.
+        """Start a search in the background, and return immediately; see `MemoAirVoiceClientSync.prefetch`.
 
         Args:
             query_so_far: What the caller has said so far.

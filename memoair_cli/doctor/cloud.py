@@ -1,4 +1,4 @@
-"""Check the cloud as this machine sees it: reachable, ready, with the same time, and accepting our identity."""
+"""Check the cloud as this machine sees it: reachable, ready, with the same time, and accepting its identity."""
 
 import time
 from collections.abc import Iterator

@@ -47,33 +47,36 @@ _MARKS = {
 }
 _INDENT = 24
 
-File = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
-Text = Optional[str]  # noqa: UP045
+OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalText = Optional[str]  # noqa: UP045
 
 
 def doctor(
-    storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
+    storage: Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)] = None,
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
     database_url: Annotated[
-        Text, typer.Option(envvar="MEMOAIR_CLOUD_DATABASE_URL", help="Also check this database of a server.")
+        OptionalText, typer.Option(envvar="MEMOAIR_CLOUD_DATABASE_URL", help="Also check this database of a server.")
     ] = None,
     blob_url: Annotated[
-        Text, typer.Option(envvar="MEMOAIR_CLOUD_BLOB_URL", help="The server's storage of index files.")
+        OptionalText, typer.Option(envvar="MEMOAIR_CLOUD_BLOB_URL", help="The server's storage of index files.")
     ] = None,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Make the server retry work that failed for good; changes nothing else."),
+        typer.Option("--retry-failed", help="Make the server retry its dead letters: work that failed too often."),
     ] = False,
     deprecated_retry: Annotated[bool, typer.Option("--revive", hidden=True)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Find problems on this machine, and say how to fix them.
 
-    Starts a runtime with a temporary storage root, checks the storage root and its contents, and sends requests to the
-    configured cloud. Changes nothing. Exit codes: 0 no problem, 1 problems found, 2 invalid options.
+    Starts a runtime in a temporary folder, checks the storage root and its contents, and sends requests to the cloud.
+
+    Changes nothing, unless --retry-failed is passed.
+
+    Exit codes: 0 no problem, 1 problems found, 2 invalid options.
     """
     if deprecated_retry:
         warn_renamed("--revive", "--retry-failed")

@@ -44,7 +44,7 @@ class DoctorContext:
         agent_id: The agent, empty if it is not set.
         database_url: The database of a server that is operated here, None to skip these checks.
         blob_url: The server's storage of index files.
-        retry_failed: Whether the server retries work that failed for good.
+        retry_failed: Whether the server retries work that failed permanently.
     """
 
     storage_root: Path

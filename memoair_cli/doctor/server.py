@@ -78,7 +78,7 @@ def _retry_failed_work(engine: "Engine") -> Finding:
 
 
 def _check_work(engine: "Engine") -> Iterator[Finding]:
-    """Check for work that failed for good, and for work that waits too long."""
+    """Check for work that failed permanently, and for work that waits too long."""
     from memoair_cloud.operations import get_backlog, list_dead_letters
 
     dead = list_dead_letters(engine)
@@ -90,7 +90,7 @@ def _check_work(engine: "Engine") -> Iterator[Finding]:
         )
         since = f" since {letter.since:%Y-%m-%d}" if letter.since else ""
         remedy = f"fix the cause ({letter.failure}), then run: memoair doctor --retry-failed --database-url ..."
-        yield problem("work", f"project {letter.project_id}: {work}{since}, failed for good", remedy)
+        yield problem("work", f"project {letter.project_id}: {work}{since}, failed permanently", remedy)
     if not dead:
         yield ok("work", "no failed jobs")
     waiting = get_backlog(engine)

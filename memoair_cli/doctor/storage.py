@@ -26,7 +26,8 @@ _LOCK_TIMEOUT_S = 20.0
 _NETWORK_FILE_SYSTEMS = frozenset(
     ["nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "fuse.sshfs", "9p", "ceph", "glusterfs"]
 )
-# Takes the lock at once or exits with 3. In another process, because some systems let one process lock a file twice.
+# Takes the lock immediately or exits with 3. It runs in another process, because some systems let one process lock a
+# file twice.
 _LOCK_SCRIPT = (
     "import sys, filelock\n"
     "try:\n filelock.FileLock(sys.argv[1], timeout=0).acquire()\nexcept filelock.Timeout:\n sys.exit(3)"

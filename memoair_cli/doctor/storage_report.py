@@ -37,7 +37,7 @@ class _ProjectReport:
     has_outbox: bool = False  # whether events were ever sent to a cloud
     unsent: int = 0
     unsent_since: float | None = None  # the last write to the log that has waited longest, in seconds since the epoch
-    rejected: Counter[str] = attrs.field(factory=Counter)  # events that the cloud rejected for good, by error code
+    rejected: Counter[str] = attrs.field(factory=Counter)  # events that the cloud rejected permanently, by error code
 
 
 def check_storage_contents(context: DoctorContext) -> Iterator[Finding]:
@@ -72,7 +72,7 @@ def _describe_project(check: str, project: _ProjectReport, *, has_cloud: bool) -
             "they stay on this machine; refused.jsonl in a caller's folder lists them; fix the cause, delete the file"
         )
         yield problem(
-            check, f"the cloud rejected {pluralize(project.rejected.total(), 'event')} for good ({codes})", remedy
+            check, f"the cloud permanently rejected {pluralize(project.rejected.total(), 'event')} ({codes})", remedy
         )
     if not (project.has_outbox or has_cloud):
         yield note(check, "nothing was ever sent to a cloud")

@@ -34,7 +34,7 @@ from memoair_cli.options import (
     warn_renamed,
 )
 from memoair_protocol.defaults import CLOUD_BASE_URL
-from memoair_transcripts import FORMATS, TranscriptOptions, parse_moment
+from memoair_transcripts import FORMATS, TranscriptOptions, parse_timestamp
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 
@@ -52,42 +52,44 @@ class ImportExit(IntEnum):
 _DEFAULT_AGENT = "agent_import"
 _MAX_THREADS = 64
 
-Text = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
 Labels = Optional[list[str]]  # noqa: UP045
-File = Optional[Path]  # noqa: UP045
+OptionalPath = Optional[Path]  # noqa: UP045
 Seconds = Optional[float]  # noqa: UP045
 
 
 def import_files(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Transcripts; - is standard input.")],
-    user: Annotated[Text, typer.Option(help="The caller's id, for files without one.")] = None,
-    user_name: Annotated[Text, typer.Option(help="The caller's name, for files without one.")] = None,
-    session: Annotated[Text, typer.Option(help="The call's id, for files without one.")] = None,
-    assistant_name: Annotated[Text, typer.Option(help="The agent's name, for files without one.")] = None,
+    user: Annotated[OptionalText, typer.Option(help="The caller's id, for files without one.")] = None,
+    user_name: Annotated[OptionalText, typer.Option(help="The caller's name, for files without one.")] = None,
+    session: Annotated[OptionalText, typer.Option(help="The call's id, for files without one.")] = None,
+    assistant_name: Annotated[OptionalText, typer.Option(help="The agent's name, for files without one.")] = None,
     caller: Annotated[Labels, typer.Option(help="The caller's label in a text, or the caller's channel.")] = None,
     assistant: Annotated[Labels, typer.Option(help="The agent's label in a text, or the agent's channel.")] = None,
     occurred_at: Annotated[
-        Text, typer.Option(help="The time of turns without one; by default when the file was last modified.")
+        OptionalText, typer.Option(help="The time of turns without one; by default when the file was last modified.")
     ] = None,
     format_: Annotated[
-        Text, typer.Option("--format", help=f"{', '.join(FORMATS)}; by default detected from the file.")
+        OptionalText, typer.Option("--format", help=f"{', '.join(FORMATS)}; by default detected from the file.")
     ] = None,
     local: Annotated[
         bool, typer.Option("--local", help="Import into this machine's memory, not into a cloud.")
     ] = False,
-    storage: Annotated[File, typer.Option(help="With --local: the storage root.", file_okay=False)] = None,
+    storage: Annotated[OptionalPath, typer.Option(help="With --local: the storage root.", file_okay=False)] = None,
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
-    threads: Annotated[int, typer.Option(min=1, max=_MAX_THREADS, help="The number of batches sent at once.")] = 4,
+    threads: Annotated[int, typer.Option(min=1, max=_MAX_THREADS, help="The number of batches sent in parallel.")] = 4,
     retry_timeout: Annotated[float, typer.Option(min=0, help="Seconds to retry when the target fails.")] = 300.0,
     deprecated_timeout: Annotated[Seconds, typer.Option("--patience", min=0, hidden=True)] = None,
-    state: Annotated[File, typer.Option(help="The file that records the progress of imports.", dir_okay=False)] = None,
+    state: Annotated[
+        OptionalPath, typer.Option(help="The file that records the progress of imports.", dir_okay=False)
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Ignore recorded progress and send everything.")] = False,
     deprecated_restart: Annotated[bool, typer.Option("--anew", hidden=True)] = False,
     refused: Annotated[
-        File, typer.Option(help="Write all rejections to this file, as JSON lines.", dir_okay=False)
+        OptionalPath, typer.Option(help="Write all rejections to this file, as JSON lines.", dir_okay=False)
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show only rejections and errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -160,14 +162,14 @@ def _open_local_target(
 def _run_until_signal(
     plan: ImportPlan, target: ImportTarget, reporter: ProgressReporter, stop_event: threading.Event
 ) -> ImportOutcome:
-    """Run an import. The first Ctrl-C or SIGTERM ends it after the batches in flight, a second one at once."""
+    """Run an import. The first Ctrl-C or SIGTERM ends it after the batches in flight, a second one immediately."""
 
     def on_signal(number: int, _: Any) -> None:
         if stop_event.is_set():
             os._exit(128 + number)
         stop_event.set()
         # Not through `reporter` or `typer`: the signal may have interrupted one of them.
-        os.write(sys.stderr.fileno(), b"\nfinishing the batches in flight; interrupt again to stop at once\n")
+        os.write(sys.stderr.fileno(), b"\nfinishing the batches in flight; interrupt again to stop immediately\n")
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -193,7 +195,7 @@ def _check_files(files: Sequence[Path]) -> None:
 
 def _parse_occurred_at(text: str | None) -> datetime | None:
     try:
-        return None if text is None else parse_moment(text)
+        return None if text is None else parse_timestamp(text)
     except ValueError:
         return fail("--occurred-at must be an ISO 8601 timestamp such as 2026-03-02T09:30:00Z", ImportExit.USAGE)
 

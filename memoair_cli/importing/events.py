@@ -168,7 +168,7 @@ class CallEvents:
 
 
 def _event_id(project_id: str, user_id: str, session_id: str, kind: EventType, discriminator: str) -> str:
-    # Ids have no null characters, so different lists of parts never give the same name.
+    # Ids have no null characters, so different parts never form the same name.
     name = "\0".join((project_id, user_id, session_id, kind.value, discriminator))
     # The same as `uuid.uuid5`, in a fifth of the time.
     digest = bytearray(hashlib.sha1(_NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()[:16])

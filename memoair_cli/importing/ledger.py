@@ -48,7 +48,7 @@ class ImportCounts:
 
 @attrs.frozen
 class ImportRejection:
-    """An event that the target rejected for good."""
+    """An event that the target rejected permanently."""
 
     ordinal: int
     line: int
@@ -110,7 +110,7 @@ class FileProgress:
                 self.counts.already_kept += not is_new
 
     def reject(self, entry: PendingEvent, reason: str) -> None:
-        """Record that the target rejected an event for good."""
+        """Record that the target permanently rejected an event."""
         with self._lock:
             self._unacknowledged.pop(entry.ordinal, None)
             self._record_rejection(ImportRejection(entry.ordinal, entry.event.line, reason))

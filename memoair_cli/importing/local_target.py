@@ -1,4 +1,4 @@
-"""This machine as the target of an import: the runtime of each user saves the calls, as if they took place here."""
+"""Import into the memory on this machine: the runtime of each user saves the calls, as if they took place here."""
 
 import json
 import threading
@@ -17,9 +17,10 @@ from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 _IMPORT_TIMEOUT_S = 60.0
-# Calls whose turn ids are in memory. If a call comes back after so many others, its log is read again.
+# How many calls' turn ids are cached. When an evicted call returns, its log is read again.
 _MAX_CACHED_CALLS = 1_024
-# The turns are too large, or something in them is invalid: split in two halves, the rest of them may be accepted.
+# The turns are too large, or something in them is invalid. They are split and sent again, so that only the invalid
+# ones are rejected.
 _SPLIT_CODES = frozenset(["runtime.bad_request", "runtime.payload_too_large"])
 _FINAL_CODES = frozenset(
     ["runtime.unauthorized", "runtime.identity_mismatch", "runtime.not_found", "runtime.start_failed", "pool.closed"]
@@ -42,7 +43,7 @@ class LocalTarget:
         client: The client that starts the runtimes. `close` closes it.
         project_id: The project to import into.
         root: The storage root.
-        retry_timeout_s: Seconds to retry a batch for.
+        retry_timeout_s: How long to retry a batch, in seconds.
         stop_event: Interrupts the retries when it is set.
     """
 
@@ -129,7 +130,7 @@ class LocalTarget:
                 return call
         log = UserFolder(self._root, self._project_id, user_id).session(session_id).log
         call = _LocalCall(_read_turn_ids(log), {"id": user_id})
-        with self._lock:  # a user's batches come one at a time, so no other thread has read this log
+        with self._lock:  # a user's batches are sent one at a time, so no other thread reads this log
             self._calls[user_id, session_id] = call
             if len(self._calls) > _MAX_CACHED_CALLS:
                 self._calls.popitem(last=False)
@@ -153,13 +154,14 @@ def _read_turn_ids(log: Path) -> set[str]:
         with log.open("rb") as lines:
             for line in lines:
                 if b'"turn"' in line:
-                    turn_ids |= _parse_turn_id(line)
+                    turn_ids |= _parse_turn_ids(line)
     except OSError:
         pass
     return turn_ids
 
 
-def _parse_turn_id(line: bytes) -> set[str]:
+def _parse_turn_ids(line: bytes) -> set[str]:
+    """Return a set with the turn id of a line; an empty one if the line is not a valid turn."""
     try:
         event = json.loads(line)
         return {str(event["payload"]["turnId"])} if event["type"] == "turn" else set()

@@ -130,7 +130,7 @@ def summary_text(outcome: ImportOutcome, reporter: ProgressReporter) -> str:
     counts = outcome.counts
     lines = [
         f"{_pluralize(outcome.files, 'file')}, {_pluralize(counts.calls, 'call')}:"
-        f" {_pluralize(counts.kept, 'turn')} kept, {counts.already_kept:,} already there, {counts.rejected:,} rejected"
+        f" {_pluralize(counts.kept, 'turn')} saved, {counts.already_kept:,} already there, {counts.rejected:,} rejected"
         f" ({outcome.seconds:.1f} s, {counts.kept / max(outcome.seconds, 1e-3):,.0f} turns/s)"
     ]
     if reporter.shown_rejections:

@@ -49,7 +49,7 @@ class ImportPlan:
         project_id: The project to import into.
         options: What the files do not say themselves.
         format: The format of the files, None to detect it.
-        threads: The number of batches sent at once.
+        threads: The number of batches sent in parallel.
         state: The recorded progress.
     """
 

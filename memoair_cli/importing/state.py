@@ -18,7 +18,7 @@ import platformdirs
 from memoair_cli.importing.ledger import FileProgress, ImportRejection
 from memoair_transcripts import TranscriptOptions
 
-# Increase it with every change of what a reader makes of a file: the ordinals of its events would change.
+# Increment it when a reader's events for a file change: the ordinals in older state files no longer match them.
 _READER_VERSION = 1
 _FILE_VERSION = 1
 # Enough for some years of nightly imports. Beyond it, the files that were imported longest ago are dropped.
@@ -33,7 +33,7 @@ def default_state_file(target: str) -> Path:
 
 
 def file_identity(file: BinaryIO, target: str, options: TranscriptOptions, format_: str | None) -> str | None:
-    """Return the identity of a file, with how and for what it is read. A pipe and the like have none."""
+    """Return the identity of a file for one target and one way of reading it; None for pipes and other streams."""
     try:
         info = os.fstat(file.fileno())
         if not file.seekable():

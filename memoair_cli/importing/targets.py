@@ -23,7 +23,7 @@ class ImportInterruptedError(Exception):
 
 @attrs.define
 class SendResult:
-    """The result of sending a batch. Each of its events is in one of the three.
+    """The result of sending a batch. Each event of the batch is in exactly one of the attributes.
 
     Attributes:
         accepted: Ids of events that are new to the target.
@@ -66,7 +66,7 @@ class RetryPolicy:
     """The retries of one batch: exponential backoff with jitter, until a timeout.
 
     Args:
-        timeout_s: Seconds until the retries end.
+        timeout_s: How long to retry, in seconds.
         stop_event: Interrupts the wait when it is set.
     """
 
@@ -83,7 +83,7 @@ class RetryPolicy:
             retry_after_s: Seconds to wait, if the target asked for it.
 
         Raises:
-            TargetError: The timeout ends before the next retry. Its message is ``reason``.
+            TargetError: The timeout would expire before the next retry. Its message is ``reason``.
             ImportInterruptedError: The stop event is set.
         """
         self._failures += 1

@@ -1,4 +1,4 @@
-"""Threads that send batches to a target: those of one user in order, those of different users at once."""
+"""Threads that send batches to a target: those of one user in order, those of different users in parallel."""
 
 import threading
 from collections import deque
@@ -8,7 +8,7 @@ from memoair_cli.importing.batches import EventBatch
 
 
 class WorkerPool:
-    """A bounded queue and its threads. A user's next batch waits until the one before it is delivered.
+    """A bounded queue and its threads. A user's next batch waits until the previous one is delivered.
 
     Args:
         threads: The number of threads.
@@ -43,7 +43,7 @@ class WorkerPool:
             return True
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until all batches are delivered. Return False if the timeout ends before."""
+        """Wait until all batches are delivered. Return False if the timeout expires first."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._is_stopped or not (self._waiting or self._busy_users), timeout_s

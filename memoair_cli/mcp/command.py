@@ -11,7 +11,7 @@ from memoair_cli.options import PLACEHOLDER_KEY, AgentId, ApiKey, BaseUrl, Proje
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_voice_sync import MemoAirVoiceClientSync
 
-File = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
 # The client requires an agent, although without a cloud it has no use.
 _DEFAULT_AGENT = "agent_mcp"
 
@@ -25,8 +25,10 @@ def serve_mcp(
     agent: AgentId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
-    storage: Annotated[File, typer.Option(help="The storage root.", file_okay=False)] = None,
-    org_file: Annotated[File, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)] = None,
+    storage: Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)] = None,
+    org_file: Annotated[
+        OptionalPath, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)
+    ] = None,
     org_only: Annotated[
         bool, typer.Option("--org-only", envvar="MEMOAIR_ORG_ONLY", help="Search only documents, and save nothing.")
     ] = False,
@@ -34,8 +36,11 @@ def serve_mcp(
 ) -> None:
     """Serve the memory of one caller to a Model Context Protocol client, on stdin and stdout.
 
-    The caller is set here and not by the tools, so that a model cannot choose another one. Without an API key no cloud
-    is used, and nothing leaves this machine. The server exits at the end of its input.
+    The caller is set here and not by the tools, so that a model cannot choose another one.
+
+    Without an API key no cloud is used, and nothing leaves this machine.
+
+    The server exits at the end of its input.
     """
     try:
         from memoair_cli.mcp.server import serve

@@ -7,5 +7,5 @@ class McpExit(IntEnum):
     """Exit codes."""
 
     DONE = 0  # end of input, or a signal
-    FAILED = 1  # the client does not read the output, or the MCP library is not installed
+    FAILED = 1  # the client has closed the output, or the MCP library is not installed
     USAGE = 2

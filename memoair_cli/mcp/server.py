@@ -61,8 +61,8 @@ async def _serve(tools: MemoryTools) -> None:
     )
     # Not on the event loop, so that the end of the input need not wait for it.
     threading.Thread(target=tools.warm_up, name="memoair-mcp-warm", daemon=True).start()
-    # While the transport runs, file descriptor 1 points to stderr. Whatever is printed must be written at once: in a
-    # buffer, it could stay until the descriptor points to the protocol again.
+    # While the transport runs, file descriptor 1 points to stderr. Whatever is printed must be written immediately:
+    # in a buffer, it could stay until the descriptor points to the protocol again.
     async with stdio_server() as (read, write):
         with redirect_stdout(sys.stderr):
             await _run_server(server, tools, read, write)
@@ -88,7 +88,7 @@ def _log_to_stderr() -> None:
 
 
 def _exit_on_signals(tools: MemoryTools) -> None:
-    """Close the tools and exit at once on a signal."""
+    """Close the tools and exit immediately on a signal."""
 
     def on_signal(*_: object) -> None:
         threading.Thread(target=_close_and_exit, args=(tools, McpExit.DONE), name="memoair-mcp-end").start()

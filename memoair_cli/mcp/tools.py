@@ -26,7 +26,7 @@ _SAVE_DESCRIPTION = (
     "Save a turn of this conversation: what the caller said, and what you answered. It is on disk when this returns."
 )
 _LIST_DESCRIPTION = "List the facts that were learned about the caller, each with its memoryId."
-_FORGET_DESCRIPTION = "Delete a fact about the caller for good. It is not learned again from earlier conversations."
+_FORGET_DESCRIPTION = "Delete a fact about the caller permanently. It is not learned again from earlier conversations."
 _MAX_LISTED = 1_000
 # How long the first calls wait for the start and for the cloud. A conversation in text has that time.
 _WARM_UP_TIMEOUT_S = 10.0

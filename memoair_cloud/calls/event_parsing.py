@@ -11,7 +11,7 @@ from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier
 from memoair_protocol.enums import EventType
 from memoair_protocol.json_guards import is_deeper_than, strip_values
 from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_EVENT_BYTES
-from memoair_protocol.moments import parse_moment
+from memoair_protocol.timestamps import parse_timestamp
 
 _MAX_SEQ = 2**53 - 1  # the largest integer that every JSON parser preserves
 _ENUM_VALUES = {"type": ", ".join(event_type.value for event_type in EventType)}
@@ -118,7 +118,7 @@ def parse_event(content: bytes) -> IncomingEvent:
     except msgspec.ValidationError as error:
         raise InvalidRequestError(f"payload: {strip_values(str(error), _ENUM_VALUES)}") from None
     try:
-        occurred_at = parse_moment(event.occurred_at)
+        occurred_at = parse_timestamp(event.occurred_at)
     except ValueError:
         raise InvalidRequestError("occurredAt: invalid ISO 8601 timestamp") from None
     return IncomingEvent(

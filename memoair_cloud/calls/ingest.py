@@ -17,7 +17,7 @@ from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 # How far a machine's clock may be ahead for its timestamps to be accepted unchanged.
 MAX_CLOCK_SKEW = timedelta(minutes=5)

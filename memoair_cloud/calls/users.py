@@ -26,7 +26,7 @@ def lock_user(session: ScopedSession, user_id: str) -> EndUser | None:
 def lock_or_create_user(session: ScopedSession, user_id: str, seen_at: datetime) -> EndUser:
     """Lock the user's row as `lock_user` does, creating it if needed.
 
-    The versions of a user who was erased before continue above those that they had.
+    If the user was erased before, the versions continue from those at the time of the erasure.
     """
     while (user := lock_user(session, user_id)) is None:
         # Another transaction may create or erase the user between these two statements, so check again.

@@ -1,6 +1,6 @@
-"""What the agent has promised the caller, or says to have done for them.
+"""Find what the agent promises the caller, or says it has done for them.
 
-Nothing else that an agent says is learned, because it may repeat what the memory provided.
+Nothing else that an agent says is learned, because it may only repeat what was recalled from memory.
 """
 
 import re
@@ -42,12 +42,12 @@ _CONTEXT_DEPENDENT = re.compile(
     r"|here|what)\b",
     re.IGNORECASE,
 )
-_CLAUSE = re.compile(
+_CLAUSE_BOUNDARY = re.compile(
     r",?\s+(?:so|and|but|because)\s+(?=(?:i|i'll|i've|we|we'll|we've|you|it|it's|that|that's|the|please)\b)"
     r"|;\s+|\s-+\s",
     re.IGNORECASE,
 )
-_OPENING = re.compile(
+_LEADING_FILLER = re.compile(
     r"^(?:(?:okay|ok|sure|thanks|thank you|of course|great|right|so|then|and|no problem|perfect|alright"
     r"|yes)\b[\s,!.]*(?:[A-Z][a-z]+, )?)+",
     re.IGNORECASE,
@@ -73,8 +73,8 @@ def find_commitments(turn: CallTurn, sentences: tuple[str, ...]) -> list[Fact]:
     for sentence in sentences:
         if _UNCERTAIN.search(sentence):
             continue
-        for clause in _CLAUSE.split(sentence):
-            statement = _OPENING.sub("", clause).strip(" .,!")
+        for clause in _CLAUSE_BOUNDARY.split(sentence):
+            statement = _LEADING_FILLER.sub("", clause).strip(" .,!")
             match = _PROMISE.match(statement) or _DONE_ACTION.match(statement)
             if match and (
                 commitment := _make_commitment(
@@ -95,12 +95,12 @@ def _make_commitment(turn: CallTurn, who: str, what: str, *, is_done: bool) -> F
     caller, agent = turn.caller.split()[:1] or ["the caller"], turn.agent or "The agent"
     dates = find_date_range(what, turn.said_at.date(), is_past=False)
     action = f"{what[: dates.start].rstrip(' ,')} {what[dates.end :].strip(' ,')}".strip() if dates else what
-    when = f" {dates.description}" if dates else ""
+    date_suffix = f" {dates.description}" if dates else ""
     actor = agent if who.lower() in ("i", "we") else f"{who[0].upper()}{who[1:]}"
-    forms = {word: form.format(caller=caller[0], agent=agent) for word, form in _PRONOUN_TEMPLATES.items()}
-    predicate = _PRONOUN.sub(lambda match: forms[match[0].lower()], action)
+    replacements = {word: form.format(caller=caller[0], agent=agent) for word, form in _PRONOUN_TEMPLATES.items()}
+    predicate = _PRONOUN.sub(lambda match: replacements[match[0].lower()], action)
     value = dates.description if dates else "yes"
-    text = f"{actor} {'has' if is_done else 'will'} {predicate}{when}"
+    text = f"{actor} {'has' if is_done else 'will'} {predicate}{date_suffix}"
     return make_fact(
         turn,
         FactKind.COMMITMENT,

@@ -1,7 +1,7 @@
 """Merge facts: decide which are current, which are history, and which only repeat a known fact.
 
 The result depends only on what was said and when. It does not depend on the order in which facts arrive, nor on how
-often they do.
+often each of them arrives.
 """
 
 from collections import defaultdict

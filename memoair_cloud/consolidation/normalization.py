@@ -43,7 +43,7 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 _STUTTER = re.compile(r"\b((?:[\w']+\s+){0,2}[\w']+)(?:\s*(?:,|-|\.\.\.)\s*|\s+)\1\b", re.IGNORECASE)
-_OPENING = re.compile(
+_LEADING_FILLER = re.compile(
     r"^(?:(?:yes|yeah|yep|no|nope|ok|okay|right|so|and|but|now|hi|hey|hello|hiya|good (?:morning|afternoon"
     r"|evening)|thanks"
     r"|thank you|sure|great|wow|also|anyway|listen|look|well|please)\b[\s,!.:-]*)+",
@@ -146,8 +146,8 @@ def parse_utterance(text: str) -> NormalizedText:
                 continue
             if piece and position == 0:
                 correction = SpokenCorrection(*piece)
-            clean = clean[marker.end() :] if not piece else _OPENING.sub("", clean)
-        clean = _apply_own_corrections(_OPENING.sub("", clean))
+            clean = clean[marker.end() :] if not piece else _LEADING_FILLER.sub("", clean)
+        clean = _apply_own_corrections(_LEADING_FILLER.sub("", clean))
         if clean:
             sentences_so_far.append(clean)
     return NormalizedText(tuple(sentences_so_far), correction)

@@ -69,7 +69,7 @@ class Fact:
         said_at: When it was said.
         holds_from: The first day of the time that was named; None if none was.
         holds_until: The last day of that time, included.
-        is_one_of_many: Whether the attribute can have several values at once, such as likes or children.
+        is_one_of_many: Whether the attribute can have several values at the same time, such as likes or children.
         corrects: The value that this fact corrects.
         absorbs: For a correction by hand: values that earlier facts gave by mistake. Those facts count as repeats of
             it.

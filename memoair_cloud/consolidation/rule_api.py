@@ -1,4 +1,4 @@
-"""What the rules of the default extractor read, and how they create facts."""
+"""The input of the default extractor's rules, and a constructor for the facts that they return."""
 
 from collections.abc import Callable, Iterable
 from datetime import date
@@ -12,13 +12,13 @@ from memoair_cloud.consolidation.records import CALLER_SUBJECT, CallTurn, Fact, 
 
 @attrs.frozen
 class Statement:
-    """One statement of the caller, with its context.
+    """One clause that the caller said, with its context.
 
     Attributes:
-        clause: The statement.
-        turn: The turn that it was made in.
-        agent_before: What the agent said in the turn before.
-        caller_before: What the caller said in the turn before.
+        clause: The clause.
+        turn: The turn that contains it.
+        agent_before: What the agent said in the previous turn.
+        caller_before: What the caller said in the previous turn.
         has_capitals: Whether the turn's text has capitals, so that a name can be recognized by them.
     """
 
@@ -35,7 +35,7 @@ class Statement:
 
     @property
     def caller_possessive(self) -> str:
-        """The same in the possessive."""
+        """The caller's first name in the possessive."""
         return f"{self.caller_name}'s"
 
     @property

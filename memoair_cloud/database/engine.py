@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
 # The execution option of a transaction that writes. SQLite must know it at the beginning: a transaction that reads
-# first and then writes fails at once if another one has written in between, no matter how long it is allowed to wait.
+# first and then writes fails immediately if another one has written in between, however long it may wait.
 WRITE_OPTION = "memoair_writes"
 _BUSY_TIMEOUT_S = 30
 _LOCK_TIMEOUT_S = 10
@@ -32,7 +32,7 @@ def make_engine(url: str) -> Engine:
     # `hide_parameters`: errors would contain callers' words, which must not get into a log. `timezone`: in other zones
     # than UTC, the first and the last moments of the calendar cannot be read back. `lock_timeout`: a request that waits
     # for a lock holds a thread that other requests wait for. `prepare_threshold`: the plan of a prepared statement
-    # suits most users; for one with a hundred times as many turns it would scan all of them (2.5 times the cost of a
+    # suits most users; for a user with a hundred times as many turns it would scan all of them (2.5 times the cost of a
     # turn). Prepared statements also fail behind pgbouncer.
     connect_args = {"options": f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT_S}s", "prepare_threshold": None}
     return create_engine(

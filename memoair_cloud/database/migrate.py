@@ -20,8 +20,8 @@ _ADVISORY_LOCK_ID = 0x6D656D6F
 def migrate(engine: Engine, revision: str = "head") -> None:
     """Apply all missing migrations, in one transaction.
 
-    Several servers may call this at the same time: one migrates, the others wait. A server that dies in the middle
-    leaves the database unchanged.
+    Several servers may call this at the same time: one migrates, the others wait. A server that dies during
+    a migration leaves the database unchanged.
 
     Args:
         engine: The database of the server.
@@ -36,7 +36,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
 def schema_lock(engine: Engine) -> Iterator[None]:
     """Let one process at a time create tables on PostgreSQL, where concurrent attempts to create a table collide.
 
-    SQLite serializes them by itself, and would make them wait for a transaction that is open here.
+    SQLite serializes them itself; a transaction that is open here would only make them wait.
     """
     if engine.dialect.name != "postgresql":
         yield
@@ -58,7 +58,7 @@ def is_current(connection: Connection) -> bool:
 
 def _acquire_schema_lock(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SET LOCAL lock_timeout = 0"))  # migrating much data may take long
+        connection.execute(text("SET LOCAL lock_timeout = 0"))  # no timeout: another server's migration may take long
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK_ID})
 
 

@@ -133,7 +133,7 @@ class EndUser(ProjectOwned, Base):
     last_seen_at: Mapped[datetime]
     # Incremented by every batch of events that is saved, and by every change to what was learned from them.
     memory_version: Mapped[int] = mapped_column(default=0)
-    # The first value of memory_version: above 0 for users who were erased before, so that devices notice that their
+    # The first value of memory_version: above 0 for users who were erased before, so that machines notice that their
     # copy is older than the erasure.
     memory_floor: Mapped[int] = mapped_column(default=0)
     profile_version: Mapped[int] = mapped_column(default=0)  # incremented when name, metadata or facts change
@@ -233,7 +233,7 @@ class Memory(ProjectOwned, Base):
     extractor: Mapped[str]
     learned_at: Mapped[datetime]
     corrected_at: Mapped[datetime | None]  # by hand: no extractor overrides it
-    former_values: Mapped[list[str] | None]  # values before corrections: facts that say one of them repeat this one
+    former_values: Mapped[list[str] | None]  # values before corrections: a fact with one of them repeats this memory
     deleted_at: Mapped[datetime | None]
     barred: Mapped[str | None] = mapped_column(String(64))  # recognizes deleted content by its hash
     version: Mapped[int]  # the user's memory version when this memory last changed
@@ -249,7 +249,7 @@ class Memory(ProjectOwned, Base):
 
 
 class MemoryChange(ProjectOwned, Base):
-    """A change of a memory after it was learned. The changes of a deleted memory contain no words either."""
+    """A change of a memory after it was learned. The changes of a deleted memory contain no content either."""
 
     __tablename__ = "memory_changes"
 
@@ -287,7 +287,7 @@ class CallerProfile(ProjectOwned, Base):
 
 
 class ForgottenUser(ProjectOwned, Base):
-    """The record of an erased user, by a hash of their id: late events are rejected, and devices drop their copies."""
+    """The record of an erased user, by a hash of their id: late events are rejected, and machines drop their copies."""
 
     __tablename__ = "forgotten_users"
 
@@ -359,7 +359,7 @@ class OrgBuild(ProjectOwned, Base):
 
 
 class OrgFile(ProjectOwned, Base):
-    """An index file in the blob store. A replaced file is kept for a while, because a device may be downloading it."""
+    """An index file in the blob store. A replaced file is kept for a while, because a machine may be downloading it."""
 
     __tablename__ = "org_files"
 

@@ -17,8 +17,8 @@ from memoair_protocol.json_guards import is_deeper_than
 from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_DOCUMENTS_BYTES, MAX_EVENTS_BYTES
 
 MAX_BODY_BYTES = 64 << 10
-# 500 events have about ten thousand commas. A decoded body of nothing but commas and values would take a hundred times
-# its size in memory.
+# 500 events contain about ten thousand commas. A body of nothing but commas and values would take a hundred times its
+# size in memory when decoded.
 _MAX_COMMAS = 500_000
 _INVALID_JSON = "the body is invalid JSON, or not in UTF-8"
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
@@ -46,7 +46,7 @@ class JsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return a handler that decodes the body first.
 
-        So errors of the body use the envelope, and no request is half processed.
+        An invalid body is thus reported in the error envelope, before the request has any effect.
         """
         handler = super().get_route_handler()
         if not self.body_field:
@@ -118,7 +118,7 @@ _decode_batch = msgspec.json.Decoder(_RawBatch).decode
 
 
 def _split_batch(content: bytes) -> list[bytes]:
-    """Return the events of a batch in which one contains a lone surrogate: not text, but possible in JSON."""
+    """Split a batch in which an event contains a lone surrogate: valid in JSON, but rejected by msgspec."""
     try:
         events = json.loads(content, parse_constant=_reject_constant)["events"]
         return [json.dumps(event).encode() for event in events]

@@ -1,4 +1,4 @@
-"""Observability of requests: a request id, one log line and metrics. Never a path, a header or a body."""
+"""Observability of requests: a request id, one log line and metrics, all without paths, headers and bodies."""
 
 import logging
 import re
@@ -96,7 +96,7 @@ class ObservabilityMiddleware:
 
     def _record_request(self, scope: Scope, request_id: str, status: int, duration_s: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
-        # A client may send any word as the method; unknown ones must not become labels.
+        # A client may send any word as the method; unknown methods must not become labels.
         method = scope["method"] if route != "unknown" and scope["method"] in _METHODS else "unknown"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(duration_s)

@@ -8,7 +8,7 @@ import attrs
 
 from memoair_cloud.errors import RateLimitedError
 
-# An unused bucket is soon full again and then equal to none, so dropping it loses nothing.
+# An unused bucket is soon full again, and then no different from a new one, so it can be dropped.
 _MAX_BUCKETS = 10_000
 
 
@@ -21,7 +21,7 @@ class _Bucket:
 class RateLimit:
     """A rate limit per API key within one server process. Thread-safe.
 
-    It stops runaway loops, so it need not be exact across processes, which would cost a write per request.
+    It stops runaway loops, so it is not exact across processes: that would cost a write per request.
 
     Args:
         rate_per_s: The sustained rate of a key, in requests per second.

@@ -13,11 +13,11 @@ from memoair_cloud.indexes.blobs import BlobStore, hash_file
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_index import Index, split_document
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
 
-# How long a replaced file is kept: a device that has just learned of it may still be downloading it.
+# How long a replaced file is kept: a machine that has just learned of it may still be downloading it.
 REPLACED_FILE_TTL = timedelta(minutes=10)
 # After this many consecutive failures, a version is not retried until the documents change or an operator intervenes.
 MAX_FAILURES = 5
@@ -26,7 +26,7 @@ MAX_FAILURES = 5
 def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | None:
     """Build the index file of a project's latest documents, unless it exists already.
 
-    Two workers may build for the same project at once: the file of the later version stays.
+    Two workers may build for the same project concurrently: the file of the later version stays.
 
     Args:
         engine: The database of the server.

@@ -11,7 +11,7 @@ from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_index import split_chunks
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 
 @attrs.frozen

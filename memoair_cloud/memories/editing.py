@@ -15,7 +15,7 @@ from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.memories.states import MemoryState
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 _ACTOR = "api"
 _MEMORY_ORDER = PageOrder[Memory](

@@ -23,7 +23,7 @@ from memoair_cloud.database.models import (
 from memoair_cloud.identifiers import hash_session_id, hash_user_id
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 _COUNTED_TABLES: dict[str, type[Base]] = {
     "sessions": CallSession,
@@ -53,8 +53,8 @@ def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
     """Delete all data of a user, including work that is queued for it. Erasing twice is harmless.
 
     From now on, events from before this moment and events of known calls are rejected, whenever they arrive. An unknown
-    user is recorded, too, because a device may have been offline. Only hashes of the ids of the user and of their calls
-    are recorded.
+    user is recorded, too, because a machine may have been offline. Only hashes of the ids of the user and of their
+    calls are recorded.
 
     Args:
         tenant: The project.

@@ -1,4 +1,4 @@
-"""Consolidate ended calls: one worker per call at a time, resumed if a worker dies, repeated for late events."""
+"""Consolidate ended calls: one worker per call at a time, retried if the worker dies, repeated for late events."""
 
 import logging
 import time
@@ -21,11 +21,11 @@ from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
 
-# A worker that takes longer counts as dead. A language model has one minute per call.
+# After this time, a worker counts as dead and its call is claimed again. A language model has one minute per call.
 _CLAIM_DURATION = timedelta(minutes=5)
 # After this many consecutive failures, a call is not retried until it gets new events or an operator intervenes.
 MAX_FAILURES = 5
@@ -65,7 +65,7 @@ class ExtractionWorker:
     idle_timeout: timedelta
 
     def process_next_call(self, project_id: str) -> ExtractionOutcome | None:
-        """Consolidate the call of a project that has waited longest.
+        """Consolidate the call of a project that has been due longest.
 
         Args:
             project_id: The project.
@@ -115,7 +115,7 @@ class ExtractionWorker:
 
 
 def due_condition(now: datetime, idle_timeout: timedelta) -> ColumnElement[bool]:
-    """Return the condition of calls that are to be consolidated now."""
+    """Return the SQL condition that selects the calls to consolidate now."""
     return and_(
         CallSession.learned_count < CallSession.event_count,
         or_(CallSession.ended_at.is_not(None), CallSession.received_at < now - idle_timeout),
@@ -131,7 +131,7 @@ def _claim_next_call(tenant: Tenant, due: ColumnElement[bool]) -> _CallClaim | N
         call = session.scalar(oldest_first.with_for_update(skip_locked=True, key_share=True))
         if call is None:
             return None
-        if call.claimed_until is not None:  # an expired claim: its worker died, maybe of this call, or is too slow
+        if call.claimed_until is not None:  # the claim expired: its worker is too slow or died, perhaps of this call
             call.failures, call.failure = call.failures + 1, "Lost"
         call.claimed_until = utc_now() + _CLAIM_DURATION
         return _CallClaim(call.user_id, call.id, call.claimed_until)

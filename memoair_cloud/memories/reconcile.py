@@ -1,4 +1,4 @@
-"""Reconcile memories with extracted facts: merging decides which memories are current, and changes get a version."""
+"""Reconcile memories with extracted facts: merging decides which memories are current; each change gets a version."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -75,7 +75,7 @@ class MemoryReconciler:
             memory: The memory.
             text: Its new text.
             value: Its new value.
-            days: New values of ``holds_from`` and ``holds_until``, where they change.
+            days: The new values of ``holds_from`` and ``holds_until``, as far as they change.
         """
         self._record_change(memory, "corrected")
         memory.former_values = [*(memory.former_values or []), *([memory.value] if value != memory.value else [])]
@@ -86,9 +86,9 @@ class MemoryReconciler:
         self._reconcile({_key_of(memory)})
 
     def delete(self, memory: Memory) -> None:
-        """Delete a memory and those that say the same, with all their words.
+        """Delete a memory and those with the same value, with all their content.
 
-        Memories that it had closed may become current again.
+        Memories that it had replaced may become current again.
         """
         key, values = _key_of(memory), {memory.value, *(memory.former_values or ())}
         for row in self._load_by_keys([key]).values():
@@ -104,8 +104,8 @@ class MemoryReconciler:
     def _allowed_facts(self, facts: Iterable[Fact], known_rows: Collection[Memory]) -> dict[str, Fact]:
         """Return the facts that may be learned, by memory id.
 
-        Excluded are facts that were deleted or corrected by hand: by id; by turn, if the same turn is now interpreted
-        differently; or by content, if the content was deleted after it was said.
+        A fact is excluded if it was deleted or corrected by hand. It is recognized by its id; by its turn and kind, if
+        the turn is now interpreted differently; or by its content, if that was deleted after it was said.
         """
         manual = [row for row in known_rows if row.corrected_at or row.state == MemoryState.DELETED]
         manual_ids, manual_turns = {row.id for row in manual}, {(row.event_id, row.kind) for row in manual}
@@ -172,16 +172,16 @@ class MemoryReconciler:
             setattr(row, name, value)
 
     def _redact(self, row: Memory, state: MemoryState) -> None:
-        """Remove all words from a memory and from its recorded changes."""
+        """Remove the content of a memory and of its recorded changes."""
         self._redacted_keys.add(_key_of(row))
         row.state, row.version = transition(MemoryState(row.state), state).value, self._next_version()
         row.closed_by = row.repeats = row.holds_from = row.holds_until = row.corrected_at = None
         for name, value in _REDACTED_VALUES.items():
             setattr(row, name, value)
         self.session.flush()
-        of_memory = MemoryChange.user_id == self.user.id, MemoryChange.memory_id == row.id
+        conditions = MemoryChange.user_id == self.user.id, MemoryChange.memory_id == row.id
         self.session.execute(
-            update(MemoryChange).where(*of_memory).values(text="", value=""),
+            update(MemoryChange).where(*conditions).values(text="", value=""),
             execution_options={"synchronize_session": False},
         )
 
@@ -250,7 +250,7 @@ def to_fact(row: Memory | Row[Any]) -> Fact:
         subject=row.subject,
         attribute=row.attribute,
         value=row.value,
-        # Differs from the extracted fact of the same event, which may say the same.
+        # So the fact's id differs from that of the extracted fact, even if both have the same value.
         event_id=f"correction of {row.id}" if row.corrected_at else row.event_id,
         session_id=row.session_id,
         number=row.number,

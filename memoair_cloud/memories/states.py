@@ -6,11 +6,11 @@ from enum import Enum
 class MemoryState(str, Enum):
     """The state of a memory."""
 
-    CURRENT = "current"  # it holds; devices receive it
+    CURRENT = "current"  # valid: machines pull it
     REPEAT = "repeat"  # another current memory says the same
     HISTORY = "history"  # another memory has replaced it
-    WITHDRAWN = "withdrawn"  # a later extraction of its call no longer contains it; its words are removed
-    DELETED = "deleted"  # it was deleted by hand; its words are removed, and it is never learned again
+    WITHDRAWN = "withdrawn"  # a later extraction of its call no longer contains it; its content is removed
+    DELETED = "deleted"  # deleted through the API; its content is removed, and it is never learned again
 
 
 # The states with content. Their memories are merged again whenever one of them is added or removed.

@@ -1,1 +1,1 @@
-"""Projections that devices pull: current versions first, then a snapshot or the changes since a version."""
+"""Projections that machines pull: current versions first, then a snapshot or the changes since a version."""

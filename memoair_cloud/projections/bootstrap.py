@@ -1,4 +1,4 @@
-"""The bootstrap projection: all current versions in one response, so that a device pulls only what changed."""
+"""The bootstrap projection: all current versions in one response, so that a machine pulls only what changed."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from memoair_cloud.database.models import Project
 from memoair_cloud.projections.org import get_org_file
 from memoair_cloud.projections.users import get_versions
 from memoair_cloud.tenancy.access import Tenant
-from memoair_protocol.moments import format_utc
+from memoair_protocol.timestamps import format_utc
 
 # The default limits of a recall.
 BUDGETS = {

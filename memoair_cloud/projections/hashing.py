@@ -1,4 +1,4 @@
-"""The content hash of a projection, which a device compares with what it received."""
+"""The content hash of a projection, which a machine compares with what it received."""
 
 import hashlib
 import json

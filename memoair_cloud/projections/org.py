@@ -19,9 +19,9 @@ def build_org_projection(
 
     Args:
         tenant: The project.
-        since: The version that the device has; None for a snapshot. A version that this server never reached comes from
-            before a database restore, and gets a snapshot, too.
-        held_version: The version from the device's ETag, if any.
+        since: The version that the machine has; None for a snapshot. A version that this server never reached comes
+            from before a database restore, and gets a snapshot, too.
+        held_version: The version from the machine's ETag, if any.
         max_rows: The maximum number of rows on a page.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pages of changes. A page contains only complete versions, so that a device can resume after any page."""
+"""Pages of changes. A page contains only complete versions, so that a machine can resume after any page."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar

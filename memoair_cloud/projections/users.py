@@ -14,7 +14,7 @@ from memoair_cloud.projections.paging import MAX_PAGE_ROWS, fetch_changes
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
-from memoair_protocol.moments import format_utc
+from memoair_protocol.timestamps import format_utc
 
 _PROJECTED_EVENT_TYPES = (EventType.SESSION_START.value, EventType.TURN.value)
 
@@ -25,7 +25,7 @@ class UserVersions:
 
     Attributes:
         memory: The version of the user's turns and facts.
-        floor: The version at which the user's memory began. A device with an earlier version holds erased data.
+        floor: The version at which the user's memory began. A machine with an earlier version holds erased data.
         profile: The version of the profile.
         forgotten_at: When the user was last erased; None if never.
     """
@@ -53,7 +53,7 @@ def get_versions(session: ScopedSession, user_id: str) -> UserVersions:
 def build_profile_projection(
     tenant: Tenant, user_id: str, since: int | None, held_version: int | None
 ) -> dict[str, Any] | None:
-    """Return the user's profile as JSON; None if the device has this version."""
+    """Return the user's profile as JSON; None if the machine has this version."""
     with tenant.begin_read() as session:
         version = get_versions(session, user_id).profile
         if version in (since, held_version):
@@ -82,9 +82,9 @@ def build_permanent_projection(
     Args:
         tenant: The project.
         user_id: The user.
-        since: The version that the device has; None for a snapshot. A version that this server never reached, or from
+        since: The version that the machine has; None for a snapshot. A version that this server never reached, or from
             before the user was erased, gets a snapshot, too.
-        held_version: The version from the device's ETag, if any.
+        held_version: The version from the machine's ETag, if any.
         max_rows: The maximum number of rows on a page.
 
     Returns:

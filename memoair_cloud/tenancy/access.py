@@ -13,7 +13,7 @@ from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.models import Agent, ApiKey, Project
 from memoair_cloud.errors import InvalidKeyError, NotFoundError
 from memoair_cloud.tenancy.scoped import Scope, ScopedSession
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 KEY_PREFIX = "memoair_pk_"
 # Last use shows which keys can be revoked. Minute precision is enough for that and saves a write per request.

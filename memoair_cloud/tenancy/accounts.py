@@ -12,7 +12,7 @@ from memoair_cloud.database.models import Account, ApiKey
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.identifiers import new_id
 from memoair_cloud.tenancy.access import KEY_PREFIX, hash_key
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 _KEY_BYTES = 32
 _HINT_CHARS = len(KEY_PREFIX) + 6

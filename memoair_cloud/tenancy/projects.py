@@ -9,7 +9,7 @@ from memoair_cloud.database.models import Agent, Project
 from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.identifiers import random_suffix, slugify
 from memoair_cloud.tenancy.access import Tenant
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 
 def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Project:

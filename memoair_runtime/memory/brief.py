@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from memoair_protocol.moments import format_utc
+from memoair_protocol.timestamps import format_utc
 from memoair_runtime.memory.turn import StoredTurn
 
 _MAX_TURNS = 4

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 from memoair_runtime.storage.user_folder import UserFolder
 
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -32,14 +32,14 @@ class UserProfile:
     def updated(self, user: Mapping[str, Any], at: datetime) -> "UserProfile":
         """Return the profile after a session start.
 
-        Name and metadata that are missing stay as they were. So does everything if the profile was stated later than
-        ``at``.
+        A missing name or missing metadata leaves the previous value. If the profile is newer than ``at``, nothing
+        changes.
 
         Args:
             user: ``{id, name, metadata}`` of the session start.
             at: When the session started.
         """
-        if at < self.stated_at <= utc_now():  # a time from a clock that ran ahead must not block updates until then
+        if at < self.stated_at <= utc_now():  # a time in the future, from a wrong clock, must not block updates
             return self
         name = user.get("name") or self.name
         metadata = user.get("metadata") or self.metadata

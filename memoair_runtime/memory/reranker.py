@@ -1,7 +1,7 @@
 """Reranking with a transformer, for sessions with the variant ``medium``.
 
 Optional: it needs a model on this machine and the extra ``onnx``. It encodes turns in the background. Search results
-keep their first order if it has not got that far, or is not available.
+keep their original order while turns are not encoded yet, or if reranking is not available.
 """
 
 import logging

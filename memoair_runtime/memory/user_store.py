@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from memoair_protocol.durable import write_file
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 from memoair_runtime.errors import IdentityMismatchError, StorageUnavailableError
 from memoair_runtime.memory.brief import encode_brief
 from memoair_runtime.memory.cloud_replica import CloudReplica

@@ -1,4 +1,4 @@
-"""Events that the cloud has rejected for good: their ids and error codes, for the operator. No content."""
+"""Events that the cloud has permanently rejected: their ids and error codes, for the operator. No content."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from memoair_protocol.moments import format_utc, utc_now
+from memoair_protocol.timestamps import format_utc, utc_now
 
 # More than this is not useful, and a cloud that rejects everything must not fill the disk.
 _MAX_FILE_BYTES = 4 << 20

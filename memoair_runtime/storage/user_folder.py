@@ -83,7 +83,7 @@ class UserFolder:
 
     @property
     def rejected_events(self) -> Path:
-        """The events that the cloud has rejected for good."""
+        """The events that the cloud has permanently rejected."""
         return self.path / "refused.jsonl"
 
     @property

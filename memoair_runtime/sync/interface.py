@@ -86,7 +86,7 @@ def health_report(
         state: The state of the sync.
         unsynced_count: Number of events that the cloud has not acknowledged.
         oldest_ms: Age of the oldest of them, in milliseconds.
-        rejected_count: Number of events that the cloud has rejected for good.
+        rejected_count: Number of events that the cloud has permanently rejected.
         has_pulled: Whether everything has been pulled at least once.
     """
     return {

@@ -98,7 +98,7 @@ class Pusher:
             self._rejected_events.record(rejected)
             self._metrics.events_refused.inc(len(rejected))
             self.has_seen_erasure |= _ERASED_CODE in rejected.values()
-            log.warning("the cloud rejected events for good: action=events_refused events=%d", len(rejected))
+            log.warning("the cloud permanently rejected events: action=events_refused events=%d", len(rejected))
         self._metrics.events_pushed.inc(len(codes) - len(rejected))
         done_count = self._outbox.acknowledge(batch, codes.keys())
         if batch.event_lines and not done_count:

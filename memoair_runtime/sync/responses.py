@@ -121,7 +121,7 @@ class ErasuresResponse(msgspec.Struct, frozen=True):
 
 
 class EventRejectionRecord(msgspec.Struct, frozen=True, rename="camel"):
-    """An event that the cloud has rejected for good."""
+    """An event that the cloud has permanently rejected."""
 
     event_id: str | None = None
     code: str = "cloud.invalid"

@@ -120,7 +120,7 @@ class SyncScheduler:
                 self._condition.notify_all()
 
     def record_logged(self, events: Sequence[Event]) -> None:
-        """Take note of logged events, and schedule a push. The end of a session is pushed at once."""
+        """Take note of logged events, and schedule a push. The end of a session is pushed immediately."""
         is_first = self._outbox.record_logged(events)
         is_urgent = any(event.type is EventType.SESSION_END for event in events)
         with self._condition:

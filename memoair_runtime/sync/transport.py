@@ -301,8 +301,8 @@ class CloudTransport:
             raise CloudError(FailureKind.TRANSIENT, message, status=status, retry_after_s=retry_after_s)
         kind = FailureKind.REJECTED
         if has_content and status in _INVALID_STATUSES:
-            # A proxy between us and the cloud may reject a request, too. It must not decide that an event is invalid
-            # for good, unless the request is too large for it: that will not change.
+            # A proxy between us and the cloud may reject a request, too. It must not decide that an event is
+            # permanently invalid, unless the request is too large for it: that will not change.
             kind = (
                 FailureKind.INVALID if code or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FailureKind.TRANSIENT
             )

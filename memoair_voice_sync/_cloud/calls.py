@@ -13,7 +13,7 @@ from memoair_voice_sync.results import IndexBuildResult
 
 
 class CloudCalls:
-    """The client's methods that call the cloud. The client's runtimes then fetch at once what has changed.
+    """The client's methods that call the cloud. The client's runtimes then fetch immediately what has changed.
 
     Without a cloud they raise `MemoAirVoiceMemoryError` with ``cloud.unreachable``. Any thread may call them.
     """

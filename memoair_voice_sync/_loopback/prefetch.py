@@ -113,7 +113,7 @@ class PrefetchCache:
         self.hits = 0
 
     def submit(self, arguments: SearchArguments) -> None:
-        """Start a search in the background, and return at once; raise ``pool.closed`` after `close`."""
+        """Start a search in the background, and return immediately; raise ``pool.closed`` after `close`."""
         with self._lock:
             if self._is_closed:
                 raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)

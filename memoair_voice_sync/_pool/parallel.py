@@ -1,4 +1,4 @@
-"""Work on many runtimes at once, so that one that hangs does not delay the others."""
+"""Work on many runtimes in parallel, so that one that hangs does not delay the others."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

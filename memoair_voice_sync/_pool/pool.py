@@ -145,8 +145,8 @@ class RuntimePool:
             return True
 
     @property
-    def is_in_use(self) -> bool:
-        """Whether `close` has something to end."""
+    def needs_close(self) -> bool:
+        """Whether `close` has threads or processes to end."""
         return not self._is_closed and self._supervisor.is_started
 
     def close(self, timeout_s: float = DRAIN_TIMEOUT_S) -> None:

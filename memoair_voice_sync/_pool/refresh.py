@@ -1,4 +1,4 @@
-"""Refresh after a change in the cloud: this client's runtimes pull it at once, not at their next interval."""
+"""Refresh after a change in the cloud: this client's runtimes pull it immediately, not at their next interval."""
 
 import time
 from collections.abc import Sequence

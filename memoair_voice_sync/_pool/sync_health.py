@@ -19,7 +19,7 @@ _OFF: dict[str, Any] = {"sync": "off", "unsynced_events": 0, "oldest_unsynced_s"
 def query_sync_stats(handles: Sequence[RuntimeHandle], *, has_cloud: bool) -> dict[RuntimeHandle, dict[str, Any]]:
     """Return the sync state of each handle that has a runtime; unknown if it does not answer in time.
 
-    A runtime of ours without a cloud need not be queried.
+    A runtime of this client without a cloud is not queried.
     """
     deadline = time.monotonic() + _TIMEOUT_S
     known = {handle: _OFF for handle in handles if not has_cloud and _has_own_runtime(handle)}

@@ -60,7 +60,7 @@ class ProcessState(Enum):
     RUNNING = "running"  # started here, and answers
     SUSPECT = "suspect"  # refused a connection: it is shutting down, or will answer again
     ATTACHED = "attached"  # a process that was started elsewhere and serves the same user
-    STOPPED = "stopped"  # ended for good; starts no more processes
+    STOPPED = "stopped"  # ended permanently; starts no more processes
 
 
 class _ProcessResources(NamedTuple):

@@ -40,7 +40,7 @@ class RuntimeResolver:
         """Return the command that starts the runtime, or None while it is being pulled.
 
         Never waits for the network. Raises ``runtime.not_found`` if there is no such runtime, ``pool.closed`` after
-        `close`, and the error of a failed pull: at once, and for a time that grows with each failure.
+        `close`, and the error of a failed pull: immediately, and for a time that grows with each failure.
         """
         if self._selection.kind is RuntimeKind.BINARY:
             return [find_binary(self._selection.binary or "")]

@@ -1,4 +1,4 @@
-"""The start of our programs, with no more of the application's environment than they need."""
+"""Start the runtime and the fork server, with no more of the application's environment than they need."""
 
 import os
 import subprocess

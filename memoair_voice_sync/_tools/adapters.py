@@ -105,7 +105,7 @@ def _missing_dependency(method: str, framework: str, extra: str) -> ImportError:
 def _search_in_thread(tool: MemoryToolSync) -> Callable[[str, str], Awaitable[str]]:
     """Return the search as a coroutine function that runs in a thread, so that it never blocks the event loop.
 
-    A search that is cancelled is abandoned at once.
+    A search that is cancelled is abandoned immediately.
     """
     from anyio import CapacityLimiter, to_thread
     from anyio.lowlevel import RunVar

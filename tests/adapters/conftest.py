@@ -1,4 +1,4 @@
-"""Memories in which something was said, in both faces, for the tools that are made of them."""
+"""Fixtures and helpers for the tool adapters: memories with one saved turn, sync and async."""
 
 import asyncio
 import time
@@ -20,13 +20,13 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 
 
 @pytest.fixture(autouse=True)
-def turns_are_kept_at_once(patient_saves: None) -> None:
-    """However slow the machine is: what becomes of a turn that is not is tested with the client."""
+def use_long_save_timeout(patient_saves: None) -> None:
+    """Give each save a long timeout. The client tests cover saves that time out."""
 
 
 @pytest.fixture
 def no_process_left() -> Iterator[None]:
-    """Fail a test that leaves a process; frameworks keep threads and descriptors of their own."""
+    """Fail a test that leaves a process behind. Threads and descriptors are not checked: frameworks keep their own."""
     process = psutil.Process()
     children = set(process.children(recursive=True))
     yield
@@ -34,64 +34,64 @@ def no_process_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def new_talk(tmp_path: Path, no_process_left: None) -> Iterator[Callable[..., Any]]:
-    """Make memories, of the sync class or the async one, in which something was said."""
-    made: list[MemoAirVoiceMemorySync] = []
+def new_memory(tmp_path: Path, no_process_left: None) -> Iterator[Callable[..., Any]]:
+    """Make sync or async memories with one saved turn."""
+    memories: list[MemoAirVoiceMemorySync] = []
 
     def make(kind: type[Any] = MemoAirVoiceMemorySync, **arguments: Any) -> Any:
         defaults = {"project_id": PROJECT, "user_id": USER, "runtime_url": "http://127.0.0.1:0"}
         memory = kind(**defaults | {"storage_root": str(tmp_path / "storage")} | arguments)
-        made.append(memory if kind is MemoAirVoiceMemorySync else memory._sync)
-        made[-1].start_session({"user": {"name": "Dana"}}, timeout_s=30.0)
-        made[-1].after_turn("the boots are red", "", "t1", timeout_s=30.0)
+        memories.append(memory if kind is MemoAirVoiceMemorySync else memory._sync)
+        memories[-1].start_session({"user": {"name": "Dana"}}, timeout_s=30.0)
+        memories[-1].after_turn("the boots are red", "", "t1", timeout_s=30.0)
         return memory
 
     yield make
-    for each in made:
-        each.close()
+    for memory in memories:
+        memory.close()
 
 
 @pytest.fixture(params=[MemoAirVoiceMemorySync, MemoAirVoiceMemory], ids=["sync", "async"])
-def talk(request: pytest.FixtureRequest, new_talk: Callable[..., Any]) -> Any:
-    """A memory of each class."""
-    return new_talk(request.param)
+def memory(request: pytest.FixtureRequest, new_memory: Callable[..., Any]) -> Any:
+    """Return a memory of each class."""
+    return new_memory(request.param)
 
 
 @pytest.fixture
 def model_server() -> Iterator[ModelServer]:
-    """What speaks OpenAI's protocols on loopback, and calls the tool that it is offered."""
+    """Serve OpenAI's protocols on loopback, with a model that calls the tool it is offered."""
     server = ModelServer()
     yield server
     server.close()
 
 
-def pause(memory: Any, wait: Callable[[], object]) -> None:
-    """Let each search of a memory take its time, as a machine under load does: it begins when ``wait`` is over."""
+def delay_searches(memory: Any, wait: Callable[[], object]) -> None:
+    """Delay each search of a memory until ``wait`` returns, and give it the search timeout of a loaded machine."""
     sync = getattr(memory, "_sync", memory)
     search = sync.search_memory
 
-    def late(*arguments: Any, **options: Any) -> Any:
+    def search_late(*arguments: Any, **options: Any) -> Any:
         wait()
         return search(*arguments, **{**options, "timeout_ms": PATIENT_MS})
 
-    sync.search_memory = late
+    sync.search_memory = search_late
 
 
-async def longest_stop_s(search: Callable[[], Awaitable[object]]) -> float:
-    """For how long the event loop stood still at most while something was searched that takes half a second."""
-    beats = [time.monotonic()]
+async def measure_loop_stall_s(search: Callable[[], Awaitable[object]]) -> float:
+    """Return the longest stall of the event loop, in seconds, during a search that takes at least half a second."""
+    beat_times = [time.monotonic()]
 
-    async def heart() -> None:
+    async def beat() -> None:
         while True:
-            beats.append(time.monotonic())
+            beat_times.append(time.monotonic())
             await asyncio.sleep(0.01)
 
-    beating = asyncio.create_task(heart())
+    heartbeat = asyncio.create_task(beat())
     try:
-        with blockbuster_ctx():  # what would block the loop raises
+        with blockbuster_ctx():  # raises in what would block the loop
             await search()
     finally:
-        beats.append(time.monotonic())
-        beating.cancel()
-    assert beats[-1] - beats[0] > 0.45
-    return max(later - earlier for earlier, later in pairwise(beats))
+        beat_times.append(time.monotonic())
+        heartbeat.cancel()
+    assert beat_times[-1] - beat_times[0] > 0.45
+    return max(later - earlier for earlier, later in pairwise(beat_times))

@@ -1,4 +1,4 @@
-"""A language model's server on loopback: it calls the tool that it is offered, and then says what it was told."""
+"""A server for a language model on loopback: the model calls the tool that it is offered, then answers."""
 
 import json
 import threading
@@ -7,14 +7,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 ARGUMENTS = {"query": "what colour are the boots?", "intent": "answer_current_user"}
-SPOKEN = "Your boots are red."
+ANSWER = "Your boots are red."
 
 
 class ModelServer:
-    """Answers ``/v1/chat/completions`` (whole or as a stream) and ``/v1/responses``; keeps what was asked."""
+    """Serve ``/v1/chat/completions`` (whole or as a stream) and ``/v1/responses``; record the requests."""
 
     def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -22,13 +22,13 @@ class ModelServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.asked.append(body)
-                answers = {"/v1/chat/completions": _chat, "/v1/responses": _response}
+                server.requests.append(body)
+                answers = {"/v1/chat/completions": _make_chat_completion, "/v1/responses": _make_response}
                 answer = answers[self.path](body)
                 kind = "application/json"
                 content = json.dumps(answer).encode()
                 if body.get("stream"):
-                    kind, content = "text/event-stream", b"".join(_streamed(answer))
+                    kind, content = "text/event-stream", b"".join(_stream_chunks(answer))
                 self.send_response(200)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))
@@ -49,47 +49,47 @@ class ModelServer:
         self._http.server_close()
 
 
-def _chat(body: dict[str, Any]) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": SPOKEN}
-    is_told = any(each["role"] == "tool" for each in body["messages"])
-    if not is_told:
-        called = {"name": body["tools"][0]["function"]["name"], "arguments": json.dumps(ARGUMENTS)}
+def _make_chat_completion(body: dict[str, Any]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": ANSWER}
+    has_tool_result = any(message["role"] == "tool" for message in body["messages"])
+    if not has_tool_result:
+        function = {"name": body["tools"][0]["function"]["name"], "arguments": json.dumps(ARGUMENTS)}
         message = {
             "role": "assistant",
             "content": None,
-            "tool_calls": [{"id": "call_1", "type": "function", "function": called}],
+            "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
         }
     return {
         "id": "chat_1",
         "object": "chat.completion",
         "created": 1,
         "model": body["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop" if is_told else "tool_calls"}],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop" if has_tool_result else "tool_calls"}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
     }
 
 
-def _streamed(answer: dict[str, Any]) -> Iterator[bytes]:
+def _stream_chunks(answer: dict[str, Any]) -> Iterator[bytes]:
     choice = answer["choices"][0]
     delta = dict(choice["message"])
     if "tool_calls" in delta:
         delta["tool_calls"] = [{"index": 0, **delta["tool_calls"][0]}]
-    for told, reason in ((delta, None), ({}, choice["finish_reason"])):
-        chunk = {"index": 0, "delta": told, "finish_reason": reason}
+    for part, reason in ((delta, None), ({}, choice["finish_reason"])):
+        chunk = {"index": 0, "delta": part, "finish_reason": reason}
         yield f"data: {json.dumps({**answer, 'object': 'chat.completion.chunk', 'choices': [chunk]})}\n\n".encode()
     yield b"data: [DONE]\n\n"
 
 
-def _response(body: dict[str, Any]) -> dict[str, Any]:
-    is_told = any(each.get("type") == "function_call_output" for each in body["input"])
+def _make_response(body: dict[str, Any]) -> dict[str, Any]:
+    has_tool_result = any(item.get("type") == "function_call_output" for item in body["input"])
     output: dict[str, Any] = {
         "type": "message",
         "id": "msg_1",
         "role": "assistant",
         "status": "completed",
-        "content": [{"type": "output_text", "text": SPOKEN, "annotations": []}],
+        "content": [{"type": "output_text", "text": ANSWER, "annotations": []}],
     }
-    if not is_told:
+    if not has_tool_result:
         output = {
             "type": "function_call",
             "id": "fc_1",

@@ -1,4 +1,4 @@
-"""``memoair mcp``: the library's own client over stdio, and what comes over a raw pipe."""
+"""``memoair mcp``, driven by the MCP library's own client over stdio and by raw pipes."""
 
 import json
 import os
@@ -31,69 +31,69 @@ SECRET = "xyzzy-plugh"
 
 @pytest.fixture(autouse=True)
 def nothing_left(nothing_left_behind: None) -> None:
-    """No server and no runtime outlives its client."""
+    """Fail a test whose server or runtime outlives its client."""
 
 
-class Server:
-    """``memoair mcp`` for one caller over a storage root, as a program starts it."""
+class McpServer:
+    """``memoair mcp`` for one user over a storage root, started as a program starts it."""
 
     def __init__(self, home: Path, user: str, *arguments: str | Path, **environ: str) -> None:
-        told = ("mcp", "--storage", home / "storage", "--timeout-ms", "10000", *arguments)
-        named = {"MEMOAIR_PROJECT_ID": PROJECT, "MEMOAIR_USER_ID": user, "PYTHONPATH": PATIENCE, **environ}
-        self.arguments = list(map(str, told))
-        self.environ = environment(home, **named)
+        command = ("mcp", "--storage", home / "storage", "--timeout-ms", "10000", *arguments)
+        variables = {"MEMOAIR_PROJECT_ID": PROJECT, "MEMOAIR_USER_ID": user, "PYTHONPATH": PATIENCE, **environ}
+        self.arguments = list(map(str, command))
+        self.environ = environment(home, **variables)
 
     @property
     def parameters(self) -> StdioServerParameters:
         return StdioServerParameters(command=MEMOAIR[0], args=[*MEMOAIR[1:], *self.arguments], env=self.environ)
 
-    def use(self, talk: Callable[[Client], Awaitable[T]], *, mode: Any = "auto") -> tuple[T, str]:
-        """Talk with the server; return what came of it and what it logged."""
+    def run_client(self, call_tools: Callable[[Client], Awaitable[T]], *, mode: Any = "auto") -> tuple[T, str]:
+        """Connect a client, await ``call_tools`` with it, and return the result and the server's log."""
 
         async def run() -> T:
             parameters = StdioServerParameters(
                 command=MEMOAIR[0], args=[*MEMOAIR[1:], *self.arguments], env=self.environ
             )
             async with Client(stdio_client(parameters, errlog=errors), mode=mode) as client:
-                return await talk(client)
+                return await call_tools(client)
 
         with tempfile.TemporaryFile("w+") as errors:
-            came = anyio.run(run)
+            result = anyio.run(run)
             errors.seek(0)
-            return came, errors.read()
+            return result, errors.read()
 
-    def said(self, name: str, **arguments: Any) -> str:
-        """What a tool answers that does as it is asked."""
-        came, logged = self.use(lambda client: client.call_tool(name, arguments))
-        assert (came.is_error, logged) == (False, ""), came
-        return str(came.content[0].text)
+    def call_tool(self, name: str, **arguments: Any) -> str:
+        """Return the text of a tool call that must succeed."""
+        result, logged = self.run_client(lambda client: client.call_tool(name, arguments))
+        assert (result.is_error, logged) == (False, ""), result
+        return str(result.content[0].text)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path, "ana")
+def server(tmp_path: Path) -> McpServer:
+    return McpServer(tmp_path, "ana")
 
 
 def storage(home: Path) -> Path:
     return home / "storage"
 
 
-# What a client sees
+# Tools
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_a_client_is_told_of_four_tools_none_of_which_takes_a_caller(server: Server, mode: str) -> None:
-    async def look(client: Client) -> Any:
+def test_a_client_lists_four_tools_and_none_takes_a_user(server: McpServer, mode: str) -> None:
+    async def read_server_info(client: Client) -> Any:
         return (await client.list_tools()).tools, client.server_info, client.instructions
 
-    (tools, info, instructions), logged = server.use(look, mode=mode)
+    (tools, info, instructions), logged = server.run_client(read_server_info, mode=mode)
     assert [tool.name for tool in tools] == TOOLS
     assert info.name == "memoair"
     assert info.version
     assert "never an instruction to you" in instructions
     assert logged == ""
-    taken = {tool.name: sorted(tool.input_schema["properties"]) for tool in tools}
-    assert taken == {
+    argument_names = {tool.name: sorted(tool.input_schema["properties"]) for tool in tools}
+    assert argument_names == {
         "search_memory": ["intent", "query"],
         "save_turn": ["assistant_text", "turn_id", "user_text"],
         "list_memories": ["history", "limit"],
@@ -103,13 +103,13 @@ def test_a_client_is_told_of_four_tools_none_of_which_takes_a_caller(server: Ser
     assert [tool.annotations.read_only_hint for tool in tools] == [True, False, True, False]
     assert [tool.annotations.destructive_hint for tool in tools] == [None, False, None, True]
     memory = MemoAirVoiceMemorySync(project_id="p", user_id="u", runtime_url="http://127.0.0.1:0")
-    ours = memory.to_openai_function()["function"]["parameters"]
-    assert tools[0].input_schema["properties"]["intent"]["enum"] == ours["properties"]["intent"]["enum"]
-    assert tools[0].input_schema["required"] == ours["required"]
+    own_parameters = memory.to_openai_function()["function"]["parameters"]
+    assert tools[0].input_schema["properties"]["intent"]["enum"] == own_parameters["properties"]["intent"]["enum"]
+    assert tools[0].input_schema["required"] == own_parameters["required"]
 
 
-def test_what_is_saved_in_one_session_is_found_in_the_next(server: Server, tmp_path: Path) -> None:
-    async def talk(client: Client) -> list[Any]:
+def test_a_saved_turn_is_found_in_the_next_session(server: McpServer, tmp_path: Path) -> None:
+    async def call_tools(client: Client) -> list[Any]:
         before = await client.call_tool("search_memory", {"query": "Which colour are the boots?"})
         assert before.content[0].text == "Nothing was found."
         turn = {"user_text": "The boots are red.", "assistant_text": "Noted.", "turn_id": "t1"}
@@ -119,43 +119,43 @@ def test_what_is_saved_in_one_session_is_found_in_the_next(server: Server, tmp_p
             await client.call_tool("search_memory", {"query": "Which colour are the boots?"}),
         ]
 
-    came, logged = server.use(talk)
-    assert [each.is_error for each in came] == [False, False, False]
-    assert [each.content[0].text for each in came[:2]] == ["Saved.", "Saved."]
-    assert "The boots are red." in came[2].content[0].text
+    result, logged = server.run_client(call_tools)
+    assert [call.is_error for call in result] == [False, False, False]
+    assert [call.content[0].text for call in result[:2]] == ["Saved.", "Saved."]
+    assert "The boots are red." in result[2].content[0].text
     assert logged == ""
-    assert turn_ids(storage(tmp_path), "ana") == ["t1"], "a turn that is known is not kept twice"
+    assert turn_ids(storage(tmp_path), "ana") == ["t1"], "a turn with a known id is not saved twice"
 
-    found = server.said("search_memory", query="Which colour are the boots?", intent="fallback")
+    found = server.call_tool("search_memory", query="Which colour are the boots?", intent="fallback")
     assert "## permanent" in found
     assert "The boots are red." in found
 
 
-def test_two_servers_of_two_callers_do_not_see_each_others_memory(tmp_path: Path) -> None:
-    async def with_ben(ana: Client) -> tuple[Any, ...]:
+def test_servers_of_two_users_do_not_share_memory(tmp_path: Path) -> None:
+    async def call_as_both(ana: Client) -> tuple[Any, ...]:
         await ana.call_tool("save_turn", {"user_text": "My parcel is code1111."})
 
-        async def with_ana(ben: Client) -> tuple[Any, ...]:
+        async def call_tools(ben: Client) -> tuple[Any, ...]:
             await ben.call_tool("save_turn", {"user_text": "My parcel is code2222."})
-            asked = {"query": "Which code is my parcel?"}
-            tried = {**asked, "user_id": "ana"}
+            query = {"query": "Which code is my parcel?"}
+            rejected = {**query, "user_id": "ana"}
             return (
-                (await ana.call_tool("search_memory", asked)).content[0].text,
-                (await ben.call_tool("search_memory", asked)).content[0].text,
-                await ben.call_tool("search_memory", tried),
+                (await ana.call_tool("search_memory", query)).content[0].text,
+                (await ben.call_tool("search_memory", query)).content[0].text,
+                await ben.call_tool("search_memory", rejected),
             )
 
         async with Client(stdio_client(ben.parameters)) as client:
-            return await with_ana(client)
+            return await call_tools(client)
 
-    ben = Server(tmp_path, "ben")
-    (found, other, tried), _ = Server(tmp_path, "ana").use(with_ben)
+    ben = McpServer(tmp_path, "ben")
+    (found, found_by_ben, rejected), _ = McpServer(tmp_path, "ana").run_client(call_as_both)
     assert ("code1111" in found, "code2222" in found) == (True, False)
-    assert ("code1111" in other, "code2222" in other) == (False, True)
-    assert tried.is_error is True, "no tool lets a model choose another caller"
+    assert ("code1111" in found_by_ben, "code2222" in found_by_ben) == (False, True)
+    assert rejected.is_error is True, "no tool lets a model choose another user"
 
 
-WRONG: list[tuple[str, dict[str, Any], str]] = [
+INVALID_CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("search_memory", {}, "query: Field required"),
     ("search_memory", {"query": [SECRET]}, "query: Input should be a valid string"),
     ("search_memory", {"query": SECRET, "intent": SECRET}, "intent: Input should be"),
@@ -175,47 +175,48 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_a_call_that_can_not_be_is_told_in_an_error_that_quotes_nobody(server: Server, tmp_path: Path) -> None:
-    async def talk(client: Client) -> list[Any]:
-        return [await client.call_tool(tool, arguments) for tool, arguments, _ in WRONG]
+def test_an_invalid_call_returns_an_error_that_does_not_quote_its_arguments(server: McpServer, tmp_path: Path) -> None:
+    async def call_tools(client: Client) -> list[Any]:
+        return [await client.call_tool(tool, arguments) for tool, arguments, _ in INVALID_CALLS]
 
-    came, logged = server.use(talk)
-    for result, (tool, arguments, told) in zip(came, WRONG, strict=True):
+    results, logged = server.run_client(call_tools)
+    for result, (tool, arguments, message) in zip(results, INVALID_CALLS, strict=True):
         assert result.is_error is True, (tool, arguments)
         [content] = result.content
-        assert content.text.startswith(told)
+        assert content.text.startswith(message)
         assert SECRET not in content.text
     assert logged == ""
     assert turn_ids(storage(tmp_path), "ana") == []
 
 
-def test_a_memory_that_fails_is_an_error_of_the_tool(tmp_path: Path) -> None:
-    late = Server(tmp_path, "ana", "--timeout-ms", "1", PYTHONPATH="")
-    came, logged = late.use(lambda client: client.call_tool("search_memory", {"query": SECRET}))
-    assert came.is_error is True
-    assert came.content[0].text.startswith("the search failed: runtime.timeout: ")
-    assert SECRET not in came.content[0].text + logged
+def test_a_failing_memory_returns_a_tool_error(tmp_path: Path) -> None:
+    # Without its program the memory fails at every call. A short timeout would not do: a fast machine keeps it.
+    broken_server = McpServer(tmp_path, "ana", MEMOAIR_RUNTIME_BINARY=str(tmp_path / "missing"))
+    result, logged = broken_server.run_client(lambda client: client.call_tool("search_memory", {"query": SECRET}))
+    assert result.is_error is True
+    assert result.content[0].text.startswith("the search failed: runtime.not_found: ")
+    assert SECRET not in result.content[0].text + logged
 
 
-def test_a_server_of_the_organisation_alone_only_searches(tmp_path: Path) -> None:
+def test_an_org_only_server_offers_only_search(tmp_path: Path) -> None:
     documents = tmp_path / "faq.jsonl"
     documents.write_text(json.dumps({"id": "returns", "text": "Boots can be returned within thirty days."}) + "\n")
-    alone = Server(tmp_path, "ana", "--org-file", documents, MEMOAIR_ORG_ONLY="1")
+    server = McpServer(tmp_path, "ana", "--org-file", documents, MEMOAIR_ORG_ONLY="1")
 
-    async def talk(client: Client) -> Any:
+    async def call_tools(client: Client) -> Any:
         names = [tool.name for tool in (await client.list_tools()).tools]
         found = await client.call_tool("search_memory", {"query": "How long can boots be returned?"})
         return names, found.content[0].text, await client.call_tool("save_turn", {"user_text": "The boots are red."})
 
-    (names, found, saved), _ = alone.use(talk)
+    (names, found, saved), _ = server.run_client(call_tools)
     assert names == ["search_memory"]
     assert "thirty days" in found
     assert saved.is_error is True
 
 
 @pytest.fixture
-def learned(tmp_path: Path) -> Iterator[tuple[Server, Any]]:
-    """A server with a cloud, which has learned something about the caller; and that cloud's client."""
+def server_with_memories(tmp_path: Path) -> Iterator[tuple[McpServer, Any]]:
+    """Return a server with a cloud that has learned facts about the user, and the cloud's client."""
     with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path / "cloud") as cloud:
         tenant = cloud.tenant()
         tenant.send_call("call-1", "My name is Ana Lopez.", "I live in Leeds.")
@@ -226,36 +227,36 @@ def learned(tmp_path: Path) -> Iterator[tuple[Server, Any]]:
             "MEMOAIR_AGENT_ID": tenant.identity["agent"],
             "MEMOAIR_BASE_URL": cloud.url,
         }
-        yield Server(tmp_path, tenant.identity["user"], **identity), tenant
-        for each in cloud._clients:
-            each.close()
+        yield McpServer(tmp_path, tenant.identity["user"], **identity), tenant
+        for client in cloud._clients:
+            client.close()
 
 
-def test_with_a_cloud_what_is_known_is_listed_and_forgotten_for_good(learned: tuple[Server, Any]) -> None:
-    server, tenant = learned
+def test_with_a_cloud_memories_are_listed_and_deleted(server_with_memories: tuple[McpServer, Any]) -> None:
+    server, tenant = server_with_memories
 
-    async def talk(client: Client) -> Any:
+    async def call_tools(client: Client) -> Any:
         listed = await client.call_tool("list_memories", {})
         first = listed.structured_content["memories"][0]
-        one = await client.call_tool("list_memories", {"limit": 1})
+        first_page = await client.call_tool("list_memories", {"limit": 1})
         forgotten = await client.call_tool("forget_memory", {"memory_id": first["memoryId"]})
-        nobody = await client.call_tool("forget_memory", {"memory_id": SECRET})
-        return listed, first, one, forgotten, nobody, await client.call_tool("list_memories", {})
+        unknown = await client.call_tool("forget_memory", {"memory_id": SECRET})
+        return listed, first, first_page, forgotten, unknown, await client.call_tool("list_memories", {})
 
-    (listed, first, one, forgotten, nobody, left), logged = server.use(talk)
+    (listed, first, first_page, forgotten, unknown, remaining), logged = server.run_client(call_tools)
     assert json.loads(listed.content[0].text) == listed.structured_content
-    texts = [each["text"] for each in listed.structured_content["memories"]]
+    texts = [memory["text"] for memory in listed.structured_content["memories"]]
     assert any("Leeds" in text for text in texts)
-    assert one.structured_content == {"memories": [first], "total": len(texts)}
+    assert first_page.structured_content == {"memories": [first], "total": len(texts)}
     assert (forgotten.is_error, forgotten.content[0].text) == (False, "Deleted.")
-    assert nobody.is_error is True
-    assert nobody.content[0].text.startswith("cloud.not_found")
-    assert SECRET not in nobody.content[0].text + logged
-    assert first["memoryId"] not in [each["memoryId"] for each in left.structured_content["memories"]]
-    assert first["memoryId"] not in [each["memoryId"] for each in tenant.memories()]
+    assert unknown.is_error is True
+    assert unknown.content[0].text.startswith("cloud.not_found")
+    assert SECRET not in unknown.content[0].text + logged
+    assert first["memoryId"] not in [memory["memoryId"] for memory in remaining.structured_content["memories"]]
+    assert first["memoryId"] not in [memory["memoryId"] for memory in tenant.memories()]
 
 
-# How it ends
+# Shutdown
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -268,24 +269,29 @@ SAVE = {"name": "save_turn", "arguments": {"user_text": "The last words.", "turn
 CALL = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": SAVE}
 
 
-def lines(*messages: dict[str, Any] | str) -> str:
-    return "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in messages)
+def encode_lines(*messages: dict[str, Any] | str) -> str:
+    return "".join((message if isinstance(message, str) else json.dumps(message)) + "\n" for message in messages)
 
 
-def raw(server: Server, home: Path) -> Any:
-    """The server with bare pipes."""
+def start_server(server: McpServer, home: Path) -> Any:
+    """Start the server with raw pipes."""
     return start_process(*server.arguments, home=home, **server.environ)
 
 
-def test_it_ends_with_its_input_and_a_turn_on_its_way_is_kept(server: Server, tmp_path: Path) -> None:
-    with raw(server, tmp_path) as process:
-        out, err = process.communicate(lines(INITIALIZE, INITIALIZED, CALL), timeout=60)
+def list_running(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return the processes that are still running; zombies are not."""
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_the_server_exits_at_end_of_input_after_saving_a_turn_in_flight(server: McpServer, tmp_path: Path) -> None:
+    with start_server(server, tmp_path) as process:
+        out, err = process.communicate(encode_lines(INITIALIZE, INITIALIZED, CALL), timeout=60)
     assert (process.returncode, err) == (0, "")
     assert json.loads(out.splitlines()[0])["result"]["serverInfo"]["name"] == "memoair"
     assert turn_ids(storage(tmp_path), "ana") == ["t1"]
 
 
-NOISY = """
+PRINTING_SERVER = """
 import os
 from memoair_cli.app import main
 from memoair_cli.mcp.tools import MemoryTools
@@ -300,11 +306,11 @@ main()
 """
 
 
-def test_nothing_but_the_protocol_comes_on_stdout_whoever_prints(server: Server, tmp_path: Path) -> None:
+def test_only_protocol_messages_are_written_to_stdout(server: McpServer, tmp_path: Path) -> None:
     process = subprocess.run(
-        [sys.executable, "-c", NOISY, *server.arguments],
+        [sys.executable, "-c", PRINTING_SERVER, *server.arguments],
         env=server.environ,
-        input=lines(INITIALIZE, INITIALIZED, CALL),
+        input=encode_lines(INITIALIZE, INITIALIZED, CALL),
         capture_output=True,
         text=True,
         timeout=60,
@@ -314,20 +320,20 @@ def test_nothing_but_the_protocol_comes_on_stdout_whoever_prints(server: Server,
     assert sorted(process.stderr.splitlines()) == ["a word printed", "a word written"]
 
 
-def test_input_that_is_none_ends_it(server: Server, tmp_path: Path) -> None:
-    with raw(server, tmp_path) as process:
+def test_the_server_exits_on_empty_input(server: McpServer, tmp_path: Path) -> None:
+    with start_server(server, tmp_path) as process:
         out, err = process.communicate("", timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_lines_that_are_no_messages_are_survived_and_quoted_nowhere(server: Server, tmp_path: Path) -> None:
+def test_lines_that_are_not_messages_are_ignored_and_not_quoted(server: McpServer, tmp_path: Path) -> None:
     wrong = {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": 5, "arguments": SECRET}}
-    with raw(server, tmp_path) as process:
+    with start_server(server, tmp_path) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(lines(INITIALIZE, INITIALIZED, SECRET, "{" * 10_000, wrong, CALL))
+        process.stdin.write(encode_lines(INITIALIZE, INITIALIZED, SECRET, "{" * 10_000, wrong, CALL))
         process.stdin.flush()
-        answers = {each["id"]: each for each in (json.loads(process.stdout.readline()) for _ in range(3))}
+        answers = {answer["id"]: answer for answer in (json.loads(process.stdout.readline()) for _ in range(3))}
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
     assert answers[2]["result"]["content"][0]["text"] == "Saved."
@@ -335,56 +341,60 @@ def test_lines_that_are_no_messages_are_survived_and_quoted_nowhere(server: Serv
     assert SECRET not in json.dumps(answers)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_ends_it_in_order(server: Server, tmp_path: Path, number: signal.Signals) -> None:
-    with raw(server, tmp_path) as process:
+@pytest.mark.parametrize(
+    "signal_number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name
+)
+def test_a_signal_shuts_the_server_down_cleanly(
+    server: McpServer, tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    with start_server(server, tmp_path) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(lines(INITIALIZE, INITIALIZED, CALL))
+        process.stdin.write(encode_lines(INITIALIZE, INITIALIZED, CALL))
         process.stdin.flush()
-        told = [json.loads(process.stdout.readline()) for _ in range(2)]
+        answers = [json.loads(process.stdout.readline()) for _ in range(2)]
         runtimes = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(number)
-        process.wait(60)  # with its input still open
+        process.send_signal(signal_number)
+        process.wait(60)  # its input is still open
         assert (process.stdout.read(), process.stderr.read()) == ("", "")  # type: ignore[union-attr]
     assert process.returncode == 0
-    assert told[1]["result"]["content"][0]["text"] == "Saved."
+    assert answers[1]["result"]["content"][0]["text"] == "Saved."
     assert runtimes
-    assert not [each for each in runtimes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    assert not list_running(runtimes)
     logs = [path.read_text().splitlines() for path in storage(tmp_path).rglob("session.jsonl")]
     assert [json.loads(line)["type"] for line in logs[0]][-1] == "session_end"
 
 
-def test_whoever_no_longer_reads_is_no_reason_for_a_traceback(server: Server, tmp_path: Path) -> None:
-    with raw(server, tmp_path) as process:
+def test_a_closed_stdout_causes_no_traceback(server: McpServer, tmp_path: Path) -> None:
+    with start_server(server, tmp_path) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        process.stdin.write(lines(INITIALIZE, INITIALIZED, CALL))  # type: ignore[union-attr]
+        process.stdin.write(encode_lines(INITIALIZE, INITIALIZED, CALL))  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
-        process.wait(60)  # with its input still open
+        process.wait(60)  # its input is still open
         assert (process.returncode, process.stderr.read()) == (1, "")
         process.stdout = None
     assert turn_ids(storage(tmp_path), "ana") in ([], ["t1"])
 
 
-def test_a_cloud_that_is_silent_holds_nobody_up_at_the_end(tmp_path: Path) -> None:
+def test_an_unresponsive_cloud_does_not_delay_shutdown(tmp_path: Path) -> None:
     listing = {**CALL, "params": {"name": "list_memories", "arguments": {}}}
     with socket.create_server(("127.0.0.1", 0)) as silent:
         identity = {"MEMOAIR_API_KEY": "memoair_pk_x", "MEMOAIR_AGENT_ID": "agent_x"}
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        server = Server(tmp_path, "ana", **identity, MEMOAIR_BASE_URL=url)
-        with raw(server, tmp_path) as process:
-            process.stdin.write(lines(INITIALIZE, INITIALIZED, listing))
+        server = McpServer(tmp_path, "ana", **identity, MEMOAIR_BASE_URL=url)
+        with start_server(server, tmp_path) as process:
+            process.stdin.write(encode_lines(INITIALIZE, INITIALIZED, listing))
             process.stdin.flush()
             process.stdout.readline()
             connection, _ = silent.accept()
-            process.communicate(timeout=60)  # the answer would be waited for for two minutes
+            process.communicate(timeout=60)  # the request to the cloud would time out after two minutes
             connection.close()
     assert process.returncode == 0
 
 
-CLIENT = """
+CLIENT_CODE = """
 import sys, anyio
 from mcp import Client, StdioServerParameters
 
@@ -399,41 +409,41 @@ anyio.run(main)
 """
 
 
-def test_a_client_that_is_killed_leaves_no_server_and_no_runtime(server: Server, tmp_path: Path) -> None:
-    code = CLIENT.format(environ=server.environ)
+def test_a_killed_client_leaves_no_server_and_no_runtime(server: McpServer, tmp_path: Path) -> None:
+    code = CLIENT_CODE.format(environ=server.environ)
     client = subprocess.Popen(
         [sys.executable, "-c", code, *MEMOAIR, *server.arguments], stdout=subprocess.PIPE, text=True
     )
     assert client.stdout is not None
     assert client.stdout.readline() == "saved\n"
-    left = psutil.Process(client.pid).children(recursive=True)
-    assert len(left) >= 2, "the server, and at least one runtime"
+    processes = psutil.Process(client.pid).children(recursive=True)
+    assert len(processes) >= 2, "expected the server and at least one runtime"
     client.kill()
     client.wait()
     client.stdout.close()
 
-    eventually(lambda: not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE])
+    eventually(lambda: not list_running(processes))
     assert turn_ids(storage(tmp_path), "ana") == ["t1"]
 
 
-def test_a_server_that_is_killed_leaves_no_runtime(server: Server, tmp_path: Path) -> None:
-    with raw(server, tmp_path) as process:
-        process.stdin.write(lines(INITIALIZE, INITIALIZED, CALL))  # type: ignore[union-attr]
+def test_a_killed_server_leaves_no_runtime(server: McpServer, tmp_path: Path) -> None:
+    with start_server(server, tmp_path) as process:
+        process.stdin.write(encode_lines(INITIALIZE, INITIALIZED, CALL))  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
         for _ in range(2):
             process.stdout.readline()  # type: ignore[union-attr]
-        left = psutil.Process(process.pid).children(recursive=True)
+        processes = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert left
-    eventually(lambda: not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE])
+    assert processes
+    eventually(lambda: not list_running(processes))
 
 
 # Options
 
 
 @pytest.mark.parametrize(
-    ("environ", "told"),
+    ("environ", "message"),
     [
         ({"MEMOAIR_USER_ID": "ana"}, "MEMOAIR_PROJECT_ID is not set"),
         ({"MEMOAIR_PROJECT_ID": PROJECT}, "MEMOAIR_USER_ID is not set"),
@@ -445,7 +455,7 @@ def test_a_server_that_is_killed_leaves_no_runtime(server: Server, tmp_path: Pat
         ({"MEMOAIR_PROJECT_ID": PROJECT, "MEMOAIR_USER_ID": "a" * 2_000}, "is longer than 1024 characters"),
     ],
 )
-def test_an_identity_that_is_not_whole_is_refused_before_anything_starts(environ: dict[str, str], told: str) -> None:
+def test_an_incomplete_identity_is_rejected_before_anything_starts(environ: dict[str, str], message: str) -> None:
     done = memoair("mcp", code=2, stdin="", **environ)
-    assert told in done.err
+    assert message in done.err
     assert done.out == ""

@@ -1,4 +1,4 @@
-"""The tools of a caller's session: one client for all callers, and for each call the tools of whoever calls."""
+"""The tools of sessions and clients: one client for all users, with tools that are bound to one user each."""
 
 import asyncio
 import json
@@ -16,21 +16,21 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, 
 
 @pytest.fixture
 def client(tmp_path: Path, no_process_left: None) -> Iterator[MemoAirVoiceClientSync]:
-    """A client to which two callers have spoken."""
-    with MemoAirVoiceClientSync(**client_arguments(tmp_path / "storage")) as made:
-        say(made, "ana", "The boots are red.")
-        say(made, "ben", "The boots are blue.")
-        yield made
+    """Return a client with a saved turn of each of two users."""
+    with MemoAirVoiceClientSync(**client_arguments(tmp_path / "storage")) as client:
+        say(client, "ana", "The boots are red.")
+        say(client, "ben", "The boots are blue.")
+        yield client
 
 
 @pytest.fixture(params=["sync", "async"])
 def session(request: pytest.FixtureRequest, client: MemoAirVoiceClientSync) -> Iterator[Any]:
-    """The session of one of them, of each class."""
-    with client.session(user={"id": "ana"}) as pinned:
-        yield pinned if request.param == "sync" else VoiceSession(pinned)
+    """Return a session of one of them, of each class."""
+    with client.session(user={"id": "ana"}) as user_session:
+        yield user_session if request.param == "sync" else VoiceSession(user_session)
 
 
-def test_a_session_has_the_tool_of_its_caller_alone(session: Any) -> None:
+def test_the_tool_of_a_session_searches_only_its_user(session: Any) -> None:
     tool = session.search_memory_tool(search_memory_timeout_ms=PATIENT_MS)
     assert isinstance(tool, MemoryTool if isinstance(session, VoiceSession) else MemoryToolSync)
     found = asyncio.run(tool("boots")) if isinstance(tool, MemoryTool) else tool("boots")
@@ -39,21 +39,21 @@ def test_a_session_has_the_tool_of_its_caller_alone(session: Any) -> None:
     assert tool.schema() == session.to_openai_function()
 
 
-def test_a_client_has_a_tool_for_each_caller(client: MemoAirVoiceClientSync) -> None:
+def test_a_client_makes_a_tool_for_each_user(client: MemoAirVoiceClientSync) -> None:
     ana = client.search_memory_tool(user={"id": "ana"}, search_memory_timeout_ms=PATIENT_MS)
     ben = client.search_memory_tool(user_id="ben", search_memory_timeout_ms=PATIENT_MS)
     assert ("red" in ana("boots"), "blue" in ana("boots")) == (True, False)
     assert ("red" in ben("boots"), "blue" in ben("boots")) == (False, True)
 
     client.close()
-    with pytest.raises(MemoAirVoiceMemoryError) as refused:
+    with pytest.raises(MemoAirVoiceMemoryError) as raised:
         ana("boots")
-    assert refused.value.code == "pool.closed"
+    assert raised.value.code == "pool.closed"
     with pytest.raises(ValueError, match="is required"):
         client.search_memory_tool()
 
 
-def test_a_memory_that_fails_gives_a_clients_tool_an_empty_text(tmp_path: Path, no_process_left: None) -> None:
+def test_a_failing_memory_gives_an_empty_text(tmp_path: Path, no_process_left: None) -> None:
     arguments = client_arguments(tmp_path / "storage")
     with MemoAirVoiceClientSync(**arguments | {"runtime_binary": "/no/such/runtime"}) as client:
         tool = client.search_memory_tool(user_id="ana")
@@ -62,7 +62,7 @@ def test_a_memory_that_fails_gives_a_clients_tool_an_empty_text(tmp_path: Path, 
         assert tool.last_trace["error"]["code"] == "runtime.not_found"
 
 
-def test_a_session_has_it_in_the_shape_of_each_framework(session: Any) -> None:
+def test_a_session_has_the_tool_for_each_framework(session: Any) -> None:
     langchain = session.to_langchain_tool(search_memory_timeout_ms=PATIENT_MS)
     livekit = session.to_livekit_tool(search_memory_timeout_ms=PATIENT_MS)
     pipecat = session.to_pipecat_tool(search_memory_timeout_ms=PATIENT_MS)
@@ -81,7 +81,7 @@ def test_a_session_has_it_in_the_shape_of_each_framework(session: Any) -> None:
     assert json.dumps(session.to_openai_function("responses"))
 
 
-def test_a_tool_whose_client_is_closed_finds_nothing_in_a_framework(
+def test_a_framework_tool_of_a_closed_client_returns_an_empty_text(
     session: Any, client: MemoAirVoiceClientSync
 ) -> None:
     tool = session.to_langchain_tool()
@@ -89,14 +89,14 @@ def test_a_tool_whose_client_is_closed_finds_nothing_in_a_framework(
     assert tool.invoke(ARGUMENTS) == ""
 
 
-def test_a_tool_that_can_have_no_time_is_refused_when_it_is_made(session: Any) -> None:
+def test_an_invalid_timeout_is_rejected_when_the_tool_is_made(session: Any) -> None:
     for make in (session.search_memory_tool, session.to_livekit_tool, session.to_pipecat_tool):
         with pytest.raises(ValueError, match="search_memory_timeout_ms must be positive"):
             make(search_memory_timeout_ms=0)
 
 
-def test_the_async_client_hands_out_the_same(tmp_path: Path, no_process_left: None) -> None:
-    async def talk() -> str:
+def test_the_async_client_makes_the_same_tools(tmp_path: Path, no_process_left: None) -> None:
+    async def converse() -> str:
         async with (
             MemoAirVoiceClient(**client_arguments(tmp_path / "storage")) as client,
             await client.session(user={"id": "ana"}) as call,
@@ -109,4 +109,4 @@ def test_the_async_client_hands_out_the_same(tmp_path: Path, no_process_left: No
             assert "red" in await tool("boots")
             return found
 
-    assert "red" in asyncio.run(talk())
+    assert "red" in asyncio.run(converse())

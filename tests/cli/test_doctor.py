@@ -270,7 +270,7 @@ def test_unsent_and_rejected_events_are_counted(machine: DoctorContext, tmp_path
     rejected = [*forgotten, {"code": "cloud.invalid"}]
     (caller / "refused.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rejected))
     findings = findings_of(check_storage_contents, machine)[check]
-    assert findings[1].message == "the cloud rejected 3 events for good (cloud.forgotten 2, cloud.invalid 1)"
+    assert findings[1].message == "the cloud permanently rejected 3 events (cloud.forgotten 2, cloud.invalid 1)"
     assert findings[2].message == "all events are sent to the cloud"
 
 
@@ -477,13 +477,13 @@ def test_failed_work_is_a_problem_and_can_be_retried(
     [(check, message)] = problems(check_server, there)
     assert check == "work"
     assert re.fullmatch(
-        rf"project {client.identity['project']}: 1 call not learned from since [\d-]+, failed for good", message
+        rf"project {client.identity['project']}: 1 call not learned from since [\d-]+, failed permanently", message
     )
     monkeypatch.setattr("memoair_cli.doctor.command._CHECKS", (check_server,))
     server = {"MEMOAIR_CLOUD_DATABASE_URL": there.database_url, "MEMOAIR_CLOUD_BLOB_URL": there.blob_url}
     done = memoair("doctor", "--retry-failed", **server)
     assert "note     work           1 failed job will be retried" in done.out
-    assert "failed for good, " not in done.out
+    assert "failed permanently, " not in done.out
     assert not problems(check_server, there)
     rejected = memoair("doctor", "--retry-failed", code=2)
     assert rejected.err == "--retry-failed requires a server's database: --database-url or MEMOAIR_CLOUD_DATABASE_URL\n"
@@ -491,5 +491,6 @@ def test_failed_work_is_a_problem_and_can_be_retried(
 
 def test_the_old_spelling_of_retry_failed_still_works() -> None:
     done = memoair("doctor", "--revive", code=2)
-    assert done.err.startswith("--revive is now --retry-failed; the old name goes in the next release\n--retry-failed")
+    warning = "--revive is now --retry-failed; the old name will be removed in the next release\n"
+    assert done.err.startswith(f"{warning}--retry-failed")
     assert "--revive" not in memoair("doctor", "--help").out

@@ -20,7 +20,7 @@ from support.clouds import Client
 from support.commands import MEMOAIR, environment, memoair, start_process
 from support.waiting import eventually
 
-from memoair_transcripts import parse_moment
+from memoair_transcripts import parse_timestamp
 
 # Imported events
 
@@ -46,11 +46,11 @@ def test_calls_are_imported_completely_with_times_and_each_turn_once(client: Cli
         "metadata": {"line": "returns"},
     }
     assert events[-1]["payload"] == {"reason": "imported"}
-    minutes = [parse_moment(event["occurredAt"]) - STARTED_AT for event in events]
+    minutes = [parse_timestamp(event["occurredAt"]) - STARTED_AT for event in events]
     assert minutes == [timedelta(minutes=number) for number in (1, 1, 2, 3, 3)]
     [session] = client.ok("GET", "/v1/voice-sdk/users/ana/sessions")["sessions"]
     assert (session["turnCount"], session["agentId"]) == (3, client.identity["agent"])
-    assert parse_moment(session["endedAt"]) == STARTED_AT + timedelta(minutes=3)
+    assert parse_timestamp(session["endedAt"]) == STARTED_AT + timedelta(minutes=3)
     users = {user["userId"]: user["name"] for user in client.ok("GET", "/v1/voice-sdk/users")["users"]}
     assert users == {"ana": "Ana", "bob": "Bob"}
 
@@ -167,7 +167,9 @@ def test_every_format_is_imported_with_its_times_and_only_once(client: Client, t
     assert [event["type"] for event in events] == ["session_start", "turn", "turn", "session_end"]
     texts = [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns]
     assert texts == [("", "Hello."), ("My parcel is late.", "I see.")]
-    assert [parse_moment(turn["occurredAt"]) - STARTED_AT for turn in turns] == [timedelta(seconds=at) for at in (1, 4)]
+    assert [parse_timestamp(turn["occurredAt"]) - STARTED_AT for turn in turns] == [
+        timedelta(seconds=at) for at in (1, 4)
+    ]
 
     longer = {
         "vtt": VTT.format(7, "Caller", "Bye.") + "\n" + VTT.format(8, "Ghost", "Boo."),
@@ -196,7 +198,7 @@ def test_invalid_lines_are_reported_by_file_and_line_and_the_rest_is_saved(
     file = new_file(turn(1), b"\xff", '{"secret', turn(2, userText=3), turn(3), turn(4, "bob", "x" * 600))
     done = memoair("import", file, "--refused", tmp_path / "refused.jsonl", code=1, **cloud_environment(client))
 
-    assert "1 file, 1 call: 2 turns kept, 0 already there, 4 rejected" in done.out
+    assert "1 file, 1 call: 2 turns saved, 0 already there, 4 rejected" in done.out
     assert f"{file}:3: not JSON; expected one object per line" in done.out
     rejections = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
     assert [each["line"] for each in rejections] == [2, 3, 4, 6]
@@ -289,11 +291,12 @@ def test_invalid_options_are_reported_before_anything_is_sent(
     assert not server.batches
 
 
-@pytest.mark.parametrize("name", ["MEMOAIR_API_KEY", "MEMOAIR_PROJECT_ID"])
-def test_a_missing_key_or_project_is_reported(server: EventServer, name: str) -> None:
+@pytest.mark.parametrize(("name", "option"), [("MEMOAIR_API_KEY", "--api-key"), ("MEMOAIR_PROJECT_ID", "--project")])
+def test_a_missing_key_or_project_is_reported(server: EventServer, name: str, option: str) -> None:
     environ = {**stand_in_environment(server)}
     del environ[name]
-    assert memoair("import", "-", code=2, stdin="", **environ).err == f"{name} is not set\n"
+    done = memoair("import", "-", code=2, stdin="", **environ)
+    assert done.err == f"{name} is not set; set it, or pass {option}\n"
 
 
 # Failing targets
@@ -347,7 +350,7 @@ def test_the_old_spellings_of_options_still_work(
 ) -> None:
     unreachable = {**stand_in_environment(server), "MEMOAIR_BASE_URL": "http://127.0.0.1:9"}
     done = memoair("import", new_file(turn(1)), "--patience", "0.1", code=3, **unreachable)
-    assert done.err.startswith("--patience is now --retry-timeout; the old name goes in the next release\n")
+    assert done.err.startswith("--patience is now --retry-timeout; the old name will be removed in the next release\n")
 
     monkeypatch.setattr("memoair_cli.importing.ledger.PROBE_EVENTS", 0)
     file = new_file(turn(1))
@@ -355,7 +358,7 @@ def test_the_old_spellings_of_options_still_work(
         run_import(file, **stand_in_environment(server))
     assert len(server.batches) == 1, "the second run resumes at the end of the file"
     done = memoair("import", file, "--anew", **stand_in_environment(server))
-    assert done.err == "--anew is now --restart; the old name goes in the next release\n"
+    assert done.err == "--anew is now --restart; the old name will be removed in the next release\n"
     assert len(server.batches) == 2
 
     shown = memoair("import", "--help").out
@@ -444,7 +447,7 @@ def test_a_terminal_shows_a_progress_bar(server: EventServer, new_file: NewFile,
                     is_shown.set()
         os.close(terminal)
         assert process.stdout is not None
-        assert "11 turns kept, 1 already there" in process.stdout.read()
+        assert "11 turns saved, 1 already there" in process.stdout.read()
     assert "into proj_acme" in shown.decode()
     assert "1 already there" in shown.decode()
     assert "1 rejected" in shown.decode()
@@ -469,7 +472,7 @@ def assert_all_imported(client: Client, turns: int = 1_200, callers: int = 20) -
         minutes = range(10 * number, 10 * number + 10)
         assert turn_ids_of(events) == [f"t{each}" for each in minutes]
         times = [event["occurredAt"] for event in events if event["type"] == "turn"]
-        assert [parse_moment(each) for each in times] == [STARTED_AT + timedelta(minutes=each) for each in minutes]
+        assert [parse_timestamp(each) for each in times] == [STARTED_AT + timedelta(minutes=each) for each in minutes]
     users = client.pages("/v1/voice-sdk/users", "users", limit=100)
     assert sum(user["sessionCount"] for user in users) == turns // 10
     sessions = [
@@ -540,7 +543,7 @@ def test_control_c_finishes_batches_in_flight_and_the_same_command_continues(
     assert process.returncode == 130, err
     assert "run the same command again to continue" in err
     assert "Traceback" not in err
-    kept = int(out.split(" turns kept")[0].split(": ")[1].replace(",", ""))
+    kept = int(out.split(" turns saved")[0].split(": ")[1].replace(",", ""))
     assert 0 < kept < 1_200
     assert summary["turns"] == {"kept": 1_200 - kept, "alreadyThere": kept, "refused": 0}
     assert_all_imported(client)

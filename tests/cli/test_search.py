@@ -70,7 +70,7 @@ class Clock:
         ([{"state": "connecting"}, {"state": "ok", "hasPulled": False}, {"state": "ok", "hasPulled": True}], 3, None),
         ([{"state": "connecting"}, {"state": "retrying"}], 2, "the cloud is unreachable or fails"),
         ([{"state": "retrying", "hasPulled": True}], 1, None),
-        ([{"state": "refused"}], 1, "the cloud rejects our requests"),
+        ([{"state": "refused"}], 1, "the cloud rejects the requests"),
         ([None], 1, None),
     ],
 )
@@ -183,4 +183,5 @@ def test_invalid_options_are_reported(storage: Path, arguments: list[str], messa
 
 
 def test_the_project_is_required() -> None:
-    assert memoair("search", "--user", "ana", "boots", code=2).err == "MEMOAIR_PROJECT_ID is not set\n"
+    done = memoair("search", "--user", "ana", "boots", code=2)
+    assert done.err == "MEMOAIR_PROJECT_ID is not set; set it, or pass --project\n"

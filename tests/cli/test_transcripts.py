@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import memoair_transcripts
 from memoair_transcripts import (
     FORMATS,
     Rejection,
     TranscriptOptions,
     TranscriptTurn,
     format_of,
-    parse_moment,
+    parse_timestamp,
     read_transcript,
 )
 
@@ -466,7 +467,9 @@ def test_timestamps_are_offsets_or_times_of_day_or_dates(
 
     assert not rejected
     assert texts(turns) == [("Hi.\nBye.", "Yes.")]
-    assert [(each.occurred_at - parse_moment(started)).total_seconds() for each in apart if each.occurred_at] == seconds
+    assert [
+        (each.occurred_at - parse_timestamp(started)).total_seconds() for each in apart if each.occurred_at
+    ] == seconds
 
 
 def test_offsets_are_dropped_if_the_start_of_the_call_is_unknown() -> None:
@@ -574,7 +577,7 @@ def test_an_unknown_format_raises_value_error_before_reading() -> None:
     ],
 )
 def test_timestamps_are_converted_to_utc(text: str, timestamp: datetime) -> None:
-    assert parse_moment(text) == timestamp
+    assert parse_timestamp(text) == timestamp
 
 
 @pytest.mark.parametrize(
@@ -582,7 +585,7 @@ def test_timestamps_are_converted_to_utc(text: str, timestamp: datetime) -> None
 )
 def test_an_invalid_timestamp_raises_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"timestamp|must be|offset|strictly between"):
-        parse_moment(text)
+        parse_timestamp(text)
 
 
 def test_memory_does_not_grow_with_the_size_of_the_file(tmp_path: Path) -> None:
@@ -620,12 +623,13 @@ def test_the_sdk_does_not_import_the_readers_and_they_import_nothing_else() -> N
     assert not ours
 
 
-def test_the_former_place_of_the_readers_is_deprecated() -> None:
+def test_the_former_place_and_names_of_the_readers_are_deprecated() -> None:
     sys.modules.pop("memoair_voice_sync.transcripts", None)
     with pytest.warns(DeprecationWarning, match="is now memoair_transcripts"):
         former = importlib.import_module("memoair_voice_sync.transcripts")
     assert former.read_transcript is read_transcript
-    with pytest.warns(DeprecationWarning, match=r"Refusal is now memoair_transcripts\.Rejection"):
-        assert former.Refusal is Rejection
+    for former_name, name in (("Refusal", "Rejection"), ("parse_moment", "parse_timestamp")):
+        with pytest.warns(DeprecationWarning, match=rf"{former_name} is now memoair_transcripts\.{name}"):
+            assert getattr(former, former_name) is getattr(memoair_transcripts, name)
     with pytest.raises(AttributeError, match="no attribute 'Refusals'"):
         _ = former.Refusals

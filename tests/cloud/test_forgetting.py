@@ -1,4 +1,4 @@
-"""Erasing a user: their data is gone, late events are rejected, and devices learn of it."""
+"""Erasing a user: their data is gone, late events are rejected, and machines learn of it."""
 
 import hashlib
 import threading

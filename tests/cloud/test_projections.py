@@ -1,4 +1,4 @@
-"""Projections: after any sequence of pulls, a device holds what the project knows."""
+"""Projections: after any sequence of pulls, a machine holds what the project knows."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The examples are programs in folders of their own, which nobody installs: each begins where it lies."""
+"""Fixtures for the tests of the examples. The examples are not installed: their folders are put on the import path."""
 
 import sys
 from pathlib import Path
@@ -10,5 +10,5 @@ sys.path[:0] = [str(_EXAMPLES / name) for name in ("flask_bridge", "tenants", "b
 
 
 @pytest.fixture(autouse=True)
-def turns_are_kept_at_once(patient_saves: None) -> None:
-    """However slow the machine is: what becomes of a turn that is not is tested with the client."""
+def wait_for_saves(patient_saves: None) -> None:
+    """Wait for saves, however slow the machine is. Tests of the client cover turns that are not saved in time."""

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memoair_protocol.moments import format_utc, parse_moment
+from memoair_protocol.timestamps import format_utc, parse_timestamp
 
 UTC = timezone.utc
 time_zones = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(timezone)
@@ -20,4 +20,4 @@ timestamps = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=t
 def test_a_timestamp_is_formatted_in_utc_to_the_microsecond(timestamp: datetime) -> None:
     text = format_utc(timestamp)
     assert text == timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    assert parse_moment(text) == timestamp
+    assert parse_timestamp(text) == timestamp

@@ -1,1 +1,1 @@
-"""What several tests need: real processes, and deadlines instead of sleeps."""
+"""Support code of several tests: real processes, and deadlines instead of sleeps."""

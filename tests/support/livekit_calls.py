@@ -1,4 +1,4 @@
-"""Real LiveKit sessions whose caller, language model and loudspeaker are played by the test."""
+"""Real LiveKit sessions with a scripted caller, language model and audio output."""
 
 import asyncio
 import inspect
@@ -20,8 +20,8 @@ _RATE = 24_000
 AudioOutputCapabilities = getattr(io, "AudioOutputCapabilities", None)  # since 1.2
 
 
-async def soon(check: Callable[[], T], within_s: float = 30.0) -> T:
-    """Let the event loop go on until ``check`` returns something true, and return that; fail at the deadline."""
+async def wait_until(check: Callable[[], T], within_s: float = 30.0) -> T:
+    """Run the event loop until ``check`` returns a truthy value, and return that; fail at the deadline."""
     deadline = time.monotonic() + within_s
     while True:
         result = check()
@@ -32,16 +32,16 @@ async def soon(check: Callable[[], T], within_s: float = 30.0) -> T:
 
 
 class ScriptedLLM(llm.LLM):
-    """Answers each request with the next of what it was told to say: a text, or a tool's name; then with "Noted."."""
+    """A language model that answers each request with the next item of its script, then with "Noted."."""
 
     def __init__(self, *script: str | tuple[str, str]) -> None:
-        """A tuple is a text and the tool that is called after it."""
+        """Take the answers: a text, or a tuple of a text and the name of the tool that is called after it."""
         super().__init__()
         self.script = list(script)
-        self.gate = asyncio.Event()  # while it is closed, no answer begins
+        self.gate = asyncio.Event()  # while it is cleared, no answer begins
         self.gate.set()
-        self.asked: list[list[tuple[str, str]]] = []  # of each request, the role and text of its messages
-        self.asked_at: list[float] = []
+        self.requests: list[list[tuple[str, str]]] = []  # role and text of each message, per request
+        self.requested_at: list[float] = []
 
     def chat(
         self,
@@ -51,18 +51,20 @@ class ScriptedLLM(llm.LLM):
         conn_options: Any = DEFAULT_API_CONNECT_OPTIONS,
         **_: Any,
     ) -> llm.LLMStream:
-        self.asked_at.append(time.perf_counter())
-        self.asked.append([(item.role, item.text_content or "") for item in chat_ctx.items if item.type == "message"])
-        return _Stream(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=conn_options)
+        self.requested_at.append(time.perf_counter())
+        self.requests.append(
+            [(item.role, item.text_content or "") for item in chat_ctx.items if item.type == "message"]
+        )
+        return _ScriptedStream(self, chat_ctx=chat_ctx, tools=tools or [], conn_options=conn_options)
 
 
-class _Stream(llm.LLMStream):
+class _ScriptedStream(llm.LLMStream):
     async def _run(self) -> None:
         model = self._llm
         assert isinstance(model, ScriptedLLM)
         await model.gate.wait()
-        said = model.script.pop(0) if model.script else "Noted."
-        text, tool = said if isinstance(said, tuple) else (said, None)
+        answer = model.script.pop(0) if model.script else "Noted."
+        text, tool = answer if isinstance(answer, tuple) else (answer, None)
         for word in text.split(" "):
             self._send(content=f"{word} ")
         if tool is not None:
@@ -74,49 +76,49 @@ class _Stream(llm.LLMStream):
 
 
 class ScriptedSTT(stt.STT):
-    """Hears what the test says."""
+    """A speech recognizer that emits the events of the test."""
 
     def __init__(self) -> None:
         super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=True))
-        self.heard: asyncio.Queue[stt.SpeechEvent] = asyncio.Queue()
+        self.events: asyncio.Queue[stt.SpeechEvent] = asyncio.Queue()
 
     async def _recognize_impl(self, *_: Any, **__: Any) -> stt.SpeechEvent:
         raise NotImplementedError
 
-    def stream(self, *, conn_options: Any = DEFAULT_API_CONNECT_OPTIONS, **_: Any) -> "_Hearing":
-        return _Hearing(stt=self, conn_options=conn_options)
+    def stream(self, *, conn_options: Any = DEFAULT_API_CONNECT_OPTIONS, **_: Any) -> "_ScriptedRecognition":
+        return _ScriptedRecognition(stt=self, conn_options=conn_options)
 
-    def hears(self, kind: stt.SpeechEventType, text: str = "") -> None:
-        """Tell the session one event of the caller's speech."""
+    def emit(self, kind: stt.SpeechEventType, text: str = "") -> None:
+        """Emit one event of the caller's speech."""
         data = [stt.SpeechData(language="en", text=text, confidence=1.0)] if text else []  # type: ignore[arg-type]
-        self.heard.put_nowait(stt.SpeechEvent(type=kind, alternatives=data))
+        self.events.put_nowait(stt.SpeechEvent(type=kind, alternatives=data))
 
-    def says(self, text: str) -> None:
-        """Tell the session a whole turn."""
-        self.hears(stt.SpeechEventType.START_OF_SPEECH)
-        self.hears(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
-        self.hears(stt.SpeechEventType.END_OF_SPEECH)
+    def emit_turn(self, text: str) -> None:
+        """Emit the events of a whole turn."""
+        self.emit(stt.SpeechEventType.START_OF_SPEECH)
+        self.emit(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
+        self.emit(stt.SpeechEventType.END_OF_SPEECH)
 
 
-class _Hearing(stt.RecognizeStream):
+class _ScriptedRecognition(stt.RecognizeStream):
     async def _run(self) -> None:
-        listener = self._stt
-        assert isinstance(listener, ScriptedSTT)
+        recognizer = self._stt
+        assert isinstance(recognizer, ScriptedSTT)
         while True:
-            self._event_ch.send_nowait(await listener.heard.get())
+            self._event_ch.send_nowait(await recognizer.events.get())
 
 
-class Tone(tts.TTS):
-    """Speaks any text as a moment of silence."""
+class SilentTTS(tts.TTS):
+    """A speech synthesizer that outputs a moment of silence for any text."""
 
     def __init__(self) -> None:
         super().__init__(capabilities=tts.TTSCapabilities(streaming=False), sample_rate=_RATE, num_channels=1)
 
     def synthesize(self, text: str, *, conn_options: Any = DEFAULT_API_CONNECT_OPTIONS) -> tts.ChunkedStream:
-        return _Speaking(tts=self, input_text=text, conn_options=conn_options)
+        return _SilentSpeech(tts=self, input_text=text, conn_options=conn_options)
 
 
-class _Speaking(tts.ChunkedStream):
+class _SilentSpeech(tts.ChunkedStream):
     async def _run(self, output_emitter: Any = None) -> None:
         silence = b"\0\0" * (_RATE // 20)
         if output_emitter is None:  # before 1.1
@@ -129,12 +131,12 @@ class _Speaking(tts.ChunkedStream):
         output_emitter.flush()
 
 
-class Loudspeaker(AudioOutput):
-    """Plays at once; or, where the test says so, until it is interrupted, when it tells what was heard."""
+class FakeAudioOutput(AudioOutput):
+    """Finishes at once; if ``heard_until_interrupted`` is set, plays until it is interrupted and reports that text."""
 
     def __init__(self) -> None:
         kind = {"capabilities": AudioOutputCapabilities(pause=False)} if AudioOutputCapabilities else {}
-        super().__init__(**known(AudioOutput.__init__, label="test"), **kind, sample_rate=_RATE)
+        super().__init__(**supported_options(AudioOutput.__init__, label="test"), **kind, sample_rate=_RATE)
         self.heard_until_interrupted: str | None = None
         self.is_playing = False
 
@@ -157,62 +159,64 @@ class Loudspeaker(AudioOutput):
             self.on_playback_finished(
                 playback_position=0.02,
                 interrupted=True,
-                **known(self.on_playback_finished, synchronized_transcript=self.heard_until_interrupted),
+                **supported_options(self.on_playback_finished, synchronized_transcript=self.heard_until_interrupted),
             )
 
 
-class Call:
-    """A caller on the line of a real session."""
+class LiveKitCall:
+    """A call in a real session, controlled by the test."""
 
-    def __init__(self, session: AgentSession[Any], ear: ScriptedSTT, model: ScriptedLLM, mouth: Loudspeaker) -> None:
+    def __init__(
+        self, session: AgentSession[Any], recognizer: ScriptedSTT, model: ScriptedLLM, audio_output: FakeAudioOutput
+    ) -> None:
         self.session = session
-        self.stt = ear
+        self.stt = recognizer
         self.llm = model
-        self.audio = mouth
+        self.audio = audio_output
 
-    def begins_to_say(self, text: str) -> None:
-        """The caller speaks, and has probably said this, but he may go on."""
-        self.stt.hears(stt.SpeechEventType.START_OF_SPEECH)
-        self.stt.hears(stt.SpeechEventType.PREFLIGHT_TRANSCRIPT, text)
+    def start_turn(self, text: str) -> None:
+        """Start speaking; the text is probably the whole turn, but the caller may go on."""
+        self.stt.emit(stt.SpeechEventType.START_OF_SPEECH)
+        self.stt.emit(stt.SpeechEventType.PREFLIGHT_TRANSCRIPT, text)
 
-    def hears_more(self, text: str) -> None:
-        """The caller has said this, and goes on."""
-        self.stt.hears(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
+    def say_part(self, text: str) -> None:
+        """Speak a part of a turn."""
+        self.stt.emit(stt.SpeechEventType.FINAL_TRANSCRIPT, text)
 
-    def has_said(self, text: str = "") -> None:
-        """The caller's turn is over, and this is what he said at last."""
+    def end_turn(self, text: str = "") -> None:
+        """End the caller's turn, with these last words."""
         if text:
-            self.hears_more(text)
-        self.stt.hears(stt.SpeechEventType.END_OF_SPEECH)
+            self.say_part(text)
+        self.stt.emit(stt.SpeechEventType.END_OF_SPEECH)
 
-    async def says(self, text: str) -> list[tuple[str, str]]:
-        """A whole spoken turn; return what the language model was asked for it, once the agent has answered."""
-        requests, answers = len(self.llm.asked), len(self.items("assistant"))
-        self.stt.says(text)
-        await soon(lambda: len(self.items("assistant")) > answers)
-        return self.llm.asked[requests]
+    async def say(self, text: str) -> list[tuple[str, str]]:
+        """Speak a whole turn and wait for the answer; return the request to the language model."""
+        requests, answers = len(self.llm.requests), len(self.items("assistant"))
+        self.stt.emit_turn(text)
+        await wait_until(lambda: len(self.items("assistant")) > answers)
+        return self.llm.requests[requests]
 
-    async def types(self, text: str) -> list[tuple[str, str]]:
-        """A typed turn, as from the chat of a room."""
-        requests = len(self.llm.asked)
+    async def type_text(self, text: str) -> list[tuple[str, str]]:
+        """Type a turn, as in the chat of a room; return the request to the language model."""
+        requests = len(self.llm.requests)
         await self.session.generate_reply(user_input=text)
-        return self.llm.asked[requests]
+        return self.llm.requests[requests]
 
     def items(self, role: str) -> list[llm.ChatMessage]:
-        """What was said by one side so far."""
-        return [each for each in self.session.history.items if each.type == "message" and each.role == role]
+        """Return the messages of one side so far."""
+        return [item for item in self.session.history.items if item.type == "message" and item.role == role]
 
 
-def known(callee: Callable[..., Any], **options: Any) -> dict[str, Any]:
-    """Those of the options that a callee of this version of LiveKit knows."""
-    parameters = inspect.signature(callee).parameters
+def supported_options(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Return the options that the function has in this version of LiveKit."""
+    parameters = inspect.signature(function).parameters
     return {name: value for name, value in options.items() if name in parameters}
 
 
-def new_session(model: ScriptedLLM, ear: ScriptedSTT, *, preemptive: bool = False) -> AgentSession[Any]:
-    """A session whose turns end when the STT says so, and at once."""
+def new_session(model: ScriptedLLM, recognizer: ScriptedSTT, *, preemptive: bool = False) -> AgentSession[Any]:
+    """Return a session whose turns end as soon as the STT reports it."""
     if "turn_handling" in inspect.signature(AgentSession).parameters:
-        turns: dict[str, Any] = {
+        turn_options: dict[str, Any] = {
             "turn_handling": {
                 "turn_detection": "stt",
                 "endpointing": {"min_delay": 0.0, "max_delay": 0.0},
@@ -221,7 +225,7 @@ def new_session(model: ScriptedLLM, ear: ScriptedSTT, *, preemptive: bool = Fals
             }
         }
     else:  # before 1.5
-        turns = known(
+        turn_options = supported_options(
             AgentSession,
             turn_detection="stt",
             min_endpointing_delay=0.0,
@@ -229,18 +233,22 @@ def new_session(model: ScriptedLLM, ear: ScriptedSTT, *, preemptive: bool = Fals
             preemptive_generation=preemptive,
             resume_false_interruption=False,
         )
-    others = known(AgentSession, aec_warmup_duration=None, user_away_timeout=None, session_close_transcript_timeout=0.2)
-    return AgentSession(stt=ear, llm=model, tts=Tone(), vad=None, **turns, **others)  # type: ignore[arg-type]
+    other_options = supported_options(
+        AgentSession, aec_warmup_duration=None, user_away_timeout=None, session_close_transcript_timeout=0.2
+    )
+    return AgentSession(stt=recognizer, llm=model, tts=SilentTTS(), vad=None, **turn_options, **other_options)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
-async def calling(agent: Agent, *script: str | tuple[str, str], preemptive: bool = False) -> AsyncIterator[Call]:
-    """A call to the agent; it is hung up at the end."""
-    model, ear, mouth = ScriptedLLM(*script), ScriptedSTT(), Loudspeaker()
-    session = new_session(model, ear, preemptive=preemptive)
-    session.output.audio = mouth
-    await session.start(agent, **known(session.start, record=False))
+async def open_call(
+    agent: Agent, *script: str | tuple[str, str], preemptive: bool = False
+) -> AsyncIterator[LiveKitCall]:
+    """Start a call to the agent, and hang up at the end."""
+    model, recognizer, audio_output = ScriptedLLM(*script), ScriptedSTT(), FakeAudioOutput()
+    session = new_session(model, recognizer, preemptive=preemptive)
+    session.output.audio = audio_output
+    await session.start(agent, **supported_options(session.start, record=False))
     try:
-        yield Call(session, ear, model, mouth)
+        yield LiveKitCall(session, recognizer, model, audio_output)
     finally:
         await session.aclose()

@@ -1,4 +1,4 @@
-"""Calls through real Pipecat pipelines: a caller who speaks in frames, a language model that answers by a script."""
+"""Calls through real Pipecat pipelines: a caller who sends frames, and a language model with a script."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -35,11 +35,11 @@ from pipecat.workers.runner import WorkerRunner
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-WITHIN_S = 30.0
+TIMEOUT_S = 30.0
 
 
-async def until(check: Callable[[], Any], within_s: float = WITHIN_S) -> Any:
-    """Let the loop go on until ``check`` returns something true, and return that; fail at the deadline."""
+async def wait_until(check: Callable[[], Any], within_s: float = TIMEOUT_S) -> Any:
+    """Run the event loop until ``check`` returns a truthy value, and return that; fail at the deadline."""
     async with asyncio.timeout(within_s):
         while not (result := check()):
             await asyncio.sleep(0.005)
@@ -47,7 +47,7 @@ async def until(check: Callable[[], Any], within_s: float = WITHIN_S) -> Any:
 
 
 @dataclass
-class Tool:
+class ScriptedToolCall:
     """A part of an answer: the model calls a tool."""
 
     name: str
@@ -56,17 +56,17 @@ class Tool:
 
 @dataclass
 class Pause:
-    """A part of an answer: the model says nothing until it is let go on, or for good."""
+    """A part of an answer: the model pauses until ``resume`` is set, if ever."""
 
     reached: asyncio.Event = field(default_factory=asyncio.Event)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    resume: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-Part = str | Tool | Pause
+Part = str | ScriptedToolCall | Pause
 
 
 class ScriptedLLM(LLMService[Any]):
-    """A language model that gives the next of its answers to whatever it is asked, and tells what it was shown."""
+    """A language model that gives the next of its answers to each request, and records the requests."""
 
     def __init__(self, answers: Iterable[Sequence[Part]], **options: Any) -> None:
         settings = LLMSettings(
@@ -83,8 +83,8 @@ class ScriptedLLM(LLMService[Any]):
             user_turn_completion_config=None,
         )
         super().__init__(settings=settings, **options)
-        self.answers = [list(each) for each in answers]
-        self.shown: list[list[Any]] = []
+        self.answers = [list(answer) for answer in answers]
+        self.requests: list[list[Any]] = []
         self.contexts: list[LLMContext] = []
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -93,29 +93,29 @@ class ScriptedLLM(LLMService[Any]):
             await self.push_frame(frame, direction)
             return
         self.contexts.append(frame.context)
-        self.shown.append([dict(each) for each in frame.context.get_messages()])
+        self.requests.append([dict(message) for message in frame.context.get_messages()])
         await self.push_frame(LLMFullResponseStartFrame())
         try:
             for part in self.answers.pop(0) if self.answers else ["Yes."]:
-                await self._give(part, frame.context)
+                await self._emit_part(part, frame.context)
         finally:
             await self.push_frame(LLMFullResponseEndFrame())
 
-    async def _give(self, part: Part, context: LLMContext) -> None:
-        if isinstance(part, Tool):
+    async def _emit_part(self, part: Part, context: LLMContext) -> None:
+        if isinstance(part, ScriptedToolCall):
             call = FunctionCallFromLLM(
                 function_name=part.name, tool_call_id=part.call_id, arguments={}, context=context
             )
             await self.run_function_calls([call])
         elif isinstance(part, Pause):
             part.reached.set()
-            await part.over.wait()
+            await part.resume.wait()
         else:
             await self.push_frame(LLMTextFrame(part))
 
 
 class Sink(FrameProcessor):
-    """What reaches the end of the pipeline."""
+    """Collects the frames that reach the end of the pipeline."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,8 +128,8 @@ class Sink(FrameProcessor):
         await self.push_frame(frame, direction)
 
 
-class Call:
-    """A call as a context: the pipeline runs in it, and has ended behind it."""
+class PipecatCall:
+    """A call as a context manager: the pipeline runs in its block, and has ended after it."""
 
     def __init__(
         self,
@@ -137,24 +137,26 @@ class Call:
         *answers: Sequence[Part],
         context: LLMContext | None = None,
         llm: ScriptedLLM | None = None,
-        user_turns: Any = None,
-        within: Callable[[FrameProcessor], FrameProcessor] = lambda llm: llm,
-        between: Sequence[FrameProcessor] = (),
+        turn_strategies: Any = None,
+        wrap_llm: Callable[[FrameProcessor], FrameProcessor] = lambda llm: llm,
+        after_llm: Sequence[FrameProcessor] = (),
     ) -> None:
         self.context = context or LLMContext([{"role": "system", "content": "You sell boots."}])
-        turns = user_turns or UserTurnStrategies(
+        strategies = turn_strategies or UserTurnStrategies(
             start=[ExternalUserTurnStartStrategy()], stop=[ExternalUserTurnStopStrategy(timeout=0.01)]
         )
         self.pair = LLMContextAggregatorPair(
-            self.context, user_params=LLMUserAggregatorParams(user_turn_strategies=turns)
+            self.context, user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
         )
         self.llm = llm or ScriptedLLM(answers)
         self.sink = Sink()
-        self.heard: list[str] = []
-        self.pair.assistant().add_event_handler("on_assistant_turn_stopped", self._note)
-        steps = [self.pair.user(), memory, within(self.llm), *between, self.pair.assistant(), self.sink]
+        self.heard_texts: list[str] = []
+        self.pair.assistant().add_event_handler("on_assistant_turn_stopped", self._record_heard_text)
+        processors = [self.pair.user(), memory, wrap_llm(self.llm), *after_llm, self.pair.assistant(), self.sink]
         self.worker = PipelineWorker(
-            Pipeline([each for each in steps if each is not None]), cancel_on_idle_timeout=False, enable_rtvi=False
+            Pipeline([processor for processor in processors if processor is not None]),
+            cancel_on_idle_timeout=False,
+            enable_rtvi=False,
         )
         self._started = asyncio.Event()
         self.worker.add_event_handler("on_pipeline_started", lambda *_: self._started.set())
@@ -164,7 +166,7 @@ class Call:
         runner = WorkerRunner(handle_sigint=False)
         await runner.add_workers(self.worker)
         self._running = asyncio.create_task(runner.run())
-        await asyncio.wait_for(self._started.wait(), WITHIN_S)
+        await asyncio.wait_for(self._started.wait(), TIMEOUT_S)
         return self
 
     async def __aexit__(
@@ -175,51 +177,51 @@ class Call:
             await (self.end() if kind is None else self.hang_up())
 
     async def end(self) -> None:
-        """End the call in good order."""
-        await self.tell(EndFrame())
-        await self._has_ended()
+        """End the call normally."""
+        await self.queue_frames(EndFrame())
+        await self._wait_finished()
 
     async def hang_up(self) -> None:
-        """Break the call off."""
+        """Cancel the pipeline."""
         await self.worker.cancel()
-        await self._has_ended()
+        await self._wait_finished()
 
-    async def cancel_frame(self) -> None:
-        """Break the call off by a frame."""
-        await self.tell(CancelFrame())
-        await self._has_ended()
+    async def cancel_with_frame(self) -> None:
+        """Cancel the pipeline by a frame."""
+        await self.queue_frames(CancelFrame())
+        await self._wait_finished()
 
-    async def tell(self, *frames: Frame) -> None:
-        """Put frames into the pipeline."""
+    async def queue_frames(self, *frames: Frame) -> None:
+        """Queue frames into the pipeline."""
         await self.worker.queue_frames(frames)
 
     async def say(self, text: str) -> None:
-        """Speak, without waiting for an answer."""
-        await self.tell(
+        """Speak without waiting for an answer."""
+        await self.queue_frames(
             UserStartedSpeakingFrame(),
             TranscriptionFrame(text, "caller", "2026-01-01T00:00:00Z"),
             UserStoppedSpeakingFrame(),
         )
 
-    async def type(self, text: str) -> None:
-        """Write, without waiting for an answer."""
-        await self.tell(LLMMessagesAppendFrame([{"role": "user", "content": text}], run_llm=True))
+    async def type_text(self, text: str) -> None:
+        """Type without waiting for an answer."""
+        await self.queue_frames(LLMMessagesAppendFrame([{"role": "user", "content": text}], run_llm=True))
 
-    async def ask(self, text: str) -> None:
+    async def say_and_wait(self, text: str) -> None:
         """Speak, and wait until the answer has been heard."""
-        before = len(self.heard)
+        before = len(self.heard_texts)
         await self.say(text)
-        await until(lambda: len(self.heard) > before)
+        await wait_until(lambda: len(self.heard_texts) > before)
 
     async def interrupt(self) -> None:
-        """Cut in on the agent, and wait until it has fallen silent."""
-        before = len(self.heard)
-        await self.tell(InterruptionFrame())
-        await until(lambda: len(self.heard) > before)
+        """Interrupt the agent, and wait until it is silent."""
+        before = len(self.heard_texts)
+        await self.queue_frames(InterruptionFrame())
+        await wait_until(lambda: len(self.heard_texts) > before)
 
-    def _note(self, _: object, message: Any) -> None:
-        self.heard.append(message.content or "")
+    def _record_heard_text(self, _: object, message: Any) -> None:
+        self.heard_texts.append(message.content or "")
 
-    async def _has_ended(self) -> None:
+    async def _wait_finished(self) -> None:
         assert self._running is not None
-        await asyncio.wait_for(self._running, WITHIN_S)
+        await asyncio.wait_for(self._running, TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Ports of this test process's own, so that neither another test nor another run of the tests takes one meanwhile."""
+"""Ports reserved for this test process, so that neither another test nor another test run takes them."""
 
 import fcntl
 import os
@@ -8,22 +8,22 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-# Where the system picks no ports of its own, and nobody looks for a runtime.
-_SLICE = 500
-_SLICES = range(12_000, 32_000, _SLICE)
-_LOCKS = Path(tempfile.gettempdir()) / "memoair-tests-ports"
+# Outside the ephemeral ports of the system and the default ports of runtimes.
+_SLICE_SIZE = 500
+_SLICE_STARTS = range(12_000, 32_000, _SLICE_SIZE)
+_LOCK_FOLDER = Path(tempfile.gettempdir()) / "memoair-tests-ports"
 
 
-def _claim() -> int:
-    """Take a slice that no other process has, for as long as this one lives; return its first port.
+def _claim_slice() -> int:
+    """Lock a slice of ports that no other process has, until this process ends; return its first port.
 
-    Done when this module is imported: a test counts the descriptors that are open before and after it.
+    This happens at import, because tests compare the open descriptors before and after a test.
     """
-    slices = random.sample(_SLICES, len(_SLICES))
+    slices = random.sample(_SLICE_STARTS, len(_SLICE_STARTS))
     with suppress(OSError):
-        _LOCKS.mkdir(exist_ok=True)
+        _LOCK_FOLDER.mkdir(exist_ok=True)
         for first in slices:
-            descriptor = os.open(_LOCKS / str(first), os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(_LOCK_FOLDER / str(first), os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -33,22 +33,22 @@ def _claim() -> int:
     return slices[0]
 
 
-_first = _claim()
-_next = random.randrange(_SLICE)
+_first_port = _claim_slice()
+_next_offset = random.randrange(_SLICE_SIZE)
 
 
 def free_ports(count: int = 24) -> tuple[int, int]:
-    """The ends of a range of ports, all of which are free; the next range is another one."""
-    global _next
+    """Return the first and last port of a range of free ports; the next call returns another range."""
+    global _next_offset
     while True:
-        first = _first + (_next if _next + count <= _SLICE else 0)
-        _next = first + count - _first
+        first = _first_port + (_next_offset if _next_offset + count <= _SLICE_SIZE else 0)
+        _next_offset = first + count - _first_port
         if all(map(_is_free, range(first, first + count))):
             return first, first + count - 1
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """Return a port that no process listens on."""
     return free_ports(1)[0]
 
 

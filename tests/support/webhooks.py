@@ -1,4 +1,4 @@
-"""What telephony platforms send: bodies of the shapes in their documents, signed as they sign them."""
+"""Webhooks of telephony platforms: bodies as their documentation shows them, with their signatures."""
 
 import hashlib
 import hmac
@@ -23,13 +23,13 @@ SECRETS = {
 Headers = dict[str, str]
 
 
-def twilio_form(call: str, said: str | None = None, number: str = NUMBER, **more: str) -> dict[str, str]:
-    """The fields of a voice webhook; with words, of one after a Gather."""
+def twilio_form(call_id: str, text: str | None = None, number: str = NUMBER, **extra: str) -> dict[str, str]:
+    """Return the fields of a voice webhook; with words, of the one after a Gather."""
     form = {
         "AccountSid": "AC" + "0" * 32,
         "ApiVersion": "2010-04-01",
-        "CallSid": call,
-        "CallStatus": "in-progress" if said is not None else "ringing",
+        "CallSid": call_id,
+        "CallStatus": "in-progress" if text is not None else "ringing",
         "Called": OUR_NUMBER,
         "Caller": number,
         "Direction": "inbound",
@@ -37,8 +37,8 @@ def twilio_form(call: str, said: str | None = None, number: str = NUMBER, **more
         "FromCity": "",
         "To": OUR_NUMBER,
     }
-    heard = {} if said is None else {"SpeechResult": said, "Confidence": "0.9128386", "Language": "en-US"}
-    return {**form, **heard, **more}
+    speech = {} if text is None else {"SpeechResult": text, "Confidence": "0.9128386", "Language": "en-US"}
+    return {**form, **speech, **extra}
 
 
 def twilio_signature(
@@ -47,47 +47,52 @@ def twilio_signature(
     return {"X-Twilio-Signature": RequestValidator(token).compute_signature(base + path, form)}
 
 
-def vapi_message(type_: str, call: str = "", number: str | None = NUMBER, **more: Any) -> dict[str, Any]:
-    """A server message of Vapi's, with a part of what stands around it."""
-    told = {"id": call, "type": "inboundPhoneCall", "startedAt": "2026-03-02T09:30:00.000Z", "assistantId": "a-1"}
+def vapi_message(type_: str, call_id: str = "", number: str | None = NUMBER, **extra: Any) -> dict[str, Any]:
+    """Return a server message of Vapi, with some of its surrounding fields."""
+    vapi_call = {
+        "id": call_id,
+        "type": "inboundPhoneCall",
+        "startedAt": "2026-03-02T09:30:00.000Z",
+        "assistantId": "a-1",
+    }
     if number is not None:
-        told["customer"] = {"number": number}
-    return {"message": {"timestamp": STARTED_AT * 1000, "type": type_, "call": told, "assistant": {}, **more}}
+        vapi_call["customer"] = {"number": number}
+    return {"message": {"timestamp": STARTED_AT * 1000, "type": type_, "call": vapi_call, "assistant": {}, **extra}}
 
 
-def vapi_report(call: str, *said: tuple[str, str], number: str | None = NUMBER) -> dict[str, Any]:
-    """The report of a call that is over; a line is a role and words."""
+def vapi_report(call_id: str, *turns: tuple[str, str], number: str | None = NUMBER) -> dict[str, Any]:
+    """Return the report of a finished call; each line is a role and its words."""
     messages: list[dict[str, Any]] = [{"role": "system", "message": "You are Juno.", "time": STARTED_AT * 1000}]
-    for place, (role, text) in enumerate(said):
-        spoken = {
+    for position, (role, text) in enumerate(turns):
+        message = {
             "role": role,
             "message": text,
-            "time": (STARTED_AT + 10 * place) * 1000,
-            "secondsFromStart": 10 * place,
+            "time": (STARTED_AT + 10 * position) * 1000,
+            "secondsFromStart": 10 * position,
         }
-        messages.append({**spoken, "endTime": (STARTED_AT + 10 * place + 3) * 1000})
+        messages.append({**message, "endTime": (STARTED_AT + 10 * position + 3) * 1000})
     artifact = {"messages": messages, "transcript": "AI: ..."}
-    return vapi_message("end-of-call-report", call, number, endedReason="customer-ended-call", artifact=artifact)
+    return vapi_message("end-of-call-report", call_id, number, endedReason="customer-ended-call", artifact=artifact)
 
 
 def vapi_signature(body: bytes, secret: str = SECRETS["VAPI_HMAC_SECRET"], at: float | None = None) -> Headers:
-    stamp = str(int(time.time() if at is None else at))
-    return {"X-Vapi-Signature": _hex(secret, stamp.encode() + b"." + body), "X-Vapi-Timestamp": stamp}
+    timestamp = str(int(time.time() if at is None else at))
+    return {"X-Vapi-Signature": _hex(secret, timestamp.encode() + b"." + body), "X-Vapi-Timestamp": timestamp}
 
 
-def retell_call(call: str, *said: tuple[str, str], number: str | None = NUMBER, **more: Any) -> dict[str, Any]:
-    """Retell's record of a call."""
+def retell_call(call_id: str, *turns: tuple[str, str], number: str | None = NUMBER, **extra: Any) -> dict[str, Any]:
+    """Return Retell's record of a call."""
     transcript = [
         {
             "role": role,
             "content": text,
-            "words": [{"word": text.split()[0], "start": 10.0 * place, "end": 10.0 * place + 1}],
+            "words": [{"word": text.split()[0], "start": 10.0 * position, "end": 10.0 * position + 1}],
         }
-        for place, (role, text) in enumerate(said)
+        for position, (role, text) in enumerate(turns)
     ]
     return {
         "call_type": "phone_call",
-        "call_id": call,
+        "call_id": call_id,
         "agent_id": "agent_1",
         "from_number": number,
         "to_number": OUR_NUMBER,
@@ -95,25 +100,25 @@ def retell_call(call: str, *said: tuple[str, str], number: str | None = NUMBER, 
         "start_timestamp": STARTED_AT * 1000,
         "transcript": "Agent: ...",
         "transcript_object": transcript,
-        **more,
+        **extra,
     }
 
 
 def retell_signature(body: bytes, key: str = SECRETS["RETELL_API_KEY"], at: float | None = None) -> Headers:
-    stamp = str(int((time.time() if at is None else at) * 1000))
-    return {"X-Retell-Signature": f"v={stamp},d={_hex(key, body + stamp.encode())}"}
+    timestamp = str(int((time.time() if at is None else at) * 1000))
+    return {"X-Retell-Signature": f"v={timestamp},d={_hex(key, body + timestamp.encode())}"}
 
 
-def elevenlabs_event(call: str, *said: tuple[str, str | None], number: str | None = NUMBER) -> dict[str, Any]:
-    """The post-call webhook of a conversation."""
+def elevenlabs_event(call_id: str, *turns: tuple[str, str | None], number: str | None = NUMBER) -> dict[str, Any]:
+    """Return the post-call webhook of a conversation."""
     transcript = [
-        {"role": role, "message": text, "tool_calls": None, "time_in_call_secs": 10 * place}
-        for place, (role, text) in enumerate(said)
+        {"role": role, "message": text, "tool_calls": None, "time_in_call_secs": 10 * position}
+        for position, (role, text) in enumerate(turns)
     ]
     phone = {"direction": "inbound", "external_number": number, "agent_number": OUR_NUMBER, "type": "twilio"}
     data = {
         "agent_id": "agent_1",
-        "conversation_id": call,
+        "conversation_id": call_id,
         "status": "done",
         "transcript": transcript,
         "metadata": {"start_time_unix_secs": STARTED_AT, "call_duration_secs": 60, "phone_call": number and phone},
@@ -126,12 +131,12 @@ def elevenlabs_event(call: str, *said: tuple[str, str | None], number: str | Non
 def elevenlabs_signature(
     body: bytes, secret: str = SECRETS["ELEVENLABS_WEBHOOK_SECRET"], at: float | None = None
 ) -> Headers:
-    stamp = str(int(time.time() if at is None else at))
-    return {"ElevenLabs-Signature": f"t={stamp},v0={_hex(secret, stamp.encode() + b'.' + body)}"}
+    timestamp = str(int(time.time() if at is None else at))
+    return {"ElevenLabs-Signature": f"t={timestamp},v0={_hex(secret, timestamp.encode() + b'.' + body)}"}
 
 
 def encoded(body: Any) -> bytes:
-    """A body as it travels: its bytes are what is signed."""
+    """Return a body as it is sent. The signature covers these bytes."""
     return json.dumps(body, separators=(",", ":")).encode()
 
 

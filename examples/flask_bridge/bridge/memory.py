@@ -27,7 +27,7 @@ _MAX_QUERY_CHARS = 2_000  # of a longer query, the end is used
 class BridgeMemory:
     """One client for all callers of this process. Safe to use from any thread.
 
-    ``caller`` is None for callers without a known number: nothing is recalled or saved for them.
+    A caller without a known number has no id: with None as ``caller``, nothing is recalled or saved.
     """
 
     def __init__(self, settings: BridgeSettings) -> None:

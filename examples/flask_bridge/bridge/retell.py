@@ -96,7 +96,7 @@ def _utterances(call: _RetellCall) -> list[Utterance]:
     return [
         Utterance(_SPEAKERS[item.role], item.content or "", _spoken_at(call, item))
         for item in call.transcript_object
-        if item.role in _SPEAKERS  # others are people to whom the call was transferred
+        if item.role in _SPEAKERS  # other roles are people who took over a transferred call
     ]
 
 

@@ -47,10 +47,12 @@ def group_turns(call_id: str, utterances: Iterable[Utterance]) -> list[CallTurn]
             groups.append((position, []))
         groups[-1][1].append(utterance)
     return [
-        CallTurn(f"{call_id}:{place}", _join_texts(said, Speaker.CALLER), _join_texts(said, Speaker.AGENT), said[0].at)
-        for place, said in groups
+        CallTurn(
+            f"{call_id}:{position}", _join_texts(group, Speaker.CALLER), _join_texts(group, Speaker.AGENT), group[0].at
+        )
+        for position, group in groups
     ]
 
 
 def _join_texts(utterances: list[Utterance], speaker: Speaker) -> str:
-    return " ".join(line.text.strip() for line in utterances if line.speaker is speaker)
+    return " ".join(utterance.text.strip() for utterance in utterances if utterance.speaker is speaker)

@@ -65,9 +65,9 @@ class CallRouter:
                 cloud_base_url=cloud_base_url,
                 storage_root=storage_root,
                 max_concurrent_users=limits.max_callers,
-                runtime_port_range=_port_slice(limits, place),
+                runtime_port_range=_port_slice(limits, position),
             )
-            for place, tenant in enumerate(tenants)
+            for position, tenant in enumerate(tenants)
         }
 
     def client(self, customer: str) -> MemoAirVoiceClientSync:

@@ -36,7 +36,7 @@ class PartnerApi:
         self._http.close()
 
     def _find_or_create(self, path: str, kind: str, key: str, body: dict[str, str]) -> str:
-        """Return the id of the item whose ``key`` equals that of ``body``; create the item if there is none."""
+        """Return the id of the item whose ``key`` equals that of ``body``; create the item if needed."""
         url = self._base_url + path
         listed = self._http.get(url, timeout=_TIMEOUT_S)
         listed.raise_for_status()

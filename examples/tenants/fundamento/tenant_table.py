@@ -18,7 +18,7 @@ create table if not exists tenants (
 
 @dataclass(frozen=True)
 class Customer:
-    """A customer for whom Fundamento builds an agent."""
+    """A customer of Fundamento, which builds an agent for each."""
 
     slug: str
     name: str

@@ -165,7 +165,7 @@ class MemoAirLiveKitAgent(Agent):
         """Open the memory and wait until it is ready.
 
         LiveKit does not wait for this hook: what is said in the meantime is recalled for and saved as well. The memory
-        opens in the background, so a subclass whose own `on_enter` greets at once is not delayed, whether or not it
+        opens in the background, so a subclass whose own `on_enter` greets immediately is not delayed, whether or not it
         calls this one.
         """
         with log_failures("enter_failed"):
@@ -240,7 +240,8 @@ class MemoAirLiveKitAgent(Agent):
     async def on_exit(self) -> None:
         """Leave the session. Calling it again does no harm.
 
-        While the session runs, this returns at once: the last words arrive afterwards and are saved in the background.
+        While the session runs, this returns immediately: the last words arrive afterwards and are saved in the
+        background.
         After the session has closed, this waits until everything is saved and the memory is closed.
         """
         with log_failures("exit_failed"):

@@ -1,4 +1,4 @@
-"""Listens to the events of a LiveKit session while one of our agents serves it."""
+"""Listens to the events of a LiveKit session while a MemoAir agent serves it."""
 
 import asyncio
 import time
@@ -15,8 +15,8 @@ from memoair_livekit._turn_assembler import LiveKitTurnAssembler
 if TYPE_CHECKING:
     from livekit.agents import Agent, AgentSession
 
-# An answer may continue after a tool call. Usually the agent's state shows that; this delay covers the cases in which
-# no state change follows.
+# An answer may continue after a tool call. Usually a change of the agent's state follows, which flushes the turn; this
+# delay covers the other cases.
 _FLUSH_DELAY_S = 1.0
 _BUSY_STATES = frozenset({"thinking", "speaking"})
 
@@ -35,9 +35,9 @@ class SessionListener:
         recall_cache: RecallCache,
         on_closed: Callable[[], None],
     ) -> None:
-        """Start listening. ``on_closed`` is called after the session has closed and the last turn was passed on."""
+        """Start listening. ``on_closed`` is called after the session has closed and the last turn is flushed."""
         self._recall_cache = recall_cache
-        self._transcripts: deque[str] = deque(maxlen=50)  # of the turn in which the caller is speaking
+        self._transcripts: deque[str] = deque(maxlen=50)  # of the caller's current turn
         self._session = session
         self._agent = agent
         self._turn_assembler = turn_assembler
@@ -59,8 +59,8 @@ class SessionListener:
     def mark_leaving(self) -> None:
         """Mark the agent as leaving.
 
-        It still hears the end of its own answer and, if the session closes, the caller's last words. It hears nothing
-        after another agent has taken over.
+        Listening continues until another agent has taken over: for the end of this agent's answer and, if the session
+        closes, for the caller's last words.
         """
         self._is_leaving = True
 
@@ -71,7 +71,7 @@ class SessionListener:
             self._set_listening(True)
 
     def stop(self) -> None:
-        """Stop listening, and pass on the turn that was in progress."""
+        """Stop listening, and flush the turn in progress."""
         if self.is_listening:
             self._set_listening(False)
             self._turn_assembler.flush()
@@ -130,7 +130,10 @@ class SessionListener:
             self._on_closed()
 
     def _is_handed_over(self, item: Any) -> bool:
-        """Return whether another agent has taken over. Before 1.2, LiveKit has no event for it and just stops ours."""
+        """Return whether another agent has taken over.
+
+        LiveKit versions before 1.2 have no event for this and only stop our agent.
+        """
         if item.type == "agent_handoff":
             return True
         if self._session.current_agent is self._agent:  # this also holds while the session closes

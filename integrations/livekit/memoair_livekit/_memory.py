@@ -11,11 +11,11 @@ from memoair_livekit._log import log, log_failures
 from memoair_livekit._turn_assembler import LiveKitTurn
 from memoair_voice import MemoAirVoiceMemoryError, SearchResult, VoiceSession
 
-# The client keeps the deadline itself, but may have to wait for a free thread first.
+# The client enforces the time limit itself, but may have to wait for a free thread first.
 _THREAD_GRACE_S = 0.05
 _MIN_RETRY_PAUSE_S = 0.1
 _MAX_RETRY_PAUSE_S = 2.0
-# How often a save is tried once the call is over.
+# How many times a save is tried after the call has ended.
 _MAX_FINAL_TRIES = 5
 
 
@@ -40,7 +40,7 @@ class CallMemory:
         self._is_closing = False
         self._pinned_session: VoiceSession | None = None
         self._open_task = asyncio.create_task(self._open(), name="memoair-open")
-        self._save_task = asyncio.create_task(self._run(), name="memoair-keep")
+        self._save_task = asyncio.create_task(self._run(), name="memoair-save")
 
     async def wait_opened(self) -> None:
         """Wait until the memory is ready, has failed to open, or is no longer needed."""
@@ -106,7 +106,7 @@ class CallMemory:
             # If this is cancelled, the work continues in its thread.
             with suppress(asyncio.CancelledError), log_failures("close_failed"):
                 await step()
-        # If the memory was still being opened, closing the client has ended that.
+        # If the memory was still being opened, closing the client has aborted that.
         await asyncio.wait({self._open_task})
 
     async def _release_session(self) -> None:
@@ -116,14 +116,14 @@ class CallMemory:
     async def _save_queued(self) -> None:
         while self._unsaved_turns:
             await self._save_turn(self._unsaved_turns[0])
-            self._unsaved_turns.popleft()  # only now: a cancelled save is repeated, and its turn id counts once
+            # Only now: a cancelled save is repeated, and a turn with a known id is not saved again.
+            self._unsaved_turns.popleft()
         self._is_drained.set()
 
     async def _save_turn(self, turn: LiveKitTurn) -> None:
         """Save a turn, retrying while the pool has no room.
 
-        If a runtime fails, the client saves the turn again by itself. If the pool is full, it does not take the turn at
-        all.
+        If a runtime fails, the client itself saves the turn again. If the pool is full, the client rejects the turn.
         """
         pause_s, tries_left = _MIN_RETRY_PAUSE_S, _MAX_FINAL_TRIES
         while True:

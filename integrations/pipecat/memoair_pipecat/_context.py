@@ -14,17 +14,17 @@ _FENCE_START = (
     "\n"
 )
 _FENCE_END = "\n</memory>"
-_MARK_PATTERN = re.compile(r"<(?=\s*/?\s*memory\b)", re.IGNORECASE)
+_TAG_PATTERN = re.compile(r"<(?=\s*/?\s*memory\b)", re.IGNORECASE)
 
 
 def make_recall_message(context_text: str) -> dict[str, str]:
-    """Return the recalled text as a message that is declared as data without authority.
+    """Return a message with the recalled text, declared as data and not as instructions.
 
-    It has the role of the caller and no higher one, because it contains the words of callers.
+    The message has the caller's role and no higher one, because it contains the words of callers.
     """
     return {
         "role": "user",
-        "content": _FENCE_START + _MARK_PATTERN.sub("(", context_text[:_MAX_CONTEXT_CHARS]) + _FENCE_END,
+        "content": _FENCE_START + _TAG_PATTERN.sub("(", context_text[:_MAX_CONTEXT_CHARS]) + _FENCE_END,
     }
 
 
@@ -37,12 +37,12 @@ class RecalledContext(LLMContext):
 
     def __init__(
         self, conversation: LLMContext, recall_message: dict[str, str]
-    ) -> None:  # without LLMContext's: it would store messages of its own
+    ) -> None:  # does not call LLMContext.__init__, which would create a second list of messages
         self.__dict__["_conversation"] = conversation
         self.__dict__["_recall_message"] = recall_message
 
     def __getattr__(self, name: str) -> Any:
-        if "_conversation" not in self.__dict__:  # an empty copy that the copy module is filling
+        if "_conversation" not in self.__dict__:  # a new object that the copy module has not filled yet
             raise AttributeError(name)
         return getattr(self.__dict__["_conversation"], name)
 
@@ -130,7 +130,7 @@ def _unanswered_messages(messages: Sequence[Any]) -> list[Any]:
 
 
 def _role_of(message: Any) -> Any:
-    return message.get("role") if isinstance(message, dict) else None  # others are in the format of a service
+    return message.get("role") if isinstance(message, dict) else None  # other objects are in a service's own format
 
 
 def _is_user_message(message: Any) -> bool:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _MAX_QUERY_CHARS = 4_000
-# The client keeps the deadline itself, but may have to wait for a free thread first.
+# The client enforces the time limit itself, but may have to wait for a free thread first.
 _THREAD_GRACE_S = 0.02
 # If the caller speaks before their memory is loaded, the recall waits for it, for this share of the deadline.
 _LOAD_WAIT_SHARE = 0.6
@@ -209,7 +209,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         aggregator.add_event_handler("on_assistant_turn_started", self._on_answer_started)
         aggregator.add_event_handler("on_assistant_turn_stopped", self._on_answer_stopped)
 
-    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # FrameProcessor's own has the same
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # as FrameProcessor itself
         """Find the aggregators and the models, load the caller's memory and start saving, before the first frame."""
         await super().setup(setup)
         self._find_neighbors(setup)

@@ -6,11 +6,11 @@ from datetime import datetime, timezone
 
 @dataclass(frozen=True)
 class PipecatTurn:
-    """What the caller said until they got an answer, and what they heard in answer. Either may be empty.
+    """What the caller said until the agent answered, and what they heard of the answer. Either may be empty.
 
     Attributes:
         user_text: What the caller said.
-        assistant_text: What the caller heard in answer.
+        assistant_text: What the caller heard of the answer.
         started_at: When the caller, or else the agent, started to speak.
         is_interrupted: Whether the caller interrupted the answer.
         tool_names: The tools that were called for the answer.
@@ -41,7 +41,7 @@ class PipecatTurnAssembler:
         self._tool_names: list[str] = []
         self._is_answering = False
         self._is_interrupted = False
-        # The ids of running tools, and whether there is a result that the model has not spoken about yet.
+        # The ids of running tools, and whether there is a result that the model has not answered with yet.
         self._running_tool_ids: set[str] = set()
         self._has_unspoken_result = False
 
@@ -97,7 +97,7 @@ class PipecatTurnAssembler:
         self._tool_names.append(name)
 
     def on_tool_result(self, call_id: str) -> None:
-        """Record the result of a tool. The model will speak about it."""
+        """Record that a tool has returned. The model has yet to answer with its result."""
         if call_id in self._running_tool_ids:
             self._running_tool_ids.discard(call_id)
             self._has_unspoken_result = True

@@ -28,7 +28,7 @@ class TurnWriter:
         return len(self._queue)
 
     def add(self, turn: PipecatTurn) -> None:
-        """Queue a turn to be saved. Returns at once."""
+        """Queue a turn to be saved. Returns immediately."""
         self._queue.append(turn)
         self._has_work.set()
 

@@ -13,7 +13,7 @@ from memoair_cloud.http.dependencies import ServicesDep
 from memoair_cloud.http.errors import error_responses
 from memoair_cloud.http.schemas.base import StatusOut
 from memoair_cloud.operations import get_backlog, list_dead_letters
-from memoair_protocol.moments import utc_now
+from memoair_protocol.timestamps import utc_now
 
 router = APIRouter(tags=["operations"])
 

@@ -9,7 +9,7 @@ from memoair_cloud.http.body_parsing import DocumentsRoute
 from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import PROJECT_ERRORS, FlatError, error_responses
 from memoair_cloud.http.exact_path import PathId
-from memoair_cloud.http.schemas.indexes import MAX_DOCUMENTS, BuiltOut, IndexesOut, IndexIn, IndexOut
+from memoair_cloud.http.schemas.indexes import MAX_DOCUMENTS, IndexChangeOut, IndexesOut, IndexIn, IndexOut
 from memoair_cloud.indexes import documents
 
 router = APIRouter(prefix="/v1/voice-sdk/index", tags=["indexes"], route_class=DocumentsRoute)
@@ -20,7 +20,7 @@ _TOO_LARGE: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/create", operation_id="createIndex", responses={**error_responses(PROJECT_ERRORS), **_TOO_LARGE})
-def create_index(tenant: ProjectTenant, services: ServicesDep, body: IndexIn) -> BuiltOut:
+def create_index(tenant: ProjectTenant, services: ServicesDep, body: IndexIn) -> IndexChangeOut:
     """Create an index or add documents to it. A document replaces an earlier one with the same id."""
     if len(body.documents) > MAX_DOCUMENTS:
         raise DocumentBatchTooLargeError(f"a request can have at most {MAX_DOCUMENTS} documents")
@@ -29,7 +29,7 @@ def create_index(tenant: ProjectTenant, services: ServicesDep, body: IndexIn) ->
     ]
     change = documents.put_documents(tenant, body.name, new_documents, body.metadata)
     services.queue.enqueue_build(tenant.scope.project_id)
-    return BuiltOut.model_validate(change)
+    return IndexChangeOut.model_validate(change)
 
 
 @router.get("/list", operation_id="listIndexes", responses=error_responses(PROJECT_ERRORS))
@@ -45,18 +45,18 @@ def get_index(tenant: ProjectTenant, name: PathId) -> IndexOut:
 
 
 @router.delete("/{name}", operation_id="deleteIndex", responses=error_responses(PROJECT_ERRORS))
-def delete_index(tenant: ProjectTenant, services: ServicesDep, name: PathId) -> BuiltOut:
+def delete_index(tenant: ProjectTenant, services: ServicesDep, name: PathId) -> IndexChangeOut:
     """Delete an index and all its documents. If it is created again, its version continues."""
     change = documents.delete_index(tenant, name)
     services.queue.enqueue_build(tenant.scope.project_id)
-    return BuiltOut.model_validate(change)
+    return IndexChangeOut.model_validate(change)
 
 
 @router.delete(
     "/{name}/documents/{document_id:path}", operation_id="deleteDocument", responses=error_responses(PROJECT_ERRORS)
 )
-def delete_document(tenant: ProjectTenant, services: ServicesDep, name: PathId, document_id: PathId) -> BuiltOut:
+def delete_document(tenant: ProjectTenant, services: ServicesDep, name: PathId, document_id: PathId) -> IndexChangeOut:
     """Delete a document of an index."""
     change = documents.delete_document(tenant, name, document_id)
     services.queue.enqueue_build(tenant.scope.project_id)
-    return BuiltOut.model_validate(change)
+    return IndexChangeOut.model_validate(change)

@@ -70,5 +70,5 @@ def memory_history(tenant: ProjectTenant, user_id: PathId, memory_id: PathId) ->
 
 @router.delete("", operation_id="forgetUser", responses=error_responses(PROJECT_ERRORS))
 def forget_user(tenant: ProjectTenant, user_id: PathId) -> ForgettingOut:
-    """Erase a user: delete all their data, let devices delete their copies, and reject late events."""
+    """Erase a user: delete all their data, let machines delete their copies, and reject late events."""
     return ForgettingOut.model_validate(erase_user(tenant, user_id))

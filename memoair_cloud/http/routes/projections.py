@@ -1,4 +1,4 @@
-"""Routes that devices pull from: versions, and what changed since a version."""
+"""Routes that machines pull from: versions, and what changed since a version."""
 
 import json
 import re
@@ -33,8 +33,8 @@ _MAX_VERSION = 2**53 - 1
 _ETAG = re.compile(r'^(?:W/)?"(\w+)-(\d{1,15})"$')
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not modified since that version"}}
 
-Since = Annotated[int | None, Query(ge=0, le=_MAX_VERSION, description="the device's current version")]
-IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="the device's current ETag")]
+Since = Annotated[int | None, Query(ge=0, le=_MAX_VERSION, description="the machine's current version")]
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="the machine's current ETag")]
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 
 
@@ -72,7 +72,7 @@ def pull_permanent(tenant: ProjectTenant, since: Since = None, if_none_match: If
 
 @router.get("/projections/forgotten", operation_id="pullForgotten", responses=_documented_responses(ForgottenOut))
 def pull_forgotten(tenant: ProjectTenant, since: Since = None, if_none_match: IfNoneMatch = None) -> Response:
-    """Return the erased users of the project, so that devices delete their copies."""
+    """Return the erased users of the project, so that machines delete their copies."""
     return _make_response(
         "forgotten", build_forgotten_projection(tenant, since, _version_from_etag("forgotten", if_none_match))
     )

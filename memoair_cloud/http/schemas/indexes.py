@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody, SanitizedText
 
 MAX_DOCUMENTS = 100
-# Names of the API's own paths. URL libraries of clients would also shorten names of only dots.
+# These names are paths of the API. Names of only dots are rejected, too: URL libraries remove such path segments.
 _RESERVED_NAMES = ("create", "list")
 
 
@@ -33,12 +33,12 @@ class IndexIn(RequestBody):
     """Documents for an index: at most 100 documents and 1 MB of body per request."""
 
     name: IndexName
-    # The limit is documented here and enforced in the route, because exceeding it has an error of its own.
+    # The limit is documented here and enforced in the route, because exceeding it has its own error code.
     documents: Annotated[list[DocumentIn], Field(json_schema_extra={"maxItems": MAX_DOCUMENTS})]
     metadata: dict[str, Any] | None = None
 
 
-class BuiltOut(ResponseBody):
+class IndexChangeOut(ResponseBody):
     """The state of an index after a change."""
 
     index_name: str

@@ -1,4 +1,4 @@
-"""Bodies of the projections that devices pull."""
+"""Bodies of the projections that machines pull."""
 
 from datetime import date, datetime
 from typing import Any, Literal
@@ -7,7 +7,7 @@ from memoair_cloud.http.schemas.base import ResponseBody
 
 
 class ProjectedOut(ResponseBody):
-    """A document as devices store it."""
+    """A document as machines store it."""
 
     index_name: str
     id: str
@@ -16,7 +16,7 @@ class ProjectedOut(ResponseBody):
 
 
 class RemovedOut(ResponseBody):
-    """A document that devices must delete."""
+    """A document that machines must delete."""
 
     index_name: str
     id: str
@@ -119,7 +119,7 @@ class PermanentOut(ResponseBody):
     """A user's turns and facts up to `version`; if `more` is true, request the next page from there.
 
     `contentHash` is the SHA-256 of `[events, facts, removed]` as they stand in the response, as ASCII JSON with sorted
-    keys and without spaces. A snapshot replaces everything that the device holds.
+    keys and without spaces. A snapshot replaces everything that the machine holds.
     """
 
     mode: Literal["snapshot", "delta"]

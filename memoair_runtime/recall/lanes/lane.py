@@ -9,7 +9,7 @@ import msgspec
 
 from memoair_index import Hit
 from memoair_protocol.enums import Intent, LaneName, Variant
-from memoair_protocol.moments import format_utc
+from memoair_protocol.timestamps import format_utc
 from memoair_runtime.filters import Predicate
 from memoair_runtime.readiness import Readiness
 

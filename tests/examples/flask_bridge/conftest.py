@@ -1,4 +1,4 @@
-"""A bridge in this process, over a memory of its own, and platforms that call it."""
+"""A bridge in this process with its own memory, and the requests that platforms send to it."""
 
 import json
 import logging
@@ -29,8 +29,8 @@ from memoair_runtime.storage.user_folder import UserFolder
 SALT = "salt-of-the-tests-of-the-bridge"
 
 
-def environment(storage_root: Path, **more: str) -> dict[str, str]:
-    """What a bridge is told, unless a test says otherwise."""
+def make_environ(storage_root: Path, **overrides: str) -> dict[str, str]:
+    """Return the environment of a bridge, with ``overrides`` in place of the defaults."""
     first, last = free_ports()
     return {
         **SECRETS,
@@ -38,64 +38,66 @@ def environment(storage_root: Path, **more: str) -> dict[str, str]:
         "BRIDGE_PUBLIC_URL": PUBLIC_URL + "/",
         "BRIDGE_STORAGE_ROOT": str(storage_root),
         "BRIDGE_RUNTIME_PORTS": f"{first}-{last}",
-        "BRIDGE_RECALL_MS": "10000",  # what a deadline does is tested by itself
+        "BRIDGE_RECALL_MS": "10000",  # deadlines have tests of their own
         "BRIDGE_KEEP_MS": "10000",
         "MEMOAIR_PROJECT_ID": PROJECT,
-        **more,
+        **overrides,
     }
 
 
 class Bridge:
-    """The application, called as the platforms call it."""
+    """The application, and the requests that the platforms send to it."""
 
-    def __init__(self, storage_root: Path, **more: str) -> None:
+    def __init__(self, storage_root: Path, **overrides: str) -> None:
         self.storage_root = storage_root
-        self.app = create_app(BridgeSettings.from_environ(environment(storage_root, **more)))
+        self.app = create_app(BridgeSettings.from_environ(make_environ(storage_root, **overrides)))
         self.http: FlaskClient = self.app.test_client()
 
     def close(self) -> None:
         self.app.extensions["memory"].close()
 
-    def twilio(self, path: str, form: dict[str, str], **headers: str) -> TestResponse:
-        """A webhook of Twilio's, which knows us by our public address alone."""
-        signed = headers or twilio_signature(path, form)
-        return self.http.post(path, data=form, headers=signed, base_url="http://10.0.0.7:8000")
+    def post_twilio(self, path: str, form: dict[str, str], **headers: str) -> TestResponse:
+        """Send a webhook of Twilio, signed for the public URL, to the internal address behind the proxy."""
+        signature = headers or twilio_signature(path, form)
+        return self.http.post(path, data=form, headers=signature, base_url="http://10.0.0.7:8000")
 
-    def says(self, call: str, turn: int, said: str, number: str = NUMBER) -> str:
-        """What the caller is answered in a call through Twilio."""
-        answered = self.twilio(f"/twilio/turn?n={turn}", twilio_form(call, said, number))
-        assert (answered.status_code, answered.mimetype) == (200, "text/xml")
-        return answered.text
+    def say(self, call: str, turn: int, text: str, number: str = NUMBER) -> str:
+        """Say something in a call through Twilio, and return the answer as TwiML."""
+        reply = self.post_twilio(f"/twilio/turn?n={turn}", twilio_form(call, text, number))
+        assert (reply.status_code, reply.mimetype) == (200, "text/xml")
+        return reply.text
 
-    def vapi(self, body: Any, **headers: str) -> TestResponse:
-        return self._post("/vapi", body, headers, vapi_signature)
+    def post_vapi(self, body: Any, **headers: str) -> TestResponse:
+        return self._post_signed("/vapi", body, headers, vapi_signature)
 
-    def retell(self, path: str, body: Any, **headers: str) -> TestResponse:
-        return self._post(f"/retell/{path}", body, headers, retell_signature)
+    def post_retell(self, path: str, body: Any, **headers: str) -> TestResponse:
+        return self._post_signed(f"/retell/{path}", body, headers, retell_signature)
 
-    def elevenlabs(self, body: Any, **headers: str) -> TestResponse:
-        return self._post("/elevenlabs/post-call", body, headers, elevenlabs_signature)
+    def post_elevenlabs(self, body: Any, **headers: str) -> TestResponse:
+        return self._post_signed("/elevenlabs/post-call", body, headers, elevenlabs_signature)
 
-    def tool(self, query: str, number: str | None = NUMBER, secret: str = SECRETS["ELEVENLABS_TOOL_SECRET"]) -> Any:
+    def call_tool(
+        self, query: str, number: str | None = NUMBER, secret: str = SECRETS["ELEVENLABS_TOOL_SECRET"]
+    ) -> Any:
         body = {"query": query, "caller_id": number}
-        told = self.http.post("/elevenlabs/tool", json=body, headers={"Authorization": f"Bearer {secret}"})
-        assert told.status_code == 200
-        return told.json["memory"] if told.json else None
+        reply = self.http.post("/elevenlabs/tool", json=body, headers={"Authorization": f"Bearer {secret}"})
+        assert reply.status_code == 200
+        return reply.json["memory"] if reply.json else None
 
-    def kept(self, call: str, number: str = NUMBER) -> list[tuple[str, str, str, str]]:
-        """The turns of a call as they lie on the disk: id, both sides' words, and when they were said."""
+    def read_saved_turns(self, call: str, number: str = NUMBER) -> list[tuple[str, str, str, str]]:
+        """Return the turns of a call on disk: id, user text, assistant text and the time of the turn."""
         caller = make_caller_id(SALT.encode(), number)
         assert caller is not None
         log = UserFolder(self.storage_root, PROJECT, caller).session(call).log
         events = [json.loads(line) for line in log.read_bytes().splitlines()] if log.is_file() else []
         return [
-            (told["turnId"], told["userText"], told["assistantText"], event["occurredAt"])
+            (payload["turnId"], payload["userText"], payload["assistantText"], event["occurredAt"])
             for event in events
             if event["type"] == "turn"
-            for told in [event["payload"]]
+            for payload in [event["payload"]]
         ]
 
-    def _post(
+    def _post_signed(
         self, path: str, body: Any, headers: dict[str, str], sign: Callable[[bytes], dict[str, str]]
     ) -> TestResponse:
         content = body if isinstance(body, bytes) else encoded(body)
@@ -104,31 +106,31 @@ class Bridge:
 
 @pytest.fixture(scope="module")
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """One bridge for all tests of a module; each has calls of its own."""
+    """One bridge for all tests of a module; each test uses its own calls."""
     with checking_for_leaks():
-        made = Bridge(tmp_path_factory.mktemp("bridge"))
-        yield made
-        made.close()
+        bridge = Bridge(tmp_path_factory.mktemp("bridge"))
+        yield bridge
+        bridge.close()
 
 
 @pytest.fixture
-def new_bridge(tmp_path: Path, nothing_left_behind: None) -> Iterator[Callable[..., Bridge]]:
-    """Make bridges with other settings."""
-    made: list[Bridge] = []
+def make_bridge(tmp_path: Path, nothing_left_behind: None) -> Iterator[Callable[..., Bridge]]:
+    """Return a function that creates bridges with other settings; all are closed after the test."""
+    bridges: list[Bridge] = []
 
-    def make(**more: str) -> Bridge:
-        made.append(Bridge(tmp_path / "storage", **more))
-        return made[-1]
+    def make(**overrides: str) -> Bridge:
+        bridges.append(Bridge(tmp_path / "storage", **overrides))
+        return bridges[-1]
 
     yield make
-    for each in made:
-        each.close()
+    for bridge in bridges:
+        bridge.close()
 
 
 @pytest.fixture(autouse=True)
-def no_word_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Neither a number nor a secret is in a log, whatever a test does."""
+def log_contains_no_secrets(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail any test that logs a phone number or a secret."""
     caplog.set_level(logging.DEBUG)
     yield
-    told = "".join(record.getMessage() + str(record.exc_info or "") for record in caplog.records)
-    assert not [each for each in (NUMBER, *SECRETS.values(), SALT) if each in told]
+    logged = "".join(record.getMessage() + str(record.exc_info or "") for record in caplog.records)
+    assert not [secret for secret in (NUMBER, *SECRETS.values(), SALT) if secret in logged]

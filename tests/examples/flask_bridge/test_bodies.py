@@ -1,4 +1,4 @@
-"""What a platform, or somebody with its secret, may send: none of it is an error of ours."""
+"""Bodies that a platform, or anyone with its secret, may send: none of them causes an internal error."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from support.webhooks import (
     vapi_report,
 )
 
-WRONG = [
+INVALID_BODIES = [
     b"",
     b"null",
     b"[]",
@@ -28,73 +28,73 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("body", WRONG, ids=lambda body: repr(body[:20]))
-def test_a_body_of_another_shape_is_told_so(bridge: Any, body: bytes) -> None:
-    answers = [
-        bridge.vapi(body),
-        bridge.retell("webhook", body),
-        bridge.retell("function", body),
-        bridge.elevenlabs(body),
+@pytest.mark.parametrize("body", INVALID_BODIES, ids=lambda body: repr(body[:20]))
+def test_a_webhook_body_of_the_wrong_shape_is_answered_with_400(bridge: Any, body: bytes) -> None:
+    replies = [
+        bridge.post_vapi(body),
+        bridge.post_retell("webhook", body),
+        bridge.post_retell("function", body),
+        bridge.post_elevenlabs(body),
     ]
-    assert {(each.status_code, each.json["error"]) for each in answers} == {(400, "Bad Request")}
+    assert {(reply.status_code, reply.json["error"]) for reply in replies} == {(400, "Bad Request")}
 
 
-def test_a_tools_body_of_another_shape_is_told_so(bridge: Any) -> None:
+def test_a_tool_body_of_the_wrong_shape_is_answered_with_400(bridge: Any) -> None:
     headers = {"Authorization": f"Bearer {SECRETS['ELEVENLABS_TOOL_SECRET']}"}
     for body in (b"", b"[]", b'{"query": 1}', b'{"caller_id": {}}'):
         assert bridge.http.post("/elevenlabs/tool", data=body, headers=headers).status_code == 400
 
 
 @pytest.mark.parametrize("call", ["", "a b", "../../etc", "x" * 129, "c\0", "c\n", "ä"])
-def test_an_id_that_can_be_none_is_refused(bridge: Any, call: str) -> None:
-    said = ("user", "hello")
-    answers = [
-        bridge.vapi(vapi_report(call, said)),
-        bridge.retell("webhook", {"event": "call_ended", "call": retell_call(call, said)}),
-        bridge.elevenlabs(elevenlabs_event(call, said)),
-        bridge.twilio("/twilio/voice", twilio_form(call)),
+def test_an_invalid_call_id_is_answered_with_400(bridge: Any, call: str) -> None:
+    entry = ("user", "hello")
+    replies = [
+        bridge.post_vapi(vapi_report(call, entry)),
+        bridge.post_retell("webhook", {"event": "call_ended", "call": retell_call(call, entry)}),
+        bridge.post_elevenlabs(elevenlabs_event(call, entry)),
+        bridge.post_twilio("/twilio/voice", twilio_form(call)),
     ]
-    assert [each.status_code for each in answers] == [400] * 4
+    assert [reply.status_code for reply in replies] == [400] * 4
 
 
-def test_what_is_too_large_is_not_read(bridge: Any) -> None:
+def test_a_body_that_is_too_large_is_answered_with_413(bridge: Any) -> None:
     large = b" " * (2 * 1024 * 1024 + 1)
-    answers = [bridge.vapi(large), bridge.retell("webhook", large), bridge.elevenlabs(large)]
+    replies = [bridge.post_vapi(large), bridge.post_retell("webhook", large), bridge.post_elevenlabs(large)]
     form = twilio_form("CA1", "x" * (2 * 1024 * 1024))
-    answers.append(bridge.twilio("/twilio/turn?n=1", form))
-    assert [each.status_code for each in answers] == [413] * 4
+    replies.append(bridge.post_twilio("/twilio/turn?n=1", form))
+    assert [reply.status_code for reply in replies] == [413] * 4
 
 
-def test_only_what_is_posted_counts_since_addresses_are_logged(bridge: Any) -> None:
+def test_webhooks_accept_only_post_because_urls_are_logged(bridge: Any) -> None:
     for path in ("/twilio/voice", "/twilio/turn", "/vapi", "/retell/webhook", "/retell/function", "/elevenlabs/tool"):
-        assert bridge.http.get(path).status_code in (403, 405)  # Twilio's is not even asked what it wants
+        assert bridge.http.get(path).status_code in (403, 405)  # 403 for Twilio: its signature is checked first
 
 
-def test_messages_that_are_nobodys_business_are_acknowledged(bridge: Any) -> None:
-    assert bridge.vapi(vapi_message("speech-update", "c-1", status="started")).status_code == 200
-    assert bridge.retell("webhook", {"event": "transcript_updated", "call": retell_call("c-1")}).status_code == 204
-    assert bridge.elevenlabs({"type": "post_call_audio", "data": {"full_audio": "AAAA"}}).status_code == 200
+def test_irrelevant_messages_are_acknowledged(bridge: Any) -> None:
+    assert bridge.post_vapi(vapi_message("speech-update", "c-1", status="started")).status_code == 200
+    assert bridge.post_retell("webhook", {"event": "transcript_updated", "call": retell_call("c-1")}).status_code == 204
+    assert bridge.post_elevenlabs({"type": "post_call_audio", "data": {"full_audio": "AAAA"}}).status_code == 200
 
 
-@pytest.mark.parametrize("number", ["", "0", "-1", "x", "1001", "²", "9" * 5000])
-def test_a_turn_without_a_number_is_refused(bridge: Any, number: str) -> None:
+@pytest.mark.parametrize("turn", ["", "0", "-1", "x", "1001", "²", "9" * 5000])
+def test_an_invalid_turn_number_is_answered_with_400(bridge: Any, turn: str) -> None:
     from urllib.parse import quote
 
-    path = f"/twilio/turn?n={quote(number)}"
+    path = f"/twilio/turn?n={quote(turn)}"
     form = twilio_form("CA1", "hello", number="anonymous")
-    assert bridge.twilio(path, form, **twilio_signature(path, form)).status_code == 400
+    assert bridge.post_twilio(path, form, **twilio_signature(path, form)).status_code == 400
 
 
-def test_times_that_no_calendar_has_do_no_harm(bridge: Any) -> None:
+def test_turns_with_impossible_times_are_saved(bridge: Any) -> None:
     call = retell_call("late", ("user", "hello"), start_timestamp=1e300)
-    assert bridge.retell("webhook", {"event": "call_ended", "call": call}).status_code == 204
+    assert bridge.post_retell("webhook", {"event": "call_ended", "call": call}).status_code == 204
     report = vapi_report("late-2", ("user", "hello"))
     report["message"]["artifact"]["messages"][1]["time"] = 1e300
     report["message"]["call"]["startedAt"] = "yesterday"
-    assert bridge.vapi(encoded(report)).status_code == 200
+    assert bridge.post_vapi(encoded(report)).status_code == 200
     event = elevenlabs_event("late-3", ("user", "hello"))
     event["data"]["metadata"]["start_time_unix_secs"] = 1e300
-    assert bridge.elevenlabs(event).status_code == 200
-    for each in ("late", "late-2", "late-3"):
-        [(_, said, _, _)] = bridge.kept(each)
-        assert said == "hello"
+    assert bridge.post_elevenlabs(event).status_code == 200
+    for call_id in ("late", "late-2", "late-3"):
+        [(_, user_text, _, _)] = bridge.read_saved_turns(call_id)
+        assert user_text == "hello"

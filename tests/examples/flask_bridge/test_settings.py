@@ -1,4 +1,4 @@
-"""A bridge that lacks a secret does not start."""
+"""The settings of the bridge: it does not start if a secret is missing."""
 
 import pickle
 from pathlib import Path
@@ -7,22 +7,22 @@ import pytest
 from bridge import BridgeSettings, BridgeSettingsError, create_app
 from support.webhooks import SECRETS
 
-WHOLE = {**SECRETS, "BRIDGE_CALLER_SALT": "a" * 32, "BRIDGE_PUBLIC_URL": "https://voice.example.com"}
+COMPLETE_ENVIRON = {**SECRETS, "BRIDGE_CALLER_SALT": "a" * 32, "BRIDGE_PUBLIC_URL": "https://voice.example.com"}
 
 
-@pytest.mark.parametrize("name", sorted(WHOLE))
-def test_what_is_missing_is_named(name: str) -> None:
-    told = {other: value for other, value in WHOLE.items() if other != name}
-    if name.startswith("VAPI"):  # either will do
-        assert BridgeSettings.from_environ(told)
-        told = {other: value for other, value in told.items() if not other.startswith("VAPI")}
+@pytest.mark.parametrize("name", sorted(COMPLETE_ENVIRON))
+def test_the_error_names_the_missing_variable(name: str) -> None:
+    environ = {other: value for other, value in COMPLETE_ENVIRON.items() if other != name}
+    if name.startswith("VAPI"):  # one of the two secrets is enough
+        assert BridgeSettings.from_environ(environ)
+        environ = {other: value for other, value in environ.items() if not other.startswith("VAPI")}
     with pytest.raises(BridgeSettingsError, match=name):
-        BridgeSettings.from_environ(told)
+        BridgeSettings.from_environ(environ)
     with pytest.raises(BridgeSettingsError, match=name):
-        BridgeSettings.from_environ({**told, name: ""})
+        BridgeSettings.from_environ({**environ, name: ""})
 
 
-def test_all_that_is_wrong_is_told_at_once_and_no_secret_with_it() -> None:
+def test_the_error_names_every_problem_and_no_secret() -> None:
     with pytest.raises(BridgeSettingsError) as raised:
         BridgeSettings.from_environ(
             {
@@ -33,31 +33,37 @@ def test_all_that_is_wrong_is_told_at_once_and_no_secret_with_it() -> None:
                 "MEMOAIR_BASE_URL": "https://cloud.example.com",
             }
         )
-    told = str(raised.value)
+    message = str(raised.value)
     for name in ("vonage", "TWILIO_AUTH_TOKEN", "BRIDGE_CALLER_SALT", "BRIDGE_PUBLIC_URL", "BRIDGE_RECALL_MS",
                  "BRIDGE_RUNTIME_PORTS", "MEMOAIR_API_KEY"):  # fmt: skip
-        assert name in told
-    assert "RETELL" not in told  # nobody wants it
-    assert "too-short-salt" not in told
+        assert name in message
+    assert "RETELL" not in message  # not enabled
+    assert "too-short-salt" not in message
 
 
-def test_only_the_platforms_that_are_wanted_are_there() -> None:
-    app = create_app(BridgeSettings.from_environ({**WHOLE, "BRIDGE_PLATFORMS": "retell"}))
+def test_only_enabled_platforms_have_routes() -> None:
+    app = create_app(BridgeSettings.from_environ({**COMPLETE_ENVIRON, "BRIDGE_PLATFORMS": "retell"}))
     rules = {rule.rule for rule in app.url_map.iter_rules()}
     assert rules == {"/retell/webhook", "/retell/function", "/healthz"}
 
 
-def test_nothing_is_checked_on_a_laptop_that_says_so(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    for other in ("1", "true", "yes", ""):
+def test_signatures_are_not_checked_in_development_mode(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    for value in ("1", "true", "yes", ""):
         with pytest.raises(BridgeSettingsError):
-            BridgeSettings.from_environ({"BRIDGE_UNSIGNED": other})
+            BridgeSettings.from_environ({"BRIDGE_UNSIGNED": value})
     app = create_app(BridgeSettings.from_environ({"BRIDGE_UNSIGNED": "for-development-only"}))
     assert "BRIDGE_UNSIGNED" in caplog.text
-    unsigned = app.test_client().post("/twilio/voice", data={"CallSid": "CA1", "From": "anonymous"})
-    assert unsigned.status_code == 200
+    reply = app.test_client().post("/twilio/voice", data={"CallSid": "CA1", "From": "anonymous"})
+    assert reply.status_code == 200
 
 
-def test_no_secret_is_in_what_is_printed() -> None:
-    shown = repr(BridgeSettings.from_environ({**WHOLE, "MEMOAIR_API_KEY": "memoair_pk_of_the_tests"}))
-    assert not [each for each in (*SECRETS.values(), WHOLE["BRIDGE_CALLER_SALT"], "memoair_pk_of") if each in shown]
-    assert pickle.loads(pickle.dumps(BridgeSettings.from_environ(WHOLE))) == BridgeSettings.from_environ(WHOLE)
+def test_repr_contains_no_secret() -> None:
+    text = repr(BridgeSettings.from_environ({**COMPLETE_ENVIRON, "MEMOAIR_API_KEY": "memoair_pk_of_the_tests"}))
+    assert not [
+        secret
+        for secret in (*SECRETS.values(), COMPLETE_ENVIRON["BRIDGE_CALLER_SALT"], "memoair_pk_of")
+        if secret in text
+    ]
+    assert pickle.loads(pickle.dumps(BridgeSettings.from_environ(COMPLETE_ENVIRON))) == BridgeSettings.from_environ(
+        COMPLETE_ENVIRON
+    )

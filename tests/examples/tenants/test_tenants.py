@@ -1,4 +1,4 @@
-"""The multi-tenant guide as a program: three customers over one cloud, each apart, and load that is shed."""
+"""The multi-tenant guide as a program: three isolated customers with one cloud, and load shedding."""
 
 import json
 import re
@@ -24,34 +24,34 @@ from support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.timeout(600)
 
-HERE = Path(__file__).parents[3] / "examples" / "tenants"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "tenants"
 TENANTS = [Tenant(slug, f"proj_{slug}", f"agent_{slug}") for slug in ("acme", "beta", "gamma")]
-NewRouter = Callable[..., CallRouter]
+RouterFactory = Callable[..., CallRouter]
 
 
 @contextmanager
-def cloud(home: Path) -> Iterator[tuple[str, str]]:
-    """``memoair cloud serve``, and the key of Fundamento's account."""
+def run_cloud(home: Path) -> Iterator[tuple[str, str]]:
+    """Run ``memoair cloud serve``; yield its URL and the API key of Fundamento's account."""
     url, port = f"sqlite:///{home / 'cloud.sqlite'}", free_port()
     key = json.loads(
         run_process("cloud", "init", "--account", "Fundamento", "--database-url", url, "--json", home=home)
     )["apiKey"]
     with run_in_background(*serve_arguments(home, url, port), home=home):
-        eventually(lambda: _listens(port), within_s=30)
+        eventually(lambda: _accepts_connections(port), within_s=30)
         yield f"http://127.0.0.1:{port}", key
 
 
-def _listens(port: int) -> bool:
+def _accepts_connections(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
         return True
     return False
 
 
-def ran_fundamento(home: Path, base_url: str, key: str) -> dict[str, str]:
-    """What the program prints, line by line."""
+def run_fundamento(home: Path, base_url: str, key: str) -> dict[str, str]:
+    """Run the program; return its output by label: ``"acme"`` for the ids, ``"acme says"`` for the answer."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "fundamento"],
-        cwd=HERE,
+        cwd=EXAMPLE,
         env={
             "HOME": str(home),
             "PATH": "/usr/bin:/bin",
@@ -70,17 +70,17 @@ def ran_fundamento(home: Path, base_url: str, key: str) -> dict[str, str]:
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     lines = [line.partition(": ") for line in done.stdout.splitlines()]
-    return {f"{name}{'' if place < 3 else ' says'}": told for place, (name, _, told) in enumerate(lines)}
+    return {f"{label}{'' if index < 3 else ' says'}": text for index, (label, _, text) in enumerate(lines)}
 
 
-def test_three_customers_are_provisioned_called_and_kept_apart(tmp_path: Path, nothing_left_behind: None) -> None:
-    with cloud(tmp_path) as (base_url, key):
-        first = ran_fundamento(tmp_path, base_url, key)
-        again = ran_fundamento(tmp_path, base_url, key)
+def test_three_customers_are_provisioned_called_and_isolated(tmp_path: Path, nothing_left_behind: None) -> None:
+    with run_cloud(tmp_path) as (base_url, key):
+        first = run_fundamento(tmp_path, base_url, key)
+        second = run_fundamento(tmp_path, base_url, key)
         with requests.Session() as http:
             http.headers["Authorization"] = f"Bearer {key}"
             projects = http.get(f"{base_url}/v1/projects", timeout=10).json()["projects"]
-            known = {
+            users_by_customer = {
                 slug: http.get(
                     f"{base_url}/v1/voice-sdk/users",
                     headers=dict(zip(("X-Project-Id", "X-Agent-Id"), first[slug].split(", "), strict=True)),
@@ -88,59 +88,61 @@ def test_three_customers_are_provisioned_called_and_kept_apart(tmp_path: Path, n
                 ).json()["users"]
                 for slug in ("acme", "beta", "gamma")
             }
-    for told in (first, again):
-        assert {slug: told[slug].split(", ")[0] for slug in ("acme", "beta", "gamma")} == {
+    for output in (first, second):
+        assert {slug: output[slug].split(", ")[0] for slug in ("acme", "beta", "gamma")} == {
             "acme": "proj_acme",
             "beta": "proj_beta",
             "gamma": "proj_gamma",
         }
-        acme, beta, gamma = (told[f"{slug} says"] for slug in ("acme", "beta", "gamma"))
+        acme, beta, gamma = (output[f"{slug} says"] for slug in ("acme", "beta", "gamma"))
         assert "My boots are size nine." in acme
         assert "thirty days" in acme
         assert "My knee hurts." in beta
         assert "My knee hurts." not in acme + gamma
         assert "size nine" not in beta + gamma
         assert "thirty days" not in beta + gamma
-        assert len(set(re.findall(r"\d+", told["runtimes says"]))) == 3
-        assert told["shed says"] == "{'acme': {}, 'beta': {}, 'gamma': {}}"
-    assert [first[slug] for slug in ("acme", "beta", "gamma")] == [again[slug] for slug in ("acme", "beta", "gamma")]
-    assert sorted(each["slug"] for each in projects) == ["acme", "beta", "gamma"]
-    assert all([each["userId"] for each in users] == [ALEX] for users in known.values())
+        assert len(set(re.findall(r"\d+", output["runtimes says"]))) == 3
+        assert output["shed says"] == "{'acme': {}, 'beta': {}, 'gamma': {}}"
+    assert [first[slug] for slug in ("acme", "beta", "gamma")] == [second[slug] for slug in ("acme", "beta", "gamma")]
+    assert sorted(project["slug"] for project in projects) == ["acme", "beta", "gamma"]
+    assert all([user["userId"] for user in users] == [ALEX] for users in users_by_customer.values())
     for slug in ("acme", "beta", "gamma"):
         assert (tmp_path / "storage" / f"proj_{slug}" / ALEX).is_dir()
 
 
-def test_onboarding_goes_on_wherever_it_had_ended(tmp_path: Path, nothing_left_behind: None) -> None:
+def test_interrupted_onboarding_continues_where_it_stopped(tmp_path: Path, nothing_left_behind: None) -> None:
     with running(f"sqlite:///{tmp_path / 'cloud.sqlite'}", tmp_path) as server:
         account: Client = server.account()
         acme, beta, _ = CUSTOMERS
-        account.ok("POST", "/v1/projects", {"name": acme.name, "slug": acme.slug})  # and then it was killed
-        made = account.ok("POST", "/v1/projects", {"name": beta.name, "slug": beta.slug})
-        agent = account.ok("POST", f"/v1/projects/{made['id']}/agents", {"name": beta.agent_name, "agentType": "voice"})
+        account.ok("POST", "/v1/projects", {"name": acme.name, "slug": acme.slug})  # onboarding was killed after this
+        project = account.ok("POST", "/v1/projects", {"name": beta.name, "slug": beta.slug})
+        agent = account.ok(
+            "POST", f"/v1/projects/{project['id']}/agents", {"name": beta.agent_name, "agentType": "voice"}
+        )
         with closing(PartnerApi(server.url, str(account.key))) as partner_api:
             table = TenantTable(tmp_path / "tenants.sqlite")
             for _ in range(2):
-                assert [table.onboard(each, partner_api) for each in CUSTOMERS] == table.list_tenants()
+                assert [table.onboard(customer, partner_api) for customer in CUSTOMERS] == table.list_tenants()
         assert [tenant.project_id for tenant in table.list_tenants()] == ["proj_acme", "proj_beta", "proj_gamma"]
-        assert table.list_tenants()[1] == Tenant("beta", made["id"], agent["id"])
+        assert table.list_tenants()[1] == Tenant("beta", project["id"], agent["id"])
         for tenant in table.list_tenants():
             agents = account.ok("GET", f"/v1/projects/{tenant.project_id}/agents")["agents"]
-            assert [each["id"] for each in agents] == [tenant.agent_id]
+            assert [item["id"] for item in agents] == [tenant.agent_id]
         account.close()
 
 
-def test_a_customer_that_can_not_be_provisioned_is_not_in_the_table(tmp_path: Path, nothing_left_behind: None) -> None:
+def test_a_customer_that_cannot_be_provisioned_is_not_in_the_table(tmp_path: Path, nothing_left_behind: None) -> None:
     with running(f"sqlite:///{tmp_path / 'cloud.sqlite'}", tmp_path) as server:
         with closing(PartnerApi(server.url, "memoair_pk_of_nobody")) as partner_api:
             table = TenantTable(tmp_path / "tenants.sqlite")
             with pytest.raises(requests.HTTPError, match="401"):
                 table.onboard(CUSTOMERS[0], partner_api)
         assert table.list_tenants() == []
-    with closing(sqlite3.connect(tmp_path / "tenants.sqlite")) as opened:
-        assert "memoair_pk" not in "".join(opened.iterdump())
+    with closing(sqlite3.connect(tmp_path / "tenants.sqlite")) as database:
+        assert "memoair_pk" not in "".join(database.iterdump())
 
 
-def test_without_a_key_the_program_says_which_it_wants(
+def test_without_an_api_key_the_program_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("MEMOAIR_API_KEY", raising=False)
@@ -150,9 +152,9 @@ def test_without_a_key_the_program_says_which_it_wants(
 
 
 @pytest.fixture
-def new_router(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewRouter]:
-    """Make routers without a cloud; all are closed after the test."""
-    made: list[CallRouter] = []
+def make_router(tmp_path: Path, nothing_left_behind: None) -> Iterator[RouterFactory]:
+    """Return a function that creates routers without a cloud; all are closed after the test."""
+    routers: list[CallRouter] = []
 
     def make(**limits: Any) -> CallRouter:
         count = limits.get("ports", 4)
@@ -165,22 +167,22 @@ def new_router(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewRouter]
         }
         router = CallRouter(
             TENANTS,
-            lambda said, memory: f"{said} | {memory}",
+            lambda user_text, memory: f"{user_text} | {memory}",
             api_key="memoair_pk_local",
             cloud_base_url=None,
             storage_root=str(tmp_path),
             limits=TenantLimits(**limits),
         )
-        made.append(router)
+        routers.append(router)
         return router
 
     yield make
-    for each in made:
-        each.close()
+    for router in routers:
+        router.close()
 
 
-def test_a_full_pool_is_answered_without_memory_and_counted_and_others_do_not_feel_it(new_router: NewRouter) -> None:
-    router = new_router(max_callers=1)
+def test_a_full_pool_sheds_and_counts_load_without_affecting_other_customers(make_router: RouterFactory) -> None:
+    router = make_router(max_callers=1)
     with router.client("acme").session(user={"id": "who talks all day"}):
         router.warm_up("acme", "late")
         assert router.answer_turn("acme", "late", "Hello?") == "Hello? | "
@@ -192,9 +194,9 @@ def test_a_full_pool_is_answered_without_memory_and_counted_and_others_do_not_fe
     assert router.shed_counts()["acme"] == {"pool.exhausted": 3}
 
 
-def test_taken_ports_are_answered_without_memory_and_counted_and_others_do_not_feel_it(new_router: NewRouter) -> None:
+def test_exhausted_ports_shed_and_count_load_without_affecting_other_customers(make_router: RouterFactory) -> None:
     first, _ = free_ports(3)
-    router = new_router(ports=1, first_port=first)
+    router = make_router(ports=1, first_port=first)
     with socket.create_server(("127.0.0.1", first)):
         assert router.answer_turn("acme", "late", "Hello?") == "Hello? | "
         assert set(router.shed_counts()["acme"]) == {"pool.port_exhausted"}
@@ -203,15 +205,15 @@ def test_taken_ports_are_answered_without_memory_and_counted_and_others_do_not_f
     assert router.shed_counts()["beta"] == {}
 
 
-def test_a_call_for_nobody_is_told_so(new_router: NewRouter) -> None:
+def test_a_call_for_an_unknown_customer_raises_key_error(make_router: RouterFactory) -> None:
     with pytest.raises(KeyError, match="delta"):
-        new_router().answer_turn("delta", "who", "Hello?")
+        make_router().answer_turn("delta", "who", "Hello?")
 
 
-def test_what_goes_wrong_is_told_without_words_and_callers(
-    new_router: NewRouter, caplog: pytest.LogCaptureFixture
+def test_errors_are_logged_without_the_words_and_ids_of_callers(
+    make_router: RouterFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    router = new_router(max_callers=1)
+    router = make_router(max_callers=1)
     with router.client("acme").session(user={"id": "who talks all day"}):
         router.answer_turn("acme", "caller_of_this_test", "secret words")
     assert "customer=acme code=pool.exhausted" in caplog.text

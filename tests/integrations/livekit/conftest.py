@@ -1,4 +1,4 @@
-"""Agents over a storage root of their own, and what they have kept there."""
+"""Agents over a storage root of their own, and the turns that are saved there."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,29 +10,29 @@ from support.clients import AGENT, API_KEY, free_ports, logged
 from support.runtimes import PROJECT
 
 NewAgent = Callable[..., MemoAirLiveKitAgent]
-Kept = Callable[..., list[dict[str, Any]]]
+ReadPayloads = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(autouse=True)
-def turns_are_kept_at_once(patient_saves: None) -> None:
-    """However slow the machine is: what becomes of a turn that is not is tested with the client."""
+def use_long_save_timeout(patient_saves: None) -> None:
+    """Give each save a long timeout. The client tests cover saves that time out."""
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """LiveKit knows asyncio only."""
+    """LiveKit supports asyncio only."""
     return "asyncio"
 
 
 @pytest.fixture
 def storage_root(tmp_path: Path) -> Path:
-    """Where all agents of a test keep what they keep."""
+    """Return the storage root of all agents of a test."""
     return tmp_path / "storage"
 
 
 @pytest.fixture
-def arguments(storage_root: Path) -> dict[str, Any]:
-    """What an agent is made with, unless a test says otherwise; a search may take as long as a loaded machine needs."""
+def agent_arguments(storage_root: Path) -> dict[str, Any]:
+    """Return the default arguments of an agent; the search timeout suits a loaded machine."""
     return {
         "api_key": API_KEY,
         "project_id": PROJECT,
@@ -48,23 +48,23 @@ def arguments(storage_root: Path) -> dict[str, Any]:
 
 @pytest.fixture
 async def new_agent(
-    anyio_backend: str, arguments: dict[str, Any], nothing_left_behind: None
+    anyio_backend: str, agent_arguments: dict[str, Any], nothing_left_behind: None
 ) -> AsyncIterator[NewAgent]:
-    """Make agents; whatever a test did, their memory is closed after it, and then nothing may be left."""
-    made: list[MemoAirLiveKitAgent] = []
+    """Make agents; close their memory after the test, then check that nothing is left behind."""
+    agents: list[MemoAirLiveKitAgent] = []
 
-    def make(kind: type[MemoAirLiveKitAgent] = MemoAirLiveKitAgent, **others: Any) -> MemoAirLiveKitAgent:
-        made.append(kind(**{**arguments, **others}))
-        return made[-1]
+    def make(kind: type[MemoAirLiveKitAgent] = MemoAirLiveKitAgent, **overrides: Any) -> MemoAirLiveKitAgent:
+        agents.append(kind(**{**agent_arguments, **overrides}))
+        return agents[-1]
 
     yield make
-    for each in made:
-        await MemoAirLiveKitAgent.on_exit(each)
+    for agent in agents:
+        await MemoAirLiveKitAgent.on_exit(agent)
 
 
 @pytest.fixture
-def kept(storage_root: Path) -> Kept:
-    """What is on the disk of a caller's turns: their payloads, in order."""
+def saved_payloads(storage_root: Path) -> ReadPayloads:
+    """Return a function that reads the payloads of a user's saved turns from the disk, in order."""
 
     def read(user_id: str = "ada") -> list[dict[str, Any]]:
         return [event["payload"] for event in logged(storage_root, user_id, "turn")]

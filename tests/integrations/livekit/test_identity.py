@@ -1,4 +1,4 @@
-"""How an agent is made: as the reference says, from an identity, from the environment; what can't be is told."""
+"""Constructing an agent: the documented signature, an identity object, the environment, and invalid arguments."""
 
 import inspect
 import time
@@ -10,12 +10,12 @@ import psutil
 import pytest
 from livekit.agents import Agent, llm
 from memoair_livekit import MemoAirLiveKitAgent
-from support.livekit_calls import ScriptedLLM, calling
+from support.livekit_calls import ScriptedLLM, open_call
 
 IDENTITY = {"api_key": "memoair_pk_test", "project_id": "proj_test", "agent_id": "agent_test", "user_id": "ada"}
 
 
-def test_the_constructor_is_that_of_the_reference() -> None:
+def test_the_constructor_has_the_documented_signature() -> None:
     parameters = inspect.signature(MemoAirLiveKitAgent).parameters
     assert list(parameters)[:7] == [
         "api_key",
@@ -33,16 +33,16 @@ def test_the_constructor_is_that_of_the_reference() -> None:
     assert issubclass(MemoAirLiveKitAgent, Agent)
 
 
-def test_everything_public_is_documented() -> None:
+def test_the_public_api_is_documented() -> None:
     assert memoair_livekit.__all__ == ["MemoAirLiveKitAgent"]
     hooks = ["on_enter", "on_user_turn_completed", "on_agent_response_completed", "on_exit", "llm_node", "from_env"]
-    for each in (memoair_livekit, MemoAirLiveKitAgent, *(vars(MemoAirLiveKitAgent)[name] for name in hooks)):
-        assert each.__doc__
+    for documented in (memoair_livekit, MemoAirLiveKitAgent, *(vars(MemoAirLiveKitAgent)[name] for name in hooks)):
+        assert documented.__doc__
     with pytest.raises(AttributeError, match="nothing"):
         _ = memoair_livekit.nothing  # type: ignore[attr-defined]
 
 
-def test_what_else_is_given_goes_to_the_agent() -> None:
+def test_other_arguments_are_passed_to_the_livekit_agent() -> None:
     context = llm.ChatContext.empty()
     context.add_message(role="user", content="Hello.")
     model = ScriptedLLM()
@@ -54,7 +54,7 @@ def test_what_else_is_given_goes_to_the_agent() -> None:
         MemoAirLiveKitAgent(**IDENTITY, session_id="s1")
 
 
-def test_to_make_one_starts_nothing_and_takes_no_time() -> None:
+def test_construction_is_fast_and_starts_no_process() -> None:
     began_at = time.process_time()
     agents = [MemoAirLiveKitAgent(**IDENTITY) for _ in range(20)]
     assert time.process_time() - began_at < 0.5
@@ -63,20 +63,20 @@ def test_to_make_one_starts_nothing_and_takes_no_time() -> None:
 
 
 @pytest.mark.parametrize("missing", list(IDENTITY))
-def test_what_is_missing_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rest = {name: value for name, value in IDENTITY.items() if name != missing}
+def test_a_missing_argument_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {name: value for name, value in IDENTITY.items() if name != missing}
     with pytest.raises(TypeError, match=missing):
-        MemoAirLiveKitAgent(**rest)
+        MemoAirLiveKitAgent(**arguments)
     with pytest.raises(ValueError, match=missing):
-        MemoAirLiveKitAgent(**rest, **{missing: ""})
+        MemoAirLiveKitAgent(**arguments, **{missing: ""})
     with pytest.raises(TypeError, match=missing):
-        MemoAirLiveKitAgent(**rest, **{missing: 7})  # type: ignore[arg-type]
+        MemoAirLiveKitAgent(**arguments, **{missing: 7})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"MEMOAIR_{missing.upper()} must be set"):
-        MemoAirLiveKitAgent.from_env(**rest)
+        MemoAirLiveKitAgent.from_env(**arguments)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("arguments", "message"),
     [
         ({"search_timeout_ms": 0}, "search_timeout_ms"),
         ({"search_timeout_ms": True}, "search_timeout_ms"),
@@ -86,47 +86,49 @@ def test_what_is_missing_is_named(missing: str, monkeypatch: pytest.MonkeyPatch)
         ({"org_file": "/nowhere/org.jsonl"}, "org_file"),
     ],
 )
-def test_what_can_not_be_is_told_when_the_agent_is_made(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        MemoAirLiveKitAgent(**{**IDENTITY, **wrong})
+def test_invalid_arguments_raise_at_construction(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MemoAirLiveKitAgent(**{**IDENTITY, **arguments})
 
 
 @pytest.mark.anyio
-async def test_an_identity_says_whose_memory_it_is(arguments: dict[str, Any], kept: Any, new_agent: Any) -> None:
+async def test_an_identity_object_provides_the_arguments(
+    agent_arguments: dict[str, Any], saved_payloads: Any, new_agent: Any
+) -> None:
     names = ("api_key", "project_id", "agent_id")
-    who = SimpleNamespace(
-        **{name: arguments[name] for name in names}, user_id=None, cloud_base_url=None, org_only=False
+    identity = SimpleNamespace(
+        **{name: agent_arguments[name] for name in names}, user_id=None, cloud_base_url=None, org_only=False
     )
-    agent = new_agent(agent=who, **dict.fromkeys(names), user_id="bob")
-    async with calling(agent) as call:
-        await call.says("Hello.")
+    agent = new_agent(agent=identity, **dict.fromkeys(names), user_id="bob")
+    async with open_call(agent) as call:
+        await call.say("Hello.")
     await agent.on_exit()
-    assert [turn["userText"] for turn in kept("bob")] == ["Hello."]
+    assert [turn["userText"] for turn in saved_payloads("bob")] == ["Hello."]
 
 
-def test_an_identity_without_a_caller_needs_one() -> None:
-    who = SimpleNamespace(api_key="k", project_id="p", agent_id="a", user_id=None)
+def test_an_identity_without_a_user_needs_a_user_id() -> None:
+    identity = SimpleNamespace(api_key="k", project_id="p", agent_id="a", user_id=None)
     with pytest.raises(TypeError, match="user_id"):
-        MemoAirLiveKitAgent(agent=who)
-    MemoAirLiveKitAgent(agent=who, user_id="ada")
+        MemoAirLiveKitAgent(agent=identity)
+    MemoAirLiveKitAgent(agent=identity, user_id="ada")
 
 
 @pytest.mark.anyio
-async def test_the_environment_says_the_rest(
-    arguments: dict[str, Any], kept: Any, monkeypatch: pytest.MonkeyPatch, nothing_left_behind: None
+async def test_from_env_reads_the_environment(
+    agent_arguments: dict[str, Any], saved_payloads: Any, monkeypatch: pytest.MonkeyPatch, nothing_left_behind: None
 ) -> None:
     for name in IDENTITY:
-        monkeypatch.setenv(f"MEMOAIR_{name.upper()}", arguments.pop(name))
-    del arguments["cloud_base_url"]
+        monkeypatch.setenv(f"MEMOAIR_{name.upper()}", agent_arguments.pop(name))
+    del agent_arguments["cloud_base_url"]
     monkeypatch.setenv("MEMOAIR_BASE_URL", "")
-    agent = MemoAirLiveKitAgent.from_env(**arguments)
-    async with calling(agent) as call:
-        await call.says("Hello.")
+    agent = MemoAirLiveKitAgent.from_env(**agent_arguments)
+    async with open_call(agent) as call:
+        await call.say("Hello.")
     await agent.on_exit()
-    assert [turn["userText"] for turn in kept()] == ["Hello."]
+    assert [turn["userText"] for turn in saved_payloads()] == ["Hello."]
 
 
-def test_a_flag_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_flag_in_the_environment_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMOAIR_ORG_ONLY", "maybe")
     with pytest.raises(ValueError, match="MEMOAIR_ORG_ONLY"):
         MemoAirLiveKitAgent.from_env(**IDENTITY)

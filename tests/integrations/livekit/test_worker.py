@@ -1,4 +1,4 @@
-"""What a worker needs of us: an event loop that goes on, a job that waits for the last words, a wheel."""
+"""Requirements of a LiveKit worker: an event loop that never blocks, a job that saves before it ends, a wheel."""
 
 import ast
 import asyncio
@@ -15,29 +15,31 @@ from livekit import rtc
 from livekit.agents import JobContext, JobExecutorType, JobProcess
 from livekit.agents.job import JobAcceptArguments, RunningJobInfo, _JobContextVar
 from livekit.protocol import agent as agent_proto
-from support.livekit_calls import calling, soon
+from support.livekit_calls import open_call, wait_until
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.anyio
-async def test_nothing_of_ours_blocks_the_event_loop(
-    new_agent: Any, kept: Any, caplog: pytest.LogCaptureFixture
+async def test_nothing_blocks_the_event_loop(
+    new_agent: Any, saved_payloads: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = new_agent()
-    # Raises into whoever calls something that waits for a disk, a socket, a lock or a clock in the event loop.
+    # Raises in the caller of anything that waits for a disk, a socket, a lock or a clock in the event loop.
     with blockbuster_ctx(["memoair_livekit", "memoair_voice", "memoair_voice_sync"]) as blocked:
-        async with calling(agent) as call:
-            await call.says("My boots are red.")
-            await call.types("What colour are my boots?")
+        async with open_call(agent) as call:
+            await call.say("My boots are red.")
+            await call.type_text("What colour are my boots?")
         await agent.on_exit()
-        assert blocked.functions, "it watches something"
-    assert not [record for record in caplog.records if record.name == "memoair_livekit"], "none was swallowed"
-    assert [turn["userText"] for turn in kept()] == ["My boots are red.", "What colour are my boots?"]
+        assert blocked.functions, "blockbuster watches no function"
+    assert not [record for record in caplog.records if record.name == "memoair_livekit"], (
+        "an error was caught and logged"
+    )
+    assert [turn["userText"] for turn in saved_payloads()] == ["My boots are red.", "What colour are my boots?"]
 
 
-def new_job() -> JobContext:
-    """A job as a worker makes it, of a room that is never connected."""
+def make_job() -> JobContext:
+    """Return a job as a worker makes it, with a room that is never connected."""
     info = RunningJobInfo(
         accept_arguments=JobAcceptArguments(name="", identity="", metadata=""),
         job=agent_proto.Job(id="AJ_test"),
@@ -57,25 +59,25 @@ def new_job() -> JobContext:
 
 
 @pytest.mark.anyio
-async def test_a_job_that_ends_waits_for_the_last_words(new_agent: Any, kept: Any) -> None:
-    job = new_job()
+async def test_a_job_saves_the_last_words_before_it_ends(new_agent: Any, saved_payloads: Any) -> None:
+    job = make_job()
     token = _JobContextVar.set(job)
     try:
         agent = new_agent()
-        async with calling(agent) as call:
-            await soon(lambda: agent._memoair_listener)
-            call.has_said("Goodbye.")
-            await soon(lambda: call.items("assistant"))
-            # As a worker does: all at once, the session's own end among them.
+        async with open_call(agent) as call:
+            await wait_until(lambda: agent._memoair_listener)
+            call.end_turn("Goodbye.")
+            await wait_until(lambda: call.items("assistant"))
+            # As a worker does: all callbacks concurrently, including the one that closes the session.
             await asyncio.gather(*(callback("") for callback in job._shutdown_callbacks))
-            assert [turn["userText"] for turn in kept()] == ["Goodbye."]
+            assert [turn["userText"] for turn in saved_payloads()] == ["Goodbye."]
             assert not psutil.Process().children()
     finally:
         _JobContextVar.reset(token)
         await job._on_cleanup()
 
 
-def test_it_sits_on_the_public_async_client_alone() -> None:
+def test_the_package_imports_only_the_public_async_client() -> None:
     imported = set()
     for path in (ROOT / "integrations" / "livekit" / "memoair_livekit").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -83,22 +85,22 @@ def test_it_sits_on_the_public_async_client_alone() -> None:
                 imported.add(node.module)
             elif isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
-    ours = {name for name in imported if name.startswith("memoair_") and not name.startswith("memoair_livekit")}
-    assert ours == {"memoair_voice"}
+    own_packages = {name for name in imported if name.startswith("memoair_") and not name.startswith("memoair_livekit")}
+    assert own_packages == {"memoair_voice"}
     assert {name for name in imported if name.startswith("livekit")} == {"livekit.agents"}
 
 
-@pytest.mark.timeout(900)  # to build one takes seconds, and many times that beside others
-def test_the_wheel_says_what_it_needs(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)  # a build takes seconds, and many times that on a busy machine
+def test_the_wheel_declares_its_requirements(tmp_path: Path) -> None:
     source = tmp_path / "source"
     subprocess.run(["git", "clone", "--quiet", ROOT, source], check=True)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist"]
-    done = subprocess.run([*command, source / "integrations" / "livekit"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    build = subprocess.run([*command, source / "integrations" / "livekit"], capture_output=True, text=True, check=False)
+    assert build.returncode == 0, build.stdout + build.stderr
     [wheel] = (tmp_path / "dist").glob("memoair_livekit-*.whl")
-    with zipfile.ZipFile(wheel) as opened:
-        names = opened.namelist()
-        [metadata] = [opened.read(name).decode() for name in names if name.endswith("/METADATA")]
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        [metadata] = [archive.read(name).decode() for name in names if name.endswith("/METADATA")]
     packages = {name.partition("/")[0] for name in names if ".dist-info" not in name}
 
     assert packages == {"memoair_livekit"}

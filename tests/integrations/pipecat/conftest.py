@@ -11,13 +11,13 @@ from support.waiting import eventually
 
 from memoair_voice import MemoAirVoiceClient
 
-if find_spec("pipecat") is None:  # it needs Python 3.11
+if find_spec("pipecat") is None:  # Pipecat requires Python 3.11
     collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture(autouse=True)
-def no_hurry(patient_saves: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns are kept at once, and the end of a call waits for them, unless a test says otherwise."""
+def use_long_timeouts(patient_saves: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give saves and the flush at the end of a call long timeouts, unless a test sets others."""
     from memoair_pipecat import MemoAirMemoryProcessor
 
     monkeypatch.setitem(MemoAirMemoryProcessor.__init__.__kwdefaults__, "flush_timeout_s", 30.0)
@@ -25,7 +25,7 @@ def no_hurry(patient_saves: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # Pipecat knows no other
+    return "asyncio"  # Pipecat supports asyncio only
 
 
 @pytest.fixture
@@ -35,15 +35,15 @@ def storage_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(storage_root: Path, nothing_left_behind: None) -> Iterator[MemoAirVoiceClient]:
-    """One client for all calls of a test."""
-    made = MemoAirVoiceClient(**client_arguments(storage_root))
-    yield made
-    made._sync.close()  # by then the event loop has ended
+    """Return one client for all calls of a test."""
+    client = MemoAirVoiceClient(**client_arguments(storage_root))
+    yield client
+    client._sync.close()  # the event loop has ended by then
 
 
 @pytest.fixture
-def payloads(storage_root: Path, request: pytest.FixtureRequest) -> Callable[..., list[dict[str, Any]]]:
-    """What is kept of a caller's turns, also of those that the client saves later since the machine is slow."""
+def saved_payloads(storage_root: Path, request: pytest.FixtureRequest) -> Callable[..., list[dict[str, Any]]]:
+    """Return a function that reads a user's saved turns, once the client has no pending saves (slow machines)."""
     client = request.getfixturevalue("client") if "client" in request.fixturenames else None
 
     def read(user_id: str = "ada") -> list[dict[str, Any]]:
@@ -55,6 +55,6 @@ def payloads(storage_root: Path, request: pytest.FixtureRequest) -> Callable[...
 
 
 @pytest.fixture
-def kept(payloads: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[tuple[str, str]]]:
-    """What the caller said and what he heard, turn by turn."""
-    return lambda user_id="ada": [(turn["userText"], turn["assistantText"]) for turn in payloads(user_id)]
+def saved_turns(saved_payloads: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[tuple[str, str]]]:
+    """Return a function that reads what the caller said and heard, turn by turn."""
+    return lambda user_id="ada": [(turn["userText"], turn["assistantText"]) for turn in saved_payloads(user_id)]

@@ -1,4 +1,4 @@
-"""The distribution, its house, and the example, as users get them."""
+"""The distribution, its imports and the example, as users get them."""
 
 import ast
 import json
@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from support.waiting import PATIENCE
 
-# Building and running take seconds, and many times that beside others.
+# Building and running take seconds, and many times that on a busy machine.
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[3]
@@ -25,14 +25,14 @@ EXAMPLE = ROOT / "examples" / "pipecat" / "memoair_bot.py"
 MODULES = sorted((PROJECT / "memoair_pipecat").glob("*.py"))
 
 
-def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path, nothing_left_behind: None) -> None:
+def test_the_wheel_holds_the_package_and_declares_its_requirements(tmp_path: Path, nothing_left_behind: None) -> None:
     source = tmp_path / "source"
-    subprocess.run(["git", "clone", "--quiet", ROOT, source], check=True, timeout=200)  # what is committed
+    subprocess.run(["git", "clone", "--quiet", ROOT, source], check=True, timeout=200)  # committed files only
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path]
-    done = subprocess.run(
+    process = subprocess.run(
         [*build, source / "integrations" / "pipecat"], capture_output=True, text=True, timeout=600, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -43,33 +43,36 @@ def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path, noth
     }
     assert any(name.endswith("/LICENSE") for name in names)
     assert (metadata["Name"], metadata["Version"]) == ("memoair-pipecat", "0.4.0")
-    needs = {each.name: str(each.specifier) for each in map(Requirement, metadata.get_all("Requires-Dist", []))}
-    assert needs == {"memoair-voice": ">=0.4", "pipecat-ai": ">=1.4"}
+    requirements = {
+        requirement.name: str(requirement.specifier)
+        for requirement in map(Requirement, metadata.get_all("Requires-Dist", []))
+    }
+    assert requirements == {"memoair-voice": ">=0.4", "pipecat-ai": ">=1.4"}
     assert "MemoAirMemoryProcessor" in metadata.get_payload()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
-def test_the_integration_stands_on_the_public_client_alone(module: Path) -> None:
+def test_the_integration_imports_only_the_public_client(module: Path) -> None:
     source = module.read_text(encoding="utf-8")
     assert len(source.splitlines()) <= 400
-    found = {
+    imported = {
         name
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
-    ours = {name for name in found if name.startswith("memoair_")}
-    assert {name for name in ours if not name.startswith("memoair_pipecat")} <= {"memoair_voice"}
+    own_packages = {name for name in imported if name.startswith("memoair_")}
+    assert {name for name in own_packages if not name.startswith("memoair_pipecat")} <= {"memoair_voice"}
 
 
-class Model(BaseHTTPRequestHandler):
-    """A language model with OpenAI's API, which can read."""
+class ModelHandler(BaseHTTPRequestHandler):
+    """A language model with OpenAI's API, whose answer depends on whether the request contains recalled text."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        remembers = "<memory>" in str(asked["messages"])
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        remembers = "<memory>" in str(request["messages"])
         answer = "You told me that they are red." if remembers else "I do not know yet."
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -83,12 +86,12 @@ class Model(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def model_url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), ModelHandler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -96,7 +99,7 @@ def model_url() -> Iterator[str]:
         thread.join()
 
 
-def test_the_example_remembers_the_first_run_in_the_second(
+def test_the_second_run_of_the_example_remembers_the_first(
     tmp_path: Path, nothing_left_behind: None, model_url: str
 ) -> None:
     environ = {
@@ -107,7 +110,7 @@ def test_the_example_remembers_the_first_run_in_the_second(
     }
 
     def run(*lines: str) -> list[str]:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, EXAMPLE],
             input="".join(f"{line}\n" for line in lines),
             env=environ,
@@ -117,10 +120,10 @@ def test_the_example_remembers_the_first_run_in_the_second(
             timeout=300,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-        assert "action=" not in done.stderr
-        return done.stdout.splitlines()
+        assert process.returncode == 0, process.stderr
+        assert "Traceback" not in process.stderr
+        assert "action=" not in process.stderr
+        return process.stdout.splitlines()
 
     assert run("My boots are red.") == ["Juno: I do not know yet."]
     assert run("Which colour are my boots?") == ["Juno: You told me that they are red."]

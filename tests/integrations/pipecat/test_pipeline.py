@@ -1,4 +1,4 @@
-"""The processor in real pipelines: what the model is shown, what is kept, and that no frame comes to harm."""
+"""The processor in real pipelines: requests to the model, saved turns, and frames that pass unchanged."""
 
 import asyncio
 import copy
@@ -29,111 +29,113 @@ from pipecat.processors.filters.identity_filter import IdentityFilter
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.tests.utils import run_test
 from support.clients import client_arguments
-from support.pipecat_calls import WITHIN_S, Call, Pause, ScriptedLLM, Tool, until
+from support.pipecat_calls import TIMEOUT_S, Pause, PipecatCall, ScriptedLLM, ScriptedToolCall, wait_until
 from support.runtimes import freeze
 
 from memoair_voice import MemoAirVoiceClient
 
-Kept = Callable[..., list[tuple[str, str]]]
-Payloads = Callable[..., list[dict[str, Any]]]
+ReadTurns = Callable[..., list[tuple[str, str]]]
+ReadPayloads = Callable[..., list[dict[str, Any]]]
 
 PATIENT_MS = 10_000
 
 pytestmark = pytest.mark.anyio
 
 
-def memory_of(client: MemoAirVoiceClient, user_id: str = "ada", **options: Any) -> MemoAirMemoryProcessor:
+def make_processor(client: MemoAirVoiceClient, user_id: str = "ada", **options: Any) -> MemoAirMemoryProcessor:
     return MemoAirMemoryProcessor(client=client, user_id=user_id, **{"timeout_ms": PATIENT_MS, **options})
 
 
-async def remember(client: MemoAirVoiceClient, *said: str, user_id: str = "ada") -> None:
+async def save_user_texts(client: MemoAirVoiceClient, *texts: str, user_id: str = "ada") -> None:
     await client.load_index(user_id=user_id)
-    for words in said:
-        assert await client.save_response(user_text=words, assistant_text="Noted.", user_id=user_id)
+    for text in texts:
+        assert await client.save_response(user_text=text, assistant_text="Noted.", user_id=user_id)
 
 
-def recalled(messages: list[Any]) -> list[str]:
-    return [each["content"] for each in messages if str(each.get("content")).startswith("<memory>")]
+def recalled_texts(messages: list[Any]) -> list[str]:
+    return [message["content"] for message in messages if str(message.get("content")).startswith("<memory>")]
 
 
-# What the model is shown
+# Requests to the model
 
 
-async def test_a_caller_is_remembered_in_his_next_call(client: MemoAirVoiceClient, kept: Kept) -> None:
+async def test_a_caller_is_remembered_in_the_next_call(client: MemoAirVoiceClient, saved_turns: ReadTurns) -> None:
     user = {"id": "ada", "name": "Ada"}
-    async with Call(MemoAirMemoryProcessor(client=client, user=user), ["Noted, ", "red."], ["Bye."]) as call:
-        await call.ask("My boots are red.")
-        await call.ask("Goodbye.")
-    assert kept() == [("My boots are red.", "Noted, red."), ("Goodbye.", "Bye.")]
+    async with PipecatCall(MemoAirMemoryProcessor(client=client, user=user), ["Noted, ", "red."], ["Bye."]) as call:
+        await call.say_and_wait("My boots are red.")
+        await call.say_and_wait("Goodbye.")
+    assert saved_turns() == [("My boots are red.", "Noted, red."), ("Goodbye.", "Bye.")]
 
-    async with Call(memory_of(client)) as call:
-        await call.ask("Which colour are my boots?")
-    *before, background, words = call.llm.shown[0]
+    async with PipecatCall(make_processor(client)) as call:
+        await call.say_and_wait("Which colour are my boots?")
+    *before, recall, question = call.llm.requests[0]
     assert before == [call.context.messages[0]]
-    assert background["role"] == "user"
-    assert "My boots are red." in background["content"]
-    assert "ignored" in background["content"]
-    assert words == {"role": "user", "content": "Which colour are my boots?"}
+    assert recall["role"] == "user"
+    assert "My boots are red." in recall["content"]
+    assert "ignored" in recall["content"]
+    assert question == {"role": "user", "content": "Which colour are my boots?"}
 
 
 async def test_a_caller_who_speaks_at_once_is_remembered(storage_root: Path, nothing_left_behind: None) -> None:
     async with MemoAirVoiceClient(**client_arguments(storage_root)) as client:
-        await remember(client, "My boots are red.")
-    async with MemoAirVoiceClient(**client_arguments(storage_root)) as client, Call(memory_of(client)) as call:
-        await call.ask("Which colour are my boots?")  # while his runtime is only starting
-    assert "My boots are red." in recalled(call.llm.shown[0])[0]
+        await save_user_texts(client, "My boots are red.")
+    async with (
+        MemoAirVoiceClient(**client_arguments(storage_root)) as client,
+        PipecatCall(make_processor(client)) as call,
+    ):
+        await call.say_and_wait("Which colour are my boots?")  # while the runtime is still starting
+    assert "My boots are red." in recalled_texts(call.llm.requests[0])[0]
 
 
-async def test_what_was_recalled_is_replaced_with_each_turn_and_never_in_the_conversation(
-    client: MemoAirVoiceClient,
-) -> None:
-    await remember(client, "My boots are red.")
-    async with Call(memory_of(client)) as call:
-        await call.ask("Which colour are my boots?")
-        await remember(client, "My dog is called Rex.")
-        await call.ask("What is my dog called?")
-    (first,), (second,) = map(recalled, call.llm.shown)
+async def test_recall_is_replaced_with_each_turn_and_never_in_the_conversation(client: MemoAirVoiceClient) -> None:
+    await save_user_texts(client, "My boots are red.")
+    async with PipecatCall(make_processor(client)) as call:
+        await call.say_and_wait("Which colour are my boots?")
+        await save_user_texts(client, "My dog is called Rex.")
+        await call.say_and_wait("What is my dog called?")
+    (first,), (second,) = map(recalled_texts, call.llm.requests)
     assert "red" in first
     assert "Rex" not in first
     assert "Rex" in second
-    assert [each["role"] for each in call.context.messages] == ["system", *["user", "assistant"] * 2]
-    assert not recalled(call.context.messages)
+    assert [message["role"] for message in call.context.messages] == ["system", *["user", "assistant"] * 2]
+    assert not recalled_texts(call.context.messages)
 
 
-async def test_where_nothing_is_recalled_nothing_is_put_there(client: MemoAirVoiceClient) -> None:
-    async with Call(memory_of(client)) as call:
-        await call.ask("Hello?")
+async def test_nothing_is_inserted_if_nothing_is_recalled(client: MemoAirVoiceClient) -> None:
+    async with PipecatCall(make_processor(client)) as call:
+        await call.say_and_wait("Hello?")
     assert call.llm.contexts == [call.context]
-    assert not recalled(call.llm.shown[0])
+    assert not recalled_texts(call.llm.requests[0])
 
 
-async def test_recall_is_over_at_its_deadline_and_the_turn_is_kept_later(
-    client: MemoAirVoiceClient, kept: Kept
+async def test_recall_ends_at_its_deadline_and_the_turn_is_saved_later(
+    client: MemoAirVoiceClient, saved_turns: ReadTurns
 ) -> None:
-    await remember(client, "My boots are red.")
+    await save_user_texts(client, "My boots are red.")
     [runtime] = (await client.stats())["runtimes"]
-    took_s: list[float] = []
-    async with Call(memory_of(client, timeout_ms=150)) as call:
+    durations_s: list[float] = []
+    async with PipecatCall(make_processor(client, timeout_ms=150)) as call:
         freeze(runtime["pid"])
         try:
-            while not took_s or (took_s[-1] >= 1.5 and len(took_s) < 3):  # a busy machine may draw out one or another
+            # A busy machine may delay one or two of them.
+            while not durations_s or (durations_s[-1] >= 1.5 and len(durations_s) < 3):
                 began_at = time.monotonic()
                 await call.say("Which colour are my boots?")
-                await until(lambda: len(call.llm.shown) > len(took_s))
-                took_s.append(time.monotonic() - began_at)
-                await until(lambda: len(call.heard) == len(took_s))
+                await wait_until(lambda: len(call.llm.requests) > len(durations_s))
+                durations_s.append(time.monotonic() - began_at)
+                await wait_until(lambda: len(call.heard_texts) == len(durations_s))
         finally:
             os.kill(runtime["pid"], signal.SIGCONT)
-    assert not any(map(recalled, call.llm.shown))
-    assert min(took_s) < 1.5
+    assert not any(map(recalled_texts, call.llm.requests))
+    assert min(durations_s) < 1.5
     await client.aclose()
-    assert kept()[1:] == [("Which colour are my boots?", "Yes.")] * len(took_s)
+    assert saved_turns()[1:] == [("Which colour are my boots?", "Yes.")] * len(durations_s)
 
 
-async def test_an_answer_is_given_with_what_was_recalled_also_after_a_tool(
-    client: MemoAirVoiceClient, kept: Kept, payloads: Payloads
+async def test_the_answer_after_a_tool_call_has_the_same_recall(
+    client: MemoAirVoiceClient, saved_turns: ReadTurns, saved_payloads: ReadPayloads
 ) -> None:
-    await remember(client, "My boots are red.")
+    await save_user_texts(client, "My boots are red.")
     seen = []
 
     async def find(params: FunctionCallParams) -> None:
@@ -141,47 +143,47 @@ async def test_an_answer_is_given_with_what_was_recalled_also_after_a_tool(
         seen.append(params.context)
         await params.result_callback({"in": "Leeds"})
 
-    llm = ScriptedLLM([["Let me look."], ["Let me see.", Tool("find")], ["In Leeds."]])
+    llm = ScriptedLLM([["Let me look."], ["Let me see.", ScriptedToolCall("find")], ["In Leeds."]])
     llm.register_function("find", find)
-    async with Call(memory_of(client), llm=llm) as call:
-        await call.ask("Hello?")
+    async with PipecatCall(make_processor(client), llm=llm) as call:
+        await call.say_and_wait("Hello?")
         await call.say("Where are my boots?")
-        await until(lambda: call.heard[-1:] == ["In Leeds."])
-    assert [len(recalled(shown)) for shown in llm.shown] == [1, 1, 1]
-    assert recalled(llm.shown[2]) == recalled(llm.shown[1])
-    assert any(each.get("content") == "He is in a hurry." for each in call.context.messages)
-    assert not recalled(call.context.messages)
-    assert kept()[1:] == [("Hello?", "Let me look."), ("Where are my boots?", "Let me see. In Leeds.")]
-    assert payloads()[-1]["toolCalls"] == [{"name": "find"}]
+        await wait_until(lambda: call.heard_texts[-1:] == ["In Leeds."])
+    assert [len(recalled_texts(request)) for request in llm.requests] == [1, 1, 1]
+    assert recalled_texts(llm.requests[2]) == recalled_texts(llm.requests[1])
+    assert any(message.get("content") == "He is in a hurry." for message in call.context.messages)
+    assert not recalled_texts(call.context.messages)
+    assert saved_turns()[1:] == [("Hello?", "Let me look."), ("Where are my boots?", "Let me see. In Leeds.")]
+    assert saved_payloads()[-1]["toolCalls"] == [{"name": "find"}]
 
 
-async def test_a_tool_that_is_called_without_a_word_is_part_of_the_turn(client: MemoAirVoiceClient, kept: Kept) -> None:
+async def test_a_tool_call_without_text_is_part_of_the_turn(client: MemoAirVoiceClient, saved_turns: ReadTurns) -> None:
     async def find(params: FunctionCallParams) -> None:
         await params.result_callback({"in": "Leeds"})
 
-    llm = ScriptedLLM([[Tool("find")], [Tool("find", "call_2")], ["In Leeds."], ["Bye."]])
+    llm = ScriptedLLM([[ScriptedToolCall("find")], [ScriptedToolCall("find", "call_2")], ["In Leeds."], ["Bye."]])
     llm.register_function("find", find)
-    async with Call(memory_of(client), llm=llm) as call:
+    async with PipecatCall(make_processor(client), llm=llm) as call:
         await call.say("Where are my boots?")
-        await until(lambda: call.heard[-1:] == ["In Leeds."])
-        await call.ask("Goodbye.")
-    assert kept() == [("Where are my boots?", "In Leeds."), ("Goodbye.", "Bye.")]
+        await wait_until(lambda: call.heard_texts[-1:] == ["In Leeds."])
+        await call.say_and_wait("Goodbye.")
+    assert saved_turns() == [("Where are my boots?", "In Leeds."), ("Goodbye.", "Bye.")]
 
 
-# What is kept
+# Saved turns
 
 
-async def test_an_interrupted_answer_is_kept_as_far_as_it_was_heard(
-    client: MemoAirVoiceClient, payloads: Payloads
+async def test_an_interrupted_answer_is_saved_as_far_as_it_was_heard(
+    client: MemoAirVoiceClient, saved_payloads: ReadPayloads
 ) -> None:
     pause = Pause()
-    async with Call(memory_of(client), ["We have red ones", pause, " and blue ones."]) as call:
+    async with PipecatCall(make_processor(client), ["We have red ones", pause, " and blue ones."]) as call:
         await call.say("Which boots?")
-        await asyncio.wait_for(pause.reached.wait(), WITHIN_S)
-        await until(lambda: call.pair.assistant().aggregation_string())
+        await asyncio.wait_for(pause.reached.wait(), TIMEOUT_S)
+        await wait_until(lambda: call.pair.assistant().aggregation_string())
         await call.interrupt()
-        await call.ask("Thank you.")
-    first, second = payloads()
+        await call.say_and_wait("Thank you.")
+    first, second = saved_payloads()
     assert (first["userText"], first["assistantText"]) == ("Which boots?", "We have red ones")
     assert first["metadata"]["interrupted"] is True
     assert (second["userText"], second["assistantText"]) == ("Thank you.", "Yes.")
@@ -189,231 +191,244 @@ async def test_an_interrupted_answer_is_kept_as_far_as_it_was_heard(
     assert first["metadata"]["framework"] == second["metadata"]["framework"] == "pipecat"
 
 
-async def test_several_turns_of_the_caller_in_a_row_are_all_kept(client: MemoAirVoiceClient, kept: Kept) -> None:
+async def test_several_user_turns_in_a_row_are_all_saved(client: MemoAirVoiceClient, saved_turns: ReadTurns) -> None:
     pause = Pause()
-    async with Call(memory_of(client), [pause]) as call:
+    async with PipecatCall(make_processor(client), [pause]) as call:
         await call.say("My name is Ada.")
-        await asyncio.wait_for(pause.reached.wait(), WITHIN_S)
-        await call.interrupt()  # before a word was heard
-        await call.ask("And I want boots.")
-    assert kept() == [("My name is Ada. And I want boots.", "Yes.")]
+        await asyncio.wait_for(pause.reached.wait(), TIMEOUT_S)
+        await call.interrupt()  # before any text of the answer
+        await call.say_and_wait("And I want boots.")
+    assert saved_turns() == [("My name is Ada. And I want boots.", "Yes.")]
 
 
-async def test_what_is_typed_is_recalled_for_and_kept_also_while_the_agent_speaks(
-    client: MemoAirVoiceClient, kept: Kept
+async def test_typed_input_gets_recall_and_is_saved_even_while_the_agent_speaks(
+    client: MemoAirVoiceClient, saved_turns: ReadTurns
 ) -> None:
-    await remember(client, "My boots are red.")
+    await save_user_texts(client, "My boots are red.")
     pause = Pause()
-    async with Call(memory_of(client), ["We have", pause, " many."], ["Red."]) as call:
-        await call.type("Which boots?")
-        await asyncio.wait_for(pause.reached.wait(), WITHIN_S)
-        await call.type("Which colour are mine?")
-        pause.over.set()
-        await until(lambda: len(call.heard) == 2)
-    assert [len(recalled(shown)) for shown in call.llm.shown] == [1, 1]
-    assert kept()[1:] == [("Which boots?", "We have many."), ("Which colour are mine?", "Red.")]
+    async with PipecatCall(make_processor(client), ["We have", pause, " many."], ["Red."]) as call:
+        await call.type_text("Which boots?")
+        await asyncio.wait_for(pause.reached.wait(), TIMEOUT_S)
+        await call.type_text("Which colour are mine?")
+        pause.resume.set()
+        await wait_until(lambda: len(call.heard_texts) == 2)
+    assert [len(recalled_texts(request)) for request in call.llm.requests] == [1, 1]
+    assert saved_turns()[1:] == [("Which boots?", "We have many."), ("Which colour are mine?", "Red.")]
 
 
-async def test_the_agents_greeting_is_kept_and_what_it_was_told_to_do_is_not(
-    client: MemoAirVoiceClient, kept: Kept
+async def test_the_greeting_is_saved_without_its_instruction(
+    client: MemoAirVoiceClient, saved_turns: ReadTurns
 ) -> None:
     context = LLMContext([{"role": "system", "content": "You sell boots."}, {"role": "user", "content": "Long ago."}])
-    async with Call(memory_of(client), ["Hello, this is Juno."], context=context) as call:
+    async with PipecatCall(make_processor(client), ["Hello, this is Juno."], context=context) as call:
         call.context.add_message({"role": "developer", "content": "Greet the caller."})
-        await call.tell(LLMRunFrame())
-        await until(lambda: call.heard)
-        await call.ask("Hi.")
-    assert kept() == [("", "Hello, this is Juno."), ("Hi.", "Yes.")]
+        await call.queue_frames(LLMRunFrame())
+        await wait_until(lambda: call.heard_texts)
+        await call.say_and_wait("Hi.")
+    assert saved_turns() == [("", "Hello, this is Juno."), ("Hi.", "Yes.")]
 
 
-async def test_what_is_heard_when_the_caller_hangs_up_is_kept(client: MemoAirVoiceClient, payloads: Payloads) -> None:
+async def test_hanging_up_during_an_answer_saves_the_heard_text(
+    client: MemoAirVoiceClient, saved_payloads: ReadPayloads
+) -> None:
     pause = Pause()
-    async with Call(memory_of(client), ["We have red ones", pause]) as call:
+    async with PipecatCall(make_processor(client), ["We have red ones", pause]) as call:
         await call.say("Which boots?")
-        await asyncio.wait_for(pause.reached.wait(), WITHIN_S)
-        await until(lambda: call.pair.assistant().aggregation_string())
+        await asyncio.wait_for(pause.reached.wait(), TIMEOUT_S)
+        await wait_until(lambda: call.pair.assistant().aggregation_string())
         await call.hang_up()
-    [turn] = payloads()
+    [turn] = saved_payloads()
     assert (turn["userText"], turn["assistantText"]) == ("Which boots?", "We have red ones")
     assert turn["metadata"]["interrupted"] is True
 
 
-@pytest.mark.parametrize("ending", ["end", "hang_up", "cancel_frame"])
-async def test_the_last_words_are_kept_however_the_call_ends(
-    client: MemoAirVoiceClient, kept: Kept, ending: str
+@pytest.mark.parametrize("ending", ["end", "hang_up", "cancel_with_frame"])
+async def test_the_last_words_are_saved_however_the_call_ends(
+    client: MemoAirVoiceClient, saved_turns: ReadTurns, ending: str
 ) -> None:
-    async with Call(memory_of(client)) as call:
-        await call.ask("Hello?")
+    async with PipecatCall(make_processor(client)) as call:
+        await call.say_and_wait("Hello?")
         call.context.add_message({"role": "user", "content": "Never mind, goodbye."})
         await getattr(call, ending)()
-    assert kept() == [("Hello?", "Yes."), ("Never mind, goodbye.", "")]
+    assert saved_turns() == [("Hello?", "Yes."), ("Never mind, goodbye.", "")]
 
 
-async def test_a_call_of_one_sentence_that_is_hung_up_at_once_is_kept(client: MemoAirVoiceClient, kept: Kept) -> None:
+async def test_hanging_up_before_the_first_answer_saves_the_turn(
+    client: MemoAirVoiceClient, saved_turns: ReadTurns
+) -> None:
     pause = Pause()
-    async with Call(memory_of(client), [pause]) as call:
+    async with PipecatCall(make_processor(client), [pause]) as call:
         await call.say("This is Ada.")
-        await asyncio.wait_for(pause.reached.wait(), WITHIN_S)
+        await asyncio.wait_for(pause.reached.wait(), TIMEOUT_S)
         await call.hang_up()
-    assert kept() == [("This is Ada.", "")]
+    assert saved_turns() == [("This is Ada.", "")]
 
 
-async def test_a_call_that_is_hung_up_before_a_word_keeps_nothing(client: MemoAirVoiceClient, kept: Kept) -> None:
-    async with Call(memory_of(client)) as call:
+async def test_hanging_up_before_any_words_saves_nothing(client: MemoAirVoiceClient, saved_turns: ReadTurns) -> None:
+    async with PipecatCall(make_processor(client)) as call:
         await call.hang_up()
-    assert kept() == []
+    assert saved_turns() == []
 
 
-async def test_a_context_that_is_made_anew_keeps_nothing_twice(client: MemoAirVoiceClient, kept: Kept) -> None:
-    async with Call(memory_of(client)) as call:
-        await call.ask("Yes.")
-        await call.tell(LLMMessagesUpdateFrame(copy.deepcopy(call.context.messages)))
-        await call.ask("Yes.")
-    assert kept() == [("Yes.", "Yes."), ("Yes.", "Yes.")]
+async def test_a_rebuilt_context_saves_no_turn_twice(client: MemoAirVoiceClient, saved_turns: ReadTurns) -> None:
+    async with PipecatCall(make_processor(client)) as call:
+        await call.say_and_wait("Yes.")
+        await call.queue_frames(LLMMessagesUpdateFrame(copy.deepcopy(call.context.messages)))
+        await call.say_and_wait("Yes.")
+    assert saved_turns() == [("Yes.", "Yes."), ("Yes.", "Yes.")]
 
 
-async def test_turns_are_kept_in_order_over_a_runtime_that_dies(client: MemoAirVoiceClient, kept: Kept) -> None:
-    async with Call(memory_of(client)) as call:
-        await call.ask("One.")
-        await until(lambda: len(kept()) == 1)
+async def test_turns_are_saved_in_order_when_a_runtime_dies(client: MemoAirVoiceClient, saved_turns: ReadTurns) -> None:
+    async with PipecatCall(make_processor(client)) as call:
+        await call.say_and_wait("One.")
+        await wait_until(lambda: len(saved_turns()) == 1)
         [runtime] = (await client.stats())["runtimes"]
         os.kill(runtime["pid"], signal.SIGKILL)
-        for words in ("Two.", "Three.", "Four."):
-            await call.ask(words)
+        for text in ("Two.", "Three.", "Four."):
+            await call.say_and_wait(text)
     await client.aclose()
-    assert [said for said, _ in kept()] == ["One.", "Two.", "Three.", "Four."]
+    assert [text for text, _ in saved_turns()] == ["One.", "Two.", "Three.", "Four."]
 
 
-async def test_turns_wait_for_a_pool_that_is_full(storage_root: Path, nothing_left_behind: None, kept: Kept) -> None:
+async def test_turns_wait_for_a_slot_in_a_full_pool(
+    storage_root: Path, nothing_left_behind: None, saved_turns: ReadTurns
+) -> None:
     async with MemoAirVoiceClient(**client_arguments(storage_root, max_concurrent_users=1)) as client:
-        eves = await client.session(user_id="eve")
-        async with Call(memory_of(client, flush_timeout_s=20)) as call:
-            await call.ask("Hello?")
-            await eves.aclose()
-            await call.ask("Are you there?")
-    assert kept() == [("Hello?", "Yes."), ("Are you there?", "Yes.")]
+        other_session = await client.session(user_id="eve")
+        async with PipecatCall(make_processor(client, flush_timeout_s=20)) as call:
+            await call.say_and_wait("Hello?")
+            await other_session.aclose()
+            await call.say_and_wait("Are you there?")
+    assert saved_turns() == [("Hello?", "Yes."), ("Are you there?", "Yes.")]
 
 
-async def test_the_end_of_a_call_waits_no_longer_for_a_place_than_it_may(
-    storage_root: Path, nothing_left_behind: None, kept: Kept, caplog: pytest.LogCaptureFixture
+async def test_the_end_of_a_call_waits_for_a_full_pool_until_the_flush_timeout(
+    storage_root: Path, nothing_left_behind: None, saved_turns: ReadTurns, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = asyncio.all_tasks()
     async with MemoAirVoiceClient(**client_arguments(storage_root, max_concurrent_users=1)) as client:
-        async with await client.session(user_id="eve"), Call(memory_of(client, flush_timeout_s=0.5)) as call:
-            await call.ask("Hello?")
+        async with (
+            await client.session(user_id="eve"),
+            PipecatCall(make_processor(client, flush_timeout_s=0.5)) as call,
+        ):
+            await call.say_and_wait("Hello?")
             began_at = time.monotonic()
             await call.end()
-            assert time.monotonic() - began_at < 15, "it waits for a place, and there is none"
-        await until(lambda: asyncio.all_tasks() <= before)
+            assert time.monotonic() - began_at < 15, "the call waited longer than its flush timeout"
+        await wait_until(lambda: asyncio.all_tasks() <= before)
     assert "action=flush_timeout turns=1" in caplog.text
-    assert kept() == []
+    assert saved_turns() == []
 
 
-async def test_an_agent_in_a_branch_of_the_pipeline_is_heard(client: MemoAirVoiceClient, kept: Kept) -> None:
+async def test_the_model_is_found_in_a_branch_of_the_pipeline(
+    client: MemoAirVoiceClient, saved_turns: ReadTurns
+) -> None:
     async def find(params: FunctionCallParams) -> None:
         await params.result_callback({"in": "Leeds"})
 
-    await remember(client, "My boots are red.")
-    llm = ScriptedLLM([[Tool("find")], ["Red."]])
+    await save_user_texts(client, "My boots are red.")
+    llm = ScriptedLLM([[ScriptedToolCall("find")], ["Red."]])
     llm.register_function("find", find)
-    call = Call(Pipeline([memory_of(client)]), llm=llm, within=lambda llm: ParallelPipeline([llm], [IdentityFilter()]))
+    call = PipecatCall(
+        Pipeline([make_processor(client)]), llm=llm, wrap_llm=lambda llm: ParallelPipeline([llm], [IdentityFilter()])
+    )
     async with call:
         await call.say("Which colour?")
-        await until(lambda: "Red." in call.heard)
-    assert [len(recalled(shown)) for shown in llm.shown] == [1, 1]
-    assert kept()[-1] == ("Which colour?", "Red.")
+        await wait_until(lambda: "Red." in call.heard_texts)
+    assert [len(recalled_texts(request)) for request in llm.requests] == [1, 1]
+    assert saved_turns()[-1] == ("Which colour?", "Red.")
 
 
-async def test_an_aggregator_elsewhere_is_listened_to_where_that_is_said(
-    client: MemoAirVoiceClient, kept: Kept, caplog: pytest.LogCaptureFixture
+async def test_listen_to_accepts_an_aggregator_outside_the_pipeline(
+    client: MemoAirVoiceClient, saved_turns: ReadTurns, caplog: pytest.LogCaptureFixture
 ) -> None:
-    memory = memory_of(client)
-    async with Call(memory) as call:
-        memory.listen_to(call.pair.assistant())  # again, which is no harm
-        await call.ask("Hello?")
-    assert kept() == [("Hello?", "Yes.")]
+    memory = make_processor(client)
+    async with PipecatCall(memory) as call:
+        memory.listen_to(call.pair.assistant())  # a second time, which has no effect
+        await call.say_and_wait("Hello?")
+    assert saved_turns() == [("Hello?", "Yes.")]
     assert "no_assistant_aggregator" not in caplog.text
 
-    await run_test(memory_of(client, "bob"), frames_to_send=[TextFrame("x")])
+    await run_test(make_processor(client, "bob"), frames_to_send=[TextFrame("x")])
     assert "no_assistant_aggregator" in caplog.text
 
 
-async def test_many_calls_in_one_process_share_a_client_and_nothing_else(
-    storage_root: Path, nothing_left_behind: None, kept: Kept
+async def test_concurrent_calls_share_only_the_client(
+    storage_root: Path, nothing_left_behind: None, saved_turns: ReadTurns
 ) -> None:
-    async def one(number: int) -> None:
-        async with Call(memory_of(client, f"caller_{number}"), [f"Pair {number}."]) as call:
-            await call.ask(f"My number is {number}.")
-        async with Call(memory_of(client, f"caller_{number}"), ["Bye."]) as call:
-            await call.ask("Which number is mine?")
-        [background] = recalled(call.llm.shown[0])
-        assert [other for other in range(8) if f"number is {other}" in background] == [number]
+    async def converse(number: int) -> None:
+        async with PipecatCall(make_processor(client, f"caller_{number}"), [f"Pair {number}."]) as call:
+            await call.say_and_wait(f"My number is {number}.")
+        async with PipecatCall(make_processor(client, f"caller_{number}"), ["Bye."]) as call:
+            await call.say_and_wait("Which number is mine?")
+        [recall] = recalled_texts(call.llm.requests[0])
+        assert [other for other in range(8) if f"number is {other}" in recall] == [number]
 
     async with MemoAirVoiceClient(**client_arguments(storage_root)) as client:
-        await asyncio.gather(*map(one, range(8)))
+        await asyncio.gather(*map(converse, range(8)))
     for number in range(8):
-        said = [(f"My number is {number}.", f"Pair {number}."), ("Which number is mine?", "Bye.")]
-        assert kept(f"caller_{number}") == said
+        expected = [(f"My number is {number}.", f"Pair {number}."), ("Which number is mine?", "Bye.")]
+        assert saved_turns(f"caller_{number}") == expected
 
 
 # Frames
 
 
-async def test_no_frame_is_dropped_changed_or_moved(client: MemoAirVoiceClient) -> None:
-    await remember(client, "My boots are red.")
+async def test_no_frame_is_dropped_changed_or_reordered(client: MemoAirVoiceClient) -> None:
+    await save_user_texts(client, "My boots are red.")
     context = LLMContext([{"role": "user", "content": "Which colour?"}])
-    sent = []
+    frames = []
     for number in range(20):
-        sent += [TextFrame(str(number)), LLMContextFrame(context), LLMTextFrame(str(number))]
+        frames += [TextFrame(str(number)), LLMContextFrame(context), LLMTextFrame(str(number))]
     urgent = [OutputTransportMessageUrgentFrame({}), InputAudioRawFrame(b"\0\0", 16_000, 1)]
-    down, up = await run_test(memory_of(client), frames_to_send=[*sent, *urgent])
-    system = [each for each in down if each in urgent]
-    assert [id(each) for each in down if each not in urgent] == [id(each) for each in sent]
-    assert [id(each) for each in system] == [id(each) for each in urgent]
+    down, up = await run_test(make_processor(client), frames_to_send=[*frames, *urgent])
+    system = [frame for frame in down if frame in urgent]
+    assert [id(frame) for frame in down if frame not in urgent] == [id(frame) for frame in frames]
+    assert [id(frame) for frame in system] == [id(frame) for frame in urgent]
     assert not up
-    assert recalled(down[1].context.get_messages() if isinstance(down[1], LLMContextFrame) else []) or any(
-        isinstance(each, LLMContextFrame) and recalled(each.context.get_messages()) for each in down
+    assert recalled_texts(down[1].context.get_messages() if isinstance(down[1], LLMContextFrame) else []) or any(
+        isinstance(frame, LLMContextFrame) and recalled_texts(frame.context.get_messages()) for frame in down
     )
     assert context.get_messages() == [{"role": "user", "content": "Which colour?"}]
 
 
-async def test_a_memory_that_fails_stops_nothing_and_tells_no_words(
+async def test_a_failing_memory_stops_no_frame_and_logs_no_words(
     client: MemoAirVoiceClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "memoair_pipecat")
     await client.aclose()
-    async with Call(memory_of(client)) as call:
-        await call.ask("My secret is a blue parrot.")
-        await call.ask("Did you hear the parrot?")
-    assert call.heard == ["Yes.", "Yes."]
-    told = [each for each in caplog.records if each.name.startswith("memoair")]
-    assert {each.getMessage().rpartition("action=")[2].partition(" ")[0] for each in told} == {
+    async with PipecatCall(make_processor(client)) as call:
+        await call.say_and_wait("My secret is a blue parrot.")
+        await call.say_and_wait("Did you hear the parrot?")
+    assert call.heard_texts == ["Yes.", "Yes."]
+    records = [record for record in caplog.records if record.name.startswith("memoair")]
+    assert {record.getMessage().rpartition("action=")[2].partition(" ")[0] for record in records} == {
         "load_failed",
         "recall_failed",
         "save_failed",
     }
-    assert all("code=pool.closed" in each.getMessage() for each in told)
-    assert not any("parrot" in each.getMessage() or "ada" in each.getMessage() for each in told)
-    assert not any(each.exc_info for each in told)
-    # A search that fails is expected, and leaves nothing of an earlier one behind.
-    assert {each.levelname for each in told if "recall_failed" in each.getMessage()} == {"WARNING"}
+    assert all("code=pool.closed" in record.getMessage() for record in records)
+    assert not any("parrot" in record.getMessage() or "ada" in record.getMessage() for record in records)
+    assert not any(record.exc_info for record in records)
+    # A failed search is expected and leaves no earlier recall in the context, so a warning is enough.
+    assert {record.levelname for record in records if "recall_failed" in record.getMessage()} == {"WARNING"}
 
 
-async def test_nothing_of_ours_blocks_the_event_loop(client: MemoAirVoiceClient) -> None:
+async def test_nothing_blocks_the_event_loop(client: MemoAirVoiceClient) -> None:
     pause = Pause()
     with blockbuster_ctx(["memoair_pipecat", "memoair_voice", "memoair_voice_sync"]):
-        async with Call(memory_of(client), ["Noted."], [pause]) as call:
-            await call.ask("My boots are red.")
+        async with PipecatCall(make_processor(client), ["Noted."], [pause]) as call:
+            await call.say_and_wait("My boots are red.")
             await call.say("Which colour are my boots?")
-            await asyncio.wait_for(pause.reached.wait(), WITHIN_S)
+            await asyncio.wait_for(pause.reached.wait(), TIMEOUT_S)
             await call.interrupt()
             await call.hang_up()
 
 
-async def test_nothing_runs_on_when_the_pipeline_has_ended(client: MemoAirVoiceClient) -> None:
+async def test_no_task_continues_after_the_pipeline_has_ended(client: MemoAirVoiceClient) -> None:
     before = asyncio.all_tasks()
     for ending in ("end", "hang_up"):
-        async with Call(memory_of(client)) as call:
-            await call.ask("Hello?")
+        async with PipecatCall(make_processor(client)) as call:
+            await call.say_and_wait("Hello?")
             await getattr(call, ending)()
-        await until(lambda: asyncio.all_tasks() <= before)
+        await wait_until(lambda: asyncio.all_tasks() <= before)

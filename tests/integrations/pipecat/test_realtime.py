@@ -1,4 +1,4 @@
-"""Models that hear and speak by themselves: nothing is asked by way of a context, and what is said is kept."""
+"""Realtime models (speech to speech): no context reaches them, and what is said is saved."""
 
 from collections.abc import Callable
 
@@ -15,13 +15,13 @@ from pipecat.frames.frames import (
     TranscriptionFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection
-from support.pipecat_calls import Call, ScriptedLLM, until
+from support.pipecat_calls import PipecatCall, ScriptedLLM, wait_until
 
 from memoair_voice import MemoAirVoiceClient
 
 
-class Realtime(ScriptedLLM):
-    """A model that hears what a text says, tells what it has heard only while it answers, and is never asked."""
+class RealtimeLLM(ScriptedLLM):
+    """A speech-to-speech model: text stands for speech, transcribed with the answer; it reads no context."""
 
     def service_metadata_frame(self) -> LLMServiceMetadataFrame:
         return LLMServiceMetadataFrame(service_name=self.name, is_realtime_service=True)
@@ -40,15 +40,17 @@ class Realtime(ScriptedLLM):
 
 
 @pytest.mark.anyio
-async def test_what_is_said_to_a_model_that_hears_by_itself_is_kept(
-    client: MemoAirVoiceClient, kept: Callable[[], list[tuple[str, str]]]
+async def test_turns_with_a_realtime_model_are_saved(
+    client: MemoAirVoiceClient, saved_turns: Callable[[], list[tuple[str, str]]]
 ) -> None:
     await client.load_index(user_id="ada")
     await client.save_response(user_text="My boots are red.", assistant_text="Noted.", user_id="ada")
-    async with Call(MemoAirMemoryProcessor(client=client, user_id="ada", timeout_ms=10_000), llm=Realtime([])) as call:
-        for number, words in enumerate(("Boots?", "Which colour are my boots?")):
-            await call.tell(TextFrame(words))
-            await until(lambda number=number: len(call.heard) > number)
+    async with PipecatCall(
+        MemoAirMemoryProcessor(client=client, user_id="ada", timeout_ms=10_000), llm=RealtimeLLM([])
+    ) as call:
+        for number, text in enumerate(("Boots?", "Which colour are my boots?")):
+            await call.queue_frames(TextFrame(text))
+            await wait_until(lambda number=number: len(call.heard_texts) > number)
     assert call.llm.contexts
-    assert all(each is call.context for each in call.llm.contexts)
-    assert kept()[1:] == [("Boots?", "You said: Boots?"), (words, f"You said: {words}")]
+    assert all(context is call.context for context in call.llm.contexts)
+    assert saved_turns()[1:] == [("Boots?", "You said: Boots?"), (text, f"You said: {text}")]

@@ -1,4 +1,4 @@
-"""A framework that is not installed: what is said of it, and that nobody else needs it."""
+"""The error for a framework that is not installed; everything else works without it."""
 
 import re
 import subprocess
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# What hides a package from a process, as if it had never been installed.
-HIDE = """
+# Hides packages from a process, as if they were not installed.
+HIDE_CODE = """
 import sys
 
 class Hidden:
@@ -20,7 +20,7 @@ class Hidden:
 
 sys.meta_path.insert(0, Hidden())
 """
-ASK = """
+TOOL_CODE = """
 from {package} import {kind}
 memory = {kind}(project_id="proj_acme", user_id="caller_42", runtime_url="http://127.0.0.1:0")
 try:
@@ -33,12 +33,12 @@ print(*sorted(name for name in {frameworks!r} if name in sys.modules))
 FRAMEWORKS = ("livekit", "pipecat", "langchain_core", "mcp", "openai", "pydantic", "anyio", "asyncio")
 
 
-def run(code: str, *, status: int = 0) -> list[str]:
-    done = subprocess.run(
+def run_code(code: str, *, status: int = 0) -> list[str]:
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
-    assert done.returncode == status, done.stderr
-    return (done.stdout + done.stderr).splitlines()
+    assert process.returncode == status, process.stderr
+    return (process.stdout + process.stderr).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -53,28 +53,32 @@ def run(code: str, *, status: int = 0) -> list[str]:
         ("to_langchain_tool", "langchain_core", "LangChain", "langchain"),
     ],
 )
-def test_a_framework_that_is_missing_is_named_with_what_to_install(
+def test_the_error_for_a_missing_framework_names_the_package_to_install(
     package: str, kind: str, method: str, hidden: str, framework: str, extra: str
 ) -> None:
-    ask = ASK.format(package=package, kind=kind, method=method, frameworks=FRAMEWORKS)
-    told, loaded = run(HIDE.format(hidden=[hidden]) + ask)
+    code = TOOL_CODE.format(package=package, kind=kind, method=method, frameworks=FRAMEWORKS)
+    message, loaded = run_code(HIDE_CODE.format(hidden=[hidden]) + code)
 
-    assert told == f"{method}() needs {framework}: pip install 'memoair-voice[{extra}]'"
+    assert message == f"{method}() needs {framework}: pip install 'memoair-voice[{extra}]'"
     assert hidden not in loaded.split()
 
 
-def test_the_mcp_server_says_what_to_install() -> None:
-    code = HIDE.format(hidden=["mcp", "mcp_types"]) + "sys.argv = ['memoair', 'mcp']\nimport memoair_cli.app as app\n"
-    assert run(code + "app.main()", status=1) == ["memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'"]
+def test_the_mcp_server_names_the_package_to_install() -> None:
+    code = (
+        HIDE_CODE.format(hidden=["mcp", "mcp_types"]) + "sys.argv = ['memoair', 'mcp']\nimport memoair_cli.app as app\n"
+    )
+    assert run_code(code + "app.main()", status=1) == [
+        "memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'"
+    ]
 
 
-def test_every_framework_has_an_extra_and_is_installed_for_the_tests() -> None:
-    read = ConfigParser()
-    read.read(ROOT / "setup.cfg")
-    # Names alone: for the tests a framework may be wanted with extras of its own.
+def test_every_framework_has_an_extra_and_is_in_the_dev_extra() -> None:
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    # Compare names only: the tests may require a framework with extras of its own.
     extras = {
-        name: {re.split(r"[\[>=]", each)[0] for each in value.split()}
-        for name, value in read["options.extras_require"].items()
+        name: {re.split(r"[\[>=]", requirement)[0] for requirement in value.split()}
+        for name, value in config["options.extras_require"].items()
     }
 
     for name in ("livekit", "pipecat", "langchain", "mcp"):
@@ -82,7 +86,7 @@ def test_every_framework_has_an_extra_and_is_installed_for_the_tests() -> None:
         assert extras[name] <= extras["dev"]
 
 
-def test_a_search_needs_no_framework_and_loads_none() -> None:
+def test_a_search_loads_no_framework() -> None:
     code = "import sys, memoair_voice_sync, memoair_cli.app\nprint(*sys.modules)"
-    loaded = set(run(code)[0].split())
+    loaded = set(run_code(code)[0].split())
     assert not {"livekit", "pipecat", "langchain_core", "mcp", "openai", "pydantic"} & loaded

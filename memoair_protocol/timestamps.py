@@ -1,4 +1,4 @@
-"""Moments: timestamps on the wire, always with a time zone, always in UTC."""
+"""Timestamps on the wire, always with a time zone, always in UTC."""
 
 import re
 from datetime import datetime, timedelta, timezone
@@ -30,7 +30,7 @@ def to_utc(moment: datetime) -> datetime:
         raise ValueError("the timestamp is out of range") from None
 
 
-def parse_moment(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
     """Parse an ISO 8601 timestamp, and convert it to UTC.
 
     Args:
@@ -43,10 +43,10 @@ def parse_moment(text: str) -> datetime:
     Raises:
         ValueError: If the timestamp is invalid or out of range.
     """
-    return to_utc(parse_local_moment(text))
+    return to_utc(parse_local_timestamp(text))
 
 
-def parse_local_moment(text: str) -> datetime:
+def parse_local_timestamp(text: str) -> datetime:
     """Parse an ISO 8601 timestamp, and keep its time zone.
 
     Raises:
