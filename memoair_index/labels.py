@@ -4,9 +4,10 @@ A spoken question seldom names its subject ("and do they take dogs?"), because t
 a label (a title, the name of a place) to the degree that it contains the label's rare words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import attrs
 import numpy as np
@@ -21,6 +22,11 @@ from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 DECAY_PER_TURN = 0.95
 # and this share if the question itself mentions another label in full.
 SUBJECT_CHANGE_FACTOR = 0.75
+# A label that only few documents bear says little more than its words, which count by themselves: its relevance is
+# n / (n + this), where n is the number of documents (groups of chunks) that bear it.
+_SPREAD_SATURATION = 4.0
+# If the question itself mentions a label, its words count already, and the label only for this share.
+_IN_QUESTION_SHARE = 0.1
 # Labels with less than this share of the best relevance are ignored.
 MIN_RELEVANCE_SHARE = 0.4
 # A turn with less than this share of a label's idf does not mention it.
@@ -32,7 +38,6 @@ MAX_TURNS = 48
 _IDF_SATURATION = 6.0
 _FULL_MENTION_SHARE = 0.9
 _MAX_CACHED_TURNS = 1_024
-_NO_DOCUMENTS = np.zeros(0, np.int32), np.zeros(0, np.float32)
 
 
 @attrs.frozen
@@ -68,17 +73,25 @@ _Mentions = dict[int, tuple[float, bool]]  # by label id: its relevance, and whe
 class Labels:
     """The labels of an index's documents, by ordinal. Not thread-safe: the index locks."""
 
-    def __init__(self, base: LabelArrays, base_size: int) -> None:
-        """Start with the labels of a file, whose documents have the ordinals below ``base_size``."""
+    def __init__(self, base: LabelArrays, base_size: int, count_groups: Callable[[NDArray[np.int64]], int]) -> None:
+        """Start with the labels of a file.
+
+        Args:
+            base: The labels of the file.
+            base_size: The documents of the file have the ordinals below this.
+            count_groups: Returns the number of groups that some ordinals belong to: the chunks of a page are one.
+        """
         self._base = base
         self._terms = Postings(base.terms, len(base.starts) - 1)
         self._documents = Postings(base.documents, base_size)
         self._texts: list[str] | None = None  # read on first use
         self._label_ids: dict[str, int] = {}
-        # Two caches, valid until a document is added or removed: the mentions in a turn, and the idf of a term among
-        # all labels.
+        self._count_groups = count_groups
+        # Caches that are valid until a document is added or removed: the mentions in a turn, the idf of a term among
+        # all labels, and the number of groups whose documents bear a label.
         self._mentions_by_turn: dict[str, _Mentions] = {}
         self._idf_by_term: dict[int, float] = {}
+        self._spread_by_label: dict[int, int] = {}
 
     def add(self, ordinal: int, labels: Sequence[str]) -> None:
         """Record what a document is about."""
@@ -90,15 +103,13 @@ class Labels:
                 texts.append(text)
                 self._terms.add(label, dict.fromkeys(_term_ids(text), 1))
             self._documents.add(ordinal, {label: 1})
-        self._mentions_by_turn.clear()
-        self._idf_by_term.clear()
+        self._clear_caches()
 
     def remove(self, labels: Sequence[str]) -> None:
         """Remove the labels of one document."""
         self._load_texts()
         self._documents.remove([self._label_ids[text] for text in labels if text in self._label_ids])
-        self._mentions_by_turn.clear()
-        self._idf_by_term.clear()
+        self._clear_caches()
 
     def find_mentioned(self, turns: Sequence[str], document_count: int) -> dict[int, float]:
         """Return the labels that a conversation has mentioned.
@@ -116,26 +127,44 @@ class Labels:
         factor = 1.0
         for age, turn in enumerate(reversed(turns[-MAX_TURNS:])):
             mentions = self._mentions_in(turn, document_count)
+            weight = factor * DECAY_PER_TURN**age if age else _IN_QUESTION_SHARE
             for label, (relevance, _) in mentions.items():
-                relevances[label] = max(relevances.get(label, 0.0), relevance * factor * DECAY_PER_TURN**age)
+                relevances[label] = max(relevances.get(label, 0.0), relevance * weight)
             if not age and any(is_full for _, is_full in mentions.values()):
                 factor = SUBJECT_CHANGE_FACTOR
         min_relevance = MIN_RELEVANCE_SHARE * max(relevances.values(), default=0.0)
         return {label: relevance for label, relevance in relevances.items() if relevance >= min_relevance}
 
-    def find_documents(self, relevances: Mapping[int, float]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return the ordinals of the documents that have some labels, and the best relevance of each."""
-        if not relevances:
-            return _NO_DOCUMENTS
-        by_document: dict[int, float] = {}
-        for label, relevance in relevances.items():
-            for document in self._documents.get_ordinals(label).tolist():
-                by_document[document] = max(by_document.get(document, 0.0), relevance)
-        return np.array(list(by_document), np.int32), np.array(list(by_document.values()), np.float32)
+    def get_lists(self, relevances: Mapping[int, float], weight: float) -> list[tuple[Any, int, float]]:
+        """Return the documents that bear some labels, as lists for the kernel; see `KernelRequest.labels`."""
+        return [
+            (items, first, weight * relevance)
+            for label, relevance in relevances.items()
+            for items, _, first in self._documents.get_lists(label)
+        ]
+
+    def relevance_of(self, ordinal: int, relevances: Mapping[int, float]) -> float:
+        """Return the best relevance of the labels that a document bears."""
+        return max(
+            (relevance for label, relevance in relevances.items() if ordinal in self._documents.get_ordinals(label)),
+            default=0.0,
+        )
 
     def snapshot(self) -> "LabelSnapshot":
         """Return the labels as they are now, unaffected by later changes."""
         return LabelSnapshot(tuple(self._load_texts()), self._terms.snapshot(), self._documents.snapshot())
+
+    def _clear_caches(self) -> None:
+        self._mentions_by_turn.clear()
+        self._idf_by_term.clear()
+        self._spread_by_label.clear()
+
+    def _spread(self, label: int) -> int:
+        """Return the number of groups whose documents bear a label."""
+        spread = self._spread_by_label.get(label)
+        if spread is None:
+            spread = self._spread_by_label[label] = self._count_groups(self._documents.get_ordinals(label))
+        return spread
 
     def _load_texts(self) -> list[str]:
         if self._texts is None:
@@ -174,7 +203,9 @@ class Labels:
         for label, said in said_idf.items():
             full = sum(self._term_idf(term, document_count) for term in _term_ids(self._load_texts()[label]))
             if said >= MIN_IDF_SHARE * full and self._documents.frequency(label):
-                mentions[label] = said / (full + _IDF_SATURATION), said >= _FULL_MENTION_SHARE * full
+                spread = self._spread(label)
+                relevance = said / (full + _IDF_SATURATION) * spread / (spread + _SPREAD_SATURATION)
+                mentions[label] = relevance, said >= _FULL_MENTION_SHARE * full
         return mentions
 
 

@@ -19,6 +19,7 @@ from memoair_index.items import NONE, Array
 FEATURES: Mapping[str, str] = {
     "around": "the question's words, or words of nearly the same meaning, occur in the utterance or near it in its"
     " call: BM25, the best impact of each word, weighted by .7, .5, .35, .25 with each step away",
+    "talk": "the same for words of the last twelve utterances before the question, .9 per utterance",
     "meaning": "cosine of the static embeddings of question and utterance",
     "speaker": "the question names one of the speakers, and the utterance is theirs",
     "self": "the question says I or my, and the utterance is the caller's own",
@@ -28,7 +29,8 @@ FEATURES: Mapping[str, str] = {
     "correction": "the speaker takes back or corrects something: the later word wins",
     "transformer": "cosine of question and document (with its neighbors) by MiniLM, for the best 50, where there is a"
     " model and the session asks for it",
-    "label": "the conversation mentioned what the document is about: share of the label's rare words, .95 per turn",
+    "label": "the conversation mentioned what the document and others are about: share of the label's rare words, .95"
+    " per turn",
 }
 
 # BM25 sums are about 4, and cosines differ by about 0.2; divided by these units both are about 1.
@@ -61,16 +63,18 @@ class Evidence:
     Attributes:
         items: Their records, `memoair_index.items.ITEM_DTYPE`.
         pooled: Their BM25 sums, impacts of neighbors included.
+        talk: Their BM25 sums of the talk's words.
         cosines: Of their embeddings and the question's.
         matches_date: Whether they are of a day that the question names; None if it names none.
-        label_relevance: The relevance of their labels; None if the conversation mentions none.
+        label_relevance: The relevance of their labels.
     """
 
     items: Array
     pooled: NDArray[np.float32]
+    talk: NDArray[np.float32]
     cosines: NDArray[np.float32]
     matches_date: NDArray[np.bool_] | None
-    label_relevance: NDArray[np.float32] | None
+    label_relevance: NDArray[np.float32]
 
 
 def feature_values(
@@ -80,6 +84,8 @@ def feature_values(
     cues = evidence.items["cues"]
     values = {
         "around": evidence.pooled / np.float32(BM25_UNIT),
+        "talk": evidence.talk / np.float32(BM25_UNIT),
+        "label": evidence.label_relevance,
         "meaning": evidence.cosines / np.float32(COSINE_UNIT),
         **{name: np.asarray((cues & cue) != 0, np.float32) for name, cue in cue_features(question_type).items()},
     }
@@ -87,8 +93,6 @@ def feature_values(
         values["speaker" if speaker_is_named else "self"] = np.asarray(evidence.items["speaker"] == speaker, np.float32)
     if evidence.matches_date is not None:
         values["date"] = evidence.matches_date.astype(np.float32)
-    if evidence.label_relevance is not None:
-        values["label"] = evidence.label_relevance
     return values
 
 

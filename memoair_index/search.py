@@ -1,7 +1,7 @@
 """Search: analyze the query, let the kernel find candidates, and rank them by all features."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -24,15 +24,18 @@ from memoair_index.store import Store, sanitize
 
 # At least this many candidates are ranked by all features. Recall is the same with 50.
 _MIN_CANDIDATES = 128
-# A question has a dozen words; of a pasted document only the rarest words are used.
-_MAX_WORDS = 96
-# With 16,000, search finds the same and takes .1 ms longer.
-_MAX_POSTINGS = 6_000
+# A question has a dozen words; of a pasted document only the rarest words are expanded by their neighbors.
+_MAX_EXPANDED_WORDS = 96
 # A word is expanded by its nearest neighbors that occur in any document, each weighted by this times cosine squared.
 _MAX_NEIGHBORS = 12
 _NEIGHBOR_WEIGHT = 1.1
 # The impact of a word on the utterances around the one that contains it, one step away, two steps and so on.
 DECAYS = (0.7, 0.5, 0.35, 0.25)
+# What was said before the question: the last utterances count, each word once, by this for each utterance since.
+TALK_DECAY = 0.9
+_MAX_TALK_UTTERANCES = 12
+# The positions of the talk's words begin here.
+_FIRST_TALK_WORD = 1 << 20
 _SECONDS_PER_DAY = 86_400
 # Some three thousand years from now; later timestamps are errors.
 _MAX_TIMESTAMP_S = 1e11
@@ -56,6 +59,7 @@ class PreparedQuery:
 
     query: Query
     terms: tuple[int, ...]
+    talk_terms: Mapping[int, float]  # of the utterances before the question: how much each counts, from 0 to 1
     vector: _Floats
     question_type: QuestionType
     days: Days
@@ -72,6 +76,11 @@ def _analyze(text: str, embedding: Embedding) -> AnalyzedQuery:
     words = split_words(folded)
     terms = tuple(dict.fromkeys(to_term_ids(words)))
     return AnalyzedQuery(folded, terms, _drop_non_finite(embedding.encode([words])[0]), classify_question(folded))
+
+
+@lru_cache(maxsize=1_024)
+def _utterance_terms(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(to_term_ids(split_words(fold(text)))))
 
 
 @lru_cache(maxsize=64)
@@ -92,9 +101,14 @@ class Searcher:
         analyzed = _analyze(query.text, self._embedding)
         name_ids = _name_ids(query.speaker_names)
         terms = tuple(term for term in analyzed.terms if term not in name_ids) if name_ids else analyzed.terms
-        return PreparedQuery(
-            query, terms, analyzed.vector, analyzed.question_type, find_days(analyzed.folded, query.now)
-        )
+        talk_terms: dict[int, float] = {}
+        for age, utterance in enumerate(reversed(query.recent_turns[-_MAX_TALK_UTTERANCES:])):
+            for term in _utterance_terms(utterance):
+                talk_terms.setdefault(term, TALK_DECAY**age)
+        for term in (*analyzed.terms, *name_ids):
+            talk_terms.pop(term, None)
+        days = find_days(analyzed.folded, query.now)
+        return PreparedQuery(query, terms, talk_terms, analyzed.vector, analyzed.question_type, days)
 
     def search(
         self, store: Store, prepared: PreparedQuery, limit: int, predicate: Callable[[Document], bool] | None
@@ -114,14 +128,14 @@ class Searcher:
         only_group = store.find_group(sanitize(query.group)) if query.group is not None else NONE
         if query.group is not None and only_group == NONE:
             return _NO_RESULT
-        bonus_items, bonuses = self._compute_bonuses(store, prepared)
+        dated_items, date_bonuses = self._find_dated(store, prepared)
         size = len(store.items)
         if len(self._scratch) < size * SCRATCH_BYTES:
             self._scratch = np.zeros((size + size // 4 + 64) * SCRATCH_BYTES, np.uint8)
         return kernel.score(
             KernelRequest(
                 items=store.items,
-                postings=self._select_postings(store, prepared.terms),
+                postings=self._select_postings(store, prepared),
                 scratch=self._scratch,
                 average_length=store.average_length,
                 limit=min(limit, size),
@@ -129,6 +143,8 @@ class Searcher:
                 b=B,
                 decays=DECAYS,
                 pooled_weight=self._weights["around"] / BM25_UNIT,
+                talk_weight=self._weights["talk"] / BM25_UNIT,
+                first_talk_word=_FIRST_TALK_WORD,
                 speaker=_speaker_id(store, query),
                 speaker_weight=self._weights["speaker" if query.speaker_is_named else "self"],
                 only_group=only_group,
@@ -137,58 +153,51 @@ class Searcher:
                 else NONE,
                 has_neighbors=store.has_neighbors,
                 has_removed=store.live_count < size,
-                bonus_items=bonus_items,
-                bonuses=bonuses,
+                labels=store.labels.get_lists(self._mentioned_labels(store, query), self._weights["label"]),
+                bonus_items=dated_items,
+                bonuses=date_bonuses,
             )
         )
 
-    def _select_postings(self, store: Store, terms: Sequence[int]) -> list[tuple[int, Any, Any, int, float]]:
-        """Return the weighted postings of each word of the question and of its neighbors; see `KernelRequest`.
+    def _select_postings(self, store: Store, prepared: PreparedQuery) -> list[tuple[int, Any, Any, int, float]]:
+        """Return the weighted postings of each word, the rarest word first; see `KernelRequest`."""
+        terms, frequency = prepared.terms, store.terms.frequency
+        found: list[tuple[int, int, list[tuple[int, int, float]]]] = []  # postings, word, (term, frequency, factor)
+        for word, term in enumerate(terms):
+            count = frequency(term)
+            found.append((count, word, [(term, count, 1.0)] if count else []))
+        expanded = sorted(found)[:_MAX_EXPANDED_WORDS] if len(found) > _MAX_EXPANDED_WORDS else found
+        for _, word, variants in expanded:
+            variants += self._find_neighbors(store, terms[word])
+        found = [(sum(count for _, count, _ in variants), word, variants) for _, word, variants in found]
+        for position, (term, share) in enumerate(prepared.talk_terms.items()):
+            if count := frequency(term):
+                found.append((count, _FIRST_TALK_WORD + position, [(term, count, share)]))
+        return [
+            (word, *postings, factor * idf(store.live_count, count))
+            for _, word, variants in sorted(found, key=itemgetter(0, 1))
+            for term, count, factor in variants
+            for postings in store.terms.get_lists(term)
+        ]
 
-        In a large store the rarest words are used until their postings reach a limit: a word that occurs in every tenth
-        document adds little to what the rare words say, and would take most of the time.
-        """
-        frequency = store.terms.frequency
-        words = sorted((count, word) for word, term in enumerate(terms) if (count := frequency(term)) > 0)
-        chosen = [(word, terms[word], count, 1.0) for count, word in words[:_MAX_WORDS]]
-        expanded = range(len(terms)) if len(terms) <= _MAX_WORDS else [word for word, _, _, _ in chosen]
-        for word in expanded:
-            chosen += self._find_neighbors(store, word, terms[word])
-        budget = _MAX_POSTINGS
-        lists: list[tuple[int, Any, Any, int, float]] = []
-        for word, term, count, factor in chosen:
-            if count <= budget or not lists:
-                budget -= count
-                weight = factor * idf(store.live_count, count)
-                lists += [(word, *postings, weight) for postings in store.terms.get_lists(term)]
-        return sorted(lists, key=itemgetter(0))
-
-    def _find_neighbors(self, store: Store, word: int, term: int) -> list[tuple[int, int, int, float]]:
-        """Return the neighbors of a term that occur in any document, as (word, neighbor, frequency, factor)."""
+    def _find_neighbors(self, store: Store, term: int) -> list[tuple[int, int, float]]:
+        """Return the neighbors of a term that occur in any document, as (neighbor, frequency, factor)."""
         frequency = store.terms.frequency
         neighbors = []
         for neighbor, cosine in self._embedding.neighbors(term):
             count = frequency(neighbor)
             if count > 0:
-                neighbors.append((word, neighbor, count, _NEIGHBOR_WEIGHT * cosine * cosine))
+                neighbors.append((neighbor, count, _NEIGHBOR_WEIGHT * cosine * cosine))
                 if len(neighbors) == _MAX_NEIGHBORS:
                     break
         return neighbors
 
-    def _compute_bonuses(self, store: Store, prepared: PreparedQuery) -> tuple[NDArray[np.int32], _Floats]:
-        """Return documents that are candidates without any word of the question, and their bonuses.
-
-        They have a label that the conversation mentioned, or are of a day that the question names.
-        """
-        items, relevance = self._mentioned_documents(store, prepared.query)
-        if not (len(items) or prepared.days):  # true of most questions
-            return items, relevance
-        bonuses = relevance * np.float32(self._weights["label"])
-        if prepared.days:
-            dated = np.flatnonzero(_match_days(prepared.days, store.items.to_array()["occurred_at"])).astype(np.int32)
-            items = np.concatenate([items, dated])
-            bonuses = np.concatenate([bonuses, np.full(len(dated), self._weights["date"], np.float32)])
-        return items, bonuses
+    def _find_dated(self, store: Store, prepared: PreparedQuery) -> tuple[NDArray[np.int32], _Floats]:
+        """Return the documents of a day that the question names, which are candidates without any of its words."""
+        if not prepared.days:  # true of most questions
+            return _NO_ITEMS, _NO_VECTOR
+        dated = np.flatnonzero(_match_days(prepared.days, store.items.to_array()["occurred_at"])).astype(np.int32)
+        return dated, np.full(len(dated), self._weights["date"], np.float32)
 
     def _rank_hits(
         self,
@@ -206,6 +215,7 @@ class Searcher:
                 candidates=candidates,
                 query_vector=prepared.vector if _has_comparable_vector(store, prepared) else _NO_VECTOR,
                 pooled_weight=self._weights["around"] / BM25_UNIT,
+                talk_weight=self._weights["talk"] / BM25_UNIT,
                 meaning_weight=self._weights["meaning"] / COSINE_UNIT,
                 speaker=_speaker_id(store, query),
                 speaker_weight=self._weights["speaker" if query.speaker_is_named else "self"],
@@ -216,7 +226,7 @@ class Searcher:
         )
         explanation = _LazyExplanation(self, store, prepared, candidates)
         hits: list[Hit] = []
-        for ordinal, score in ranked:
+        for ordinal, score, _, _ in ranked:
             # An ordinal is never reused in this store, so a hit stays valid whatever happens to the index.
             hit = Hit(ordinal, score, store.get_document, explanation)
             if predicate is None or predicate(hit.document):
@@ -236,9 +246,12 @@ class Searcher:
         evidence = Evidence(
             items=items,
             pooled=candidates.pooled[position],
+            talk=candidates.talk[position],
             cosines=self._compute_cosines(store, prepared, items["scale"], ordinals),
             matches_date=_match_days(prepared.days, items["occurred_at"]) if prepared.days else None,
-            label_relevance=self._label_relevance(store, query, ordinals),
+            label_relevance=np.array(
+                [store.labels.relevance_of(ordinal, self._mentioned_labels(store, query))], np.float32
+            ),
         )
         values = feature_values(
             evidence, prepared.question_type, _speaker_id(store, query), speaker_is_named=query.speaker_is_named
@@ -256,18 +269,9 @@ class Searcher:
             # Not a matrix product, which may round equal rows differently.
             return _drop_non_finite((rows * prepared.vector).sum(axis=1) * scales)
 
-    def _label_relevance(self, store: Store, query: Query, ordinals: NDArray[np.int64]) -> _Floats | None:
-        items, relevance = self._mentioned_documents(store, query)
-        if not len(items):
-            return None
-        relevance_by_item = dict(zip(items.tolist(), relevance.tolist(), strict=True))
-        return np.array([relevance_by_item.get(ordinal, 0.0) for ordinal in ordinals.tolist()], np.float32)
-
-    def _mentioned_documents(self, store: Store, query: Query) -> tuple[NDArray[np.int32], _Floats]:
-        """Return the documents whose labels the conversation or the question mentions, with their relevance."""
-        return store.labels.find_documents(
-            store.labels.find_mentioned((*query.recent_turns, query.text), store.live_count)
-        )
+    def _mentioned_labels(self, store: Store, query: Query) -> dict[int, float]:
+        """Return the labels that the conversation or the question mentions, with their relevance."""
+        return store.labels.find_mentioned((*query.recent_turns, query.text), store.live_count)
 
 
 @attrs.frozen
@@ -284,7 +288,8 @@ class _LazyExplanation:
 
 
 _NO_VECTOR = np.zeros(0, np.float32)
-_NO_RESULT = KernelResult(np.zeros(0, np.int32), _NO_VECTOR, _NO_VECTOR)
+_NO_ITEMS = np.zeros(0, np.int32)
+_NO_RESULT = KernelResult(_NO_ITEMS, _NO_VECTOR, _NO_VECTOR, _NO_VECTOR)
 
 
 def _speaker_id(store: Store, query: Query) -> int:

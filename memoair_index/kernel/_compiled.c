@@ -36,9 +36,17 @@ typedef struct {
     int word;
 } Postings;
 
+/* The items that bear one label. */
+typedef struct {
+    const int32_t *items;
+    Py_ssize_t size;
+    int32_t first;
+    float value;
+} Label;
+
 /* The sums of one item, side by side, so that they share a cache line; zero between two calls. */
 typedef struct {
-    float best, pooled, pooled_sum, bonus;
+    float best, pooled, pooled_sum, talk_sum, bonus;
 } Cell;
 
 /* A cell for each item, and three lists with space for the ordinals of all items. */
@@ -51,7 +59,8 @@ typedef struct {
     float k1, b, average;
     float decays[MAX_STEPS];
     int steps;
-    float pooled_weight, speaker_weight;
+    float pooled_weight, talk_weight, speaker_weight;
+    int first_talk_word; /* this word and those after it are of the talk, those before it of the question */
     int32_t speaker, only_group, exclude_group;
     int has_neighbors, has_removed; /* whether any item has a neighbor, and whether any was removed */
 } ScoreOptions;
@@ -92,10 +101,18 @@ static Py_ssize_t gather_impacts(const Items *items, const Postings *postings, c
     return found;
 }
 
+static inline int is_candidate(const Cell *cell) {
+    return cell->pooled_sum != 0.0f || cell->talk_sum != 0.0f || cell->bonus != 0.0f;
+}
+
 /* Add a word's pooled impact on an item to the item's sum. */
-static inline void add_pooled(Scratch *s, int32_t ordinal, float impact, Py_ssize_t *candidates) {
-    if (s->cells[ordinal].pooled_sum == 0.0f) s->candidates[(*candidates)++] = ordinal;
-    s->cells[ordinal].pooled_sum += impact;
+static inline void add_pooled(Scratch *s, int32_t ordinal, float impact, int is_talk, Py_ssize_t *candidates) {
+    Cell *cell = s->cells + ordinal;
+    if (!is_candidate(cell)) s->candidates[(*candidates)++] = ordinal;
+    if (is_talk)
+        cell->talk_sum += impact;
+    else
+        cell->pooled_sum += impact;
 }
 
 /* Keep a word's impact on an item if it is the best so far; return the number of reached items. */
@@ -109,7 +126,7 @@ static inline Py_ssize_t keep_impact(Scratch *s, int32_t ordinal, float impact, 
 }
 
 /* Add a word's impacts to the sums of the items that contain it and, weaker with each step, of their neighbors. */
-static void spread_impacts(const Items *items, const ScoreOptions *o, Scratch *s, Py_ssize_t found,
+static void spread_impacts(const Items *items, const ScoreOptions *o, Scratch *s, Py_ssize_t found, int is_talk,
                            Py_ssize_t *candidates) {
     Py_ssize_t reached = 0;
     for (Py_ssize_t i = 0; i < found; i++) {
@@ -117,7 +134,7 @@ static void spread_impacts(const Items *items, const ScoreOptions *o, Scratch *s
         float impact = s->cells[ordinal].best;
         if (!o->has_neighbors) { /* without neighbors nothing else can be reached */
             s->cells[ordinal].best = 0.0f;
-            add_pooled(s, ordinal, impact, candidates);
+            add_pooled(s, ordinal, impact, is_talk, candidates);
             continue;
         }
         reached = keep_impact(s, ordinal, impact, reached);
@@ -133,7 +150,7 @@ static void spread_impacts(const Items *items, const ScoreOptions *o, Scratch *s
     }
     for (Py_ssize_t i = 0; i < reached; i++) {
         Cell *cell = s->cells + s->reached[i];
-        add_pooled(s, s->reached[i], cell->pooled, candidates);
+        add_pooled(s, s->reached[i], cell->pooled, is_talk, candidates);
         cell->pooled = cell->best = 0.0f; /* every touched item was also reached */
     }
 }
@@ -162,23 +179,29 @@ static void sift_up(Candidate *heap, Py_ssize_t at) {
     }
 }
 
-/* Score all candidates, keep the best in a heap whose root is the worst of them, and clear their cells. */
-static Py_ssize_t select_best(const Items *items, const ScoreOptions *o, Scratch *s, Py_ssize_t candidates,
-                              Candidate *heap, Py_ssize_t limit, float *pooled, float *bonus) {
+/* Compute the score of a candidate from its sums so far; return whether it may be kept at all. */
+static inline int score_candidate(const Items *items, const ScoreOptions *o, const Scratch *s, Candidate *candidate) {
+    const Cell *cell = s->cells + candidate->item;
+    candidate->score = o->pooled_weight * cell->pooled_sum;
+    candidate->score += o->talk_weight * cell->talk_sum;
+    candidate->score += cell->bonus;
+    if (o->has_removed || o->speaker >= 0 || o->only_group >= 0 || o->exclude_group >= 0) {
+        const Item *item = item_at(items, candidate->item);
+        if (item->group < 0 || (o->only_group >= 0 && item->group != o->only_group) ||
+            (o->exclude_group >= 0 && item->group == o->exclude_group))
+            return 0;
+        if (o->speaker >= 0 && item->speaker == o->speaker) candidate->score += o->speaker_weight;
+    }
+    return 1;
+}
+
+/* Keep the best of some items in a heap whose root is the worst of them; return how many it holds. */
+static Py_ssize_t keep_best(const Items *items, const ScoreOptions *o, const Scratch *s, const int32_t *ordinals,
+                            Py_ssize_t size, Candidate *heap, Py_ssize_t limit) {
     Py_ssize_t kept = 0;
-    int reads_items = o->has_removed || o->speaker >= 0 || o->only_group >= 0 || o->exclude_group >= 0;
-    for (Py_ssize_t i = 0; i < candidates; i++) {
-        int32_t ordinal = s->candidates[i];
-        const Cell *cell = s->cells + ordinal;
-        Candidate candidate = {o->pooled_weight * cell->pooled_sum, ordinal};
-        candidate.score += cell->bonus;
-        if (reads_items) {
-            const Item *item = item_at(items, ordinal);
-            if (item->group < 0 || (o->only_group >= 0 && item->group != o->only_group) ||
-                (o->exclude_group >= 0 && item->group == o->exclude_group))
-                continue;
-            if (o->speaker >= 0 && item->speaker == o->speaker) candidate.score += o->speaker_weight;
-        }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        Candidate candidate = {0.0f, ordinals[i]};
+        if (!score_candidate(items, o, s, &candidate)) continue;
         if (kept < limit) {
             heap[kept] = candidate;
             sift_up(heap, kept++);
@@ -187,34 +210,222 @@ static Py_ssize_t select_best(const Items *items, const ScoreOptions *o, Scratch
             sift_down(heap, kept, 0);
         }
     }
-    for (Py_ssize_t i = 0; i < kept; i++) {
-        pooled[i] = s->cells[heap[i].item].pooled_sum;
-        bonus[i] = s->cells[heap[i].item].bonus;
-    }
-    for (Py_ssize_t i = 0; i < candidates; i++)
-        s->cells[s->candidates[i]].pooled_sum = s->cells[s->candidates[i]].bonus = 0.0f;
     return kept;
 }
 
-static Py_ssize_t score(const Items *items, const Postings *postings, Py_ssize_t lists, const int32_t *bonus_items,
-                        const float *bonus_values, Py_ssize_t bonuses, const ScoreOptions *o, Scratch *s,
-                        Candidate *heap, Py_ssize_t limit, float *pooled, float *bonus) {
-    Py_ssize_t candidates = 0;
-    for (Py_ssize_t list = 0; list < lists;) {
-        int word = postings[list].word;
-        Py_ssize_t found = 0;
-        for (; list < lists && postings[list].word == word; list++)
-            found = gather_impacts(items, postings + list, o, s, found);
-        spread_impacts(items, o, s, found, &candidates);
+/* ---- pruning ----
+ *
+ * Words come in the order of their frequency. At some point what the remaining words can add to an item is less than
+ * the worst of the best items has already: an item that was not found yet can no longer be among them, and of those
+ * that were found only few can. Then the remaining words, whose lists are long, are looked up for those few. The result
+ * is the same, and so is each sum, because each item's impacts are added in the same order. */
+
+/* Below this, to look at all postings takes less time than to find out whether it is necessary. */
+#define MIN_PRUNED_POSTINGS 4096
+/* Sums of floats are off by some units in the last place; bounds are raised by more than that. */
+#define BOUND_MARGIN 1.0001f
+
+/* Return an upper bound of a word's impact on any item. */
+static float impact_bound(const Postings *list, const ScoreOptions *o) {
+    uint8_t count = 0;
+    for (Py_ssize_t i = 0; i < list->size; i++) count = list->counts[i] > count ? list->counts[i] : count;
+    float shortest = o->k1 * (1.0f - o->b);
+    float bound = list->weight * (((o->k1 + 1.0f) * (float)count) / ((float)count + shortest));
+    return bound > 0.0f ? bound : 0.0f;
+}
+
+/* Return the position of the first ordinal of a sorted list that is not less than a value, at or after a position. */
+static Py_ssize_t find_from(const Postings *list, Py_ssize_t from, int64_t ordinal) {
+    Py_ssize_t step = 1, low = from, high = from;
+    while (high < list->size && list->items[high] < ordinal) { /* in growing steps, since the values grow, too */
+        low = high + 1;
+        high += step;
+        step *= 2;
     }
+    if (high > list->size) high = list->size;
+    while (low < high) {
+        Py_ssize_t middle = low + (high - low) / 2;
+        if (list->items[middle] < ordinal)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static inline float impact_of(const Items *items, const Postings *list, const ScoreOptions *o, Py_ssize_t at,
+                              int64_t ordinal) {
+    float count = (float)list->counts[at];
+    float norm = o->k1 * (1.0f - o->b) + o->k1 * o->b / o->average * (float)item_at(items, ordinal)->length;
+    return list->weight * (((o->k1 + 1.0f) * count) / (count + norm));
+}
+
+/* Raise the best impact of a word on each of some sorted items, which are marked by `pooled`. */
+static void look_up(const Items *items, const Postings *list, const ScoreOptions *o, Scratch *s, Py_ssize_t wanted) {
+    if (list->size < 8 * wanted) {
+        for (Py_ssize_t i = 0; i < list->size; i++) {
+            int64_t ordinal = (int64_t)list->items[i] + list->first;
+            if (!is_item(items, ordinal) || s->cells[ordinal].pooled == 0.0f) continue;
+            float impact = impact_of(items, list, o, i, ordinal);
+            if (impact > s->cells[ordinal].best) s->cells[ordinal].best = impact;
+        }
+        return;
+    }
+    Py_ssize_t at = 0;
+    for (Py_ssize_t i = 0; i < wanted && at < list->size; i++) {
+        int64_t ordinal = s->reached[i];
+        at = find_from(list, at, ordinal - list->first);
+        if (at == list->size || list->items[at] != ordinal - list->first) continue;
+        float impact = impact_of(items, list, o, at, ordinal);
+        if (impact > s->cells[ordinal].best) s->cells[ordinal].best = impact;
+    }
+}
+
+static int by_ordinal(const void *a, const void *b) {
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* List the given items and all from which an impact reaches them, sorted and marked; return how many. */
+static Py_ssize_t collect_wanted(const Items *items, const ScoreOptions *o, Scratch *s, const int32_t *survivors,
+                                 Py_ssize_t size) {
+    Py_ssize_t wanted = 0;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        for (int direction = 0; direction < 2; direction++) {
+            int32_t ordinal = survivors[i];
+            for (int step = 0; is_item(items, ordinal); step++) {
+                Cell *cell = s->cells + ordinal;
+                if (cell->pooled == 0.0f) {
+                    cell->pooled = 1.0f;
+                    s->reached[wanted++] = ordinal;
+                }
+                if (!o->has_neighbors || step == o->steps) break;
+                const Item *item = item_at(items, ordinal);
+                ordinal = direction ? item->following : item->previous;
+            }
+        }
+    }
+    qsort(s->reached, wanted, sizeof(int32_t), by_ordinal);
+    return wanted;
+}
+
+/* Return the best impact that reaches an item: on itself or, weaker with each step, on a neighbor. */
+static float reaching_impact(const Items *items, const ScoreOptions *o, const Scratch *s, int32_t ordinal) {
+    float best = s->cells[ordinal].best;
+    for (int direction = 0; o->has_neighbors && direction < 2; direction++) {
+        int32_t neighbor = ordinal;
+        for (int step = 0; step < o->steps; step++) {
+            const Item *item = item_at(items, neighbor);
+            neighbor = direction ? item->following : item->previous;
+            if (!is_item(items, neighbor)) break;
+            float impact = s->cells[neighbor].best * o->decays[step];
+            if (impact > best) best = impact;
+        }
+    }
+    return best;
+}
+
+/* Add the remaining words to the sums of the candidates that may still be among the best. */
+static void finish_survivors(const Items *items, const Postings *postings, Py_ssize_t list, Py_ssize_t lists,
+                             const ScoreOptions *o, Scratch *s, Py_ssize_t candidates, float remaining, float worst) {
+    Py_ssize_t size = 0;
+    int32_t *survivors = s->touched; /* only used while a word is gathered */
+    for (Py_ssize_t i = 0; i < candidates; i++) {
+        Candidate candidate = {0.0f, s->candidates[i]};
+        if (score_candidate(items, o, s, &candidate) && (candidate.score + remaining) * BOUND_MARGIN >= worst)
+            survivors[size++] = candidate.item;
+    }
+    Py_ssize_t wanted = collect_wanted(items, o, s, survivors, size);
+    while (list < lists) {
+        int word = postings[list].word;
+        for (; list < lists && postings[list].word == word; list++) look_up(items, postings + list, o, s, wanted);
+        for (Py_ssize_t i = 0; i < size; i++) {
+            float impact = reaching_impact(items, o, s, survivors[i]);
+            if (!(impact > 0.0f)) continue;
+            if (word >= o->first_talk_word)
+                s->cells[survivors[i]].talk_sum += impact;
+            else
+                s->cells[survivors[i]].pooled_sum += impact;
+        }
+        for (Py_ssize_t i = 0; i < wanted; i++) s->cells[s->reached[i]].best = 0.0f;
+    }
+    for (Py_ssize_t i = 0; i < wanted; i++) s->cells[s->reached[i]].pooled = 0.0f;
+}
+
+/* What is left from a word's first list on: how many postings, and an upper bound of what they can add to a score. */
+typedef struct {
+    Py_ssize_t postings;
+    float bound;
+} Remaining;
+
+static void sum_remaining(const Postings *postings, Py_ssize_t lists, const ScoreOptions *o, Remaining *remaining) {
+    Remaining sum = {0, 0.0f};
+    float bound = 0.0f;
+    for (Py_ssize_t list = lists - 1; list >= 0; list--) {
+        int word = postings[list].word;
+        float impact = impact_bound(postings + list, o);
+        bound = impact > bound ? impact : bound;
+        sum.postings += postings[list].size;
+        if (!list || postings[list - 1].word != word) {
+            sum.bound += (word >= o->first_talk_word ? o->talk_weight : o->pooled_weight) * bound * BOUND_MARGIN;
+            bound = 0.0f;
+        }
+        remaining[list] = sum;
+    }
+}
+
+static void add_labels(const Items *items, const Label *labels, Py_ssize_t count, Scratch *s, Py_ssize_t *candidates) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        for (Py_ssize_t k = 0; k < labels[i].size; k++) {
+            int64_t ordinal = (int64_t)labels[i].items[k] + labels[i].first;
+            if (!is_item(items, ordinal) || !(labels[i].value > s->cells[ordinal].bonus)) continue;
+            if (!is_candidate(s->cells + ordinal)) s->candidates[(*candidates)++] = (int32_t)ordinal;
+            s->cells[ordinal].bonus = labels[i].value;
+        }
+    }
+}
+
+static Py_ssize_t score(const Items *items, const Postings *postings, Remaining *remaining, Py_ssize_t lists,
+                        const Label *labels, Py_ssize_t label_count, const int32_t *bonus_items,
+                        const float *bonus_values, Py_ssize_t bonuses, const ScoreOptions *o, Scratch *s,
+                        Candidate *heap, Py_ssize_t limit, float *sums) {
+    Py_ssize_t candidates = 0;
+    add_labels(items, labels, label_count, s, &candidates);
     for (Py_ssize_t i = 0; i < bonuses; i++) {
         int32_t ordinal = bonus_items[i];
         if (!is_item(items, ordinal) || !(bonus_values[i] > 0.0f)) continue;
-        Cell *cell = s->cells + ordinal;
-        if (cell->pooled_sum == 0.0f && cell->bonus == 0.0f) s->candidates[candidates++] = ordinal;
-        cell->bonus += bonus_values[i];
+        if (!is_candidate(s->cells + ordinal)) s->candidates[candidates++] = ordinal;
+        s->cells[ordinal].bonus += bonus_values[i];
     }
-    return select_best(items, o, s, candidates, heap, limit, pooled, bonus);
+    sum_remaining(postings, lists, o, remaining);
+    for (Py_ssize_t list = 0; list < lists;) {
+        int word = postings[list].word;
+        Py_ssize_t left = remaining[list].postings;
+        if (left > MIN_PRUNED_POSTINGS && left > candidates && candidates > limit && limit) {
+            Py_ssize_t kept = keep_best(items, o, s, s->candidates, candidates, heap, limit);
+            float bound = remaining[list].bound, unseen = bound + (o->speaker >= 0 && o->speaker_weight > 0.0f ? o->speaker_weight : 0.0f);
+            if (kept == limit && unseen * BOUND_MARGIN < heap->score) {
+                finish_survivors(items, postings, list, lists, o, s, candidates, bound, heap->score);
+                break;
+            }
+        }
+        Py_ssize_t found = 0;
+        for (; list < lists && postings[list].word == word; list++)
+            found = gather_impacts(items, postings + list, o, s, found);
+        spread_impacts(items, o, s, found, word >= o->first_talk_word, &candidates);
+    }
+    Py_ssize_t kept = keep_best(items, o, s, s->candidates, candidates, heap, limit);
+    for (Py_ssize_t i = 0; i < kept; i++) {
+        const Cell *cell = s->cells + heap[i].item;
+        sums[i] = cell->pooled_sum;
+        sums[limit + i] = cell->talk_sum;
+        sums[2 * limit + i] = cell->bonus;
+    }
+    for (Py_ssize_t i = 0; i < candidates; i++) {
+        Cell *cell = s->cells + s->candidates[i];
+        cell->pooled_sum = cell->talk_sum = cell->bonus = 0.0f;
+    }
+    return kept;
 }
 
 /* ---- Python ---- */
@@ -261,6 +472,18 @@ static int read_postings(PyObject *lists, Postings *postings, Buffers *buffers) 
     return 0;
 }
 
+static int read_labels(PyObject *lists, Label *labels, Buffers *buffers) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(lists); i++) {
+        PyObject *items;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(lists, i), "Oif", &items, &labels[i].first, &labels[i].value)) return -1;
+        Py_buffer *view = borrow(buffers, items, PyBUF_SIMPLE);
+        if (!view) return -1;
+        labels[i].items = view->buf;
+        labels[i].size = view->len / (Py_ssize_t)sizeof(int32_t);
+    }
+    return 0;
+}
+
 static int read_decays(PyObject *decays, ScoreOptions *o) {
     PyObject *fast = PySequence_Fast(decays, "decays must be a sequence");
     if (!fast) return -1;
@@ -281,31 +504,35 @@ static void split_scratch(Scratch *s, char *memory, Py_ssize_t size) {
     s->candidates = s->reached + size;
 }
 
-static PyObject *to_result(const Candidate *heap, Py_ssize_t kept, const float *pooled, const float *bonus) {
+static PyObject *to_result(const Candidate *heap, Py_ssize_t kept, const float *sums, Py_ssize_t limit) {
     PyObject *items = PyBytes_FromStringAndSize(NULL, kept * 4);
     if (!items) return NULL;
     int32_t *ordinals = (int32_t *)PyBytes_AS_STRING(items);
     for (Py_ssize_t i = 0; i < kept; i++) ordinals[i] = heap[i].item;
-    return Py_BuildValue("Ny#y#", items, (const char *)pooled, kept * 4, (const char *)bonus, kept * 4);
+    return Py_BuildValue("Ny#y#y#", items, (const char *)sums, kept * 4, (const char *)(sums + limit), kept * 4,
+                         (const char *)(sums + 2 * limit), kept * 4);
 }
 
 static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *base, *tail, *lists, *bonus_items, *bonus_values, *scratch_cells, *decays;
+    PyObject *base, *tail, *lists, *label_lists, *bonus_items, *bonus_values, *scratch_cells, *decays;
     ScoreOptions o;
     Py_ssize_t limit;
-    if (!PyArg_ParseTuple(args, "OOOO!OOO(fff)(ffi)(iipp)n", &base, &tail, &scratch_cells, &PyList_Type, &lists,
-                          &bonus_items, &bonus_values, &decays, &o.k1, &o.b, &o.average, &o.pooled_weight,
-                          &o.speaker_weight, &o.speaker, &o.only_group, &o.exclude_group, &o.has_neighbors,
-                          &o.has_removed, &limit))
+    if (!PyArg_ParseTuple(args, "OOOO!O!OOO(fff)(fffii)(iipp)n", &base, &tail, &scratch_cells, &PyList_Type, &lists,
+                          &PyList_Type, &label_lists, &bonus_items, &bonus_values, &decays, &o.k1, &o.b, &o.average,
+                          &o.pooled_weight, &o.talk_weight, &o.speaker_weight, &o.speaker, &o.first_talk_word,
+                          &o.only_group, &o.exclude_group, &o.has_neighbors, &o.has_removed, &limit))
         return NULL;
     if (read_decays(decays, &o)) return NULL;
     PyObject *result = NULL;
-    Py_ssize_t size = PyList_GET_SIZE(lists);
+    Py_ssize_t size = PyList_GET_SIZE(lists), label_count = PyList_GET_SIZE(label_lists);
     Candidate *heap = NULL;
     float *sums = NULL;
     Postings *postings = PyMem_Malloc((size + 1) * sizeof(Postings));
-    Buffers buffers = {PyMem_Malloc((2 * size + 5) * sizeof(Py_buffer)), 0, 2 * size + 5};
-    if (!postings || !buffers.views) {
+    Label *labels = PyMem_Malloc((label_count + 1) * sizeof(Label));
+    Remaining *remaining = PyMem_Malloc((size + 1) * sizeof(Remaining));
+    Py_ssize_t capacity_views = 2 * size + label_count + 5;
+    Buffers buffers = {PyMem_Malloc(capacity_views * sizeof(Py_buffer)), 0, capacity_views};
+    if (!postings || !labels || !remaining || !buffers.views) {
         PyErr_NoMemory();
         goto done;
     }
@@ -314,7 +541,8 @@ static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_buffer *cells = tail_view ? borrow(&buffers, scratch_cells, PyBUF_WRITABLE) : NULL;
     Py_buffer *item_view = cells ? borrow(&buffers, bonus_items, PyBUF_SIMPLE) : NULL;
     Py_buffer *value_view = item_view ? borrow(&buffers, bonus_values, PyBUF_SIMPLE) : NULL;
-    if (!value_view || read_postings(lists, postings, &buffers)) goto done;
+    if (!value_view || read_postings(lists, postings, &buffers) || read_labels(label_lists, labels, &buffers))
+        goto done;
     Items items = {base_view->buf, tail_view->buf, base_view->len / (Py_ssize_t)sizeof(Item), 0};
     items.size = items.base_size + tail_view->len / (Py_ssize_t)sizeof(Item);
     Py_ssize_t capacity = cells->len / SCRATCH_BYTES;
@@ -324,7 +552,7 @@ static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
     }
     if (limit > items.size) limit = items.size;
     heap = PyMem_Malloc((limit ? limit : 1) * sizeof(Candidate));
-    sums = PyMem_Malloc((limit ? limit : 1) * 2 * sizeof(float));
+    sums = PyMem_Malloc((limit ? limit : 1) * 3 * sizeof(float));
     if (!heap || !sums) {
         PyErr_NoMemory();
         goto done;
@@ -333,13 +561,15 @@ static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
     split_scratch(&scratch, cells->buf, capacity);
     Py_ssize_t kept;
     Py_BEGIN_ALLOW_THREADS
-    kept = score(&items, postings, size, item_view->buf, value_view->buf, item_view->len / 4, &o, &scratch, heap,
-                 limit, sums, sums + limit);
+    kept = score(&items, postings, remaining, size, labels, label_count, item_view->buf, value_view->buf,
+                 item_view->len / 4, &o, &scratch, heap, limit, sums);
     Py_END_ALLOW_THREADS
-    result = to_result(heap, kept, sums, sums + limit);
+    result = to_result(heap, kept, sums, limit);
 done:
     release_all(&buffers);
     PyMem_Free(postings);
+    PyMem_Free(labels);
+    PyMem_Free(remaining);
     PyMem_Free(heap);
     PyMem_Free(sums);
     return result;
@@ -351,7 +581,7 @@ done:
 
 /* The weights and values that rank the candidates. */
 typedef struct {
-    float pooled_weight, meaning_weight, speaker_weight;
+    float pooled_weight, talk_weight, meaning_weight, speaker_weight;
     int32_t speaker;
     int cues;
     uint32_t masks[MAX_CUES];
@@ -370,11 +600,16 @@ static float product(const int8_t *vector, const float *question, Py_ssize_t dim
     return ((rows[0] + rows[1]) + (rows[2] + rows[3])) + ((rows[4] + rows[5]) + (rows[6] + rows[7]));
 }
 
-static float rank_score(const Item *item, const int8_t *vector, float pooled, float bonus, const RankOptions *o) {
-    float score = o->pooled_weight * pooled + bonus;
+static float rank_score(const Item *item, const int8_t *vector, float pooled, float talk, float bonus,
+                        const RankOptions *o, float *cosine) {
+    float score = o->pooled_weight * pooled;
+    score += o->talk_weight * talk;
+    score += bonus;
+    *cosine = 0.0f;
     if (vector) {
-        float cosine = product(vector, o->question, o->dimensions) * item->scale;
-        if (isfinite(cosine)) score += o->meaning_weight * cosine;
+        float product_of_vectors = product(vector, o->question, o->dimensions) * item->scale;
+        if (isfinite(product_of_vectors)) *cosine = product_of_vectors;
+        score += o->meaning_weight * *cosine;
     }
     for (int i = 0; i < o->cues; i++)
         if (item->cues & o->masks[i]) score += o->cue_weights[i];
@@ -382,7 +617,16 @@ static float rank_score(const Item *item, const int8_t *vector, float pooled, fl
     return score;
 }
 
-static int by_rank(const void *a, const void *b) { return is_worse(a, b) ? 1 : is_worse(b, a) ? -1 : 0; }
+/* A candidate with what its score is made of. */
+typedef struct {
+    Candidate candidate;
+    float pooled, cosine;
+} Ranked;
+
+static int by_rank(const void *a, const void *b) {
+    const Candidate *x = &((const Ranked *)a)->candidate, *y = &((const Ranked *)b)->candidate;
+    return is_worse(x, y) ? 1 : is_worse(y, x) ? -1 : 0;
+}
 
 static int read_cues(PyObject *cues, RankOptions *o) {
     PyObject *fast = PySequence_Fast(cues, "cue weights must be a sequence");
@@ -397,38 +641,38 @@ static int read_cues(PyObject *cues, RankOptions *o) {
 }
 
 static PyObject *kernel_rank(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *objects[8], *cues;
+    PyObject *objects[9], *cues;
     RankOptions o;
-    if (!PyArg_ParseTuple(args, "OOOOOOOO(fffi)O", objects, objects + 1, objects + 2, objects + 3, objects + 4,
-                          objects + 5, objects + 6, objects + 7, &o.pooled_weight, &o.meaning_weight,
-                          &o.speaker_weight, &o.speaker, &cues))
+    if (!PyArg_ParseTuple(args, "OOOOOOOOO(ffffi)O", objects, objects + 1, objects + 2, objects + 3, objects + 4,
+                          objects + 5, objects + 6, objects + 7, objects + 8, &o.pooled_weight, &o.talk_weight,
+                          &o.meaning_weight, &o.speaker_weight, &o.speaker, &cues))
         return NULL;
     if (read_cues(cues, &o)) return NULL;
     PyObject *result = NULL;
-    Candidate *ranked = NULL;
-    Py_buffer views[8];
+    Ranked *ranked = NULL;
+    Py_buffer views[9];
     int held = 0;
-    for (; held < 8; held++)
+    for (; held < 9; held++)
         if (PyObject_GetBuffer(objects[held], views + held, PyBUF_SIMPLE)) goto done;
-    /* base and tail of the items, base and tail of the vectors; ordinals, pooled and bonus of the candidates; the
-     * vector of the question */
+    /* base and tail of the items, base and tail of the vectors; ordinals, pooled, talk and bonus of the candidates;
+     * the vector of the question */
     Items items = {views[0].buf, views[1].buf, views[0].len / (Py_ssize_t)sizeof(Item), 0};
     items.size = items.base_size + views[1].len / (Py_ssize_t)sizeof(Item);
     Py_ssize_t size = views[4].len / 4;
-    o.question = views[7].buf;
-    o.dimensions = views[7].len / 4;
-    int sums_fit = views[5].len == size * 4 && views[6].len == size * 4;
+    o.question = views[8].buf;
+    o.dimensions = views[8].len / 4;
+    int sums_fit = views[5].len == size * 4 && views[6].len == size * 4 && views[7].len == size * 4;
     if (!sums_fit || views[2].len != items.base_size * o.dimensions ||
         views[3].len != (items.size - items.base_size) * o.dimensions) {
         PyErr_SetString(PyExc_ValueError, "the buffers do not fit together");
         goto done;
     }
-    if (!(ranked = PyMem_Malloc((size ? size : 1) * sizeof(Candidate)))) {
+    if (!(ranked = PyMem_Malloc((size ? size : 1) * sizeof(Ranked)))) {
         PyErr_NoMemory();
         goto done;
     }
     const int32_t *ordinals = views[4].buf;
-    const float *pooled = views[5].buf, *bonus = views[6].buf;
+    const float *pooled = views[5].buf, *talk = views[6].buf, *bonus = views[7].buf;
     Py_ssize_t kept = 0;
     for (Py_ssize_t i = 0; i < size; i++) {
         int32_t ordinal = ordinals[i];
@@ -436,14 +680,17 @@ static PyObject *kernel_rank(PyObject *Py_UNUSED(module), PyObject *args) {
         const int8_t *vector = ordinal < items.base_size
                                    ? (const int8_t *)views[2].buf + ordinal * o.dimensions
                                    : (const int8_t *)views[3].buf + (ordinal - items.base_size) * o.dimensions;
-        ranked[kept].item = ordinal;
-        ranked[kept++].score = rank_score(item_at(&items, ordinal), o.dimensions ? vector : NULL, pooled[i], bonus[i],
-                                       &o);
+        Ranked *entry = ranked + kept++;
+        entry->candidate.item = ordinal;
+        entry->pooled = pooled[i];
+        entry->candidate.score = rank_score(item_at(&items, ordinal), o.dimensions ? vector : NULL, pooled[i], talk[i],
+                                            bonus[i], &o, &entry->cosine);
     }
-    qsort(ranked, kept, sizeof(Candidate), by_rank);
+    qsort(ranked, kept, sizeof(Ranked), by_rank);
     result = PyList_New(kept);
     for (Py_ssize_t i = 0; result && i < kept; i++) {
-        PyObject *pair = Py_BuildValue("(id)", ranked[i].item, (double)ranked[i].score);
+        PyObject *pair = Py_BuildValue("(iddd)", ranked[i].candidate.item, (double)ranked[i].candidate.score,
+                                       (double)ranked[i].pooled, (double)ranked[i].cosine);
         if (!pair) {
             Py_CLEAR(result);
             break;

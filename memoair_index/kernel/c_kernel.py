@@ -9,22 +9,30 @@ from memoair_index.kernel.request import KernelRequest, KernelResult, RankedItem
 
 def score(request: KernelRequest) -> KernelResult:
     """Compute the best items; see `KernelRequest`."""
-    items, pooled, bonus = compiled_score(
+    items, pooled, talk, bonus = compiled_score(
         request.items.base,
         request.items.tail,
         request.scratch,
         request.postings,
+        request.labels,
         request.bonus_items,
         request.bonuses,
         request.decays,
         (request.k1, request.b, request.average_length),
-        (request.pooled_weight, request.speaker_weight, request.speaker),
+        (
+            request.pooled_weight,
+            request.talk_weight,
+            request.speaker_weight,
+            request.speaker,
+            request.first_talk_word,
+        ),
         (request.only_group, request.exclude_group, request.has_neighbors, request.has_removed),
         request.limit,
     )
     return KernelResult(
         np.frombuffer(items, np.int32),
         np.frombuffer(pooled, np.float32),
+        np.frombuffer(talk, np.float32),
         np.frombuffer(bonus, np.float32),
     )
 
@@ -40,9 +48,10 @@ def rank(request: RankRequest) -> RankedItems:
         request.vectors.tail if has_vectors else b"",
         candidates.items,
         candidates.pooled,
+        candidates.talk,
         candidates.bonus,
         request.query_vector,
-        (request.pooled_weight, request.meaning_weight, request.speaker_weight, request.speaker),
+        (request.pooled_weight, request.talk_weight, request.meaning_weight, request.speaker_weight, request.speaker),
         request.cue_weights,
     )
     return ranked

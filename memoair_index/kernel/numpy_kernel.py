@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memoair_index.items import NONE
-from memoair_index.kernel.request import KernelRequest, KernelResult, Ordinals, RankedItems, RankRequest, Scores
+from memoair_index.kernel.request import (
+    KernelRequest,
+    KernelResult,
+    Ordinals,
+    RankedItems,
+    RankRequest,
+    Scores,
+)
 
 _f32 = np.float32
 
@@ -15,18 +22,23 @@ _f32 = np.float32
 def score(request: KernelRequest) -> KernelResult:
     """Compute the best items; see `KernelRequest`."""
     items = request.items.to_array()
-    pooled = np.zeros(len(items), np.float32)
-    for _, lists in groupby(request.postings, key=itemgetter(0)):
+    pooled, talk = np.zeros(len(items), np.float32), np.zeros(len(items), np.float32)
+    for word, lists in groupby(request.postings, key=itemgetter(0)):
         best = np.zeros(len(items), np.float32)
         for _, offsets, counts, first, weight in lists:
             _gather_impacts(
                 request, items, best, np.frombuffer(offsets, np.int32), np.frombuffer(counts, np.uint8), first, weight
             )
-        pooled += _spread_impacts(request, items, best)
+        sums = talk if word >= request.first_talk_word else pooled
+        sums += _spread_impacts(request, items, best)
     bonus = np.zeros(len(items), np.float32)
+    for offsets, first, value in request.labels:
+        ordinals = np.frombuffer(offsets, np.int32).astype(np.int64) + first
+        ordinals = ordinals[(ordinals >= 0) & (ordinals < len(items))]
+        np.fmax.at(bonus, ordinals, _f32(value))
     is_valid = (request.bonuses > 0) & (request.bonus_items >= 0) & (request.bonus_items < len(items))
     np.add.at(bonus, request.bonus_items[is_valid], request.bonuses[is_valid])
-    return _select_best(request, items, pooled, bonus)
+    return _select_best(request, items, pooled, talk, bonus)
 
 
 def _gather_impacts(
@@ -64,8 +76,10 @@ def _spread_impacts(request: KernelRequest, items: NDArray[np.void], best: Score
     return pooled
 
 
-def _select_best(request: KernelRequest, items: NDArray[np.void], pooled: Scores, bonus: Scores) -> KernelResult:
-    candidates = np.flatnonzero((pooled > 0) | (bonus > 0))
+def _select_best(
+    request: KernelRequest, items: NDArray[np.void], pooled: Scores, talk: Scores, bonus: Scores
+) -> KernelResult:
+    candidates = np.flatnonzero((pooled > 0) | (talk > 0) | (bonus > 0))
     group = items["group"][candidates]
     is_selected = group >= 0
     if request.only_group != NONE:
@@ -74,11 +88,12 @@ def _select_best(request: KernelRequest, items: NDArray[np.void], pooled: Scores
         is_selected &= group != request.exclude_group
     candidates = candidates[is_selected]
     scores = _f32(request.pooled_weight) * pooled[candidates]
+    scores += _f32(request.talk_weight) * talk[candidates]
     scores += bonus[candidates]
     if request.speaker != NONE:
         scores[items["speaker"][candidates] == request.speaker] += _f32(request.speaker_weight)
     best = candidates[np.argsort(-scores, kind="stable")[: request.limit]]
-    return KernelResult(best.astype(np.int32), pooled[best], bonus[best])
+    return KernelResult(best.astype(np.int32), pooled[best], talk[best], bonus[best])
 
 
 def rank(request: RankRequest) -> RankedItems:
@@ -87,14 +102,20 @@ def rank(request: RankRequest) -> RankedItems:
     is_item = (candidates.items >= 0) & (candidates.items < len(request.items))
     ordinals = candidates.items[is_item].astype(np.int64)
     items = request.items.take(ordinals)
-    scores = _f32(request.pooled_weight) * candidates.pooled[is_item] + candidates.bonus[is_item]
+    pooled = candidates.pooled[is_item]
+    scores = _f32(request.pooled_weight) * pooled
+    scores += _f32(request.talk_weight) * candidates.talk[is_item]
+    scores += candidates.bonus[is_item]
+    cosines = np.zeros(len(ordinals), np.float32)
     if len(request.query_vector):
         with np.errstate(invalid="ignore", over="ignore"):
-            cosines = request.vectors.take(ordinals).astype(np.float32) @ request.query_vector * items["scale"]
-        scores += _f32(request.meaning_weight) * np.where(np.isfinite(cosines), cosines, _f32(0))
+            products = request.vectors.take(ordinals).astype(np.float32) @ request.query_vector * items["scale"]
+        cosines = np.where(np.isfinite(products), products, _f32(0))
+        scores += _f32(request.meaning_weight) * cosines
     for mask, weight in request.cue_weights:
         scores[(items["cues"] & np.uint32(mask)) != 0] += _f32(weight)
     if request.speaker != NONE:
         scores[items["speaker"] == request.speaker] += _f32(request.speaker_weight)
     order = np.lexsort((ordinals, -scores))
-    return list(zip(ordinals[order].tolist(), scores[order].tolist(), strict=True))
+    columns = (ordinals[order], scores[order], pooled[order], cosines[order])
+    return list(zip(*(column.tolist() for column in columns), strict=True))
