@@ -3,10 +3,15 @@
 import re
 import threading
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import pairwise
 
 import Stemmer
+
+from memoair_index.folding import fold, soft_fold
+from memoair_index.languages import ENGLISH, detect_language, stem
 
 # The Unicode blocks with combining marks: vowels in many scripts, accents in some. Python's `\w` does not match them.
 _MARK_BLOCKS = (
@@ -28,9 +33,6 @@ _LETTERS = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
 _WORD = re.compile(rf"\d+(?:[.,:]\d+)+|{_LETTERS}(?:'{_LETTERS})*")
 # The same for ASCII text, in an eighth of the time.
 _ASCII_WORD = re.compile(r"\d+(?:[.,:]\d+)+|[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*")
-# Accents of Latin, Greek and Cyrillic are removed, because people often leave them out.
-_ACCENTS = re.compile("[\u0300-\u036f]")
-_APOSTROPHES = str.maketrans({"\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{MODIFIER LETTER APOSTROPHE}": "'"})
 
 # Function words, and fillers that carry no meaning on the telephone. On LoCoMo a list of this size, instead of the
 # usual 33 words, finds six more of a hundred evidence turns.
@@ -43,13 +45,23 @@ STOP_WORDS = frozenset(
     them themselves then there these they this those through to too under until up ve very was we were what when where
     which while who whom why will with would you your yours yourself yourselves
     ah eh er erm hello hey hi hmm huh mhm mm oh ok okay please thank thanks uh um yeah yep yes
-    im ive ill id youre youve youll theyre theyve weve hes shes thats whats lets isnt arent wasnt werent dont
+    im ive youre youve youll theyre theyve weve hes shes thats whats lets isnt arent wasnt werent dont
     doesnt didnt cant couldnt wont wouldnt shouldnt hasnt havent hadnt
     """.split()
 )
 
+# Counts the changes of how texts are analyzed. An index of an earlier version is analyzed again when it is next merged.
+ANALYSIS_VERSION = 2
+
 # No word of any language is longer; longer strings would only fill the cache.
 _MAX_WORD_CHARS = 64
+
+# Scripts that put no spaces between words, and Korean, which joins particles to them: Thai, Lao, Burmese, Khmer,
+# Hiragana and Katakana, Han, Hangul. They are indexed by pairs of characters.
+_NO_SPACE_RUN = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+    "\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
 
 _stemmer_lock = threading.Lock()
 _stemmer = Stemmer.Stemmer("english", 0)
@@ -68,19 +80,19 @@ def _to_term(word: str) -> str | None:
         return str(_stemmer.stemWord(bare))
 
 
-def fold(text: str) -> str:
-    """Return a text in the form in which words are compared: lower case, no accents, one form for each character."""
-    if text.isascii():
-        return text.lower()
-    # Normalized twice, because decomposing can change the case of a character, and folding can make it decomposable.
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return unicodedata.normalize("NFC", _ACCENTS.sub("", folded)).translate(_APOSTROPHES)
-
-
 def split_words(folded: str) -> list[str]:
-    """Return the words of a folded text in order, stop words included."""
-    words = (_ASCII_WORD if folded.isascii() else _WORD).findall(folded)
-    return [word[:_MAX_WORD_CHARS] for word in words]
+    """Return the words of a folded text in order, stop words included.
+
+    A text without spaces is one word, or several if it is long.
+    """
+    if folded.isascii():
+        return [word[:_MAX_WORD_CHARS] for word in _ASCII_WORD.findall(folded)]
+    words = []
+    for word in _WORD.findall(folded):
+        words.append(word[:_MAX_WORD_CHARS])
+        if len(word) > _MAX_WORD_CHARS and _NO_SPACE_RUN.search(word):
+            words += [word[at : at + _MAX_WORD_CHARS] for at in range(_MAX_WORD_CHARS, len(word), _MAX_WORD_CHARS)]
+    return words
 
 
 def extract_terms(text: str) -> list[str]:
@@ -99,12 +111,39 @@ def extract_terms(text: str) -> list[str]:
         >>> extract_terms("The boots were returned")
         ['boot', 'return']
     """
-    return [term for word in split_words(fold(text)) if (term := _to_term(word)) is not None]
+    return [term for word in split_words(fold(text)) for term in _to_terms(word, ENGLISH)]
 
 
-def to_term_ids(folded_words: list[str]) -> list[int]:
+def to_term_ids(folded_words: Iterable[str]) -> list[int]:
     """Return the 64-bit ids of the terms of some words, without stop words."""
-    return [term_id for word in folded_words if (term_id := _to_term_id(word)) is not None]
+    return [term_id for word in folded_words for term_id in _to_term_ids(word, ENGLISH)]
+
+
+def document_terms(text: str, folded_words: Sequence[str]) -> tuple[str, list[int]]:
+    """Return the language of a document, and the ids of its terms in that language."""
+    language = detect_language(folded_words, STOP_WORDS)
+    words = folded_words if language == ENGLISH else split_words(soft_fold(text))
+    return language, [term_id for word in words for term_id in _to_term_ids(word, language)]
+
+
+def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return for each word of a question the ids of its terms in the languages of the documents.
+
+    A word that is a function word in the question's own language is left out.
+    """
+    if not languages or tuple(languages) == (ENGLISH,):
+        return [(term_id,) for term_id in to_term_ids(folded_words)]
+    own = languages[0] if len(languages) == 1 else detect_language(folded_words, STOP_WORDS, languages)
+    terms: list[tuple[int, ...]] = []
+    for word in split_words(soft_fold(text)):
+        if not (ids := _to_term_ids(word, own)):
+            continue
+        if _NO_SPACE_RUN.search(word):
+            terms += [(term_id,) for term_id in ids]
+            continue
+        others = [term_id for other in languages if other != own for term_id in _to_term_ids(word, other)]
+        terms.append(tuple(dict.fromkeys((*ids, *others))))
+    return terms
 
 
 @lru_cache(maxsize=1 << 16)
@@ -113,7 +152,29 @@ def stable_hash(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
+def _to_terms(word: str, language: str) -> tuple[str, ...]:
+    """Return the terms of a word in a language: its stem, or pairs of characters where words are not separated."""
+    if not word.isascii() and _NO_SPACE_RUN.search(word):
+        return tuple(term for part in _split_scripts(word) for term in _pairs_or_term(part, language))
+    term = _to_term(fold(word)) if language == ENGLISH else stem(word, language)
+    return () if term is None else (term,)
+
+
+def _split_scripts(word: str) -> Iterator[str]:
+    """Yield the runs of a word that are written without spaces, and what is between them."""
+    end = 0
+    for run in _NO_SPACE_RUN.finditer(word):
+        yield from filter(None, (word[end : run.start()], run[0]))
+        end = run.end()
+    yield from filter(None, (word[end:],))
+
+
+def _pairs_or_term(part: str, language: str) -> tuple[str, ...]:
+    if _NO_SPACE_RUN.fullmatch(part):
+        return tuple(map("".join, pairwise(part))) if len(part) > 1 else (part,)
+    return _to_terms(part, language)
+
+
 @lru_cache(maxsize=1 << 16)
-def _to_term_id(word: str) -> int | None:
-    term = _to_term(word)
-    return None if term is None else stable_hash(term)
+def _to_term_ids(word: str, language: str) -> tuple[int, ...]:
+    return tuple(map(stable_hash, _to_terms(word, language)))

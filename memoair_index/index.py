@@ -6,15 +6,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from memoair_index.analysis import fold, split_words, to_term_ids
+from memoair_index.analysis import split_words, to_term_ids
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
+from memoair_index.folding import fold
 from memoair_index.index_file import IndexFile, write_index
 from memoair_index.items import NONE
 from memoair_index.ranking import Weights, default_weights
 from memoair_index.search import Searcher
 from memoair_index.static_model import Embedding, NoEmbedding, default_model
-from memoair_index.store import AnalyzedDocument, Store, StoreArrays, analyze, sanitize
+from memoair_index.store import AnalyzedDocument, Store, StoreArrays, StoreSnapshot, analyze, sanitize
 
 # How many documents are analyzed before they are added together; searches run in between.
 _BATCH_SIZE = 4_096
@@ -75,9 +76,13 @@ class Index:
 
     @property
     def unmerged_count(self) -> int:
-        """The number of documents that were added since the file was written, and that a merge would put into it."""
+        """The number of documents that a merge would put into the file.
+
+        These are the ones added since the file was written; all of them if an earlier release wrote it, because a merge
+        then analyzes each document again.
+        """
         with self._lock:
-            return self._store.added_count
+            return len(self._store.items) if self._is_outdated else self._store.added_count
 
     def __len__(self) -> int:
         """Return the number of documents."""
@@ -136,7 +141,7 @@ class Index:
         Raises:
             ContainerError: The index file is damaged.
         """
-        prepared = self._searcher.prepare(query)
+        prepared = self._searcher.prepare(query, self._store.languages)
         if limit <= 0 or not prepared:
             return []
         with self._lock:
@@ -150,7 +155,7 @@ class Index:
     def documents(self) -> list[Document]:
         """Return all documents in the order in which they were added. Takes long for a large file."""
         with self._lock:
-            return [self._store.get_document(ordinal) for ordinal in self._store.live_ordinals()]
+            return self._live_documents()
 
     def group_documents(self, name: str, last: int | None = None) -> list[Document]:
         """Return the documents of a group in order.
@@ -201,9 +206,12 @@ class Index:
             self.verify()  # damaged data must not be written again under a valid checksum
             with self._lock:
                 snapshot = self._store.snapshot()
+                documents = self._live_documents() if self._is_outdated else None
                 metadata = collect_metadata()
                 self._journal = []
             try:
+                if documents is not None:
+                    snapshot = self._analyze_again(documents)
                 write_index(path, snapshot.compact(), self._embedding.fingerprint, metadata)
                 file = IndexFile.open(path)
             except BaseException:
@@ -228,6 +236,20 @@ class Index:
         if not isinstance(self._embedding, NoEmbedding) and file.fingerprint != self._embedding.fingerprint:
             raise ContainerError(f"{file.container.path}: the vectors were made with another embedding")
         self._file, self._store = file, Store(file.arrays)
+
+    @property
+    def _is_outdated(self) -> bool:
+        return self._file is not None and self._file.is_outdated
+
+    def _live_documents(self) -> list[Document]:
+        return [self._store.get_document(ordinal) for ordinal in self._store.live_ordinals()]
+
+    def _analyze_again(self, documents: Sequence[Document]) -> StoreSnapshot:
+        store = Store(StoreArrays.empty(self._embedding.dimensions))
+        for first in range(0, len(documents), _BATCH_SIZE):
+            for analyzed in analyze(list(documents[first : first + _BATCH_SIZE]), self._embedding):
+                store.add(analyzed)
+        return store.snapshot()
 
     def _record_changes(self, changes: Sequence[AnalyzedDocument] | Sequence[str]) -> None:
         if self._journal is not None:

@@ -7,10 +7,12 @@ from typing import Any
 import attrs
 import numpy as np
 
+from memoair_index.analysis import ANALYSIS_VERSION
 from memoair_index.container import Container, ContainerError, write_container
 from memoair_index.id_map import IdArrays
 from memoair_index.items import ITEM_DTYPE, Array
 from memoair_index.labels import LabelArrays
+from memoair_index.languages import ENGLISH
 from memoair_index.postings import PostingArrays
 from memoair_index.store import StoreArrays
 
@@ -27,12 +29,14 @@ class IndexFile:
         arrays: Its arrays, mapped.
         fingerprint: Identifies the embedding that made the vectors.
         metadata: Small JSON metadata that the writer of the file stored with it.
+        is_outdated: Whether an earlier release analyzed the documents. They are found by the terms of that release.
     """
 
     container: Container
     arrays: StoreArrays
     fingerprint: str
     metadata: Mapping[str, Any]
+    is_outdated: bool
 
     @classmethod
     def open(cls, path: Path) -> "IndexFile":
@@ -41,10 +45,11 @@ class IndexFile:
         try:
             arrays = _read_arrays(file)
             fingerprint, metadata = str(file.meta["embedding"]), dict(file.meta["note"])
-        except (KeyError, TypeError, ValueError) as error:
+            is_outdated = int(file.meta.get("analysis", 1)) < ANALYSIS_VERSION
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ContainerError(f"{path}: the metadata is incomplete or invalid") from error
         _check_arrays(arrays, path)
-        return cls(file, arrays, fingerprint, metadata)
+        return cls(file, arrays, fingerprint, metadata, is_outdated)
 
     def verify(self) -> None:
         """Compare the whole file with its checksums; raises `ContainerError`. Takes one second for 2 GB."""
@@ -68,6 +73,8 @@ def write_index(path: Path, arrays: StoreArrays, fingerprint: str, metadata: Map
         sections |= {f"{name}.keys": id_arrays.keys, f"{name}.values": id_arrays.values}
     meta = {
         "embedding": fingerprint,
+        "languages": dict(arrays.languages),
+        "analysis": ANALYSIS_VERSION,
         "length": arrays.total_length,
         "linked": arrays.has_neighbors,
         "speakers": arrays.speakers,
@@ -90,8 +97,10 @@ def _read_arrays(file: Container) -> StoreArrays:
     items = file.get_array("items")
     if items.dtype != np.uint8 or items.size % ITEM_DTYPE.itemsize:
         raise ContainerError(f"{file.path}: the items have an unexpected size")
+    languages = file.meta.get("languages", {ENGLISH: items.size // ITEM_DTYPE.itemsize})
     return StoreArrays(
         items=items.view(ITEM_DTYPE),
+        languages={str(name): int(count) for name, count in languages.items()},
         total_length=int(file.meta["length"]),
         has_neighbors=bool(file.meta["linked"]),
         vectors=file.get_array("vectors"),

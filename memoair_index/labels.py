@@ -13,8 +13,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from memoair_index.analysis import fold, split_words, to_term_ids
+from memoair_index.analysis import split_words, to_term_ids
 from memoair_index.bm25 import idf
+from memoair_index.folding import fold
 from memoair_index.items import NONE
 from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memoair_index import kernel
-from memoair_index.analysis import fold, split_words, to_term_ids
+from memoair_index.analysis import query_terms, split_words, to_term_ids
 from memoair_index.bm25 import K1, B, idf
 from memoair_index.cues import QuestionType, classify_question
 from memoair_index.dates import Days, find_days
 from memoair_index.document import Document, Hit, Query
+from memoair_index.folding import fold
 from memoair_index.items import NONE
 from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, RankRequest
 from memoair_index.ranking import BM25_UNIT, COSINE_UNIT, Evidence, Weights, cue_features, feature_values
@@ -48,7 +49,7 @@ class AnalyzedQuery:
     """What a search needs of a question's text alone, independent of its context; cached."""
 
     folded: str
-    terms: tuple[int, ...]  # ids in order, without duplicates
+    terms: tuple[tuple[int, ...], ...]  # for each word its ids in the languages of the documents, without duplicates
     vector: _Floats
     question_type: QuestionType
 
@@ -58,7 +59,7 @@ class PreparedQuery:
     """A query with everything that is computed before the index is locked."""
 
     query: Query
-    terms: tuple[int, ...]
+    terms: tuple[tuple[int, ...], ...]
     talk_terms: Mapping[int, float]  # of the utterances before the question: how much each counts, from 0 to 1
     vector: _Floats
     question_type: QuestionType
@@ -70,17 +71,18 @@ class PreparedQuery:
 
 
 @lru_cache(maxsize=64)
-def _analyze(text: str, embedding: Embedding) -> AnalyzedQuery:
+def _analyze(text: str, languages: tuple[str, ...], embedding: Embedding) -> AnalyzedQuery:
     """Analyze a question. Cached, because the lanes of one search ask the same question, each of its own index."""
     folded = fold(text)
     words = split_words(folded)
-    terms = tuple(dict.fromkeys(to_term_ids(words)))
+    terms = tuple(dict.fromkeys(query_terms(text, words, languages)))
     return AnalyzedQuery(folded, terms, _drop_non_finite(embedding.encode([words])[0]), classify_question(folded))
 
 
 @lru_cache(maxsize=1_024)
-def _utterance_terms(text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(to_term_ids(split_words(fold(text)))))
+def _utterance_terms(text: str, languages: tuple[str, ...]) -> tuple[int, ...]:
+    terms = query_terms(text, split_words(fold(text)), languages)
+    return tuple(dict.fromkeys(term for variants in terms for term in variants))
 
 
 @lru_cache(maxsize=64)
@@ -96,16 +98,18 @@ class Searcher:
         self._weights = weights
         self._scratch = np.zeros(0, np.uint8)
 
-    def prepare(self, query: Query) -> PreparedQuery:
-        """Analyze a query."""
-        analyzed = _analyze(query.text, self._embedding)
+    def prepare(self, query: Query, languages: tuple[str, ...]) -> PreparedQuery:
+        """Analyze a query for documents in some languages."""
+        analyzed = _analyze(query.text, languages, self._embedding)
         name_ids = _name_ids(query.speaker_names)
-        terms = tuple(term for term in analyzed.terms if term not in name_ids) if name_ids else analyzed.terms
+        terms = analyzed.terms
+        if name_ids:
+            terms = tuple(variants for variants in terms if name_ids.isdisjoint(variants))
         talk_terms: dict[int, float] = {}
         for age, utterance in enumerate(reversed(query.recent_turns[-_MAX_TALK_UTTERANCES:])):
-            for term in _utterance_terms(utterance):
+            for term in _utterance_terms(utterance, languages):
                 talk_terms.setdefault(term, TALK_DECAY**age)
-        for term in (*analyzed.terms, *name_ids):
+        for term in (*(term for variants in analyzed.terms for term in variants), *name_ids):
             talk_terms.pop(term, None)
         days = find_days(analyzed.folded, query.now)
         return PreparedQuery(query, terms, talk_terms, analyzed.vector, analyzed.question_type, days)
@@ -161,14 +165,15 @@ class Searcher:
 
     def _select_postings(self, store: Store, prepared: PreparedQuery) -> list[tuple[int, Any, Any, int, float]]:
         """Return the weighted postings of each word, the rarest word first; see `KernelRequest`."""
-        terms, frequency = prepared.terms, store.terms.frequency
+        frequency = store.terms.frequency
         found: list[tuple[int, int, list[tuple[int, int, float]]]] = []  # postings, word, (term, frequency, factor)
-        for word, term in enumerate(terms):
-            count = frequency(term)
-            found.append((count, word, [(term, count, 1.0)] if count else []))
+        for word, terms in enumerate(prepared.terms):
+            variants = [(term, count, 1.0) for term in terms if (count := frequency(term))]
+            found.append((sum(count for _, count, _ in variants), word, variants))
         expanded = sorted(found)[:_MAX_EXPANDED_WORDS] if len(found) > _MAX_EXPANDED_WORDS else found
         for _, word, variants in expanded:
-            variants += self._find_neighbors(store, terms[word])
+            for term in prepared.terms[word]:
+                variants += self._find_neighbors(store, term)
         found = [(sum(count for _, count, _ in variants), word, variants) for _, word, variants in found]
         for position, (term, share) in enumerate(prepared.talk_terms.items()):
             if count := frequency(term):

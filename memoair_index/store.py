@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from memoair_index.analysis import fold, split_words, to_term_ids
+from memoair_index.analysis import document_terms, split_words
 from memoair_index.container import ContainerError
 from memoair_index.cues import detect_cues
 from memoair_index.document import Document
+from memoair_index.folding import fold
 from memoair_index.id_map import IdArrays, IdMap
 from memoair_index.items import ITEM_DTYPE, NONE, Array, GrowingArray
 from memoair_index.labels import LabelArrays, Labels, LabelSnapshot
@@ -49,6 +50,7 @@ class AnalyzedDocument:
     """A document and what a search needs of it. Computed outside of all locks."""
 
     document: Document
+    language: str
     term_counts: Mapping[int, int]  # how often each term occurs in it, by term id
     term_count: int  # repetitions included
     cues: int  # flags of `memoair_index.cues.Cue`
@@ -66,9 +68,10 @@ def analyze(documents: list[Document], embedding: Embedding) -> list[AnalyzedDoc
     rows = np.round(vectors / np.where(scales > 0, scales, 1)[:, None]).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8)
     analyzed = []
     for i, document in enumerate(documents):
-        terms = to_term_ids(words_by_document[i])
+        language, terms = document_terms(document.text, words_by_document[i])
         cues = int(detect_cues(folded[i]))
-        analyzed.append(AnalyzedDocument(document, Counter(terms), len(terms), cues, rows[i], float(scales[i])))
+        scale = float(scales[i])
+        analyzed.append(AnalyzedDocument(document, language, Counter(terms), len(terms), cues, rows[i], scale))
     return analyzed
 
 
@@ -78,6 +81,7 @@ class StoreArrays:
 
     Attributes:
         items: A record of `ITEM_DTYPE` for each document; shape ``(documents,)``.
+        languages: The number of documents in each language.
         total_length: The number of terms of all documents.
         has_neighbors: Whether any document has a neighbor in its group.
         vectors: The embeddings in 8 bits; shape ``(documents, dimensions)``.
@@ -92,6 +96,7 @@ class StoreArrays:
     """
 
     items: Array
+    languages: Mapping[str, int]
     total_length: int
     has_neighbors: bool
     vectors: NDArray[np.int8]
@@ -110,6 +115,7 @@ class StoreArrays:
         no_ids = IdArrays(np.zeros(0, np.uint64), np.zeros(0, np.int32))
         return cls(
             items=np.zeros(0, ITEM_DTYPE),
+            languages={},
             total_length=0,
             has_neighbors=False,
             vectors=np.zeros((0, dimensions), np.int8),
@@ -138,6 +144,7 @@ class Store:
         self._groups = IdMap(base.groups)
         self._group_ends = GrowingArray(base.group_ends)
         self._speaker_ids = {name: speaker_id for speaker_id, name in enumerate(base.speakers)}
+        self._languages = Counter(base.languages)
         self._added: list[Document] = []
         self.live_count = base_size
         self.live_length = base.total_length
@@ -148,6 +155,11 @@ class Store:
     def average_length(self) -> float:
         """The mean number of terms per document, at least 1."""
         return max(1.0, self.live_length / self.live_count) if self.live_count else 1.0
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages of the documents, the commonest first."""
+        return tuple(language for language, count in self._languages.most_common() if count > 0)
 
     @property
     def added_count(self) -> int:
@@ -237,6 +249,7 @@ class Store:
         self.vectors.append(analyzed.vector)
         self.terms.add(ordinal, analyzed.term_counts)
         self.labels.add(ordinal, document.labels)
+        self._languages[analyzed.language] += 1
         self._ids.set(document.id, ordinal)
         self._added.append(document)
         self.live_count += 1
@@ -258,7 +271,9 @@ class Store:
         else:
             self._set_group_end(group_id, previous)
         array["group"][position] = array["previous"][position] = array["following"][position] = NONE
-        self.terms.remove(to_term_ids(split_words(fold(document.text))))
+        language, terms = document_terms(document.text, split_words(fold(document.text)))
+        self._languages[language] -= 1
+        self.terms.remove(terms)
         self.labels.remove(document.labels)
         self._ids.set(document_id, NONE)
         self.live_count -= 1
@@ -275,6 +290,7 @@ class Store:
             self.terms.snapshot(),
             self.labels.snapshot(),
             list(self._speaker_ids),
+            {language: count for language, count in self._languages.items() if count > 0},
         )
 
     def _walk(self, ordinal: int, link: str) -> Iterator[int]:
@@ -314,6 +330,7 @@ class StoreSnapshot:
     terms: PostingSnapshot
     labels: LabelSnapshot
     speakers: list[str]
+    languages: Mapping[str, int]
 
     def compact(self) -> StoreArrays:
         """Return the arrays to write: without removed documents, under new ordinals."""
@@ -331,6 +348,7 @@ class StoreSnapshot:
         ends[items["group"][is_last]] = np.flatnonzero(is_last)
         return StoreArrays(
             items=items,
+            languages=self.languages,
             total_length=int(items["length"].sum()),
             has_neighbors=bool((items["following"] != NONE).any()),
             vectors=np.concatenate([self.base.vectors, self.tail_vectors])[is_live],

@@ -12,7 +12,8 @@ from functools import lru_cache
 import attrs
 import msgspec
 
-from memoair_index.analysis import STOP_WORDS, fold, split_words
+from memoair_index.analysis import STOP_WORDS, split_words
+from memoair_index.folding import fold
 
 CALLER, AGENT = "caller", "agent"
 _OTHER_SIDE = {CALLER: AGENT, AGENT: CALLER}

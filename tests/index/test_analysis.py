@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memoair_index import extract_terms
-from memoair_index.analysis import fold, split_words, stable_hash, to_term_ids
+from memoair_index.analysis import split_words, stable_hash, to_term_ids
+from memoair_index.folding import fold
 
 MEGABYTE = 1 << 20
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # including lone surrogates

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memoair_index import Document, Index, Query
-from memoair_index.analysis import fold
 from memoair_index.cues import Cue, QuestionType, classify_question, detect_cues
+from memoair_index.folding import fold
 
 
 def cues(text: str) -> Cue:

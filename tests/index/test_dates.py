@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memoair_index import Document, Index, Query
-from memoair_index.analysis import fold
 from memoair_index.dates import find_days
+from memoair_index.folding import fold
 
 # A Sunday.
 NOW = datetime(2023, 5, 21, 9, 30, tzinfo=timezone.utc)

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from memoair_index import Document, Hit, Index, Query, extract_terms
-from memoair_index.analysis import fold, split_words, stable_hash
+from memoair_index.analysis import split_words, stable_hash
 from memoair_index.bm25 import K1, B
 from memoair_index.cues import Cue, QuestionType, classify_question, detect_cues
 from memoair_index.dates import find_days
+from memoair_index.folding import fold
 from memoair_index.labels import DECAY_PER_TURN, MIN_IDF_SHARE, MIN_RELEVANCE_SHARE, SUBJECT_CHANGE_FACTOR
 from memoair_index.ranking import FEATURES, default_weights
 from memoair_index.static_model import default_model

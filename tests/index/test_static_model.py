@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from memoair_index import ContainerError, Document, Index, Query
-from memoair_index.analysis import extract_terms, fold, split_words, stable_hash
+from memoair_index.analysis import extract_terms, split_words, stable_hash
 from memoair_index.container import Container, write_container
+from memoair_index.folding import fold
 from memoair_index.static_model import KIND, VERSION, StaticModel, default_model
 
 SHIPPED = Path(str(files("memoair_index") / "data" / "minilm-static.bin"))

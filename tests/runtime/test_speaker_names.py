@@ -11,7 +11,8 @@ from support.calls import open_store, save_turn, start_session, user_folder, wri
 from support.runtimes import RunningRuntime
 from support.waiting import eventually
 
-from memoair_index.analysis import fold, split_words
+from memoair_index.analysis import split_words
+from memoair_index.folding import fold
 from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames, SpeakerReference
 from memoair_runtime.memory.user_store import UserStore
 
