@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
+from typing import NamedTuple
 
 import Stemmer
 
+from memoair_index.alternate_forms import alternate_forms
 from memoair_index.folding import fold, soft_fold
 from memoair_index.languages import ENGLISH, detect_language, stem
 
@@ -119,20 +121,38 @@ def to_term_ids(folded_words: Iterable[str]) -> list[int]:
     return [term_id for word in folded_words for term_id in _to_term_ids(word, ENGLISH)]
 
 
-def document_terms(text: str, folded_words: Sequence[str]) -> tuple[str, list[int]]:
-    """Return the language of a document, and the ids of its terms in that language."""
+class DocumentTerms(NamedTuple):
+    """The terms that a document is indexed under.
+
+    Attributes:
+        language: The language that the document is in.
+        words: The ids of its words' terms in that language, in order.
+        forms: The ids of the alternate forms of its numbers, codes, times and dates.
+    """
+
+    language: str
+    words: list[int]
+    forms: list[int]
+
+
+def document_terms(text: str, folded: str, folded_words: Sequence[str]) -> DocumentTerms:
+    """Return the terms of a document."""
     language = detect_language(folded_words, STOP_WORDS)
     words = folded_words if language == ENGLISH else split_words(soft_fold(text))
-    return language, [term_id for word in words for term_id in _to_term_ids(word, language)]
+    return DocumentTerms(
+        language, [term_id for word in words for term_id in _to_term_ids(word, language)], _form_ids(folded)
+    )
 
 
 def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]) -> list[tuple[int, ...]]:
     """Return for each word of a question the ids of its terms in the languages of the documents.
 
-    A word that is a function word in the question's own language is left out.
+    A word that is a function word in the question's own language is left out. Alternate forms of numbers and the like
+    count as words.
     """
+    forms: list[tuple[int, ...]] = [(form_id,) for form_id in _form_ids(fold(text))]
     if not languages or tuple(languages) == (ENGLISH,):
-        return [(term_id,) for term_id in to_term_ids(folded_words)]
+        return [*((term_id,) for term_id in to_term_ids(folded_words)), *forms]
     own = languages[0] if len(languages) == 1 else detect_language(folded_words, STOP_WORDS, languages)
     terms: list[tuple[int, ...]] = []
     for word in split_words(soft_fold(text)):
@@ -143,7 +163,11 @@ def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]
             continue
         others = [term_id for other in languages if other != own for term_id in _to_term_ids(word, other)]
         terms.append(tuple(dict.fromkeys((*ids, *others))))
-    return terms
+    return [*terms, *forms]
+
+
+def _form_ids(folded: str) -> list[int]:
+    return [stable_hash(form) for form in alternate_forms(folded, STOP_WORDS)]
 
 
 @lru_cache(maxsize=1 << 16)

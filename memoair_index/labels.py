@@ -7,7 +7,7 @@ a label (a title, the name of a place) to the degree that it contains the label'
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -23,10 +23,11 @@ from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 DECAY_PER_TURN = 0.95
 # and this share if the question itself mentions another label in full.
 SUBJECT_CHANGE_FACTOR = 0.75
-# A label that only few documents bear says little more than its words, which count by themselves: its relevance is
-# n / (n + this), where n is the number of documents (groups of chunks) that bear it.
+# The words of a label count by themselves where its documents contain them, so a label that few documents bear says no
+# more than its words: it counts for n / (n + this), where n is the number of documents (groups of chunks) that bear it,
 _SPREAD_SATURATION = 4.0
-# If the question itself mentions a label, its words count already, and the label only for this share.
+# and for this share of that if the question itself mentions it. Neither holds for a label that is mentioned in full, as
+# far as the text of its documents does not contain it.
 _IN_QUESTION_SHARE = 0.1
 # Labels with less than this share of the best relevance are ignored.
 MIN_RELEVANCE_SHARE = 0.4
@@ -68,31 +69,54 @@ class LabelArrays:
         return [self.text[start:end].decode(errors="replace") for start, end in pairwise(bounds)]
 
 
-_Mentions = dict[int, tuple[float, bool]]  # by label id: its relevance, and whether it was mentioned in full
+class _Mention(NamedTuple):
+    """A label in a turn.
+
+    Attributes:
+        relevance: How much of it was mentioned, from 0 to 1.
+        is_full: Whether it was mentioned in full.
+        spread: The number of groups whose documents bear it.
+        novelty: The share of it that is not in the text of its documents, from 0 to 1.
+    """
+
+    relevance: float
+    is_full: bool
+    spread: int
+    novelty: float
+
+
+_Mentions = dict[int, _Mention]  # by label id
 
 
 class Labels:
     """The labels of an index's documents, by ordinal. Not thread-safe: the index locks."""
 
-    def __init__(self, base: LabelArrays, base_size: int, count_groups: Callable[[NDArray[np.int64]], int]) -> None:
+    def __init__(
+        self,
+        base: LabelArrays,
+        base_size: int,
+        count_groups: Callable[[NDArray[np.int64]], int],
+        find_documents: Callable[[int], NDArray[np.int64]],
+    ) -> None:
         """Start with the labels of a file.
 
         Args:
             base: The labels of the file.
             base_size: The documents of the file have the ordinals below this.
             count_groups: Returns the number of groups that some ordinals belong to: the chunks of a page are one.
+            find_documents: Returns the ordinals of the documents whose text contains a term.
         """
         self._base = base
         self._terms = Postings(base.terms, len(base.starts) - 1)
         self._documents = Postings(base.documents, base_size)
         self._texts: list[str] | None = None  # read on first use
         self._label_ids: dict[str, int] = {}
-        self._count_groups = count_groups
+        self._count_groups, self._find_documents = count_groups, find_documents
         # Caches that are valid until a document is added or removed: the mentions in a turn, the idf of a term among
-        # all labels, and the number of groups whose documents bear a label.
+        # all labels, and the spread and novelty of a label.
         self._mentions_by_turn: dict[str, _Mentions] = {}
         self._idf_by_term: dict[int, float] = {}
-        self._spread_by_label: dict[int, int] = {}
+        self._measured: dict[int, tuple[int, float]] = {}
 
     def add(self, ordinal: int, labels: Sequence[str]) -> None:
         """Record what a document is about."""
@@ -128,10 +152,14 @@ class Labels:
         factor = 1.0
         for age, turn in enumerate(reversed(turns[-MAX_TURNS:])):
             mentions = self._mentions_in(turn, document_count)
-            weight = factor * DECAY_PER_TURN**age if age else _IN_QUESTION_SHARE
-            for label, (relevance, _) in mentions.items():
-                relevances[label] = max(relevances.get(label, 0.0), relevance * weight)
-            if not age and any(is_full for _, is_full in mentions.values()):
+            decay = factor * DECAY_PER_TURN**age
+            share = 1.0 if age else _IN_QUESTION_SHARE
+            for label, mention in mentions.items():
+                weight = share * mention.spread / (mention.spread + _SPREAD_SATURATION)
+                if mention.is_full:
+                    weight = mention.novelty + (1 - mention.novelty) * weight
+                relevances[label] = max(relevances.get(label, 0.0), mention.relevance * decay * weight)
+            if not age and any(mention.is_full for mention in mentions.values()):
                 factor = SUBJECT_CHANGE_FACTOR
         min_relevance = MIN_RELEVANCE_SHARE * max(relevances.values(), default=0.0)
         return {label: relevance for label, relevance in relevances.items() if relevance >= min_relevance}
@@ -158,14 +186,20 @@ class Labels:
     def _clear_caches(self) -> None:
         self._mentions_by_turn.clear()
         self._idf_by_term.clear()
-        self._spread_by_label.clear()
+        self._measured.clear()
 
-    def _spread(self, label: int) -> int:
-        """Return the number of groups whose documents bear a label."""
-        spread = self._spread_by_label.get(label)
-        if spread is None:
-            spread = self._spread_by_label[label] = self._count_groups(self._documents.get_ordinals(label))
-        return spread
+    def _measure(self, label: int, document_count: int) -> tuple[int, float]:
+        """Return the spread and the novelty of a label; see `_Mention`."""
+        measured = self._measured.get(label)
+        if measured is None:
+            ordinals = self._documents.get_ordinals(label)
+            weights = {term: self._term_idf(term, document_count) for term in _term_ids(self._load_texts()[label])}
+            contained = sum(
+                weight * np.isin(ordinals, self._find_documents(term)).mean() for term, weight in weights.items()
+            )
+            novelty = 1 - float(contained) / (sum(weights.values()) or 1.0)
+            measured = self._measured[label] = self._count_groups(ordinals), max(0.0, novelty)
+        return measured
 
     def _load_texts(self) -> list[str]:
         if self._texts is None:
@@ -204,9 +238,9 @@ class Labels:
         for label, said in said_idf.items():
             full = sum(self._term_idf(term, document_count) for term in _term_ids(self._load_texts()[label]))
             if said >= MIN_IDF_SHARE * full and self._documents.frequency(label):
-                spread = self._spread(label)
-                relevance = said / (full + _IDF_SATURATION) * spread / (spread + _SPREAD_SATURATION)
-                mentions[label] = relevance, said >= _FULL_MENTION_SHARE * full
+                spread, novelty = self._measure(label, document_count)
+                relevance = said / (full + _IDF_SATURATION)
+                mentions[label] = _Mention(relevance, said >= _FULL_MENTION_SHARE * full, spread, novelty)
         return mentions
 
 

@@ -52,7 +52,7 @@ class AnalyzedDocument:
     document: Document
     language: str
     term_counts: Mapping[int, int]  # how often each term occurs in it, by term id
-    term_count: int  # repetitions included
+    term_count: int  # repetitions included, alternate forms left out
     cues: int  # flags of `memoair_index.cues.Cue`
     vector: NDArray[np.int8]  # the embedding in 8 bits; shape (dimensions,)
     scale: float  # the factor from ``vector`` to the embedding
@@ -68,10 +68,10 @@ def analyze(documents: list[Document], embedding: Embedding) -> list[AnalyzedDoc
     rows = np.round(vectors / np.where(scales > 0, scales, 1)[:, None]).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8)
     analyzed = []
     for i, document in enumerate(documents):
-        language, terms = document_terms(document.text, words_by_document[i])
+        language, terms, forms = document_terms(document.text, folded[i], words_by_document[i])
         cues = int(detect_cues(folded[i]))
         scale = float(scales[i])
-        analyzed.append(AnalyzedDocument(document, language, Counter(terms), len(terms), cues, rows[i], scale))
+        analyzed.append(AnalyzedDocument(document, language, Counter(terms + forms), len(terms), cues, rows[i], scale))
     return analyzed
 
 
@@ -139,7 +139,7 @@ class Store:
         self.items = GrowingArray(base.items)
         self.vectors = GrowingArray(base.vectors)
         self.terms = Postings(base.terms, base_size)
-        self.labels = Labels(base.labels, base_size, self._count_groups)
+        self.labels = Labels(base.labels, base_size, self._count_groups, self.terms.get_ordinals)
         self._ids = IdMap(base.ids)
         self._groups = IdMap(base.groups)
         self._group_ends = GrowingArray(base.group_ends)
@@ -271,9 +271,10 @@ class Store:
         else:
             self._set_group_end(group_id, previous)
         array["group"][position] = array["previous"][position] = array["following"][position] = NONE
-        language, terms = document_terms(document.text, split_words(fold(document.text)))
+        folded = fold(document.text)
+        language, terms, forms = document_terms(document.text, folded, split_words(folded))
         self._languages[language] -= 1
-        self.terms.remove(terms)
+        self.terms.remove(terms + forms)
         self.labels.remove(document.labels)
         self._ids.set(document_id, NONE)
         self.live_count -= 1

@@ -96,15 +96,17 @@ class ReferenceIndex:
         """Return all hits with the contributions to their scores: the best first, the older first among ties."""
         if not (_query_terms(query) or find_days(fold(query.text), query.now) or query.recent_turns):
             return []
-        impacts = self._impacts(query)
+        impacts = self._impacts({term: 1.0 for term in _query_terms(query)}, with_neighbors=True)
+        talk_impacts = self._impacts(_talk_terms(query), with_neighbors=False)
         dated, relevances = self._ids_of_named_days(query), self._label_relevances(query)
         found = []
         for document_id, document in self.documents.items():
-            around = self._around(document, impacts)
+            around, talk = self._around(document, impacts), self._around(document, talk_impacts)
             is_wanted = query.group in (None, document.group) and query.exclude_group != document.group
-            if is_wanted and (around > 0 or document_id in dated or relevances.get(document_id, 0) > 0):
+            if is_wanted and (around > 0 or talk > 0 or document_id in dated or relevances.get(document_id, 0) > 0):
                 values = {
                     "around": around / 4,
+                    "talk": talk / 4,
                     "meaning": self._cosine(document, query) / 0.2,
                     "date": document_id in dated,
                     "label": relevances.get(document_id, 0.0),
@@ -116,17 +118,18 @@ class ReferenceIndex:
     def _idf(self, holders: int) -> float:
         return log(1 + (len(self.documents) - holders + 0.5) / (holders + 0.5))
 
-    def _impacts(self, query: Query) -> list[dict[str, float]]:
-        """Return for each word of the question its impact on each document that contains it or a neighbor of it."""
+    def _impacts(self, terms: Mapping[int, float], *, with_neighbors: bool) -> list[dict[str, float]]:
+        """Return for each term its weighted impact on each document that contains it or a neighbor of it."""
         counts = {
             document.id: Counter(map(stable_hash, extract_terms(document.text))) for document in self.documents.values()
         }
         average = max(1.0, sum(count.total() for count in counts.values()) / max(1, len(counts)))
         frequency = Counter(term for count in counts.values() for term in count)
         impacts = []
-        for term in _query_terms(query):
-            near = ((other, 1.1 * cosine**2) for other, cosine in self.model.neighbors(term) if frequency[other])
-            factors = [(term, 1.0)] * bool(frequency[term]) + list(islice(near, 12))
+        for term, weight in terms.items():
+            neighbors = self.model.neighbors(term) if with_neighbors else ()
+            near = ((other, 1.1 * cosine**2) for other, cosine in neighbors if frequency[other])
+            factors = [(term, weight)] * bool(frequency[term]) + list(islice(near, 12))
             impact: dict[str, float] = {}
             for holder, factor in factors:
                 for document, count in counts.items():
@@ -168,6 +171,10 @@ class ReferenceIndex:
         """Return the relevance of each document's most relevant label."""
         labeled = [(document.id, label) for document in self.documents.values() for label in set(document.labels)]
         holders = Counter(term for _, label in labeled for term in set(extract_terms(label)))
+        groups = {document.id: document.group for document in self.documents.values()}
+        bearers: dict[str, set[str]] = {}
+        for document_id, label in labeled:
+            bearers.setdefault(label, set()).add(groups[document_id])
         best: dict[str, float] = {}
         decay = 1.0
         for age, turn in enumerate([query.text, *reversed(query.recent_turns)][:48]):
@@ -180,7 +187,9 @@ class ReferenceIndex:
                 said = sum(idf_by_term[term] for term in idf_by_term if term in extract_terms(turn))
                 if said and said >= MIN_IDF_SHARE * full:
                     is_full |= said >= 0.9 * full
-                    best[document] = max(best.get(document, 0), said / (full + 6) * decay * DECAY_PER_TURN**age)
+                    spread = len(bearers[label]) / (len(bearers[label]) + 4)
+                    weight = decay * DECAY_PER_TURN**age if age else 0.1
+                    best[document] = max(best.get(document, 0), said / (full + 6) * spread * weight)
             if age == 0 and is_full:
                 decay = SUBJECT_CHANGE_FACTOR
         return {
@@ -191,6 +200,17 @@ class ReferenceIndex:
 def _query_terms(query: Query) -> list[int]:
     names = {term for name in query.speaker_names for term in extract_terms(name)}
     return [stable_hash(term) for term in dict.fromkeys(extract_terms(query.text)) if term not in names]
+
+
+def _talk_terms(query: Query) -> dict[int, float]:
+    """Return the terms of what was said before the question, and how much each counts."""
+    terms: dict[int, float] = {}
+    for age, turn in enumerate([*reversed(query.recent_turns)][:12]):
+        for term in map(stable_hash, extract_terms(turn)):
+            terms.setdefault(term, 0.9**age)
+    names = {stable_hash(term) for name in query.speaker_names for term in extract_terms(name)}
+    asked = {stable_hash(term) for term in extract_terms(query.text)}
+    return {term: weight for term, weight in terms.items() if term not in names | asked}
 
 
 def _speaker_and_cue_features(document: Document, query: Query) -> dict[str, float]:
