@@ -13,7 +13,7 @@ from memoair_runtime.errors import IdentityMismatchError, StorageUnavailableErro
 from memoair_runtime.memory.brief import encode_brief
 from memoair_runtime.memory.cloud_replica import CloudReplica
 from memoair_runtime.memory.index_snapshot import IndexSnapshot
-from memoair_runtime.memory.interruption import truncate_to_heard
+from memoair_protocol.interruption import truncate_to_heard
 from memoair_runtime.memory.profile import CloudProfile, encode_snapshot, read_snapshot
 from memoair_runtime.memory.reranker import BackgroundReranker
 from memoair_runtime.memory.session import Session, SessionStart, SessionState
