@@ -14,14 +14,14 @@ from memoair_runtime.lifecycle import Lifecycle, LifecycleState
 from memoair_runtime.memory.session import EphemeralSession, SessionState, check_not_ended
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.metrics import RuntimeMetrics
+from memoair_runtime.org.documents import FileOrg
+from memoair_runtime.org.lane import OrgLane
+from memoair_runtime.org.manifest import CloudOrg
+from memoair_runtime.org.source import OrgSource
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.profile_lane import ProfileLane
 from memoair_runtime.recall.lanes.working_lane import WorkingLane
-from memoair_runtime.recall.org_documents import FileOrg, OrgDocuments
-from memoair_runtime.recall.org_manifest import CloudOrg
-from memoair_runtime.recall.org_source import OrgSource
 from memoair_runtime.recall.search_service import SearchService
 from memoair_runtime.requests import (
     DeadlineRequest,
@@ -36,7 +36,6 @@ from memoair_runtime.requests import (
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.user_folder import create_project_folder, org_index_path
 from memoair_runtime.sync.interface import SyncInterface
 from memoair_runtime.sync.null_sync import NullSync
 from memoair_runtime.sync.scheduler import ALL_SCOPES, SyncScheduler
@@ -273,16 +272,8 @@ class RuntimeService:
 
 def _make_org_source(settings: RuntimeSettings) -> OrgSource:
     """Return the source of the organization's documents: the configured file, otherwise what the cloud sent."""
-    root, project_id = settings.storage_root, settings.project_id
-    if settings.org_file is None:
-        return CloudOrg(ProjectFolder(root, project_id), settings.cloud_id)
-    return FileOrg(
-        OrgDocuments(
-            settings.org_file,
-            org_index_path(root, project_id, settings.org_file),
-            create_folder=lambda: create_project_folder(root, project_id),
-        )
-    )
+    folder = ProjectFolder(settings.storage_root, settings.project_id)
+    return FileOrg(folder, settings.org_file) if settings.org_file else CloudOrg(folder, settings.cloud_id)
 
 
 def _deadline_of(request: DeadlineRequest, default_ms: float) -> float:

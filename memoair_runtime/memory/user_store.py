@@ -8,12 +8,12 @@ from contextlib import suppress
 from datetime import datetime
 
 from memoair_protocol.durable import write_file
+from memoair_protocol.interruption import truncate_to_heard
 from memoair_protocol.moments import utc_now
 from memoair_runtime.errors import IdentityMismatchError, StorageUnavailableError
 from memoair_runtime.memory.brief import encode_brief
 from memoair_runtime.memory.cloud_replica import CloudReplica
 from memoair_runtime.memory.index_snapshot import IndexSnapshot
-from memoair_protocol.interruption import truncate_to_heard
 from memoair_runtime.memory.profile import CloudProfile, encode_snapshot, read_snapshot
 from memoair_runtime.memory.reranker import BackgroundReranker
 from memoair_runtime.memory.session import Session, SessionStart, SessionState

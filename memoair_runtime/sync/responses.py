@@ -14,7 +14,7 @@ import msgspec
 
 from memoair_protocol.enums import EventType
 from memoair_runtime.memory.profile import CloudProfile
-from memoair_runtime.recall.org_manifest import ManifestDocument, OrgKey
+from memoair_runtime.org.manifest import ManifestDocument, OrgKey
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.replica_file import ReplicaFact, ReplicaPage
 from memoair_runtime.sync.errors import invalid_response

@@ -18,7 +18,7 @@ from memoair_protocol.enums import EventType, LaneName
 from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.metrics import RuntimeMetrics
-from memoair_runtime.recall.lanes.org_lane import OrgLane
+from memoair_runtime.org.lane import OrgLane
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.rejected_events import RejectedEvents

@@ -9,8 +9,9 @@ from datetime import datetime
 from memoair_protocol.enums import LaneName
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.metrics import RuntimeMetrics
+from memoair_runtime.org.lane import OrgLane
+from memoair_runtime.org.pull import OrgPuller
 from memoair_runtime.readiness import NotReadyError, Readiness
-from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.rejected_events import RejectedEvents
@@ -18,7 +19,6 @@ from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.outbox import Outbox
 from memoair_runtime.sync.pull_erasures import ErasurePuller
-from memoair_runtime.sync.pull_org import OrgPuller
 from memoair_runtime.sync.pull_user import UserPuller
 from memoair_runtime.sync.push import Pusher
 from memoair_runtime.sync.transport import CloudIdentity, CloudTransport

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from memoair_index import ContainerError, Index
-from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
+from memoair_runtime.org.manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response

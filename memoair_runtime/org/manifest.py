@@ -14,7 +14,7 @@ import msgspec
 
 from memoair_index import ContainerError, Document, Index, document_group, split_document
 from memoair_protocol.durable import write_file
-from memoair_runtime.recall.org_source import LoadedOrgIndex, VersionKey
+from memoair_runtime.org.source import LoadedOrgIndex, VersionKey
 from memoair_runtime.storage.project_folder import ProjectFolder
 
 log = logging.getLogger(__name__)
