@@ -136,7 +136,7 @@ class UserPuller:
         self._store.write_snapshot_if_due()
 
     def record_erasure(self, at: datetime | None) -> None:
-        """Record that the user was erased on this machine, and when in the cloud, if known."""
+        """Record that the user was erased on this machine, and when in the cloud, if known; then count the events."""
         self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at)
         self._save_state()
         self._outbox.scan(all_sessions=True)

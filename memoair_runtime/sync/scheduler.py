@@ -93,7 +93,7 @@ class SyncScheduler:
     @property
     def sync_token(self) -> str | None:
         """The cloud's token for the state that it reported last."""
-        return self._session.sync_token if self._session else None
+        return self._session.user.sync_token if self._session else None
 
     def start(self) -> None:
         """Start the thread. Calling it again has no effect."""
@@ -156,7 +156,7 @@ class SyncScheduler:
             self._condition.notify_all()
             thread, session = self._thread, self._session
         if session is not None:
-            session.abort()
+            session.transport.abort()
         if thread is not None:
             thread.join(min(max(0.0, deadline - time.monotonic()), MAX_CLOSE_S))
 
@@ -186,7 +186,7 @@ class SyncScheduler:
             if self._is_final_push_worthwhile():
                 self._push(session)
         finally:
-            session.close()
+            session.transport.close()
 
     def _next_step(self) -> "Callable[[SyncSession], None] | None":
         """Wait for the next step and return it; return None at the end."""
@@ -239,7 +239,7 @@ class SyncScheduler:
         with self._condition:
             erasures, self._pending_erasures = self._pending_erasures, []
         for at in erasures:
-            session.apply_erasure(at)
+            session.user.record_erasure(at)
 
     def _pull(self, session: "SyncSession") -> None:
         with self._condition:
@@ -269,14 +269,14 @@ class SyncScheduler:
             requests = [request for request in self._requests if request.scopes is None]
             close_deadline, self._push_at = self._close_deadline, math.inf
         deadline = math.inf if close_deadline is None else min(close_deadline, time.monotonic() + FINAL_PUSH_TIMEOUT_S)
-        has_pushed, error = self._attempt(lambda: session.push(deadline))
+        has_pushed, error = self._attempt(lambda: session.pusher.push(deadline))
         with self._condition:
             if error is not None:
                 self._metrics.push_failures.inc()
             if self._outbox.count:
                 pause_s = LOCK_RETRY_S if error is None and not has_pushed else 0.0
                 self._push_at = min(self._push_at, time.monotonic() + pause_s)
-            if session.has_seen_erasure:
+            if session.pusher.has_seen_erasure:
                 self._pull_at = 0.0
             self._complete(requests, is_fulfilled=has_pushed)
 

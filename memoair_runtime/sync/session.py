@@ -1,8 +1,7 @@
-"""The requests of a sync with the cloud: all steps of a pull in their order, and a push."""
+"""The exchange with the cloud: what takes part in it, and all steps of a pull in their order."""
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from datetime import datetime
 
 import attrs
 
@@ -16,7 +15,7 @@ from memoair_runtime.sync.transport import CloudTransport
 
 @attrs.frozen
 class SyncSession:
-    """The connection of one runtime to its cloud. For one thread, except `abort` and `sync_token`.
+    """The exchange of one runtime with its cloud. For one thread, except ``transport.abort`` and ``user.sync_token``.
 
     Attributes:
         transport: The connection.
@@ -35,16 +34,6 @@ class SyncSession:
     erasures: ErasurePuller
     pusher: Pusher
     is_durable: bool
-
-    @property
-    def sync_token(self) -> str | None:
-        """The cloud's token for the state that it reported last."""
-        return self.user.sync_token
-
-    @property
-    def has_seen_erasure(self) -> bool:
-        """Whether a push has found out that the cloud has erased the user, and no pull has checked since."""
-        return self.pusher.has_seen_erasure
 
     def scan(self, *, all_sessions: bool) -> None:
         """Count the unsent events on the disk; see `Pusher.scan`."""
@@ -77,19 +66,3 @@ class SyncSession:
         if self.is_durable:
             self.user.finish_pull()
         return is_complete
-
-    def push(self, deadline: float) -> bool:
-        """Send every unsent event; see `Pusher.push`."""
-        return self.pusher.push(deadline)
-
-    def apply_erasure(self, at: datetime | None) -> None:
-        """Record that the user was erased on this machine, and when in the cloud, if known; then scan again."""
-        self.user.record_erasure(at)
-
-    def abort(self) -> None:
-        """Let a running pull end soon. Thread-safe."""
-        self.transport.abort()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.transport.close()
