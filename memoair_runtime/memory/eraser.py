@@ -39,7 +39,6 @@ class Eraser:
         """
         try:
             with self._store.exclusive(deadline), self._writer.exclusive():
-                self._store.begin_generation()
                 try:
                     return erasure.erase(self._store.folder, before)
                 finally:

@@ -151,7 +151,7 @@ class UserStore:
 
     @contextmanager
     def exclusive(self, deadline: float) -> Iterator[None]:
-        """Keep logs and replica from being read, and data of the cloud from being stored, within the block.
+        """Keep logs and replica from being read within the block, which erases the user. A new `generation` begins.
 
         Args:
             deadline: How long to wait for logs that are being read, in monotonic seconds.
@@ -161,14 +161,11 @@ class UserStore:
         """
         if not self._read_lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise StorageUnavailableError("the session logs are still being read; nothing was deleted, try again")
+        self._generation += 1
         try:
             yield
         finally:
             self._read_lock.release()
-
-    def begin_generation(self) -> None:
-        """Distinguish what the cloud has sent so far from what it sends from now on. Within `exclusive`."""
-        self._generation += 1
 
     def reset(self) -> None:
         """Start over with the files that an erasure has left. Within `exclusive`."""
