@@ -21,6 +21,15 @@ ALLOWED_IMPORTS = {
     "memoair_voice_sync": {"memoair_protocol", "memoair_runtime_store", "memoair_transcripts"},
     "memoair_voice": {"memoair_protocol", "memoair_voice_sync"},
 }
+# The other rooms of the runtime that each of its rooms may import. `service` and `cloud_sync` put the rooms together.
+ALLOWED_ROOMS = {
+    "storage": set[str](),
+    "memory": {"storage"},
+    "recall": {"memory"},
+    "sync": {"memory", "storage"},
+    "org": {"recall", "sync", "storage"},
+    "http": {"service"},
+}
 # The command line may import all others.
 PACKAGES = ("memoair_cli", *ALLOWED_IMPORTS)
 ALLOWED_IMPORTS["memoair_cli"] = set(ALLOWED_IMPORTS)
@@ -51,6 +60,18 @@ def test_a_package_imports_only_lower_packages(package: str) -> None:
         for name in find_imports(module)
     }
     assert used - {package} <= ALLOWED_IMPORTS[package]
+
+
+@pytest.mark.parametrize("room", ALLOWED_ROOMS)
+def test_a_room_of_the_runtime_imports_only_the_rooms_below_it(room: str) -> None:
+    used = {
+        name.split(".")[1]
+        for module in MODULES
+        if module.startswith(f"memoair_runtime.{room}.")
+        for name in find_imports(module)
+        if name.startswith("memoair_runtime.")
+    }
+    assert used & {*ALLOWED_ROOMS, "service", "cloud_sync"} - {room} <= ALLOWED_ROOMS[room]
 
 
 def test_imports_are_not_circular() -> None:

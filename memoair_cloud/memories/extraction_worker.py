@@ -21,6 +21,7 @@ from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
+from memoair_protocol.interruption import truncate_to_heard
 from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
@@ -160,19 +161,17 @@ def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[Cal
 
 
 def _to_turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn:
-    raw_metadata = event.payload.get("metadata")
-    metadata = raw_metadata if isinstance(raw_metadata, dict) else {}
-    # A runtime already replaces an interrupted answer with the heard text; imported turns come with both.
-    heard = metadata.get("heard")
+    payload = truncate_to_heard(event.payload)  # not every turn was sent by a runtime, which would have done it
+    metadata = payload.get("metadata")
     return CallTurn(
         event_id=event.id,
         session_id=event.session_id,
         number=number,
-        user_text=sanitize_text(event.payload["userText"]),
-        assistant_text=sanitize_text(heard if isinstance(heard, str) else event.payload["assistantText"]),
+        user_text=sanitize_text(payload["userText"]),
+        assistant_text=sanitize_text(payload["assistantText"]),
         said_at=event.occurred_at,
         caller=caller,
-        agent=_sanitize_name(metadata.get("assistantName")) or agent,
+        agent=_sanitize_name(metadata.get("assistantName") if isinstance(metadata, dict) else None) or agent,
     )
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from memoair_index import ContainerError, Document, Hit, Index, Query
 from memoair_protocol.enums import LaneName
 from memoair_runtime.coalescing_job import CoalescingJob
+from memoair_runtime.org.source import LoadedOrgIndex, OrgSource, VersionKey
 from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.recall.lanes.dedupe import top_per_group
 from memoair_runtime.recall.lanes.lane import HitSource, LaneAnswer, LaneHit, LaneQuery, Passage
-from memoair_runtime.recall.org_source import LoadedOrgIndex, OrgSource, VersionKey
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class OrgLane:
     Queries are expanded by the recent turns of the session, because spoken questions seldom name their subject.
 
     Args:
-        source: The source of the documents, or None if there are none.
+        source: The source of the documents.
         get_recent_turns: Returns the last texts of a session, oldest first, by its id.
 
     Attributes:
@@ -39,7 +39,7 @@ class OrgLane:
     name = LaneName.ORG
     default_limit = 4
 
-    def __init__(self, source: OrgSource | None, get_recent_turns: Callable[[str], tuple[str, ...]]) -> None:
+    def __init__(self, source: OrgSource, get_recent_turns: Callable[[str], tuple[str, ...]]) -> None:
         self._source = source
         self._get_recent_turns = get_recent_turns
         self._gate = ReadinessGate()
@@ -92,9 +92,9 @@ class OrgLane:
 
     def _poll_source(self) -> None:
         """Check at intervals whether another process has pulled other documents; this search does not wait for them."""
-        interval_s = self._source.poll_interval_s if self._source else None
+        interval_s = self._source.poll_interval_s
         now = time.monotonic()
-        if self._source is None or interval_s is None or now - self._polled_at < interval_s:
+        if interval_s is None or now - self._polled_at < interval_s:
             return
         self._polled_at = now
         with suppress(OSError):  # the next load reports it
@@ -102,9 +102,6 @@ class OrgLane:
                 self.load_in_background()
 
     def _load(self) -> None:
-        if self._source is None:
-            self._gate.open()
-            return
         try:
             version_key = self._source.version_key()
             if version_key is not None and version_key == self._version_key:
@@ -120,10 +117,10 @@ class OrgLane:
         self.version = loaded.version if version_key is not None else None
         self._gate.open()
         if loaded.base_sha256 is None or loaded.base_sha256 != self._verified_base:
-            self._verify(self._source)
+            self._verify()
             self._verified_base = loaded.base_sha256
 
-    def _verify(self, source: OrgSource) -> None:
+    def _verify(self) -> None:
         """Verify the stored index, and rebuild it if it is damaged.
 
         This reads the file from end to end, so that it is in the page cache before a search waits for it.
@@ -132,7 +129,7 @@ class OrgLane:
             self._index.verify()
         except (OSError, ContainerError) as error:
             log.error("the stored index is damaged and is rebuilt: action=index_damaged why=%s", str(error))
-            self._index = source.rebuild().index
+            self._index = self._source.rebuild().index
 
     def _to_lane_hit(self, hit: Hit) -> LaneHit:
         document = hit.document

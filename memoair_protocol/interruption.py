@@ -1,4 +1,9 @@
-"""Interrupted answers: only the part that the caller heard is recalled."""
+"""Interrupted answers: only the part that the caller heard is recalled and learned from.
+
+The rule is applied where a turn enters: a runtime applies it when it saves a turn. The cloud stores turns as they were
+sent, and some of them were not sent by a runtime. So it is also applied to turns of the cloud: when a runtime adds them
+to the user's memory, and when the cloud learns from them.
+"""
 
 from collections.abc import Mapping
 from typing import Any

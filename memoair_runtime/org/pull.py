@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from memoair_index import ContainerError, Index
-from memoair_runtime.recall.org_manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
+from memoair_runtime.org.manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
-from memoair_runtime.sync.responses import OrgFileInfo
+from memoair_runtime.sync.responses import Bootstrap, OrgFileInfo
 from memoair_runtime.sync.transport import CALL_TIMEOUT_S, DOWNLOAD_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
@@ -54,12 +54,11 @@ class OrgPuller:
         manifest = self._read_manifest()
         return manifest.version if manifest else None
 
-    def pull(self, target_version: int, file: OrgFileInfo | None, lock_deadline: float) -> bool:
+    def pull(self, bootstrap: Bootstrap, lock_deadline: float) -> bool:
         """Pull the documents.
 
         Args:
-            target_version: The cloud's version of the documents, or an earlier one.
-            file: The index file that the cloud built last, if any.
+            bootstrap: The cloud's version of the documents, or an earlier one, and the index file that it built last.
             lock_deadline: How long to wait for another process that is pulling, in monotonic seconds.
 
         Returns:
@@ -69,6 +68,7 @@ class OrgPuller:
             CloudError: A request failed.
             OSError: A file cannot be written.
         """
+        target_version = bootstrap.org_manifest_version
         self._folder.create()
         while not self._lock.try_acquire():
             if (self.version or 0) >= target_version:
@@ -80,7 +80,7 @@ class OrgPuller:
         try:
             manifest = self._read_manifest()
             if (manifest.version if manifest else 0) != target_version:
-                self._update(manifest, file)
+                self._update(manifest, bootstrap.org_file)
         finally:
             self._lock.release()
         self._reload()

@@ -2,7 +2,6 @@
 
 import codecs
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,8 @@ import filelock
 import msgspec
 
 from memoair_index import ContainerError, Index, split_document
-from memoair_runtime.recall.org_source import LoadedOrgIndex, VersionKey
+from memoair_runtime.org.source import LoadedOrgIndex
+from memoair_runtime.storage.project_folder import ProjectFolder
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +32,40 @@ _line_decoder = msgspec.json.Decoder(_DocumentLine)
 
 
 @attrs.frozen
-class OrgDocuments:
-    """A JSON Lines file, ``{"id", "text", "metadata"}`` per line, and its stored index.
+class FileOrg:
+    """The `OrgSource` of a JSON Lines file, ``{"id", "text", "metadata"}`` per line, and its stored index.
+
+    The operator maintains the file.
 
     Attributes:
+        folder: The project's folder, in which the index is stored.
         path: The file.
-        index_path: Where the index is stored.
-        create_folder: Creates the folder of the index; raises OSError if nothing can be stored there.
+        poll_interval_s: None, because only a session start checks the file for changes.
     """
 
+    folder: ProjectFolder
     path: Path
-    index_path: Path
-    create_folder: Callable[[], None]
+    poll_interval_s: float | None = None
+
+    @property
+    def description(self) -> str:
+        """The path of the file."""
+        return str(self.path)
+
+    @property
+    def index_path(self) -> Path:
+        """Where the index is stored."""
+        return self.folder.org_file_index(self.path)
 
     def version_key(self) -> tuple[int, int]:
         """Return the file's time and size, which differ once it was written; raises OSError."""
         state = self.path.stat()
         return state.st_mtime_ns, state.st_size
 
-    def load_index(self) -> Index:
+    def load_index(self) -> LoadedOrgIndex:
         """Return the index of the documents: the stored one if it is current, otherwise a new one, which is stored.
+
+        Its version is the file's time in milliseconds.
 
         Raises:
             OSError: If the file cannot be read.
@@ -59,28 +73,29 @@ class OrgDocuments:
         """
         version_key = self.version_key()
         index = self._open_stored(version_key)
-        if index is not None:
-            return index
-        with ExitStack() as stack:
-            with suppress(OSError, filelock.Timeout):  # without the lock, each process indexes them itself
-                self.create_folder()
-                lock = filelock.FileLock(self.index_path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, mode=0o600)
-                stack.enter_context(lock)
-                index = self._open_stored(version_key)  # another process may have stored it by now
-                # Temporary files of a writer that died.
-                for leftover in self.index_path.parent.glob(f".{self.index_path.name}.*.part"):
-                    leftover.unlink(missing_ok=True)
-            if index is None:
-                index = build_index(self.path)
-                with suppress(OSError):  # the index is used without being stored
-                    index.merge(self.index_path, lambda: {"stamp": version_key})
-            return index
+        return LoadedOrgIndex(self._build(version_key) if index is None else index, version_key[0] // _NS_PER_MS)
 
-    def rebuild_index(self) -> Index:
+    def rebuild(self) -> LoadedOrgIndex:
         """Discard the stored index, which is damaged, and return a new one; raises as `load_index`."""
         with suppress(OSError):
             self.index_path.unlink()
         return self.load_index()
+
+    def _build(self, version_key: tuple[int, int]) -> Index:
+        path, index = self.index_path, None
+        with ExitStack() as stack:
+            with suppress(OSError, filelock.Timeout):  # without the lock, each process indexes them itself
+                self.folder.create()
+                stack.enter_context(filelock.FileLock(path.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S, mode=0o600))
+                index = self._open_stored(version_key)  # another process may have stored it by now
+                # Temporary files of a writer that died.
+                for leftover in path.parent.glob(f".{path.name}.*.part"):
+                    leftover.unlink(missing_ok=True)
+            if index is None:
+                index = build_index(self.path)
+                with suppress(OSError):  # the index is used without being stored
+                    index.merge(path, lambda: {"stamp": version_key})
+            return index
 
     def _open_stored(self, version_key: tuple[int, int]) -> Index | None:
         try:
@@ -93,45 +108,8 @@ class OrgDocuments:
         return index if index.file_metadata.get("stamp") == list(version_key) else None
 
 
-@attrs.frozen
-class FileOrg:
-    """The `OrgSource` of a file that the operator maintains.
-
-    Attributes:
-        documents: The file and its index.
-        poll_interval_s: None, because only a session start checks the file for changes.
-    """
-
-    documents: OrgDocuments
-    poll_interval_s: float | None = None
-
-    @property
-    def description(self) -> str:
-        """The path of the file."""
-        return str(self.documents.path)
-
-    def version_key(self) -> VersionKey:
-        """Return the file's time and size, which differ once it was written; raises OSError."""
-        return self.documents.version_key()
-
-    def load_index(self) -> LoadedOrgIndex:
-        """Return the index of the documents; its version is the file's time in milliseconds.
-
-        Raises:
-            OSError: If the file cannot be read.
-            ValueError: If no line of the file is a document.
-        """
-        version = self.documents.version_key()[0] // _NS_PER_MS
-        return LoadedOrgIndex(self.documents.load_index(), version)
-
-    def rebuild(self) -> LoadedOrgIndex:
-        """Discard the stored index, which is damaged, and return a new one; raises as `load_index`."""
-        version = self.documents.version_key()[0] // _NS_PER_MS
-        return LoadedOrgIndex(self.documents.rebuild_index(), version)
-
-
 def build_index(path: Path) -> Index:
-    """Build an index of the documents of a file; raises as `OrgDocuments.load_index`."""
+    """Build an index of the documents of a file; raises as `FileOrg.load_index`."""
     index = Index()
     index.add(chunk for line in _read_lines(path) for chunk in split_document(line.id, line.text, line.metadata))
     return index

@@ -7,42 +7,21 @@ the project read it. The index file is mapped and shared; the changes are few, a
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import attrs
 import msgspec
 
 from memoair_index import ContainerError, Document, Index, document_group, split_document
 from memoair_protocol.durable import write_file
-from memoair_runtime.recall.org_source import LoadedOrgIndex, VersionKey
+from memoair_runtime.org.source import LoadedOrgIndex, VersionKey
 from memoair_runtime.storage.project_folder import ProjectFolder
+from memoair_runtime.sync.responses import ManifestDocument, OrgKey
 
 log = logging.getLogger(__name__)
 
 # If the named index file is missing, it was replaced at this moment: the next manifest names another one.
 _MAX_ATTEMPTS = 5
 _RETRY_PAUSE_S = 0.01
-
-
-class ManifestDocument(msgspec.Struct, frozen=True, rename="camel"):
-    """A document with the name of its index and its id there."""
-
-    index_name: str
-    id: str
-    text: str
-    metadata: dict[str, Any] = {}
-
-    @property
-    def key(self) -> "OrgKey":
-        """The key of the document."""
-        return OrgKey(self.index_name, self.id)
-
-
-class OrgKey(msgspec.Struct, frozen=True, rename="camel"):
-    """The key of a document: the name of its index and its id there."""
-
-    index_name: str
-    id: str
 
 
 class OrgBase(msgspec.Struct, frozen=True):
