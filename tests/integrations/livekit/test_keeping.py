@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 from livekit.agents import Agent, function_tool, llm
+from livekit.agents.stt import SpeechEventType
 from memoair_livekit import MemoAirLiveKitAgent
 from support.livekit_calls import calling, soon
 
@@ -122,6 +123,35 @@ async def test_an_interrupted_answer_is_kept_as_far_as_it_was_heard(new_agent: A
     assert pairs(turns)[0] == ("How long?", "It takes")
     assert turns[0]["metadata"]["interrupted"] is True
     assert turns[1]["userText"] == "Stop!"
+
+
+async def test_an_answer_that_was_heard_to_its_end_is_not_interrupted_by_the_next_words(
+    new_agent: Any, kept: Any
+) -> None:
+    agent = new_agent()
+    async with calling(agent, "Red ones.", "Sure.") as call:
+        await call.says("Which boots?")
+        call.begins_to_say("In blue, please.")  # at once
+        call.has_said("In blue, please.")
+        await soon(lambda: len(call.items("assistant")) == 2)
+    await agent.on_exit()
+
+    turns = kept()
+    assert pairs(turns) == [("Which boots?", "Red ones."), ("In blue, please.", "Sure.")]
+    assert [turn["metadata"]["interrupted"] for turn in turns] == [False, False]
+
+
+async def test_noise_without_words_is_no_turn(new_agent: Any, kept: Any) -> None:
+    agent = new_agent()
+    async with calling(agent) as call:
+        call.stt.says(" ")
+        await call.says("Hello.")
+        call.stt.hears(SpeechEventType.START_OF_SPEECH)
+        call.has_said()  # without a transcript
+        await call.says("Goodbye.")
+    await agent.on_exit()
+
+    assert pairs(kept()) == [("Hello.", "Noted."), ("Goodbye.", "Noted.")]
 
 
 async def test_several_turns_in_a_row_are_all_kept(new_agent: Any, kept: Any) -> None:

@@ -15,6 +15,7 @@ from blockbuster import blockbuster_ctx
 from memoair_pipecat import MemoAirMemoryProcessor
 from pipecat.frames.frames import (
     InputAudioRawFrame,
+    InterruptionFrame,
     LLMContextFrame,
     LLMMessagesUpdateFrame,
     LLMRunFrame,
@@ -187,6 +188,28 @@ async def test_an_interrupted_answer_is_kept_as_far_as_it_was_heard(
     assert (second["userText"], second["assistantText"]) == ("Thank you.", "Yes.")
     assert second["metadata"]["interrupted"] is False
     assert first["metadata"]["framework"] == second["metadata"]["framework"] == "pipecat"
+
+
+async def test_an_answer_that_was_heard_to_its_end_is_not_interrupted_by_the_next_words(
+    client: MemoAirVoiceClient, payloads: Payloads
+) -> None:
+    async with Call(memory_of(client), ["Red ones."], ["Sure."]) as call:
+        await call.ask("Which boots?")
+        await call.tell(InterruptionFrame())  # the agent is silent
+        await call.ask("In blue, please.")
+    assert [(turn["userText"], turn["assistantText"], turn["metadata"]["interrupted"]) for turn in payloads()] == [
+        ("Which boots?", "Red ones.", False),
+        ("In blue, please.", "Sure.", False),
+    ]
+
+
+async def test_noise_without_words_is_no_turn(client: MemoAirVoiceClient, kept: Kept) -> None:
+    async with Call(memory_of(client)) as call:
+        await call.ask("Hello.")
+        for noise in ("", " "):
+            await call.say(noise)
+        await call.ask("Goodbye.")
+    assert kept() == [("Hello.", "Yes."), ("Goodbye.", "Yes.")]
 
 
 async def test_several_turns_of_the_caller_in_a_row_are_all_kept(client: MemoAirVoiceClient, kept: Kept) -> None:
