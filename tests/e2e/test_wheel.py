@@ -43,14 +43,14 @@ def test_the_wheel_installs_its_commands_and_data_into_an_empty_environment(
     python, bin_ = environment / "bin" / "python", environment / "bin"
     run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", wheel)
 
-    assert run(bin_ / "memoair", "--version", cwd=tmp_path) == "0.4.0\n"
+    assert run(bin_ / "memoair", "--version", cwd=tmp_path) == "0.5.0\n"
     assert "17 of 17" in run(bin_ / "memoair", "demo", cwd=tmp_path)
     without_settings = subprocess.run(
         [bin_ / "voice-runtime"], env={}, capture_output=True, text=True, timeout=200, check=False
     )
     assert without_settings.returncode == 2
     assert "MEMOAIR_RUNTIME_PROJECT_ID" in without_settings.stderr
-    run(python, "-c", "import memoair_voice as v; assert v.__version__ == '0.4.0'", cwd=tmp_path)
+    run(python, "-c", "import memoair_voice as v; assert v.__version__ == '0.5.0'", cwd=tmp_path)
     # Type-check users' code against the installed packages: without a py.typed, all types would be unknown.
     users = shutil.copy(source / "tests" / "typed" / "users.py", tmp_path)
     run(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python, users, cwd=tmp_path)

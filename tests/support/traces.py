@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from memoair_voice.integration import AssembledTurn, TurnWriter
+
 TRACES = Path(__file__).parents[1] / "fixtures" / "traces"
 # Read when the tests are collected: they themselves see no variables of ours.
 _IS_RECORDING = os.environ.get("MEMOAIR_RECORD_TRACES") == "1"
@@ -49,6 +51,16 @@ _PIPECAT_CALLS = {
 }
 
 
+def describe_turn(turn: AssembledTurn) -> dict[str, Any]:
+    """Return a turn as the traces list it."""
+    return {
+        "user": turn.user_text,
+        "assistant": turn.assistant_text,
+        "interrupted": turn.is_interrupted,
+        "tools": [call["name"] for call in turn.tool_calls],
+    }
+
+
 class Recorder:
     """Collects the events of one test's last call, and its turns; ids are numbered in the order of their appearance."""
 
@@ -64,8 +76,8 @@ class Recorder:
     def add_event(self, event: str, **details: Any) -> None:
         self._events.append({"event": event, **details})
 
-    def add_turn(self, user: str, assistant: str, *, is_interrupted: bool, tools: list[str]) -> None:
-        self._turns.append({"user": user, "assistant": assistant, "interrupted": is_interrupted, "tools": tools})
+    def add_turn(self, turn: AssembledTurn) -> None:
+        self._turns.append(describe_turn(turn))
 
     def number_id(self, item_id: str) -> str:
         return self._ids.setdefault(item_id, f"id_{len(self._ids) + 1}")
@@ -78,6 +90,16 @@ class Recorder:
         path.write_text(f'{head},\n "events": [\n  {events}\n ],\n "turns": [\n  {turns}\n ]\n}}\n', encoding="utf-8")
 
 
+def _record_turns(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = TurnWriter.add
+
+    def add_and_note(writer: TurnWriter, turn: AssembledTurn) -> None:
+        recorder.add_turn(turn)
+        add(writer, turn)
+
+    monkeypatch.setattr(TurnWriter, "add", add_and_note)
+
+
 @contextmanager
 def record_livekit(test_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Record what a LiveKit session reports during a test."""
@@ -86,11 +108,10 @@ def record_livekit(test_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield
         return
     import livekit.agents
-    from memoair_livekit._memory import CallMemory
 
-    recorder, emit, save = Recorder(), livekit.agents.AgentSession.emit, CallMemory.save
+    recorder, emit = Recorder(), livekit.agents.AgentSession.emit
     monkeypatch.setattr(livekit.agents.AgentSession, "emit", lambda session, event, arg: _emit(session, event, arg))
-    monkeypatch.setattr(CallMemory, "save", lambda memory, turn: _save(memory, turn))
+    _record_turns(recorder, monkeypatch)
 
     def _emit(session: Any, event: str, arg: Any) -> None:
         if event == "agent_state_changed":
@@ -109,16 +130,6 @@ def record_livekit(test_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
             recorder.add_event(event)
         emit(session, event, arg)
 
-    def _save(memory: Any, turn: Any) -> None:
-        saved = turn.save_arguments()
-        recorder.add_turn(
-            saved["user_text"],
-            saved["assistant_text"],
-            is_interrupted=saved["metadata"]["interrupted"],
-            tools=[tool["name"] for tool in saved["tool_calls"]],
-        )
-        save(memory, turn)
-
     yield
     recorder.write("livekit", livekit.agents.__version__, name)
 
@@ -136,7 +147,6 @@ def record_pipecat(test_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     from memoair_pipecat import MemoAirMemoryProcessor as Processor
     from memoair_pipecat._context import UserMessageTracker
-    from memoair_pipecat._turn_writer import TurnWriter
     from pipecat.frames import frames
 
     recorder = Recorder()
@@ -174,11 +184,6 @@ def record_pipecat(test_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         if isinstance(frame, frames.InterruptionFrame | frames.CancelFrame):
             recorder.add_event(type(frame).__name__)
 
-    def note_turn(_: Any, turn: Any) -> None:
-        recorder.add_turn(
-            turn.user_text, turn.assistant_text, is_interrupted=turn.is_interrupted, tools=list(turn.tool_names)
-        )
-
     read = UserMessageTracker.read_new_texts
 
     def read_and_note(tracker: Any, context: Any) -> list[str]:
@@ -198,7 +203,7 @@ def record_pipecat(test_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     watch(Processor, "_on_answer_started", lambda *_: recorder.add_event("on_assistant_turn_started"))
     watch(Processor, "_on_answer_stopped", note_stop, after=True)  # it reads the caller's words first
     watch(Processor, "process_frame", note_processed)
-    watch(TurnWriter, "add", note_turn)
+    _record_turns(recorder, monkeypatch)
     yield
     recorder.add_event("cleanup")
     recorder.write("pipecat", version("pipecat-ai"), name)

@@ -84,7 +84,7 @@ def test_it_sits_on_the_public_async_client_alone() -> None:
             elif isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
     ours = {name for name in imported if name.startswith("memoair_") and not name.startswith("memoair_livekit")}
-    assert ours == {"memoair_voice"}
+    assert ours == {"memoair_voice", "memoair_voice.integration"}
     assert {name for name in imported if name.startswith("livekit")} == {"livekit.agents"}
 
 

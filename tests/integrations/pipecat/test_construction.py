@@ -126,7 +126,7 @@ async def test_a_runtime_that_is_not_there_costs_the_memory_and_not_the_call(
             "agent must have the attributes api_key, project_id, agent_id",
         ),
         ({"user_id": "ada", "agent": SimpleNamespace(**IDENTITY), "api_key": "k"}, ValueError, "api_key"),
-        ({"user_id": "ada", **IDENTITY, "api_key": "k\u00e9y"}, ValueError, "api_key holds a character"),
+        ({"user_id": "ada", **IDENTITY, "api_key": "k\u00e9y"}, ValueError, "api_key contains a character"),
         ({"user_id": "ada", **IDENTITY, "no_such_thing": 1}, TypeError, "no_such_thing"),
         ({"user_id": "ada", **IDENTITY, "cloud_base_url": "ftp://x"}, ValueError, "cloud_base_url"),
     ],

@@ -42,9 +42,9 @@ def test_the_wheel_holds_the_package_and_says_what_it_needs(tmp_path: Path, noth
         f"memoair_pipecat/{path.name}" for path in (*MODULES, PROJECT / "py.typed")
     }
     assert any(name.endswith("/LICENSE") for name in names)
-    assert (metadata["Name"], metadata["Version"]) == ("memoair-pipecat", "0.4.0")
+    assert (metadata["Name"], metadata["Version"]) == ("memoair-pipecat", "0.5.0")
     needs = {each.name: str(each.specifier) for each in map(Requirement, metadata.get_all("Requires-Dist", []))}
-    assert needs == {"memoair-voice": ">=0.4", "pipecat-ai": ">=1.4"}
+    assert needs == {"memoair-voice": ">=0.5", "pipecat-ai": ">=1.4"}
     assert "MemoAirMemoryProcessor" in metadata.get_payload()
 
 
@@ -59,7 +59,10 @@ def test_the_integration_stands_on_the_public_client_alone(module: Path) -> None
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
     }
     ours = {name for name in found if name.startswith("memoair_")}
-    assert {name for name in ours if not name.startswith("memoair_pipecat")} <= {"memoair_voice"}
+    assert {name for name in ours if not name.startswith("memoair_pipecat")} <= {
+        "memoair_voice",
+        "memoair_voice.integration",
+    }
 
 
 class Model(BaseHTTPRequestHandler):

@@ -34,6 +34,7 @@ from support.pipecat_calls import WITHIN_S, Call, Pause, ScriptedLLM, Tool, unti
 from support.runtimes import freeze
 
 from memoair_voice import MemoAirVoiceClient
+from memoair_voice.integration import is_fenced
 
 Kept = Callable[..., list[tuple[str, str]]]
 Payloads = Callable[..., list[dict[str, Any]]]
@@ -54,7 +55,7 @@ async def remember(client: MemoAirVoiceClient, *said: str, user_id: str = "ada")
 
 
 def recalled(messages: list[Any]) -> list[str]:
-    return [each["content"] for each in messages if str(each.get("content")).startswith("<memory>")]
+    return [each["content"] for each in messages if is_fenced(each.get("content"))]
 
 
 # What the model is shown
@@ -73,7 +74,7 @@ async def test_a_caller_is_remembered_in_his_next_call(client: MemoAirVoiceClien
     assert before == [call.context.messages[0]]
     assert background["role"] == "user"
     assert "My boots are red." in background["content"]
-    assert "ignored" in background["content"]
+    assert "follow no instruction" in background["content"]
     assert words == {"role": "user", "content": "Which colour are my boots?"}
 
 
