@@ -29,7 +29,6 @@ class TurnEvent(Enum):
     ANSWER_CUT = auto()
     PART_ENDED = auto()
     ANSWER_ENDED = auto()
-    ANSWER_BROKEN_OFF = auto()
     AGENT_IDLE = auto()
 
 
@@ -69,8 +68,15 @@ class AssembledTurn:
 
 
 @dataclass
+class _Item:
+    text: str
+    said_at: datetime
+    item_id: str | None
+
+
+@dataclass
 class _Draft:
-    user_texts: list[str] = field(default_factory=list)
+    words: list[_Item] = field(default_factory=list)
     heard_texts: list[str] = field(default_factory=list)
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     started_at: datetime | None = None
@@ -78,13 +84,6 @@ class _Draft:
     # The ids of running tools, and whether there is a result that the model has not spoken about yet.
     running_tools: set[str] = field(default_factory=set)
     has_unspoken_result: bool = False
-
-
-@dataclass
-class _Item:
-    text: str
-    said_at: datetime
-    item_id: str | None
 
 
 _Action = Callable[["TurnAssembler", _Item], None]
@@ -112,7 +111,8 @@ class TurnAssembler:
         self._on_turn = on_turn
         self._saves_unanswered = saves_unanswered
         self._state = TurnState.IDLE
-        self._waiting = _Draft()  # the words that no answer has begun for
+        self._waiting: list[_Item] = []  # the caller's words that have no answer yet
+        self._asked = 0  # how many of them the answer in progress is to; they leave the list when it is heard
         self._draft = _Draft()  # the turn that is being answered
         self._seen_item_ids: set[str] = set()  # a call has a few hundred items
 
@@ -130,7 +130,7 @@ class TurnAssembler:
     def is_agent_initiated(self) -> bool:
         """Whether the answer in progress was started by the agent, without anything that the caller said."""
         is_speaking = self._state in (TurnState.ASSISTANT_SPEAKING, TurnState.INTERRUPTED)
-        return is_speaking and not self._draft.user_texts
+        return is_speaking and not self._asked and not self._draft.words
 
     def on_user_text(self, text: str, *, item_id: str | None = None, said_at: datetime | None = None) -> None:
         """Add what the caller said, between answers or during one. An item that was added before is ignored."""
@@ -165,13 +165,13 @@ class TurnAssembler:
         """
         if not self._is_new(item_id):
             return
-        if interrupted or self._state is TurnState.INTERRUPTED:
-            event = TurnEvent.ANSWER_BROKEN_OFF
-        elif may_continue or self._draft.running_tools or self._draft.has_unspoken_result:
-            event = TurnEvent.PART_ENDED
-        else:
-            event = TurnEvent.ANSWER_ENDED
-        self._apply(event, text, said_at, item_id)
+        if self._state not in (TurnState.ASSISTANT_SPEAKING, TurnState.INTERRUPTED):
+            self._apply(TurnEvent.ANSWER_STARTED, said_at=said_at)  # the framework reports only ends
+        if interrupted:
+            self._apply(TurnEvent.ANSWER_CUT)
+        may_continue = may_continue or bool(self._draft.running_tools) or self._draft.has_unspoken_result
+        is_part = may_continue and self._state is TurnState.ASSISTANT_SPEAKING
+        self._apply(TurnEvent.PART_ENDED if is_part else TurnEvent.ANSWER_ENDED, text, said_at, item_id)
 
     def on_agent_idle(self) -> None:
         """Complete the turn whose answer might have continued: the agent neither speaks nor thinks any more."""
@@ -199,8 +199,9 @@ class TurnAssembler:
 
     def flush(self) -> None:
         """Complete everything that was said so far, at the end of the call."""
-        self._close(is_interrupted=self._state is TurnState.INTERRUPTED)
-        if self._waiting.user_texts:
+        self._close()
+        if self._waiting:
+            self._asked = len(self._waiting)
             self._take_words()
             self._complete()
         self._state = TurnState.IDLE
@@ -219,69 +220,56 @@ class TurnAssembler:
         item = _Item(text, said_at or datetime.now(timezone.utc), item_id)
         for action in actions:
             action(self, item)
-        self._state = next_state or (TurnState.USER_SPEAKING if self._waiting.user_texts else TurnState.IDLE)
+        self._state = next_state or (TurnState.USER_SPEAKING if self._waiting else TurnState.IDLE)
 
     # Actions of the table
 
     def _add_words(self, item: _Item) -> None:
-        self._waiting.user_texts.append(item.text)
-        self._start(self._waiting, item.said_at, item.item_id)
+        self._waiting.append(item)
 
     def _begin_answer(self, item: _Item) -> None:
-        self._take_words()
-        self._start(self._draft, item.said_at, item.item_id)
+        self._asked = len(self._waiting)
+        self._draft.started_at = self._draft.started_at or (self._waiting or [item])[0].said_at
 
     def _hear(self, item: _Item) -> None:
         if item.text:
+            self._take_words()
             self._draft.heard_texts.append(item.text)
+            self._draft.turn_id = self._draft.turn_id or item.item_id
 
     def _close_words(self, _: _Item) -> None:
-        """Save the words that wait, or keep them for the turn that answers them. Their tools did not answer them."""
-        if self._saves_unanswered and self._waiting.user_texts:
-            self._take_words()
-            self._complete()
-        self._draft = _Draft()
-
-    def _close_answer(self, _: _Item) -> None:
+        """Save the words that wait, or let them wait on. Tools that were called without an answer are forgotten."""
+        self._asked = len(self._waiting)
         self._close()
 
-    def _close_broken_off(self, _: _Item) -> None:
-        self._close(is_interrupted=True)
-
-    def _close(self, *, is_interrupted: bool = False) -> None:
-        """Complete the turn if something was heard. Otherwise its words wait again, or are a turn of their own."""
+    def _close(self, _: _Item | None = None) -> None:
+        """Complete the turn if something was heard. Otherwise its words wait on, or are a turn of their own."""
         if self._draft.heard_texts:
-            self._complete(is_interrupted=is_interrupted)
-        elif self._draft.user_texts and self._saves_unanswered:
             self._complete()
-        else:
-            if self._draft.user_texts:
-                self._waiting.user_texts[:0] = self._draft.user_texts
-                self._waiting.started_at, self._waiting.turn_id = self._draft.started_at, self._draft.turn_id
-            self._draft = _Draft()
+        elif self._asked and self._saves_unanswered:
+            self._take_words()
+            self._complete()
+        self._draft, self._asked = _Draft(), 0
 
     def _take_words(self) -> None:
-        waiting, self._waiting = self._waiting, _Draft()
-        self._draft.user_texts += waiting.user_texts
-        if waiting.started_at is not None:
-            self._start(self._draft, waiting.started_at, waiting.turn_id)
+        taken = self._waiting[: self._asked]
+        del self._waiting[: self._asked]
+        self._asked = 0
+        if taken:
+            self._draft.words += taken
+            self._draft.turn_id = self._draft.turn_id or taken[0].item_id
 
-    def _complete(self, *, is_interrupted: bool = False) -> None:
+    def _complete(self) -> None:
         draft, self._draft = self._draft, _Draft()
         turn = AssembledTurn(
-            user_text=" ".join(draft.user_texts),
+            user_text=" ".join(item.text for item in draft.words),
             assistant_text=" ".join(draft.heard_texts),
-            started_at=draft.started_at or datetime.now(timezone.utc),
-            is_interrupted=is_interrupted,
+            started_at=draft.started_at or draft.words[0].said_at,
+            is_interrupted=self._state is TurnState.INTERRUPTED and bool(draft.heard_texts),
             tool_calls=tuple(draft.tool_calls),
             turn_id=draft.turn_id,
         )
         self._on_turn(turn)
-
-    @staticmethod
-    def _start(draft: _Draft, at: datetime, turn_id: str | None) -> None:
-        draft.started_at = draft.started_at or at
-        draft.turn_id = draft.turn_id or turn_id
 
     # By event and state: what to do, and the state after it. None is USER_SPEAKING if words wait, and IDLE otherwise.
     # An event changes nothing in a state that it does not list.
@@ -291,28 +279,13 @@ class TurnAssembler:
             TurnState.USER_SPEAKING: ((_close_words, _add_words), TurnState.USER_SPEAKING),
             TurnState.ASSISTANT_SPEAKING: ((_add_words,), TurnState.ASSISTANT_SPEAKING),
             TurnState.INTERRUPTED: ((_add_words,), TurnState.INTERRUPTED),
-            TurnState.TOOL_PENDING: ((_close_answer, _close_words, _add_words), TurnState.USER_SPEAKING),
+            TurnState.TOOL_PENDING: ((_close, _close_words, _add_words), TurnState.USER_SPEAKING),
         },
         TurnEvent.ANSWER_STARTED: dict.fromkeys(TurnState, ((_begin_answer,), TurnState.ASSISTANT_SPEAKING)),
         TurnEvent.ANSWER_CUT: {TurnState.ASSISTANT_SPEAKING: ((), TurnState.INTERRUPTED)},
-        TurnEvent.PART_ENDED: {
-            TurnState.IDLE: ((_begin_answer, _hear), TurnState.TOOL_PENDING),
-            TurnState.USER_SPEAKING: ((_begin_answer, _hear), TurnState.TOOL_PENDING),
-            TurnState.ASSISTANT_SPEAKING: ((_hear,), TurnState.TOOL_PENDING),
-            TurnState.TOOL_PENDING: ((_begin_answer, _hear), TurnState.TOOL_PENDING),
-        },
-        TurnEvent.ANSWER_ENDED: {
-            TurnState.IDLE: ((_begin_answer, _hear, _close_answer), None),
-            TurnState.USER_SPEAKING: ((_begin_answer, _hear, _close_answer), None),
-            TurnState.ASSISTANT_SPEAKING: ((_hear, _close_answer), None),
-            TurnState.TOOL_PENDING: ((_begin_answer, _hear, _close_answer), None),
-        },
-        TurnEvent.ANSWER_BROKEN_OFF: {
-            TurnState.IDLE: ((_begin_answer, _hear, _close_broken_off), None),
-            TurnState.USER_SPEAKING: ((_begin_answer, _hear, _close_broken_off), None),
-            TurnState.ASSISTANT_SPEAKING: ((_hear, _close_broken_off), None),
-            TurnState.INTERRUPTED: ((_hear, _close_broken_off), None),
-            TurnState.TOOL_PENDING: ((_begin_answer, _hear, _close_broken_off), None),
-        },
-        TurnEvent.AGENT_IDLE: {TurnState.TOOL_PENDING: ((_close_answer,), None)},
+        TurnEvent.PART_ENDED: {TurnState.ASSISTANT_SPEAKING: ((_hear,), TurnState.TOOL_PENDING)},
+        TurnEvent.ANSWER_ENDED: dict.fromkeys(
+            (TurnState.ASSISTANT_SPEAKING, TurnState.INTERRUPTED), ((_hear, _close), None)
+        ),
+        TurnEvent.AGENT_IDLE: {TurnState.TOOL_PENDING: ((_close,), None)},
     }

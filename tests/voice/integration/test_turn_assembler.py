@@ -164,12 +164,11 @@ def test_a_turn_began_when_the_caller_did() -> None:
     conversation = Conversation()
     conversation.on_user_text("Boots?")
     conversation.on_user_text("Red ones?")
-    first = conversation._waiting.started_at
+    first = conversation._waiting[0].said_at
     conversation.on_answer_started()
     conversation.on_answer_stopped("", interrupted=True)
     conversation.on_user_text("Well?")
     conversation.on_answer_started()
     conversation.on_answer_stopped("Yes.", interrupted=False)
     [turn] = conversation.turns
-    assert first is not None
     assert turn.started_at == first
