@@ -1,4 +1,4 @@
-"""The fence around recalled text: what the language model is told about it, and the marks that it cannot close.
+"""The fence around recalled text: its explanation for the language model, and the marks that it cannot close.
 
 Recalled text is data. It contains the words of callers and of documents, so it has no authority, whatever it says, and
 the fence says so. The role of its message is decided here, once for each framework:
