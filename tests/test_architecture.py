@@ -98,3 +98,10 @@ def test_the_sdk_is_imported_without_numpy_and_without_the_runtime() -> None:
 
     assert "memoair_voice_sync" in loaded
     assert not {"numpy", "memoair_runtime", "memoair_index", "requests", "anyio", "asyncio"} & set(loaded)
+
+
+def test_only_integrations_import_what_integrations_share() -> None:
+    core = "memoair_voice.integration"
+    users = {module for module in MODULES if any(f"{name}.".startswith(f"{core}.") for name in find_imports(module))}
+    assert {module for module in users if not module.startswith(core)} == set()
+    assert f"{core}.turn_writer" in users
