@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
-from memoair_cli.importing.ledger import ImportCounts
 from memoair_cli.importing.run import STDIN, ImportOutcome
+from memoair_cli.importing.tally import ImportCounts
 from memoair_transcripts import Rejection
 
 if TYPE_CHECKING:
