@@ -105,7 +105,7 @@ class KeyedQueueMachine(RuleBasedStateMachine):
         with self.lock:
             ready = {key for key, line in self.lines.items() if line} - self.running.keys()
             is_running = len(self.running) == MAX_THREADS or not ready
-        # A thread that has ended its item has told the queue only some moments later.
+        # The queue counts an item as done some moments after `handle` has returned.
         return is_running and len(self.queue) == sum(map(len, self.lines.values()))
 
     def teardown(self) -> None:
