@@ -118,11 +118,6 @@ def problem(check: str, message: str, remedy: str) -> Finding:
     return Finding(check, FindingStatus.PROBLEM, message, remedy)
 
 
-def pluralize(count: int, noun: str) -> str:
-    """Return a count with its noun: ``1 call``, ``2 calls``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def check_python(_: DoctorContext) -> Iterator[Finding]:
     """Check the version of Python."""
     message = (

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from memoair_cli.cloud_http import CloudHttp, CloudReply, CloudUnreachableError
-from memoair_cli.doctor.checks import DoctorContext, Finding, note, ok, pluralize, problem
-from memoair_cli.options import is_valid_key
+from memoair_cli.doctor.checks import DoctorContext, Finding, note, ok, problem
+from memoair_cli.options import is_valid_key, pluralize
 from memoair_protocol.addresses import is_loopback_url
 from memoair_protocol.defaults import CLOUD_BASE_URL
 

@@ -19,7 +19,6 @@ from memoair_cli.doctor.checks import (
     check_python,
     check_start,
     check_variables,
-    pluralize,
     problem,
 )
 from memoair_cli.doctor.cloud import check_cloud, check_server
@@ -30,6 +29,7 @@ from memoair_cli.options import (
     BaseUrl,
     ProjectId,
     fail,
+    pluralize,
     resolve_storage_root,
     warn_renamed,
 )

@@ -15,7 +15,8 @@ from pathlib import Path
 import filelock
 import psutil
 
-from memoair_cli.doctor.checks import DoctorContext, Finding, note, ok, pluralize, problem
+from memoair_cli.doctor.checks import DoctorContext, Finding, note, ok, problem
+from memoair_cli.options import pluralize
 from memoair_protocol.durable import sync_data
 from memoair_runtime.inspection import ProjectReport, inspect_storage
 
