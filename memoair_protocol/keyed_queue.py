@@ -49,7 +49,9 @@ class KeyedQueue(Generic[_Item]):
 
     def reset_after_fork(self) -> None:
         """Drop everything in the child of a fork: the items and the threads belong to the parent."""
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # there is something to do for a thread, or nothing any more
+        self._shrunk = threading.Condition(lock)  # there are fewer items
         self._lines: dict[Hashable, _Line[_Item]] = {}  # only lines with items
         self._running: set[Hashable] = set()  # keys with an item that is being handled, also if it was discarded
         self._threads: set[threading.Thread] = set()
@@ -84,7 +86,7 @@ class KeyedQueue(Generic[_Item]):
             line.items.append(item)
             self._count += 1
             self._start_thread()
-            self._changed.notify_all()
+            self._changed.notify()
         return True
 
     def discard(self, key: Hashable) -> bool:
@@ -96,13 +98,14 @@ class KeyedQueue(Generic[_Item]):
             self._count -= len(line.items)
             line.items.clear()
             self._changed.notify_all()
+            self._shrunk.notify_all()
         return True
 
     def wait_until_below(self, count: int, timeout_s: float) -> bool:
         """Wait until fewer than ``count`` items wait or are being handled. Return False after the timeout."""
         with self._changed:
             self._start_thread()
-            return self._changed.wait_for(lambda: self._count < count, timeout_s)
+            return self._shrunk.wait_for(lambda: self._count < count, timeout_s)
 
     def close(self, drain_s: float = 0.0, join_timeout_s: float | None = None) -> int:
         """Accept no more items, go on with the others for ``drain_s``, and wait for those that are being handled.
@@ -148,6 +151,7 @@ class KeyedQueue(Generic[_Item]):
         finally:
             with self._changed:
                 self._threads.discard(threading.current_thread())
+                self._changed.notify()
 
     def _wait_for_due(self) -> tuple[Hashable, _Line[_Item], _Item] | None:
         """Wait until an item is due and return it with its key and line; return None if the thread is to end."""
@@ -161,6 +165,8 @@ class KeyedQueue(Generic[_Item]):
                     if line.due_at <= now:
                         self._running.add(key)
                         line.is_running = True
+                        if len(waiting) > 1:  # another thread must wait for those, whichever `put` has woken
+                            self._changed.notify()
                         return key, line, line.items[0]
                     self._changed.wait(line.due_at - now)
                 elif deadline is not None or now >= linger_until:
@@ -187,4 +193,4 @@ class KeyedQueue(Generic[_Item]):
                     self._count -= 1
                     if not line.items:
                         del self._lines[key]
-                self._changed.notify_all()
+                    self._shrunk.notify_all()

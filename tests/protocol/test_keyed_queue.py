@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.waiting import eventually
 
 from memoair_protocol.keyed_queue import KeyedQueue
@@ -61,6 +61,11 @@ class KeyedQueueMachine(RuleBasedStateMachine):
             if item.pause_s is None and not item.is_discarded:
                 self.lines[item.key].remove(item)
         return item.pause_s
+
+    @initialize(linger_s=st.sampled_from([0.0, 60.0]))
+    def choose_linger(self, linger_s: float) -> None:
+        """Let each item start a thread, or be found by one that waits."""
+        self.queue = KeyedQueue(self.handle, name=NAME, max_threads=MAX_THREADS, linger_s=linger_s)
 
     @rule(key=KEYS)
     def put(self, key: str) -> None:
