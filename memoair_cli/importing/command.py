@@ -126,7 +126,7 @@ def import_files(
         cloud = CloudHttp(base_url, require_key(api_key, ImportExit.USAGE), max_connections=threads)
         target = CloudTarget(cloud, project_id, agent, retry_timeout, stop_event)
     with closing(target), _open_output(refused) as rejections_file:
-        saved_state = ImportState(state or default_state_file(target.name), restart=restart)
+        saved_state = ImportState(state or default_state_file(target.name), target.name, restart=restart)
         plan = ImportPlan(files, project_id, options, format_, threads, saved_state)
         with ProgressReporter(files, target.name, rejections_file, quiet=quiet or as_json) as reporter:
             outcome = _run_until_signal(plan, target, reporter, stop_event)
