@@ -76,7 +76,10 @@ def _run_session(settings: RuntimeSettings) -> None:
 
 
 class _WarmupCloud(BaseHTTPRequestHandler):
-    """A stand-in for the cloud with a few data of one user."""
+    """A stand-in for the cloud with a few data of one user.
+
+    It speaks HTTP: a transport that answers from memory would leave each runtime with 0.7 MB more memory of its own.
+    """
 
     protocol_version = "HTTP/1.1"
     timeout = 1.0  # a client that never closes its connection must not block the fork server
