@@ -11,7 +11,8 @@ from cli.imports import cloud_environment
 from support.clouds import Client
 from support.commands import memoair
 
-from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
+from memoair_protocol.cloud_http import CloudHttp
+from memoair_protocol.cloud_replies import CloudUnreachableError
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def unreachable_message(url: str, **environ: str) -> str:
     cloud = CloudHttp(url, "memoair_pk_secret")
     try:
         with pytest.raises(CloudUnreachableError) as caught:
-            cloud.request("GET", "/healthz", read_timeout_s=30.0)
+            cloud.request("GET", "/healthz")
     finally:
         cloud.close()
     assert "memoair_pk_secret" not in str(caught.value)
