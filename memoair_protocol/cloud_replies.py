@@ -1,4 +1,4 @@
-"""Replies of a cloud, or the reason why there is none. `memoair_protocol.cloud_http` makes the requests."""
+"""Replies of a cloud, or the reason for getting none. `memoair_protocol.cloud_http` makes the requests."""
 
 import json
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class CloudReply:
 
     @property
     def error(self) -> Mapping[str, Any] | None:
-        """The envelope of the error, None if there is none."""
+        """The envelope of the error, if the reply has one."""
         body = self.body or {}
         error = body.get("error")
         if isinstance(error, str):  # one kind of error has no envelope

@@ -15,7 +15,7 @@ from memoair_runtime_store.cancel_token import CancelToken
 from memoair_runtime_store.errors import RuntimeStoreError, not_found
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
-_MAX_REDIRECTS = 5
+_MAX_REDIRECTS, _REDIRECT_STATUSES = 5, (301, 302, 303, 307, 308)
 # Called with the bytes received, and the total if it is known.
 ProgressCallback = Callable[[int, int | None], None]
 
@@ -64,10 +64,22 @@ class Downloader:
             RuntimeStoreError: The request failed, was redirected to an unsafe place, or the status is not allowed.
             PullCancelledError: The pull was cancelled.
         """
-        with self._follow_redirects(url, accept, authorization, allow_http) as response:
-            if response.status_code not in {200, *allowed_statuses}:
-                raise _error_of_status(url, response.status_code)
-            yield response
+        current_url = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            _check_url_security(current_url, url, allow_http=allow_http)
+            credentials = authorization if _origin(current_url) == _origin(url) else None
+            with self._send(current_url, accept, credentials) as response:
+                location = response.headers.get("Location")
+                if response.status_code not in _REDIRECT_STATUSES or not location:
+                    if response.status_code not in {200, *allowed_statuses}:
+                        raise _error_of_status(url, response.status_code)
+                    yield response
+                    return
+            try:
+                current_url = urljoin(current_url, location)
+            except ValueError as error:
+                raise RuntimeStoreError(f"{_origin(current_url)} redirects to an invalid URL") from error
+        raise RuntimeStoreError(f"{_without_query(url)} redirects more than {_MAX_REDIRECTS} times")
 
     def read(self, url: str, max_bytes: int, **options: Any) -> bytes:
         """Return the whole body, of at most ``max_bytes``. The options are those of `open`."""
@@ -131,25 +143,6 @@ class Downloader:
         if not is_complete:
             of_total = "" if content_length is None else f" of {content_length}"
             raise RuntimeStoreError(f"{source} closed the connection after {done}{of_total} bytes", retryable=True)
-
-    @contextmanager
-    def _follow_redirects(
-        self, url: str, accept: str, authorization: str | None, allow_http: bool
-    ) -> Iterator[requests.Response]:
-        current_url = url
-        for _ in range(_MAX_REDIRECTS + 1):
-            _check_url_security(current_url, url, allow_http=allow_http)
-            credentials = authorization if _origin(current_url) == _origin(url) else None
-            with self._send(current_url, accept, credentials) as response:
-                location = response.headers.get("Location")
-                if response.status_code not in (301, 302, 303, 307, 308) or not location:
-                    yield response
-                    return
-            try:
-                current_url = urljoin(current_url, location)
-            except ValueError as error:
-                raise RuntimeStoreError(f"{_origin(current_url)} redirects to an invalid URL") from error
-        raise RuntimeStoreError(f"{_without_query(url)} redirects more than {_MAX_REDIRECTS} times")
 
     def _send(self, url: str, accept: str, authorization: str | None) -> requests.Response:
         self._cancel_token.check()

@@ -71,19 +71,6 @@ def test_no_module_is_over_400_lines() -> None:
     assert not {module: length for module, length in lengths.items() if length > 400}
 
 
-def test_the_protocol_needs_only_the_standard_library_except_for_requests_to_a_cloud() -> None:
-    foreign = set()
-    for module, path in MODULES.items():
-        for node in (
-            ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if module.startswith("memoair_protocol") else ()
-        ):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            foreign |= {(module, name.partition(".")[0]) for name in names}
-    foreign = {(module, name) for module, name in foreign if name not in {*sys.stdlib_module_names, "memoair_protocol"}}
-    assert foreign == {("memoair_protocol.cloud_http", "requests"), ("memoair_protocol.cloud_http", "urllib3")}
-
-
 @pytest.mark.parametrize("module", ["memoair_cli.app", "memoair_runtime.main", "memoair_runtime.fork_server"])
 def test_the_http_client_of_the_cloud_is_imported_only_for_a_request(module: str) -> None:
     code = f"import sys, {module}; print(*sys.modules)"

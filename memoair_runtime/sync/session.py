@@ -21,7 +21,7 @@ from memoair_runtime.sync.pull_erasures import ErasurePuller
 from memoair_runtime.sync.pull_org import OrgPuller
 from memoair_runtime.sync.pull_user import UserPuller
 from memoair_runtime.sync.push import Pusher
-from memoair_runtime.sync.transport import CloudIdentity, CloudTransport
+from memoair_runtime.sync.transport import CloudTransport
 
 # How long a pull waits for the logs on the disk to be read: events that are in our own logs are not stored twice.
 _LOAD_TIMEOUT_S = 10.0
@@ -51,13 +51,11 @@ class SyncSession:
         cloud, project = settings.cloud_id or "", ProjectFolder(settings.storage_root, settings.project_id)
         folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
         self._transport = CloudTransport(
-            CloudIdentity(
-                settings.cloud_base_url or "",
-                settings.cloud_key or "",
-                settings.project_id,
-                settings.agent_id,
-                None if settings.org_only else settings.user_id,
-            )
+            settings.cloud_base_url or "",
+            settings.cloud_key or "",
+            settings.project_id,
+            settings.agent_id,
+            None if settings.org_only else settings.user_id,
         )
         self._store = store
         self._outbox = outbox

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import attrs
 import requests
 
 from memoair_protocol.cloud_http import CloudHttp, read_body, read_chunks
@@ -37,45 +36,24 @@ _API_PATH = "/v1/voice-sdk"
 ResponseT = TypeVar("ResponseT")
 
 
-@attrs.frozen
-class CloudIdentity:
-    """The identity under which the cloud is used. The key is left out of the ``repr``.
+class CloudTransport:
+    """Requests to the cloud for one identity. For one thread; `abort` is safe to call from any.
 
-    Attributes:
-        base_url: The cloud's URL, without a trailing slash.
+    Every ``deadline`` is in monotonic seconds. Every method that makes a request raises `CloudError`, and nothing else
+    unless it says so. ``since`` is a version; the response is then None if nothing has changed since.
+
+    Args:
+        base_url: The cloud's URL.
         key: The API key.
         project_id: The project.
         agent_id: The agent, if any.
         user_id: The user; None for data of the project only.
     """
 
-    base_url: str
-    key: str = attrs.field(repr=False)
-    project_id: str
-    agent_id: str | None
-    user_id: str | None  # None: for the project only
-
-    def headers(self) -> Mapping[str, str]:
-        """Return the identity as headers.
-
-        Raises:
-            CloudError: A header cannot hold an id unchanged.
-        """
-        try:
-            return identity_headers(self.project_id, self.agent_id, self.user_id)
-        except ValueError as error:
-            raise CloudError(FailureKind.REJECTED, str(error)) from None
-
-
-class CloudTransport:
-    """Requests to the cloud for one identity. For one thread; `abort` is safe to call from any.
-
-    Every ``deadline`` is in monotonic seconds. Every method that makes a request raises `CloudError`, and nothing else
-    unless it says so. ``since`` is a version; the response is then None if nothing has changed since.
-    """
-
-    def __init__(self, identity: CloudIdentity) -> None:
-        self._identity = identity
+    def __init__(self, base_url: str, key: str, project_id: str, agent_id: str | None, user_id: str | None) -> None:
+        self._base_url = base_url
+        self._key = key
+        self._ids = project_id, agent_id, user_id
         self._aborted = threading.Event()
         self._is_pushing = False  # a push is not aborted half way
         self._http: CloudHttp | None = None
@@ -200,8 +178,11 @@ class CloudTransport:
 
     def _get_http(self) -> CloudHttp:
         if self._http is None:
-            headers = {**self._identity.headers(), "User-Agent": "memoair-runtime"}
-            self._http = CloudHttp(self._identity.base_url, self._identity.key, headers)
+            try:
+                headers = {**identity_headers(*self._ids), "User-Agent": "memoair-runtime"}
+            except ValueError as error:
+                raise CloudError(FailureKind.REJECTED, str(error)) from None
+            self._http = CloudHttp(self._base_url, self._key, headers)
         return self._http
 
     def _raise_for_status(self, reply: requests.Response, deadline: float, *, has_content: bool) -> None:
@@ -209,7 +190,9 @@ class CloudTransport:
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or status == HTTPStatus.NOT_MODIFIED:
             return
         error = CloudReply(status, reply.headers, read_body(reply, partial(self._check, deadline)))
-        code = _own_code(error.error or {})
+        code = str((error.error or {}).get("code", ""))
+        if not (code.startswith("cloud.") and code.replace(".", "").replace("_", "").isalpha()):
+            code = ""  # it does not look like ours
         message = f"the cloud answered {status} {code}".rstrip()
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
             raise CloudError(FailureKind.TRANSIENT, message, status=status, retry_after_s=error.retry_after_s)
@@ -228,9 +211,3 @@ def _is_not_modified(reply: requests.Response) -> bool:
         return False
     reply.raw.drain_conn()
     return True
-
-
-def _own_code(error: Mapping[str, Any]) -> str:
-    """Return the code of an error, if it looks like ours."""
-    code = str(error.get("code", ""))
-    return code if code.startswith("cloud.") and code.replace(".", "").replace("_", "").isalpha() else ""

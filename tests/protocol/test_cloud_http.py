@@ -19,7 +19,7 @@ from memoair_protocol.cloud_http import CloudHttp
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.errors import MemoAirVoiceMemoryError
 from memoair_runtime.sync.errors import CloudError
-from memoair_runtime.sync.transport import CloudIdentity, CloudTransport
+from memoair_runtime.sync.transport import CloudTransport
 from memoair_runtime_store.cancel_token import CancelToken
 from memoair_runtime_store.downloader import Downloader
 from memoair_runtime_store.errors import RuntimeStoreError
@@ -38,7 +38,7 @@ def ask_as_sdk(url: str) -> None:
 
 
 def ask_as_runtime(url: str) -> None:
-    with closing(CloudTransport(CloudIdentity(url, KEY, "project", None, "ada"))) as cloud:
+    with closing(CloudTransport(url, KEY, "project", None, "ada")) as cloud:
         cloud.fetch_bootstrap(None, time.monotonic() + 30.0)
 
 

@@ -494,7 +494,7 @@ from memoair_runtime.service import RuntimeService
 from memoair_runtime.settings import RuntimeSettings
 
 service = RuntimeService(RuntimeSettings("p", "u", Path(sys.argv[1])), Lifecycle())
-service.load()
+service.start_loading()
 service.close(time.monotonic() + 5)
 print([name for name in ("requests", "memoair_runtime.sync.session") if name in sys.modules])
 """
