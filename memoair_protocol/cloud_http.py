@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, default_headers, get_environ_proxies
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
-from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context
 
 from memoair_protocol.addresses import is_loopback_url
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
@@ -207,6 +207,10 @@ def _create_ssl_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if file is not None and Path(file).is_dir():
         file, folder = None, file
     context.load_verify_locations(file or (None if folder else DEFAULT_CA_BUNDLE_PATH), folder)
+    # The library would set them for each connection, which frees memory that a handshake in another thread may be
+    # reading: OpenSSL allows threads to share a context only if none of them changes it.
+    context.set_alpn_protocols(ALPN_PROTOCOLS)
+    context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]
     return context
 
 
