@@ -210,7 +210,7 @@ def _create_ssl_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     # The library would set them for each connection, which frees memory that a handshake in another thread may be
     # reading: OpenSSL allows threads to share a context only if none of them changes it.
     context.set_alpn_protocols(ALPN_PROTOCOLS)
-    context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]
+    context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]  # noqa: ARG005
     return context
 
 
