@@ -26,7 +26,7 @@ from memoair_protocol.addresses import is_loopback_url
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 
 MAX_REPLY_BYTES = 64 << 20
-CHUNK_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 16
 # A limit for a whole reply, however steadily its bytes arrive.
 _REPLY_TIMEOUT_S = 60.0
 # Variables that name a bundle of certificate authorities, in the order in which other programs read them.
@@ -158,7 +158,7 @@ def read_chunks(response: requests.Response, check: Callable[[], None], *, is_de
     while True:
         check()
         try:
-            chunk: bytes = response.raw.read1(CHUNK_BYTES, decode_content=is_decoded)
+            chunk: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=is_decoded)
             if not chunk:
                 response.raw.drain_conn()  # nothing is left, but only this frees the connection for reuse
                 return

@@ -4,10 +4,12 @@ The SDK, the runtime, the command line and the pull of runtimes behave alike.
 """
 
 import json
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -242,3 +244,48 @@ def test_a_redirect_of_a_pull_does_not_get_its_credentials(server: FileServer) -
         assert downloader.read(f"{server.url}/file", 100, authorization="Bearer token") == b"content"
         assert server.requests[0].headers["authorization"] == "Bearer token"
         assert "authorization" not in other.requests[0].headers
+
+
+@contextmanager
+def server_that_sends(content: bytes) -> Iterator[int]:
+    """Serve these bytes to every client and close the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def run() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(65_536)
+                        connection.sendall(content)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def unreachable_message(url: str) -> str:
+    cloud = CloudHttp(url, KEY)
+    with closing(cloud), pytest.raises(CloudUnreachableError) as caught:
+        cloud.request("GET", "/healthz")
+    assert KEY not in str(caught.value)
+    return str(caught.value)
+
+
+def test_connection_failures_have_plain_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unreachable_message("http://127.0.0.1:9").endswith("nothing listens there")
+    assert unreachable_message("http://no-such-host.invalid").endswith("its host name cannot be resolved")
+    assert unreachable_message("127.0.0.1:9").endswith("its address must begin with https:// or http://")
+    assert unreachable_message("http://:x").endswith("its address is invalid")
+    with server_that_sends(b"") as port:
+        assert unreachable_message(f"http://127.0.0.1:{port}").endswith("it closed the connection")
+    with server_that_sends(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+        assert "TLS failed" in unreachable_message(f"https://127.0.0.1:{port}")
+    monkeypatch.setenv("HTTP_PROXY", "http://user:word@127.0.0.1:9")
+    message = unreachable_message("http://cloud.example")
+    assert "the proxy (HTTPS_PROXY, HTTP_PROXY) rejects the connection" in message
+    assert "word" not in message
