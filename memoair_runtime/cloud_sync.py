@@ -48,14 +48,12 @@ def make_sync(
         from memoair_runtime.sync.pull_user import UserPuller
         from memoair_runtime.sync.push import Pusher
         from memoair_runtime.sync.session import SyncSession
-        from memoair_runtime.sync.transport import CloudIdentity, CloudTransport
+        from memoair_runtime.sync.transport import CloudTransport
 
         project = ProjectFolder(settings.storage_root, settings.project_id)
         user_id = None if settings.org_only else settings.user_id
         transport = CloudTransport(
-            CloudIdentity(
-                settings.cloud_base_url or "", settings.cloud_key or "", settings.project_id, settings.agent_id, user_id
-            )
+            settings.cloud_base_url or "", settings.cloud_key or "", settings.project_id, settings.agent_id, user_id
         )
         return SyncSession(
             transport,

@@ -49,7 +49,7 @@ def warm_up(*, has_cloud: bool) -> None:
         if not has_cloud:
             _run_session(settings)
         else:
-            from memoair_runtime.sync.transport import ssl_context
+            from memoair_protocol.cloud_http import ssl_context
 
             with suppress(OSError):  # a runtime that needs the certificates reports the error
                 ssl_context()

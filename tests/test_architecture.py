@@ -92,6 +92,14 @@ def test_no_module_is_over_400_lines() -> None:
     assert not {module: length for module, length in lengths.items() if length > 400}
 
 
+@pytest.mark.parametrize("module", ["memoair_cli.app", "memoair_runtime.main", "memoair_runtime.fork_server"])
+def test_the_http_client_of_the_cloud_is_imported_only_for_a_request(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert module in loaded
+    assert "memoair_protocol.cloud_http" not in loaded
+
+
 def test_the_sdk_is_imported_without_numpy_and_without_the_runtime() -> None:
     code = "import sys, memoair_voice_sync; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -161,12 +161,6 @@ class IngestReceipt(msgspec.Struct, frozen=True):
     rejected: list[EventRejectionRecord]
 
 
-class ErrorResponse(msgspec.Struct, frozen=True):
-    """The envelope of an error, as far as it is used."""
-
-    error: dict[str, Any]
-
-
 def parse_bootstrap(content: bytes) -> Bootstrap:
     """Parse the response to bootstrap."""
     return _convert(_decode_object(content), Bootstrap)
