@@ -38,7 +38,7 @@ def no_lingering_and_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """End idle threads at once, since tests wait for their end, and let prefetches take their time."""
     monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.LINGER_S", 0.0)
     monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.PREFETCH_TTL_S", 60.0)
-    for module in ("_prefetch", "_user_calls"):
+    for module in ("_loopback.prefetch", "_user_calls"):
         monkeypatch.setattr(f"memoair_voice_sync.{module}.PREFETCH_TIMEOUT_S", 10.0)
 
 
