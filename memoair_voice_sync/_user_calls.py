@@ -16,7 +16,7 @@ from memoair_protocol.defaults import ORG_ONLY_USER, SEARCH_TIMEOUT_MS
 from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._cloud.calls import CloudCalls
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.prefetch import (
     PREFETCH_TIMEOUT_S,
     PrefetchCache,

@@ -14,13 +14,12 @@ import urllib3
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_URL, SEARCH_TIMEOUT_MS
 from memoair_protocol.limits import MAX_TIMEOUT_MS
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log, warn_unclosed
 from memoair_voice_sync._loopback.runtime_call import call_runtime
 from memoair_voice_sync._loopback.transport import RuntimeTransport, parse_runtime_url
 from memoair_voice_sync._processes.attach import AttachedRuntime
 from memoair_voice_sync._processes.process import RuntimeManager, RuntimeProcess
 from memoair_voice_sync._processes.spec import RuntimeSpec
-from memoair_voice_sync._resource_warning import warn_unclosed
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
 from memoair_voice_sync._turns.redaction import Redaction

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 import memoair_voice_sync._arguments as check
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._pool.handle import CLIENT_CLOSED, RuntimeHandle
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError

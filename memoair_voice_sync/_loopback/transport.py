@@ -79,6 +79,20 @@ class RuntimeTransport:
         """Return the health of the runtime, with its identity. The token is not sent: another program may listen."""
         return self._call("GET", "/v1/runtime/health", None, deadline, {})
 
+    def verify_identity(self, project_id: str, user_id: str, deadline: float) -> None:
+        """Return if a runtime of this project and user answers. Nothing else may ever be sent to another one.
+
+        Raises `RuntimeUnreachableError` if nothing listens, ``runtime.identity_mismatch`` if the runtime of another
+        project or user does, and other errors unchanged.
+        """
+        health = self.health(deadline)
+        if (health.get("workspaceId"), health.get("userId")) != (project_id, user_id):
+            message = (
+                f"the runtime at {self.url} serves another project or user; "
+                "use another runtime_url for each user, or port 0 for a free port"
+            )
+            raise MemoAirVoiceMemoryError("runtime.identity_mismatch", message, 409)
+
     def call(self, method: str, path: str, content: bytes | None, deadline: float) -> dict[str, Any]:
         """Send a request and return the body of the reply, by the deadline (monotonic seconds).
 

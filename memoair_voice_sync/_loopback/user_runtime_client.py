@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from memoair_protocol.defaults import ORG_ONLY_USER
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.runtime_call import RETURN_MARGIN
 from memoair_voice_sync._loopback.transport import RuntimeTransport, RuntimeUnreachableError, encode_body
 from memoair_voice_sync._pool.handle import RuntimeHandle

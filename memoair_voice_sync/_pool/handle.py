@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeTransport
 from memoair_voice_sync._processes.process import UNRESPONSIVE_AFTER_S
 from memoair_voice_sync._processes.started_runtime import DRAIN_TIMEOUT_S, StartedRuntime

@@ -11,7 +11,7 @@ import psutil
 
 from memoair_protocol.defaults import ORG_ONLY_USER, RUNTIME_PORT_RANGE
 from memoair_voice_sync._after_fork import register_after_fork
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeUnreachableError, encode_body
 from memoair_voice_sync._pool.handle import CLIENT_CLOSED, HandleState, RuntimeHandle
 from memoair_voice_sync._pool.supervisor import Supervisor

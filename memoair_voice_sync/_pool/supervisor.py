@@ -9,7 +9,7 @@ from typing import Protocol
 
 import psutil
 
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._processes.started_runtime import StartedRuntime
 

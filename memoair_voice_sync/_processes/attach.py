@@ -1,7 +1,7 @@
 """A runtime that was started elsewhere and is not ended here."""
 
-from memoair_voice_sync._loopback.probe import MEMORY_CLOSED, check_runtime
 from memoair_voice_sync._loopback.transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
+from memoair_voice_sync._processes.process import MEMORY_CLOSED
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 
@@ -23,7 +23,7 @@ class AttachedRuntime:
             raise MemoAirVoiceMemoryError("pool.closed", MEMORY_CLOSED)
         if not self._is_verified:
             try:
-                check_runtime(self._transport, self._project_id, self._user_id, deadline)
+                self._transport.verify_identity(self._project_id, self._user_id, deadline)
             except ConnectionBrokenError as error:
                 raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
             except RuntimeUnreachableError as error:

@@ -9,11 +9,10 @@ from typing import NamedTuple, Protocol
 
 from memoair_protocol.processes import EXIT_PORT_TAKEN
 from memoair_voice_sync._after_fork import register_after_fork
-from memoair_voice_sync._log import log
-from memoair_voice_sync._loopback.probe import MEMORY_CLOSED, check_runtime
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
 from memoair_voice_sync._processes.output import ProcessOutput
-from memoair_voice_sync._processes.port_owner import find_port_owner
+from memoair_voice_sync._processes.ports import find_port_owner
 from memoair_voice_sync._processes.runtime_resolver import RuntimeResolver
 from memoair_voice_sync._processes.spawn import start_program
 from memoair_voice_sync._processes.spec import RuntimeSpec
@@ -27,6 +26,8 @@ TERM_TIMEOUT_S = 2.0
 UNRESPONSIVE_AFTER_S = 5.0
 _POLL_INTERVAL_S = 0.01
 _PROBE_TIMEOUT_S = 1.0
+# The message of a memory that is used after `close`.
+MEMORY_CLOSED = "the memory is closed"
 
 
 class RuntimeManager(Protocol):
@@ -286,7 +287,7 @@ class RuntimeProcess:
 
     def _probe(self, transport: RuntimeTransport, deadline: float) -> None:
         probe_deadline = min(deadline, time.monotonic() + _PROBE_TIMEOUT_S)
-        check_runtime(transport, self._spec.project_id, self._spec.user_id, probe_deadline)
+        transport.verify_identity(self._spec.project_id, self._spec.user_id, probe_deadline)
 
     def _port_taken_error(self, port: int) -> MemoAirVoiceMemoryError:
         owner = find_port_owner(port)

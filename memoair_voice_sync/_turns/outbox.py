@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from memoair_protocol.backoff import Backoff
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._pool.handle import CLIENT_CLOSED
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 _TEXT_FIELDS = ("user_text", "assistant_text")
