@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeTransport
@@ -42,12 +42,7 @@ class RuntimeHandle:
 
     The runtime is started on first use, and again when it has died; the handle stays the same for as long as the user
     has a place in the pool. Safe to use from any thread.
-
-    Attributes:
-        user_id: The user.
     """
-
-    user_id: Final[str]
 
     def __init__(
         self,
@@ -66,7 +61,7 @@ class RuntimeHandle:
             start_finished: Called when a start is over, whether it succeeded or failed.
             retire: Ends a runtime in the background, within a time in seconds.
         """
-        self.user_id = user_id
+        self._user_id = user_id
         self._session_id = uuid.uuid4().hex
         self._restarts = 0
         self._is_opened = False
@@ -83,6 +78,11 @@ class RuntimeHandle:
 
     def __repr__(self) -> str:
         return f"<RuntimeHandle {self._state.value} pid={self.pid}>"
+
+    @property
+    def user_id(self) -> str:
+        """The user."""
+        return self._user_id
 
     @property
     def session_id(self) -> str:
