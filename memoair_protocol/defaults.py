@@ -5,7 +5,7 @@ RUNTIME_HOST, RUNTIME_PORT = "127.0.0.1", 7878
 RUNTIME_URL = f"http://{RUNTIME_HOST}:{RUNTIME_PORT}"
 # The first and the last port that the runtimes of a client may listen on.
 RUNTIME_PORT_RANGE = (7878, 7977)
-SEARCH_TIMEOUT_MS = 250.0
+SEARCH_TIMEOUT_MS = 250
 # The user of a runtime that serves only the organization's documents.
 ORG_ONLY_USER = "__org__"
 # The value of ``mode`` in a session start, and of MEMOAIR_RUNTIME_MODE, for such a runtime.

@@ -28,8 +28,9 @@ class RuntimeClient:
     """Calls for one user and session to the runtime that a manager starts. Safe to use from any thread.
 
     Each call ends at its deadline (monotonic seconds) and asks the manager for a running runtime once, and once more
-    for each runtime that has died. ``session_id`` is called after that: the session of a runtime that another client
-    has started is known only then.
+    for each runtime that has died. ``session_id`` is called when the first one runs: the session of a runtime that
+    another client has started is known only then. A repeated call stays in the session of its first attempt, which may
+    have saved its turn.
     """
 
     def __init__(
@@ -119,9 +120,11 @@ class RuntimeClient:
     ) -> dict[str, Any]:
         """Send a request; with ``sends_timeout`` it tells the runtime how much of the time it may use itself."""
         content = encode_body(body | self._identity)  # before a runtime is started: JSON may not hold an argument
+        late: dict[str, Any] = {}  # fields that are known only when a runtime runs
 
         def send(transport: RuntimeTransport, call_deadline: float) -> dict[str, Any]:
-            late: dict[str, Any] = {"sessionId": self._session_id()} if in_session else {}
+            if in_session and not late:
+                late["sessionId"] = self._session_id()
             if sends_timeout:
                 late["timeoutMs"] = _runtime_share_ms(call_deadline)
             request = content[:-1] + b", " + encode_body(late)[1:] if late else content

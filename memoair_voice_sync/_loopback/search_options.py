@@ -15,7 +15,7 @@ class SearchOptions:
     lanes: Sequence[str] | None
     intent: str
     top_k: Mapping[str, int] | None
-    filter: Mapping[str, Any] | None
+    filter: Mapping[str, Any] | None = attrs.field(repr=False)
     explain: bool
 
     @classmethod
