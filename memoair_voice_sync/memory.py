@@ -17,8 +17,7 @@ from memoair_voice_sync._diagnostics import log, warn_unclosed
 from memoair_voice_sync._loopback.runtime_client import RuntimeClient
 from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.transport import RuntimeTransport, parse_runtime_url
-from memoair_voice_sync._processes.attach import AttachedRuntime
-from memoair_voice_sync._processes.process import RuntimeManager, RuntimeProcess
+from memoair_voice_sync._processes.process import AttachedRuntime, RuntimeManager, RuntimeProcess
 from memoair_voice_sync._processes.spec import RuntimeSpec
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters

@@ -3,18 +3,22 @@
 import ipaddress
 import json
 import os
+import socket
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
+import urllib3.connection
 
 from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
-from memoair_voice_sync._loopback.connection import DeadlinePool, set_deadline
 
 # Connections that stay open. Further threads open others, which are closed after use.
 _MAX_POOLED_CONNECTIONS = 64
+# The deadline (monotonic seconds) of the call that this thread is making.
+_thread_state = threading.local()
 
 
 class RuntimeUnreachableError(Exception):
@@ -46,6 +50,32 @@ def parse_runtime_url(url: str) -> tuple[str, int]:
     if parts.scheme != "http" or not is_loopback or port is None:
         raise ValueError(f"runtime_url must be http://127.0.0.1:PORT or another loopback address, not {url!r}")
     return "127.0.0.1" if host == "localhost" else host, port
+
+
+class _DeadlineSocket(socket.socket):
+    """A socket that waits for data until the deadline. A plain timeout would begin again with each byte."""
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        remaining_s = _thread_state.deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError("the deadline has passed")
+        self.settimeout(remaining_s)
+        return super().recv_into(*arguments, **options)
+
+
+class _DeadlineConnection(urllib3.connection.HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        plain = super()._new_conn()
+        timeout = plain.gettimeout()
+        connection = _DeadlineSocket(plain.family, plain.type, plain.proto, plain.detach())
+        connection.settimeout(timeout)
+        return connection
+
+
+class _DeadlinePool(urllib3.HTTPConnectionPool):
+    """A connection pool whose replies must arrive by the thread's deadline, however slowly the peer sends."""
+
+    ConnectionCls = _DeadlineConnection
 
 
 class RuntimeTransport:
@@ -126,7 +156,7 @@ class RuntimeTransport:
         remaining_s = deadline - time.monotonic()
         if remaining_s <= 0:
             raise _timeout_error()
-        set_deadline(deadline)
+        _thread_state.deadline = deadline
         try:
             response = self._pool().urlopen(
                 method,
@@ -156,7 +186,7 @@ class RuntimeTransport:
             self._own_pool is None or self._pid != os.getpid()
         ):  # the requests of a child must not mix with those of its parent
             self._pid = os.getpid()
-            self._own_pool = DeadlinePool(self._host, self._port, maxsize=_MAX_POOLED_CONNECTIONS)
+            self._own_pool = _DeadlinePool(self._host, self._port, maxsize=_MAX_POOLED_CONNECTIONS)
         return self._own_pool
 
 

@@ -139,14 +139,7 @@ class RuntimePool:
             return [entry.handle for entry in self._entries.values()]
 
     def idle_since(self, handle: RuntimeHandle) -> float | None:
-        """Return when the last call of a handle ended (monotonic seconds), or None if one is in progress.
-
-        Args:
-            handle: The handle.
-
-        Returns:
-            The moment. None also if the handle has no place any more.
-        """
+        """Return when the last call of a handle ended (monotonic seconds); None if one goes on or it has no place."""
         entry = self._entry_of(handle)
         return None if entry is None or entry.in_use else entry.released_at
 

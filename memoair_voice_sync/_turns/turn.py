@@ -28,12 +28,13 @@ class Turn:
         if unknown := set(fields) - {field.name for field in attrs.fields(cls)}:
             raise ValueError(f"{path} has no {', '.join(sorted(map(str, unknown)))}")
         metadata = check.json_mapping(field_path("metadata"), fields.get("metadata"))
+        check.optional_text(f'{field_path("metadata")}["heard"]', metadata.get("heard"))
         return cls(
             turn_id=check.identifier(field_path("turn_id"), fields.get("turn_id")),
             user_text=check.text(field_path("user_text"), fields.get("user_text")),
             assistant_text=check.text(field_path("assistant_text"), fields.get("assistant_text")),
             tool_calls=check.json_mappings(field_path("tool_calls"), fields.get("tool_calls")),
-            metadata=check.turn_metadata(field_path("metadata"), metadata),
+            metadata=metadata,
         )
 
 
