@@ -1,5 +1,6 @@
 """Calls to one user's runtime, each repeated on its successor where the runtime has died."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -127,7 +128,7 @@ class RuntimeClient:
                 late["sessionId"] = self._session_id()
             if sends_timeout:
                 late["timeoutMs"] = _runtime_share_ms(call_deadline)
-            request = content[:-1] + b", " + encode_body(late)[1:] if late else content
+            request = content[:-1] + b", " + json.dumps(late).encode()[1:] if late else content
             return transport.call("POST", f"/v1/runtime/{path}", request, call_deadline)
 
         return self._call(path, send, deadline)

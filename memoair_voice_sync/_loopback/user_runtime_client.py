@@ -65,7 +65,8 @@ class UserRuntimeClient:
         user, query, options = arguments.user, arguments.query, arguments.options
         result = self._retry_with_reopen(handle, user, deadline, lambda client: client.search(query, options, deadline))
         # A search needs no open session, and opening one takes the disk some milliseconds.
-        if not self._memory(handle).open_lock.locked() and self._needs_open(handle, user):
+        memory = self._memory(handle)
+        if not memory.open_lock.locked() and self._needs_open(memory, user):
             threading.Thread(target=self._open_quietly, args=(handle, user), name="memoair-open", daemon=True).start()
         return result
 
@@ -89,7 +90,7 @@ class UserRuntimeClient:
         except MemoAirVoiceMemoryError as error:
             if error.code != "runtime.session_not_found":
                 raise
-        client.start_session({"user": self._session_user(handle, user)}, deadline)
+        client.start_session({"user": self._session_user(self._memory(handle), user)}, deadline)
         event_id = client.after_turn(turn, deadline)
         client.end_session("closed", deadline)
         return event_id
@@ -150,16 +151,16 @@ class UserRuntimeClient:
 
     def _open(self, handle: RuntimeHandle, user: User, deadline: float, *, force: bool = False) -> dict[str, Any]:
         """Open the session if it is not open, or not with these user fields; return the reply, if any."""
-        if not force and not self._needs_open(handle, user):
+        memory = self._memory(handle)
+        if not force and not self._needs_open(memory, user):
             return {}
         handle.ensure_running(deadline)  # before the lock: all calls that wait for a start get the reason if it fails
-        memory = self._memory(handle)
         if not memory.open_lock.acquire(timeout=max(0.001, deadline - time.monotonic())):
             raise MemoAirVoiceMemoryError("runtime.timeout", "the session is still being opened")
         try:
-            if not force and not self._needs_open(handle, user):  # another thread has opened it
+            if not force and not self._needs_open(memory, user):  # another thread has opened it
                 return {}
-            session_user = self._session_user(handle, user)
+            session_user = self._session_user(memory, user)
             with memory.bumping_version():
                 reply = self._client(handle).start_session({"user": session_user}, deadline)
             memory.opened_user = session_user
@@ -175,14 +176,14 @@ class UserRuntimeClient:
             # The next search or turn tries again.
             log.warning("a session could not be opened: action=open_failed code=%s", error.code)
 
-    def _needs_open(self, handle: RuntimeHandle, user: User) -> bool:
+    def _needs_open(self, memory: _UserMemory, user: User) -> bool:
         """Return whether the session is not open yet, or was opened with other user fields."""
-        return self._memory(handle).opened_user != self._session_user(handle, user)
+        return memory.opened_user != self._session_user(memory, user)
 
-    def _session_user(self, handle: RuntimeHandle, user: User) -> dict[str, Any]:
+    def _session_user(self, memory: _UserMemory, user: User) -> dict[str, Any]:
         """Return the user fields for the session. Fields that are omitted now keep their earlier values."""
         fields = {"id": ORG_ONLY_USER} if self._org_only else user.fields  # org_only stores nothing about users
-        return {**(self._memory(handle).opened_user or {}), **fields}
+        return {**(memory.opened_user or {}), **fields}
 
     def _retry_with_reopen(
         self, handle: RuntimeHandle, user: User, deadline: float, call: Callable[[RuntimeClient], R]
