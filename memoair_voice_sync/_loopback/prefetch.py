@@ -7,17 +7,16 @@ import json
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import attrs
 
-import memoair_voice_sync._arguments as check
 from memoair_protocol.keyed_queue import KeyedQueue
-from memoair_voice_sync._log import log
-from memoair_voice_sync._pool.handle import CLIENT_CLOSED, RuntimeHandle
+from memoair_voice_sync._diagnostics import log
+from memoair_voice_sync._loopback.search_options import SearchOptions
+from memoair_voice_sync._pool.handle import CLIENT_CLOSED
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import SearchResult
@@ -58,24 +57,14 @@ class SearchArguments:
 
     user: User = attrs.field(repr=False)
     query: str = attrs.field(repr=False)
-    options: Mapping[str, Any] = attrs.field(repr=False)
-
-    @classmethod
-    def parse(cls, user: User, query: str, **options: Any) -> "SearchArguments":
-        """Validate the options of a search: ``lanes``, ``intent``, ``top_k``, ``filter``."""
-        lanes, top_k, metadata_filter = options["lanes"], options["top_k"], options["filter"]
-        checked = {
-            "lanes": check.lanes(lanes),
-            "intent": check.text("intent", options["intent"]),
-            "top_k": None if top_k is None else check.json_mapping("top_k", top_k),
-            "filter": None if metadata_filter is None else check.json_mapping("filter", metadata_filter),
-        }
-        return cls(user, query, checked)
+    options: SearchOptions = attrs.field(repr=False)
 
     @cached_property
     def key(self) -> tuple[str, str]:
         """Equal for searches that have the same result as long as the memory does not change."""
-        return normalize_transcript(self.query), json.dumps([self.user.fields, self.options], default=repr)
+        return normalize_transcript(self.query), json.dumps(
+            [self.user.fields, attrs.asdict(self.options)], default=repr
+        )
 
 
 @attrs.frozen
@@ -158,8 +147,3 @@ class PrefetchCache:
             }
             if not prefetched.result.trace.get("degraded"):
                 self._entries[arguments.user.id] = _PrefetchEntry(arguments.key, prefetched, requested_at)
-
-
-def memory_version(handle: RuntimeHandle) -> object:
-    """Return what, besides its arguments, the result of a search depends on, as far as this client knows."""
-    return handle, handle.session_id, handle.version

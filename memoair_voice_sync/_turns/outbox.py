@@ -1,14 +1,14 @@
 """Turns that could not be saved yet: retried in the background for as long as the client lives."""
 
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 
 from memoair_protocol.backoff import Backoff
 from memoair_protocol.keyed_queue import KeyedQueue
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._pool.handle import CLIENT_CLOSED
+from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
@@ -22,7 +22,7 @@ class UnsavedTurn:
     """A turn to save, and its session. The ``repr`` does not show what was said."""
 
     user: User = attrs.field(repr=False)
-    turn: dict[str, Any] = attrs.field(repr=False)  # the arguments of `MemoAirVoiceMemorySync.after_turn`
+    turn: Turn = attrs.field(repr=False)
     session_id: str | None
     failures: int = 0
 
