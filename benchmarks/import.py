@@ -30,7 +30,6 @@ from workload import Speech
 
 from memoair_cli.importing.batches import Batcher
 from memoair_cli.importing.events import CallEvents
-from memoair_cli.importing.ledger import FileProgress
 from memoair_transcripts import TranscriptTurn, read_transcript
 
 _FIRST_CALL_AT = datetime(2025, 1, 6, 9, tzinfo=timezone.utc)
@@ -107,21 +106,20 @@ def _write_calls(path: Path, turns: int, callers: int) -> None:
 
 def _prepare_requests(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the requests of an import: the user id and the compressed body."""
-    events, batcher = CallEvents("proj_benchmark", _FIRST_CALL_AT), Batcher()
-    progress = FileProgress(path.name, print)  # nothing is rejected
+    events, batcher = CallEvents("proj_benchmark", path.name, _FIRST_CALL_AT), Batcher()
 
     def batches() -> Iterator[Any]:
         with path.open("rb") as file:
             for turn in read_transcript(file, path.name):
                 assert isinstance(turn, TranscriptTurn)
                 for event in events.for_turn(turn):
-                    yield from batcher.add(progress.add_event(event) or sys.exit("an event was left out"))
+                    yield from batcher.add(event)
         for event in events.finish():
-            yield from batcher.add(progress.add_event(event) or sys.exit("an event was left out"))
+            yield from batcher.add(event)
         yield from batcher.flush()
 
     for batch in batches():
-        content = b",".join(entry.event.encoded() for entry in batch.entries)
+        content = b",".join(event.encode() for event in batch.events)
         yield batch.user_id, gzip.compress(b'{"events":[%b]}' % content, 1, mtime=0)
 
 

@@ -26,9 +26,9 @@ from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer, _Handler
 from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.main import open_listener
+from memoair_runtime.org.lane import OrgLane
 from memoair_runtime.recall import search_service
 from memoair_runtime.recall.lane_executor import _SearchRun
-from memoair_runtime.recall.lanes.org_lane import OrgLane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.working_lane import WorkingLane
 from memoair_runtime.service import RuntimeService

@@ -1,4 +1,4 @@
-"""Options that several commands share, from flags or from the environment."""
+"""What several commands share: options, from flags or from the environment, and messages."""
 
 import os
 import sys
@@ -56,6 +56,11 @@ def resolve_storage_root(folder: Path | None) -> Path:
 def warn_renamed(option: str, new_name: str) -> None:
     """Print to standard error that an option has a new name."""
     typer.echo(f"{option} is now {new_name}; the old name will be removed in the next release", err=True)
+
+
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 call``, ``2 calls``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

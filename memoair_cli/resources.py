@@ -4,14 +4,18 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 from urllib.parse import quote
 
 import typer
 
-from memoair_cli.cloud_http import CloudHttp, CloudUnreachableError
 from memoair_cli.options import AgentId, ApiKey, BaseUrl, ProjectId, fail, require, require_key
+from memoair_protocol.cloud_replies import CloudUnreachableError
 from memoair_protocol.defaults import CLOUD_BASE_URL
+from memoair_protocol.http_headers import encode_header
+
+if TYPE_CHECKING:
+    from memoair_protocol.cloud_http import CloudHttp
 
 projects = typer.Typer(name="project", no_args_is_help=True, help="Manage projects, one for each customer.")
 agents = typer.Typer(name="agent", no_args_is_help=True, help="Manage the agents of a project.")
@@ -81,17 +85,19 @@ def add_documents(
     typer.echo(f"{len(documents)} documents sent; {name} has {reply['chunkCount']} chunks, version {reply['version']}")
 
 
-def _connect(base_url: str, api_key: str) -> closing[CloudHttp]:
-    return closing(CloudHttp(base_url, require_key(api_key)))
+def _connect(base_url: str, api_key: str) -> "closing[CloudHttp]":
+    from memoair_protocol.cloud_http import CloudHttp
+
+    return closing(CloudHttp(base_url, require_key(api_key), read_timeout_s=60.0))
 
 
-def _post(cloud: CloudHttp, path: str, body: Any, **headers: str) -> Any:
+def _post(cloud: "CloudHttp", path: str, body: Any, **headers: str) -> Any:
     """Send a request and return the body of the reply. Exit if the cloud is unreachable or rejects the request."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
-        reply = cloud.request("POST", path, content, headers)
+        reply = cloud.request("POST", path, content, {name: encode_header(value) for name, value in headers.items()})
     except CloudUnreachableError as error:
-        fail(str(error))
+        fail(f"the cloud at {cloud.address} is unreachable: {error}")
     return (
         reply.body if reply.is_ok else fail(f"the cloud at {cloud.address} rejected the request: {reply.error_message}")
     )

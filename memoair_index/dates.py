@@ -8,53 +8,30 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-# Written out, because the names in the calendar module depend on the machine's locale.
-_MONTHS = {
-    "january": 1,
-    "february": 2,
-    "march": 3,
-    "april": 4,
-    "may": 5,
-    "june": 6,
-    "july": 7,
-    "august": 8,
-    "september": 9,
-    "october": 10,
-    "november": 11,
-    "december": 12,
-}
-_MONTH = "|".join(_MONTHS)
-_WEEKDAYS = {"monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6}
-_YEAR = r"(?:19|20)\d\d"
+# `memoair_cloud.consolidation.date_expressions` uses these words, too. They are written out, because the names in the
+# calendar module depend on the machine's locale.
+MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+COUNTS = {word: count for count, word in enumerate("one two three four five six seven eight nine ten".split(), start=1)}
+COUNTS |= {"a": 1, "an": 1}
+UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
+YEAR = r"(?:19|20)\d\d"
+EPOCH = date(1970, 1, 1)
+
+_MONTH = "|".join(MONTHS)
+_COUNTS = {**COUNTS, "couple of": 2, "few": 3}
 _DAY = r"(?:3[01]|[12]\d|0?[1-9])(?:st|nd|rd|th)?"
 _NAMED_MONTH = re.compile(
-    rf"\b(?:(?P<before>{_DAY})\s+(?:of\s+)?)?(?P<month>{_MONTH})\b(?:\s+(?P<after>{_DAY})\b(?!:))?(?:,?\s+(?P<year>{_YEAR})\b)?"
+    rf"\b(?:(?P<before>{_DAY})\s+(?:of\s+)?)?(?P<month>{_MONTH})\b(?:\s+(?P<after>{_DAY})\b(?!:))?(?:,?\s+(?P<year>{YEAR})\b)?"
 )
-_ISO_DATE = re.compile(rf"\b(?P<year>{_YEAR})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])\b")
-_TIME_AGO = re.compile(
-    r"\b(?P<count>\d{1,3}|a|an|one|two|three|four|five|six|seven|eight|nine|ten|couple of|few)\s+"
-    r"(?P<unit>day|week|month|year)s?\s+ago\b"
-)
-_LAST_PERIOD = re.compile(rf"\b(?:last|past|previous)\s+(?P<period>week|month|year|weekend|{'|'.join(_WEEKDAYS)})\b")
+_ISO_DATE = re.compile(rf"\b(?P<year>{YEAR})-(?P<month>0[1-9]|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])\b")
+_TIME_AGO = re.compile(rf"\b(?P<count>\d{{1,3}}|{'|'.join(_COUNTS)})\s+(?P<unit>{'|'.join(UNIT_DAYS)})s?\s+ago\b")
+_LAST_PERIOD = re.compile(rf"\b(?:last|past|previous)\s+(?P<period>week|month|year|weekend|{'|'.join(WEEKDAYS)})\b")
 _DAYS_BACK = {"today": 0, "this morning": 0, "yesterday": 1, "last night": 1, "day before yesterday": 2}
 _NEAR_DAY = re.compile(r"\b(?:the\s+)?(" + "|".join(sorted(_DAYS_BACK, key=len, reverse=True)) + r")\b")
-_COUNTS = {
-    "a": 1,
-    "an": 1,
-    "one": 1,
-    "two": 2,
-    "three": 3,
-    "four": 4,
-    "five": 5,
-    "six": 6,
-    "seven": 7,
-    "eight": 8,
-    "nine": 9,
-    "ten": 10,
-    "couple of": 2,
-    "few": 3,
-}
-_UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
 # "may" and "march" are also verbs: they name a month only beside a number or after one of these words.
 _BEFORE_MONTH = re.compile(
     r"\b(?:in|of|on|since|until|by|last|this|next|early|late|mid|during|for|and|before|after)\s+$"
@@ -68,7 +45,7 @@ _MAX_NOW_S = 5e10
 _MAX_SPANS = 24
 
 # A question without any of these names no date.
-_ANY_DATE = re.compile(rf"\b(?:{_MONTH}|{_YEAR}-\d\d|ago|last|past|previous|today|yesterday|this morning)\b")
+_ANY_DATE = re.compile(rf"\b(?:{_MONTH}|{YEAR}-\d\d|ago|last|past|previous|today|yesterday|this morning)\b")
 
 # Callers often mention an event some days after it, seldom before.
 MENTIONED_BEFORE_DAYS = 2
@@ -124,7 +101,7 @@ def find_days(question: str, now: float | None = None) -> Days:
     ]
     months = set()
     for match in _NAMED_MONTH.finditer(question):
-        month, day = _MONTHS[match["month"]], match["before"] or match["after"]
+        month, day = MONTHS.index(match["month"]) + 1, match["before"] or match["after"]
         year = int(match["year"]) if match["year"] else None
         preceding = question[max(0, match.start() - _MAX_PREPOSITION_CHARS) : match.start()]
         if match["month"] in ("may", "march") and not (day or year or _BEFORE_MONTH.search(preceding)):
@@ -150,14 +127,14 @@ def _relative_spans(question: str, today: int) -> list[tuple[int, int]]:
         day = today - _DAYS_BACK[match[1]]
         spans.append((day, day))
     for match in _TIME_AGO.finditer(question):
-        unit_days = _UNIT_DAYS[match["unit"]]
+        unit_days = UNIT_DAYS[match["unit"]]
         count = match["count"]
         day = today - unit_days * (int(count) if count.isdigit() else _COUNTS[count])
         spans.append((day - unit_days // 2 - 1, day + unit_days // 2 + 1))
     for match in _LAST_PERIOD.finditer(question):
         period = match["period"]
-        if period in _WEEKDAYS:
-            days_back = (date.fromordinal(today + _EPOCH_ORDINAL).weekday() - _WEEKDAYS[period] - 1) % 7 + 1
+        if period in WEEKDAYS:
+            days_back = (date.fromordinal(today + EPOCH.toordinal()).weekday() - WEEKDAYS.index(period) - 1) % 7 + 1
             spans.append((today - days_back, today - days_back))
         else:
             length = {"week": 7, "weekend": 7, "month": 31, "year": 365}[period]
@@ -165,19 +142,16 @@ def _relative_spans(question: str, today: int) -> list[tuple[int, int]]:
     return spans
 
 
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-
-
 def _candidate_years(now: float | None) -> list[int]:
     """Return the years that a date without a year may belong to: this year and the ten before it."""
-    this_year = date.fromordinal(int(now // 86_400) + _EPOCH_ORDINAL).year if now is not None else 2_030
+    this_year = date.fromordinal(int(now // 86_400) + EPOCH.toordinal()).year if now is not None else 2_030
     return list(range(this_year - _MAX_YEARS_BACK, this_year + 1))
 
 
 def _day_number(year: int, month: int, day: int) -> int:
     """Return a date as days since 1970-01-01; a day past the end of its month counts as the month's last day."""
     last = calendar.monthrange(year, month)[1]
-    return date(year, month, min(day, last)).toordinal() - _EPOCH_ORDINAL
+    return date(year, month, min(day, last)).toordinal() - EPOCH.toordinal()
 
 
 def _mention_span(day: int) -> tuple[int, int]:

@@ -18,8 +18,13 @@ def identity_headers(project_id: str | None, agent_id: str | None, user_id: str 
         if value is not None:
             if value != value.strip() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
                 raise ValueError(f"{name} cannot be sent in a header: it has control characters or surrounding spaces")
-            headers[name] = value.encode().decode("latin-1")
+            headers[name] = encode_header(value)
     return headers
+
+
+def encode_header(value: str) -> str:
+    """Return the value of a header so that it is sent as UTF-8: HTTP libraries encode headers as Latin-1."""
+    return value.encode().decode("latin-1")
 
 
 def parse_retry_after(header: str | None) -> float | None:

@@ -1,27 +1,31 @@
 """The runtime's service, without HTTP: one method per endpoint, from a validated request to the body of the reply."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from memoair_protocol.defaults import ORG_ONLY_MODE
 from memoair_protocol.enums import LaneName, Variant
+from memoair_runtime.cloud_sync import make_sync
 from memoair_runtime.coalescing_job import CoalescingJob
 from memoair_runtime.errors import BadRequestError, DrainingError, IdentityMismatchError, StorageUnavailableError
 from memoair_runtime.lifecycle import Lifecycle, LifecycleState
+from memoair_runtime.memory.eraser import Eraser
+from memoair_runtime.memory.reranker import BackgroundReranker
 from memoair_runtime.memory.session import EphemeralSession, SessionState, check_not_ended
+from memoair_runtime.memory.session_writer import SessionWriter
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.metrics import RuntimeMetrics
-from memoair_runtime.readiness import Readiness
-from memoair_runtime.recall.lanes.org_lane import OrgLane
+from memoair_runtime.org.documents import FileOrg
+from memoair_runtime.org.lane import OrgLane
+from memoair_runtime.org.manifest import CloudOrg
+from memoair_runtime.org.source import OrgSource
+from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.profile_lane import ProfileLane
 from memoair_runtime.recall.lanes.working_lane import WorkingLane
-from memoair_runtime.recall.org_documents import FileOrg, OrgDocuments
-from memoair_runtime.recall.org_manifest import CloudOrg
-from memoair_runtime.recall.org_source import OrgSource
 from memoair_runtime.recall.search_service import SearchService
 from memoair_runtime.requests import (
     DeadlineRequest,
@@ -34,12 +38,8 @@ from memoair_runtime.requests import (
     TurnRequest,
 )
 from memoair_runtime.settings import RuntimeSettings
-from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.storage.user_folder import create_project_folder, org_index_path
-from memoair_runtime.sync.interface import SyncInterface
-from memoair_runtime.sync.null_sync import NullSync
-from memoair_runtime.sync.scheduler import ALL_SCOPES, SyncScheduler
+from memoair_runtime.sync.scheduler import ALL_SCOPES
 
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_ERASE_MS = 5_000
 # An erasure waits at least this long for logs that are being read, whatever its deadline: it should run to completion.
@@ -63,22 +63,19 @@ class RuntimeService:
         self.metrics = RuntimeMetrics()
         self._started_at = time.monotonic()
         self._version = installed_version()
-        self._store = UserStore(settings, self._on_events_logged)
-        self._org_lane = OrgLane(_make_org_source(settings), self._store.memory.get_recent_texts)
-        self._sync: SyncInterface = (
-            SyncScheduler(settings, self._store, self._org_lane, self.metrics) if settings.has_cloud else NullSync()
-        )
+        self._gate = ReadinessGate()
+        self._store = UserStore(settings, self._gate, lambda events: self._sync.record_logged(events))
+        self._memory = memory = self._store.memory
+        self._reranker = BackgroundReranker(settings.medium_model, self._store.folder.vectors, memory.get_documents)
+        self._writer = SessionWriter(self._store, self._reranker)
+        self._eraser = Eraser(self._store, self._writer, self._reranker)
+        self._org_lane = OrgLane(_make_org_source(settings), memory.get_recent_texts)
+        self._sync = make_sync(settings, self._store, self._gate, self._eraser, self._org_lane.load, self.metrics)
         self._sessions_loader = CoalescingJob("load-sessions", self._store.load)
         self._variants: dict[str, Variant] = {}  # of sessions with another variant than the default
-        memory = self._store.memory
+        permanent_lane = PermanentLane(memory, self._gate, self._reranker)
         self._search_service = SearchService(
-            [
-                ProfileLane(memory),
-                WorkingLane(memory),
-                PermanentLane(memory, self._store.gate, self._store.reranker),
-                self._org_lane,
-            ],
-            self.metrics,
+            [ProfileLane(memory), WorkingLane(memory), permanent_lane, self._org_lane], self.metrics
         )
 
     def start_loading(self) -> None:
@@ -122,18 +119,18 @@ class RuntimeService:
             raise BadRequestError("workspaceId and userId are required")
         if request.mode not in (None, ORG_ONLY_MODE):
             raise BadRequestError(f"invalid mode: use {ORG_ONLY_MODE!r} or omit it", field="mode")
-        storage_error = self._store.start_session(request, is_ephemeral=request.mode == ORG_ONLY_MODE)
+        storage_error = self._writer.start_session(request, is_ephemeral=request.mode == ORG_ONLY_MODE)
         self.start_loading()  # picks up what other processes have written since
         self._sync.end_startup_delay()
         self._variants.pop(request.session_id, None)
         if request.variant() is Variant.MEDIUM:
             self._variants[request.session_id] = Variant.MEDIUM
-            self._store.start_reranker()
-        folder = self._store.session_folder(request.session_id)
+            self._reranker.start([session_id for session_id, _ in self._store.folder.list_session_logs()])
+        folder = self._store.folder.session(request.session_id)
         return {
             "sessionId": request.session_id,
             "bootstrap": {
-                "profileVersion": self._store.memory.merged_profile.version,
+                "profileVersion": self._memory.merged_profile.version,
                 "permanentManifestVersion": self._permanent_version(),
                 "orgManifestVersion": self._org_lane.version,
                 "syncToken": self._sync.sync_token,
@@ -163,7 +160,7 @@ class RuntimeService:
         if self._store.unread_logs:
             notes.append(f"{self._store.unread_logs} earlier sessions could not be read")
         variant = self._variants.get(request.session_id, Variant.DEFAULT)
-        if variant is Variant.MEDIUM and self._store.reranker.error:
+        if variant is Variant.MEDIUM and self._reranker.error:
             notes.append("the variant medium is not available: its model is missing or invalid; hits are not reranked")
         is_org_only = self._settings.org_only or isinstance(session, EphemeralSession)
         if session.is_unknown:
@@ -181,7 +178,7 @@ class RuntimeService:
         """
         self._check_request(request)
         try:
-            event_id = self._store.save_turn(request)
+            event_id = self._writer.save_turn(request)
         except StorageUnavailableError:
             self.metrics.turns_refused.inc()
             raise
@@ -196,9 +193,9 @@ class RuntimeService:
             StorageUnavailableError: If the end could not be saved.
         """
         self._check_request(request)
-        session = self._store.end_session(request)
+        session = self._writer.end_session(request)
         self._variants.pop(session.id, None)
-        return {"status": "ok", "flushed": {"turns": self._store.memory.count_turns(session.id)}}
+        return {"status": "ok", "flushed": {"turns": self._memory.count_turns(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:
         """Wait until the derived files are written and the cloud has all events, or until the deadline.
@@ -207,14 +204,18 @@ class RuntimeService:
         """
         self._check_request(request)
         deadline = _deadline_of(request, DEFAULT_FLUSH_MS)
-        pending = self._store.flush(deadline) + self._sync.flush(deadline)
+        pending = self._writer.flush(deadline) + self._sync.flush(deadline)
         return {"status": "partial" if pending else "ok", "pending": pending}
 
     def pull(self, request: PullRequest) -> dict[str, Any]:
         """Pull from the cloud now; with status ``ok``, the pulled data can be searched when this returns."""
         self._check_request(request)
         scopes = ALL_SCOPES if request.scopes is None else frozenset(map(LaneName, request.scopes))
-        status, versions = self._sync.pull(list(scopes), _deadline_of(request, DEFAULT_PULL_MS))
+        status = self._sync.pull(list(scopes), _deadline_of(request, DEFAULT_PULL_MS))
+        versions: dict[str, int | None] = {"profile": None, "permanent": None, "org": None}
+        if self._settings.has_cloud:
+            versions |= {"profile": self._store.profile_version, "permanent": self._store.permanent_version}
+            versions["org"] = None if self._settings.org_file else self._org_lane.version
         return {"status": status, "versions": versions}
 
     def erase_user(self, request: ForgetRequest) -> dict[str, Any]:
@@ -228,7 +229,7 @@ class RuntimeService:
             return {"status": "ok", "removed": {"sessions": 0, "turns": 0}}
         forgotten_at = request.forgotten_time()
         deadline = max(_deadline_of(request, DEFAULT_ERASE_MS), time.monotonic() + MIN_ERASE_S)
-        erased = self._store.erase(deadline)
+        erased = self._eraser.erase(deadline)
         self._sync.on_erased(forgotten_at)
         return {"status": "ok", "removed": {"sessions": erased.sessions, "turns": erased.turns}}
 
@@ -245,19 +246,17 @@ class RuntimeService:
             deadline: Time of the monotonic clock by which to finish, in seconds.
         """
         self._search_service.close()
-        self._store.close(deadline)
+        self._writer.close(deadline)
+        self._store.close()
         self._sync.close(deadline)
-        self._store.remove_folder_if_empty()
-
-    def _on_events_logged(self, events: Sequence[Event]) -> None:
-        self._sync.record_logged(events)
+        self._eraser.remove_folder_if_empty()
 
     def _permanent_version(self) -> int | None:
         """Return the cloud's version, or the number of stored items if nothing was pulled yet."""
-        if self._store.gate.readiness is not Readiness.READY:
+        if self._gate.readiness is not Readiness.READY:
             return None
-        pulled_version = self._sync.permanent_version
-        return len(self._store.memory) if pulled_version is None else pulled_version
+        pulled_version = self._store.permanent_version if self._settings.has_cloud else None
+        return len(self._memory) if pulled_version is None else pulled_version
 
     def _check_request(self, request: IdentifiedRequest) -> None:
         if self._lifecycle.state is LifecycleState.DRAINING:
@@ -273,16 +272,8 @@ class RuntimeService:
 
 def _make_org_source(settings: RuntimeSettings) -> OrgSource:
     """Return the source of the organization's documents: the configured file, otherwise what the cloud sent."""
-    root, project_id = settings.storage_root, settings.project_id
-    if settings.org_file is None:
-        return CloudOrg(ProjectFolder(root, project_id), settings.cloud_id)
-    return FileOrg(
-        OrgDocuments(
-            settings.org_file,
-            org_index_path(root, project_id, settings.org_file),
-            create_folder=lambda: create_project_folder(root, project_id),
-        )
-    )
+    folder = ProjectFolder(settings.storage_root, settings.project_id)
+    return FileOrg(folder, settings.org_file) if settings.org_file else CloudOrg(folder, settings.cloud_id)
 
 
 def _deadline_of(request: DeadlineRequest, default_ms: float) -> float:

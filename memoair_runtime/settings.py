@@ -69,7 +69,7 @@ class RuntimeSettings:
         """An id of the configured cloud, or None. Sync state is kept per cloud: that of another one does not count."""
         if not self.has_cloud or self.cloud_base_url is None:
             return None
-        return hashlib.sha256(self.cloud_base_url.encode()).hexdigest()[:16]
+        return cloud_id_of(self.cloud_base_url)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "RuntimeSettings":
@@ -112,6 +112,11 @@ class RuntimeSettings:
             is_shared=get("SHARED") == "1" and not org_only,
             session_id=get("SESSION_ID"),
         )
+
+
+def cloud_id_of(base_url: str) -> str:
+    """Return the id of a cloud by its URL, without a trailing slash."""
+    return hashlib.sha256(base_url.encode()).hexdigest()[:16]
 
 
 def default_storage_root() -> Path:

@@ -49,7 +49,7 @@ def warm_up(*, has_cloud: bool) -> None:
         if not has_cloud:
             _run_session(settings)
         else:
-            from memoair_runtime.sync.transport import ssl_context
+            from memoair_protocol.cloud_http import ssl_context
 
             with suppress(OSError):  # a runtime that needs the certificates reports the error
                 ssl_context()
@@ -76,7 +76,10 @@ def _run_session(settings: RuntimeSettings) -> None:
 
 
 class _WarmupCloud(BaseHTTPRequestHandler):
-    """A stand-in for the cloud with a few data of one user."""
+    """A stand-in for the cloud with a few data of one user.
+
+    It speaks HTTP: a transport that answers from memory would leave each runtime with 0.7 MB more memory of its own.
+    """
 
     protocol_version = "HTTP/1.1"
     timeout = 1.0  # a client that never closes its connection must not block the fork server

@@ -1,27 +1,21 @@
 """HTTP downloads with limits on time and size. Redirects neither leak credentials nor lead to unsafe places."""
 
 import hashlib
-import http.client
-import socket
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from memoair_protocol.addresses import is_loopback
+from memoair_protocol.cloud_http import CloudHttp, read_chunks
+from memoair_protocol.cloud_replies import CloudUnreachableError
 from memoair_runtime_store.cancel_token import CancelToken
 from memoair_runtime_store.errors import RuntimeStoreError, not_found
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
-_MAX_REDIRECTS = 5
-_CHUNK_BYTES = 1 << 16
-_TRANSFER_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+_MAX_REDIRECTS, _REDIRECT_STATUSES = 5, (301, 302, 303, 307, 308)
 # Called with the bytes received, and the total if it is known.
 ProgressCallback = Callable[[int, int | None], None]
 
@@ -35,18 +29,16 @@ class Downloader:
 
     def __init__(self, cancel_token: CancelToken) -> None:
         self._cancel_token = cancel_token
-        self._session = requests.Session()
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, _make_adapter(cancel_token))
+        self._http = CloudHttp("", None, connect_timeout_s=CONNECT_TIMEOUT_S, read_timeout_s=READ_TIMEOUT_S)
+        # Connections through a proxy are not cancelled; they end by their timeouts.
+        pool_classes = self._http.adapter.poolmanager.pool_classes_by_scheme
+        self._http.adapter.poolmanager.pool_classes_by_scheme = {
+            scheme: _cancellable(pool_class, cancel_token) for scheme, pool_class in pool_classes.items()
+        }
 
     def close(self) -> None:
         """Close all connections."""
-        for adapter in self._session.adapters.values():
-            pools = getattr(getattr(adapter, "poolmanager", None), "pools", {})
-            for key in list(pools.keys()):  # the library itself closes them only when they are garbage-collected
-                if (pool := pools.get(key)) is not None:
-                    pool.close()
-        self._session.close()
+        self._http.close()
 
     @contextmanager
     def open(
@@ -72,10 +64,22 @@ class Downloader:
             RuntimeStoreError: The request failed, was redirected to an unsafe place, or the status is not allowed.
             PullCancelledError: The pull was cancelled.
         """
-        with self._follow_redirects(url, accept, authorization, allow_http) as response:
-            if response.status_code not in {200, *allowed_statuses}:
-                raise _error_of_status(url, response.status_code)
-            yield response
+        current_url = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            _check_url_security(current_url, url, allow_http=allow_http)
+            credentials = authorization if _origin(current_url) == _origin(url) else None
+            with self._send(current_url, accept, credentials) as response:
+                location = response.headers.get("Location")
+                if response.status_code not in _REDIRECT_STATUSES or not location:
+                    if response.status_code not in {200, *allowed_statuses}:
+                        raise _error_of_status(url, response.status_code)
+                    yield response
+                    return
+            try:
+                current_url = urljoin(current_url, location)
+            except ValueError as error:
+                raise RuntimeStoreError(f"{_origin(current_url)} redirects to an invalid URL") from error
+        raise RuntimeStoreError(f"{_without_query(url)} redirects more than {_MAX_REDIRECTS} times")
 
     def read(self, url: str, max_bytes: int, **options: Any) -> bytes:
         """Return the whole body, of at most ``max_bytes``. The options are those of `open`."""
@@ -124,115 +128,47 @@ class Downloader:
         source, done, content_length = _without_query(response.url), 0, _content_length(response)
         if content_length is not None and content_length > max_bytes:
             raise RuntimeStoreError(f"{source} has {content_length} bytes, more than the limit of {max_bytes}")
-        while True:
-            self._cancel_token.check()
-            try:
-                # `read1` returns what has arrived, even a single byte: waiting for a full chunk would hide from
-                # `check` how slow the server is. Content is not decoded: if a server labels an archive as "encoded",
-                # the digest is still that of the bytes as stored.
-                chunk: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=False)
-            except _TRANSFER_ERRORS as error:
-                self._cancel_token.check()
-                raise RuntimeStoreError(
-                    f"{source} closed the connection after {done}{_of_total(content_length)} bytes", retryable=True
-                ) from error
-            if not chunk:
-                break
-            done += len(chunk)
-            if done > max_bytes:
-                raise RuntimeStoreError(f"{source} has more than the limit of {max_bytes} bytes")
-            yield chunk
+        try:
+            # Content is not decoded: if a server labels an archive as "encoded", the digest is still that of the bytes
+            # as stored.
+            for chunk in read_chunks(response, self._cancel_token.check, is_decoded=False):
+                done += len(chunk)
+                if done > max_bytes:
+                    raise RuntimeStoreError(f"{source} has more than the limit of {max_bytes} bytes")
+                yield chunk
+            is_complete = content_length in (None, done)
+        except CloudUnreachableError:
+            is_complete = False
         self._cancel_token.check()
-        if content_length is not None and done != content_length:
-            raise RuntimeStoreError(
-                f"{source} closed the connection after {done}{_of_total(content_length)} bytes", retryable=True
-            )
+        if not is_complete:
+            of_total = "" if content_length is None else f" of {content_length}"
+            raise RuntimeStoreError(f"{source} closed the connection after {done}{of_total} bytes", retryable=True)
 
-    @contextmanager
-    def _follow_redirects(
-        self, url: str, accept: str, authorization: str | None, allow_http: bool
-    ) -> Iterator[requests.Response]:
-        current_url = url
-        for _ in range(_MAX_REDIRECTS + 1):
-            _check_url_security(current_url, url, allow_http=allow_http)
-            credentials = authorization if _origin(current_url) == _origin(url) else None
-            with self._send(current_url, {"Accept": accept, "Accept-Encoding": "identity"}, credentials) as response:
-                location = response.headers.get("Location")
-                if response.status_code not in (301, 302, 303, 307, 308) or not location:
-                    yield response
-                    return
-            current_url = urljoin(current_url, location)
-        raise RuntimeStoreError(f"{_without_query(url)} redirects more than {_MAX_REDIRECTS} times")
-
-    @contextmanager
-    def _send(self, url: str, headers: Mapping[str, str], authorization: str | None) -> Iterator[requests.Response]:
+    def _send(self, url: str, accept: str, authorization: str | None) -> requests.Response:
         self._cancel_token.check()
-
-        def add_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            """Set the header, or none at all. Without this function the library would send credentials from .netrc."""
+        try:
+            headers = {"Accept": accept, "Accept-Encoding": "identity"}
             if authorization is not None:
-                request.headers["Authorization"] = authorization
-            return request
-
-        try:
-            prepared = self._session.prepare_request(
-                requests.Request("GET", url, headers=dict(headers), auth=add_authorization)
-            )
-            settings = self._session.merge_environment_settings(url, {}, None, None, None)
-            if is_loopback(urlsplit(url).hostname):
-                settings["proxies"] = {}  # to a proxy, this name is another machine
-            settings["stream"] = True
-            response = self._session.send(
-                prepared, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S), allow_redirects=False, **settings
-            )
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, ValueError) as error:
-            raise RuntimeStoreError(f"{_without_query(url)} is not a valid URL") from error
-        except requests.exceptions.SSLError as error:
+                headers["Authorization"] = authorization
+            return self._http.open("GET", url, headers=headers)
+        except CloudUnreachableError as error:
             self._cancel_token.check()
-            raise RuntimeStoreError(
-                f"the TLS certificate of {_origin(url)} is not trusted; REQUESTS_CA_BUNDLE can name a CA bundle"
-            ) from error
-        except requests.Timeout as error:
-            self._cancel_token.check()
-            raise RuntimeStoreError(
-                f"{_origin(url)} did not reply within {READ_TIMEOUT_S:.0f} s", retryable=True
-            ) from error
-        except requests.RequestException as error:
-            self._cancel_token.check()
-            raise RuntimeStoreError(f"{_origin(url)} is unreachable: {type(error).__name__}", retryable=True) from error
-        try:
-            yield response
-        finally:
-            response.close()
+            message = f"{_origin(url)} is unreachable: {error}"
+            raise RuntimeStoreError(message, retryable=not error.is_final) from error
 
 
-def _make_adapter(cancel_token: CancelToken) -> HTTPAdapter:
-    """Return an adapter whose connections can be cancelled. Connections through a proxy end by their timeouts."""
+def _cancellable(pool_class: Any, cancel_token: CancelToken) -> Any:
+    """Return a class of connection pools whose connections can be cancelled."""
 
-    class CancellableHttpConnection(HTTPConnection):
+    class Connection(pool_class.ConnectionCls):  # type: ignore[misc]
         def connect(self) -> None:
             super().connect()
-            _register_socket(cancel_token, self.sock)
+            cancel_token.register_socket(self.sock)
 
-    class CancellableHttpsConnection(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            _register_socket(cancel_token, self.sock)
+    class Pool(pool_class):  # type: ignore[misc]
+        ConnectionCls = Connection
 
-    class CancellableHttpPool(HTTPConnectionPool):
-        ConnectionCls = CancellableHttpConnection
-
-    class CancellableHttpsPool(HTTPSConnectionPool):
-        ConnectionCls = CancellableHttpsConnection
-
-    adapter = HTTPAdapter(max_retries=0)
-    adapter.poolmanager.pool_classes_by_scheme = {"http": CancellableHttpPool, "https": CancellableHttpsPool}
-    return adapter
-
-
-def _register_socket(cancel_token: CancelToken, connection: Any) -> None:
-    if isinstance(connection, socket.socket):
-        cancel_token.register_socket(connection)
+    return Pool
 
 
 def _check_url_security(url: str, first_url: str, *, allow_http: bool) -> None:
@@ -261,10 +197,6 @@ def _error_of_status(url: str, status: int) -> RuntimeStoreError:
 def _content_length(response: requests.Response) -> int | None:
     header = response.headers.get("Content-Length", "")
     return int(header) if header.isascii() and header.isdigit() and len(header) < 20 else None
-
-
-def _of_total(total: int | None) -> str:
-    return "" if total is None else f" of {total}"
 
 
 def _origin(url: str) -> str:

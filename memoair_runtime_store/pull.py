@@ -1,15 +1,16 @@
 """Pull a runtime: resolve a reference to a program in the cache, or raise an error that says what to do."""
 
 import logging
+import re
 import time
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from memoair_protocol.errors import MemoAirVoiceMemoryError
 from memoair_runtime_store.archive import Unpacker
 from memoair_runtime_store.cache import CachedRuntime
 from memoair_runtime_store.cache_writer import CacheWriter
 from memoair_runtime_store.cancel_token import CancelToken
-from memoair_runtime_store.checksums import file_name, find_expected_sha256
 from memoair_runtime_store.downloader import Downloader, ProgressCallback
 from memoair_runtime_store.errors import RuntimeStoreError, to_public_error
 from memoair_runtime_store.reference import OciReference, Platform, Reference, ReleaseUrl, current_platform
@@ -19,6 +20,9 @@ log = logging.getLogger("memoair_voice")
 MAX_DOWNLOAD_BYTES = 1 << 30
 # A pull fails only after this many broken connections; these are the delays in between.
 _RETRY_DELAYS_S = (0.5, 2.0)
+_MAX_CHECKSUM_FILE_BYTES = 1 << 20
+_CHECKSUM_LINE = re.compile(r"(?P<sum>[0-9A-Fa-f]{64})(?:[ \t]+\*?(?P<name>\S.*))?")
+_BSD_CHECKSUM_LINE = re.compile(r"SHA256 ?\((?P<name>[^)]+)\) ?= ?(?P<sum>[0-9A-Fa-f]{64})")
 
 
 def pull(
@@ -142,7 +146,7 @@ class _Pull:
         self._save_entry(artifact.digest, digest_from, content_id, version)
 
     def _fetch_release(self, downloader: Downloader, release: ReleaseUrl) -> None:
-        expected = find_expected_sha256(downloader, release)
+        expected = _find_expected_sha256(downloader, release)
         content_id = f"sha256-{expected}"
         if not self._cache.has_content(content_id):
             with (
@@ -159,7 +163,7 @@ class _Pull:
                 )
                 _check_digest(f"sha256:{sha256}", f"sha256:{expected}")
                 unpacker = Unpacker(folder, self._cancel_token)
-                unpacker.add(file, file.tell(), file_name(release))
+                unpacker.add(file, file.tell(), _file_name(release))
                 unpacker.sync_folders()
                 self._cache.commit_folder(folder, unpacker.prepare_program(), content_id)
         self._save_entry(
@@ -180,3 +184,41 @@ class _Pull:
 def _check_digest(found: str, expected: str) -> None:
     if found != expected:
         raise RuntimeStoreError(f"the download has the digest {found}, expected {expected}; it was discarded")
+
+
+def _file_name(release: ReleaseUrl) -> str:
+    """Return the file name of a release."""
+    return unquote(urlsplit(release.url).path.rpartition("/")[2])
+
+
+def _find_expected_sha256(downloader: Downloader, release: ReleaseUrl) -> str:
+    """Return the expected SHA-256 of a release, from its URL or from the ``.sha256`` file beside it."""
+    if release.sha256 is not None:
+        return release.sha256
+    path, separator, query = release.url.partition("?")
+    checksum_url = f"{path}.sha256{separator}{query}"
+    try:
+        content = downloader.read(checksum_url, _MAX_CHECKSUM_FILE_BYTES)
+    except RuntimeStoreError as error:
+        if error.code == "runtime.not_found":
+            message = f"{error.message}; if the server has no checksum file, add #sha256=... to the URL"
+            raise RuntimeStoreError(message, code=error.code) from error
+        raise
+    sha256 = _find_checksum(content.decode("utf-8", "replace"), _file_name(release))
+    if sha256 is None:
+        raise RuntimeStoreError(f"{path}.sha256 has no SHA-256 for {_file_name(release)}")
+    return sha256
+
+
+def _find_checksum(content: str, name: str) -> str | None:
+    """Return the checksum of a file from a checksum list. A checksum that stands alone needs no file name."""
+    lines = [line.strip() for line in content.lstrip("\ufeff").splitlines() if line.strip()]
+    entries = [
+        match for line in lines if (match := _CHECKSUM_LINE.fullmatch(line) or _BSD_CHECKSUM_LINE.fullmatch(line))
+    ]
+    matching = [
+        entry for entry in entries if entry["name"] and entry["name"].replace("\\", "/").rpartition("/")[2] == name
+    ]
+    if not matching and len(entries) == len(lines) == 1 and not entries[0]["name"]:
+        matching = entries
+    return matching[0]["sum"].lower() if len({entry["sum"].lower() for entry in matching}) == 1 else None

@@ -24,7 +24,7 @@ from memoair_transcripts._speakers import (
     Utterance,
 )
 
-_MISSING_LIBRARY = "subtitles require webvtt-py: pip install 'memoair-voice[subtitles]'"
+_MISSING_LIBRARY = "subtitles require webvtt-py: pip install 'memoair-voice[transcripts]'"
 _NON_CUE_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")  # a WebVTT block without speech
 _SRT_TIMES = re.compile(r"(\d:\d{1,2}:\d{1,2}),(\d)")
 _VOICE = re.compile(r"(?=<v[ .\t])")

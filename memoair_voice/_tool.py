@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from memoair_voice._threads import async_method
 from memoair_voice_sync import MemoAirVoiceMemorySync, MemoryToolSync, VoiceSessionSync
+from memoair_voice_sync._tools.tool_shapes import ToolAdapters
 
 
 class MemoryTool:
@@ -43,7 +44,7 @@ class MemoryTool:
         return self._sync.schema(api, strict=strict)
 
 
-class AsyncToolAdapters:
+class AsyncToolAdapters(ToolAdapters):
     """A mixin that offers the tools of a sync object (``_sync``) on its async counterpart."""
 
     _sync: MemoAirVoiceMemorySync | VoiceSessionSync
@@ -57,62 +58,7 @@ class AsyncToolAdapters:
         Returns:
             The tool, whose calls are awaited.
         """
-        return MemoryTool(self._sync.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
+        return MemoryTool(self._sync_tool(search_memory_timeout_ms))
 
-    def to_openai_function(self, api: Literal["chat", "responses"] = "chat", *, strict: bool = False) -> dict[str, Any]:
-        """Return the search tool's schema for OpenAI.
-
-        Args:
-            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
-            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
-
-        Returns:
-            The schema, to be passed in ``tools``.
-
-        Raises:
-            ValueError: If ``api`` is unknown.
-        """
-        return self._sync.to_openai_function(api, strict=strict)
-
-    def to_livekit_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
-        """Return the search tool for LiveKit.
-
-        Args:
-            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
-
-        Returns:
-            A ``FunctionTool``. It returns an empty text if the memory fails.
-
-        Raises:
-            ImportError: If LiveKit Agents is not installed.
-        """
-        return self._sync.to_livekit_tool(search_memory_timeout_ms=search_memory_timeout_ms)
-
-    def to_pipecat_tool(self, *, search_memory_timeout_ms: float | None = None) -> dict[str, Any]:
-        """Return the search tool for Pipecat.
-
-        Args:
-            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
-
-        Returns:
-            A dict ``{"name", "schema", "handler"}``; register the handler under the name. It returns an empty text if
-                the memory fails.
-
-        Raises:
-            ImportError: If Pipecat is not installed.
-        """
-        return self._sync.to_pipecat_tool(search_memory_timeout_ms=search_memory_timeout_ms)
-
-    def to_langchain_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
-        """Return the search tool for LangChain and LangGraph.
-
-        Args:
-            search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
-
-        Returns:
-            A ``StructuredTool``, to be invoked or awaited. It returns an empty text if the memory fails.
-
-        Raises:
-            ImportError: If langchain-core is not installed.
-        """
-        return self._sync.to_langchain_tool(search_memory_timeout_ms=search_memory_timeout_ms)
+    def _sync_tool(self, search_memory_timeout_ms: float | None) -> MemoryToolSync:
+        return self._sync.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms)

@@ -131,13 +131,6 @@ def optional_text(name: str, value: object) -> str | None:
     return None if value is None else text(name, value)
 
 
-def turn_metadata(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a turn, in which ``heard`` must be a text if it is present."""
-    if metadata.get("heard") is not None:
-        text(f'{name}["heard"]', metadata["heard"])
-    return metadata
-
-
 def positive(name: str, value: object) -> float:
     """Return a positive, finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):

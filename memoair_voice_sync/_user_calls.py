@@ -16,22 +16,16 @@ from memoair_protocol.defaults import ORG_ONLY_USER, SEARCH_TIMEOUT_MS
 from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._cloud.calls import CloudCalls
-from memoair_voice_sync._log import log
-from memoair_voice_sync._loopback.prefetch import (
-    PREFETCH_TIMEOUT_S,
-    PrefetchCache,
-    PrefetchedResult,
-    SearchArguments,
-    memory_version,
-)
+from memoair_voice_sync._diagnostics import log
+from memoair_voice_sync._loopback.prefetch import PREFETCH_TIMEOUT_S, PrefetchCache, PrefetchedResult, SearchArguments
+from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT
 from memoair_voice_sync._turns.outbox import TurnOutbox, UnsavedTurn
-from memoair_voice_sync._turns.past_call import PastCall
 from memoair_voice_sync._turns.redaction import Redaction
-from memoair_voice_sync._turns.turn import validate_turn
+from memoair_voice_sync._turns.turn import PastCall, Turn
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import IndexLoadResult, SearchResult, degraded_result
@@ -108,14 +102,12 @@ class UserCalls(CloudCalls):
         started_at = time.monotonic()
         caller = self._resolve_user(user, user_id)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
-        check.text("query", query)
-        arguments = SearchArguments.parse(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
+        options = SearchOptions.parse(lanes, intent, top_k, filter)
+        arguments = SearchArguments(caller, check.text("query", query), options)
         try:
             with self._acquire_handle(caller) as handle:
-                prefetched = self._prefetch_cache.pop(arguments, memory_version(handle))
-                return prefetched or self._runtime_client.search(
-                    handle, caller, query, arguments.options, started_at + timeout_s
-                )
+                prefetched = self._prefetch_cache.pop(arguments, self._runtime_client.memory_version(handle))
+                return prefetched or self._runtime_client.search(handle, arguments, started_at + timeout_s)
         except MemoAirVoiceMemoryError as error:
             if error.code.startswith("pool.") or error.code == "runtime.bad_request":
                 raise
@@ -156,10 +148,8 @@ class UserCalls(CloudCalls):
         """
         caller = self._resolve_user(user, user_id)
         self._pool_key(caller)
-        query = check.text("query_so_far", query_so_far)
-        self._prefetch_cache.submit(
-            SearchArguments.parse(caller, query, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
-        )
+        query, options = check.text("query_so_far", query_so_far), SearchOptions.parse(lanes, intent, top_k, filter)
+        self._prefetch_cache.submit(SearchArguments(caller, query, options))
 
     def save_response(
         self,
@@ -199,7 +189,7 @@ class UserCalls(CloudCalls):
         caller = self._resolve_user(user, user_id)
         fields: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
         fields |= {"user_text": user_text, "assistant_text": assistant_text, "metadata": metadata}
-        turn, session_id = self._redaction.redact_turn(validate_turn(fields)), None
+        turn, session_id = self._redaction.redact_turn(Turn.parse(fields)), None
         if not self._outbox.has_pending(caller):
             try:
                 with self._acquire_handle(caller) as handle:
@@ -211,7 +201,8 @@ class UserCalls(CloudCalls):
                 log.warning("a turn could not be saved and will be retried: action=save_deferred code=%s", error.code)
         with self._counter_lock:
             self._deferred_saves += 1
-        turn["metadata"].setdefault("occurredAt", datetime.now(timezone.utc).isoformat())
+        now = datetime.now(timezone.utc).isoformat()
+        turn = attrs.evolve(turn, metadata={"occurredAt": now, **turn.metadata})
         self._outbox.put(UnsavedTurn(caller, turn, session_id))
         return None
 
@@ -331,11 +322,9 @@ class UserCalls(CloudCalls):
     def _run_prefetch(self, arguments: SearchArguments) -> PrefetchedResult:
         deadline = time.monotonic() + PREFETCH_TIMEOUT_S
         with self._acquire_handle(arguments.user) as handle:
-            version = memory_version(handle)  # read first: the result may miss what changes during the search
-            return PrefetchedResult(
-                version,
-                self._runtime_client.search(handle, arguments.user, arguments.query, arguments.options, deadline),
-            )
+            # The version is read first: the result may miss what changes during the search.
+            version = self._runtime_client.memory_version(handle)
+            return PrefetchedResult(version, self._runtime_client.search(handle, arguments, deadline))
 
     def _discard_pending(self, caller: User) -> bool:
         """Discard the pending turns and prefetches of a user; return whether turns were pending."""

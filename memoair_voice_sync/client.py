@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_PORT_RANGE
 from memoair_voice_sync._cloud.api import CloudApi
-from memoair_voice_sync._deprecation import warn_deprecated
+from memoair_voice_sync._diagnostics import warn_deprecated, warn_unclosed
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._processes.spec import RuntimeSpec
-from memoair_voice_sync._resource_warning import warn_unclosed
 from memoair_voice_sync._tools.tool import MemoryToolSync
 from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.user import User

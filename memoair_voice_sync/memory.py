@@ -13,20 +13,18 @@ import urllib3
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_URL, SEARCH_TIMEOUT_MS
-from memoair_protocol.limits import MAX_TIMEOUT_MS
-from memoair_voice_sync._log import log
-from memoair_voice_sync._loopback.runtime_call import call_runtime
+from memoair_voice_sync._diagnostics import log, warn_unclosed
+from memoair_voice_sync._loopback.runtime_client import RuntimeClient
+from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.transport import RuntimeTransport, parse_runtime_url
-from memoair_voice_sync._processes.attach import AttachedRuntime
-from memoair_voice_sync._processes.process import RuntimeManager, RuntimeProcess
+from memoair_voice_sync._processes.process import AttachedRuntime, RuntimeManager, RuntimeProcess
 from memoair_voice_sync._processes.spec import RuntimeSpec
-from memoair_voice_sync._resource_warning import warn_unclosed
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
 from memoair_voice_sync._turns.redaction import Redaction
-from memoair_voice_sync._turns.turn import validate_turn
+from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync.results import SearchResult, parse_search_result
+from memoair_voice_sync.results import SearchResult
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -110,22 +108,22 @@ class MemoAirVoiceMemorySync(ToolAdapters):
             TypeError: If an argument has the wrong type.
         """
         self._redaction = Redaction(redact)
-        self._project_id = check.identifier("project_id", project_id)
+        check.identifier("project_id", project_id)
         check.flag("org_only", org_only)
         check.flag("auto_start_runtime", auto_start_runtime)
-        self._user_id = ORG_ONLY_USER if org_only else check.identifier("user_id", user_id)
-        self._session_id = uuid.uuid4().hex if session_id is None else check.identifier("session_id", session_id)
-        self._satham = {"variant": "default"} if satham is None else check.mapping("satham", satham)
-        self._org_only = org_only
+        user_id = ORG_ONLY_USER if org_only else check.identifier("user_id", user_id)
+        session = uuid.uuid4().hex if session_id is None else check.identifier("session_id", session_id)
+        self._session_id = session
+        satham = None if satham is None else check.mapping("satham", satham)
         host, port = parse_runtime_url(check.text("runtime_url", runtime_url))
         token = check.secret("runtime_token", runtime_token)
         self._owns_runtime = runtime_manager is None
         if runtime_manager is not None:
-            self._runtime = runtime_manager
+            self._runtime: RuntimeManager = runtime_manager
         elif auto_start_runtime and client is None:
             spec = RuntimeSpec(
-                project_id=self._project_id,
-                user_id=self._user_id,
+                project_id=project_id,
+                user_id=user_id,
                 api_key=check.secret("api_key", api_key),
                 internal_token=check.secret("internal_token", internal_token),
                 # With port 0 other clients cannot know the port: then a token costs nothing and keeps strangers out.
@@ -144,7 +142,11 @@ class MemoAirVoiceMemorySync(ToolAdapters):
             if not port:
                 raise ValueError("runtime_url must have a port unless the runtime is started here")
             transport = RuntimeTransport(host, port, token, client)
-            self._runtime = AttachedRuntime(transport, self._project_id, self._user_id, runtime_url)
+            self._runtime = AttachedRuntime(transport, project_id, user_id, runtime_url)
+        # The function does not refer to this object: it must be collected as soon as it is dropped.
+        self._client = RuntimeClient(
+            self._runtime, project_id, user_id, lambda: session, org_only=org_only, satham=satham
+        )
         self._opened_by_pid: int | None = None  # the process that has opened the session and not ended it yet
 
     def __repr__(self) -> str:
@@ -172,7 +174,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         Raises:
             MemoAirVoiceMemoryError: If no runtime can be started or reached in time.
         """
-        return self._runtime.ensure_running(time.monotonic() + check.seconds("timeout_s", timeout_s)).url
+        return self._runtime.ensure_running(_deadline(timeout_s)).url
 
     def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
         """Open the session.
@@ -190,16 +192,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         Raises:
             MemoAirVoiceMemoryError: If the session cannot be opened in time.
         """
-        body = {
-            "sessionId": self._session_id,
-            "satham": self._satham,
-            "metadata": check.mapping("metadata", metadata),
-            **({"mode": "org_only"} if self._org_only else {}),
-        }
-        reply = self._call("session/start", body, check.seconds("timeout_s", timeout_s))
-        for part in ("storage", "org"):
-            if part in reply:  # the session is open nevertheless
-                log.warning("a session was opened without its %s: action=%s_missing why=%s", part, part, reply[part])
+        reply = self._client.start_session(check.mapping("metadata", metadata), _deadline(timeout_s))
         self._opened_by_pid = os.getpid()
         return reply
 
@@ -216,8 +209,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         Raises:
             MemoAirVoiceMemoryError: If the runtime fails or does not answer in time.
         """
-        body = {"sessionId": self._session_id, "reason": check.text("reason", reason)}
-        reply = self._call("session/end", body, check.seconds("timeout_s", timeout_s))
+        reply = self._client.end_session(check.text("reason", reason), _deadline(timeout_s))
         self._opened_by_pid = None
         return reply
 
@@ -252,19 +244,9 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         Raises:
             MemoAirVoiceMemoryError: If the memory fails, or ``runtime.timeout`` if it does not answer in time.
         """
-        body = {
-            "sessionId": self._session_id,
-            "query": check.text("query", query),
-            "intent": check.text("intent", intent),
-            "includeSources": True,
-            "lanes": ["org"] if self._org_only and lanes is None else check.lanes(lanes),
-            "topK": None if top_k is None else check.mapping("top_k", top_k),
-            "filter": None if filter is None else check.mapping("filter", filter),
-            **({"explain": True} if check.flag("explain", explain) else {}),
-        }
-        return parse_search_result(
-            self._call("search_memory", body, check.seconds("timeout_ms", timeout_ms, 1e-3), sends_timeout=True)
-        )
+        deadline = time.monotonic() + check.seconds("timeout_ms", timeout_ms, 1e-3)
+        options = SearchOptions.parse(lanes, intent, top_k, filter, explain=explain)
+        return self._client.search(check.text("query", query), options, deadline)
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
         """Return a tool with which a language model can search this memory.
@@ -307,17 +289,8 @@ class MemoAirVoiceMemorySync(ToolAdapters):
             MemoAirVoiceMemoryError: If the turn is not saved in time. Saving it again with the same id is safe.
         """
         fields = {"turn_id": turn_id, "user_text": user_text, "assistant_text": assistant_text}
-        turn = self._redaction.redact_turn(validate_turn({**fields, "tool_calls": tool_calls, "metadata": metadata}))
-        body = {
-            "sessionId": self._session_id,
-            "turnId": turn["turn_id"],
-            "userText": turn["user_text"],
-            "assistantText": turn["assistant_text"],
-            "toolCalls": turn["tool_calls"],
-            "metadata": turn["metadata"],
-        }
-        event_id = self._call("turn/after", body, check.seconds("timeout_s", timeout_s)).get("localEventId")
-        return None if event_id is None else str(event_id)
+        turn = Turn.parse({**fields, "tool_calls": tool_calls, "metadata": metadata})
+        return self._client.after_turn(self._redaction.redact_turn(turn), _deadline(timeout_s))
 
     def flush(self, timeout_s: float = _FLUSH_TIMEOUT_S) -> bool:
         """Wait until the runtime has nothing left to write or to send.
@@ -331,11 +304,7 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         Raises:
             MemoAirVoiceMemoryError: If the runtime fails.
         """
-        checked_timeout_s = check.seconds("timeout_s", timeout_s)
-        reply = self._call(
-            "sync/flush", {"deadlineMs": min(checked_timeout_s * 1e3, MAX_TIMEOUT_MS)}, checked_timeout_s + 1
-        )
-        return reply.get("status") == "ok"
+        return self._client.flush(check.seconds("timeout_s", timeout_s))
 
     def close(self) -> None:
         """End the session if it is open, and the runtime if it was started here.
@@ -365,9 +334,6 @@ class MemoAirVoiceMemorySync(ToolAdapters):
         if isinstance(runtime, RuntimeProcess) and self._owns_runtime and runtime.pid is not None:
             warn_unclosed(self, partial(runtime.stop, _STOP_TIMEOUT_S))
 
-    def _call(
-        self, path: str, body: dict[str, Any], timeout_s: float, *, sends_timeout: bool = False
-    ) -> dict[str, Any]:
-        # Every call names its user: since the last one, the port may have passed to another user's runtime.
-        identity = {"workspaceId": self._project_id, "userId": self._user_id}
-        return call_runtime(self._runtime, path, body | identity, timeout_s, sends_timeout=sends_timeout)
+
+def _deadline(timeout_s: float) -> float:
+    return time.monotonic() + check.seconds("timeout_s", timeout_s)

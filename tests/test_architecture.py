@@ -21,6 +21,15 @@ ALLOWED_IMPORTS = {
     "memoair_voice_sync": {"memoair_protocol", "memoair_runtime_store", "memoair_transcripts"},
     "memoair_voice": {"memoair_protocol", "memoair_voice_sync"},
 }
+# The other rooms of the runtime that each of its rooms may import. `service` and `cloud_sync` put the rooms together.
+ALLOWED_ROOMS = {
+    "storage": set[str](),
+    "memory": {"storage"},
+    "recall": {"memory"},
+    "sync": {"memory", "storage"},
+    "org": {"recall", "sync", "storage"},
+    "http": {"service"},
+}
 # The command line may import all others.
 PACKAGES = ("memoair_cli", *ALLOWED_IMPORTS)
 ALLOWED_IMPORTS["memoair_cli"] = set(ALLOWED_IMPORTS)
@@ -53,6 +62,18 @@ def test_a_package_imports_only_lower_packages(package: str) -> None:
     assert used - {package} <= ALLOWED_IMPORTS[package]
 
 
+@pytest.mark.parametrize("room", ALLOWED_ROOMS)
+def test_a_room_of_the_runtime_imports_only_the_rooms_below_it(room: str) -> None:
+    used = {
+        name.split(".")[1]
+        for module in MODULES
+        if module.startswith(f"memoair_runtime.{room}.")
+        for name in find_imports(module)
+        if name.startswith("memoair_runtime.")
+    }
+    assert used & {*ALLOWED_ROOMS, "service", "cloud_sync"} - {room} <= ALLOWED_ROOMS[room]
+
+
 def test_imports_are_not_circular() -> None:
     # A package's __init__ imports its modules. A module that names its package to import a sibling is not circular.
     graph = {
@@ -71,9 +92,24 @@ def test_no_module_is_over_400_lines() -> None:
     assert not {module: length for module, length in lengths.items() if length > 400}
 
 
+@pytest.mark.parametrize("module", ["memoair_cli.app", "memoair_runtime.main", "memoair_runtime.fork_server"])
+def test_the_http_client_of_the_cloud_is_imported_only_for_a_request(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert module in loaded
+    assert "memoair_protocol.cloud_http" not in loaded
+
+
 def test_the_sdk_is_imported_without_numpy_and_without_the_runtime() -> None:
     code = "import sys, memoair_voice_sync; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert "memoair_voice_sync" in loaded
     assert not {"numpy", "memoair_runtime", "memoair_index", "requests", "anyio", "asyncio"} & set(loaded)
+
+
+def test_only_integrations_import_what_integrations_share() -> None:
+    core = "memoair_voice.integration"
+    users = {module for module in MODULES if any(f"{name}.".startswith(f"{core}.") for name in find_imports(module))}
+    assert {module for module in users if not module.startswith(core)} == set()
+    assert f"{core}.turn_writer" in users

@@ -9,20 +9,27 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from memoair_cli.doctor.cloud import check_cloud
-from memoair_cli.doctor.findings import Check, DoctorContext, Finding, FindingStatus, pluralize, problem
-from memoair_cli.doctor.installation import check_kernel, check_packages, check_python
-from memoair_cli.doctor.runtime import check_start
-from memoair_cli.doctor.server import check_server
-from memoair_cli.doctor.storage import check_storage
-from memoair_cli.doctor.storage_report import check_storage_contents
-from memoair_cli.doctor.variables import check_variables
+from memoair_cli.doctor.checks import (
+    Check,
+    DoctorContext,
+    Finding,
+    FindingStatus,
+    check_kernel,
+    check_packages,
+    check_python,
+    check_start,
+    check_variables,
+    problem,
+)
+from memoair_cli.doctor.cloud import check_cloud, check_server
+from memoair_cli.doctor.storage import check_storage, check_storage_contents
 from memoair_cli.options import (
     AgentId,
     ApiKey,
     BaseUrl,
     ProjectId,
     fail,
+    pluralize,
     resolve_storage_root,
     warn_renamed,
 )

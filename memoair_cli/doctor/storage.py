@@ -1,4 +1,4 @@
-"""Check the storage root: writable, private to this user, with locks that work, and fast enough."""
+"""Check the storage root: writable, private to this user, with locks that work, and fast enough; and its contents."""
 
 import os
 import shutil
@@ -15,8 +15,10 @@ from pathlib import Path
 import filelock
 import psutil
 
-from memoair_cli.doctor.findings import DoctorContext, Finding, note, ok, problem
+from memoair_cli.doctor.checks import DoctorContext, Finding, note, ok, problem
+from memoair_cli.options import pluralize
 from memoair_protocol.durable import sync_data
+from memoair_runtime.inspection import ProjectReport, inspect_storage
 
 _MIN_FREE_BYTES = 500 << 20
 _SLOW_MS = 20.0  # callers wait some 800 ms for an answer; more than this of it would be noticeable
@@ -26,6 +28,10 @@ _LOCK_TIMEOUT_S = 20.0
 _NETWORK_FILE_SYSTEMS = frozenset(
     ["nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "fuse.sshfs", "9p", "ceph", "glusterfs"]
 )
+# Bounds the time of the check. If a machine has more calls than this, the report says that the rest is left out.
+_MAX_SESSIONS = 50_000
+# Events are sent within seconds while their user's runtime lives. Older ones wait for the next call, or for the cloud.
+_MAX_UNSENT_AGE_S = 3_600.0
 # Takes the lock immediately or exits with 3. It runs in another process, because some systems let one process lock a
 # file twice.
 _LOCK_SCRIPT = (
@@ -147,3 +153,45 @@ def _user_name() -> str:
     with suppress(KeyError, OSError):
         return psutil.Process().username()
     return "this user"
+
+
+def check_storage_contents(context: DoctorContext) -> Iterator[Finding]:
+    """Check the folder of every project: leases, unsent events, events that the cloud rejected. Counts only."""
+    base_url = context.base_url.rstrip("/") if context.api_key else None
+    projects = list(inspect_storage(context.storage_root, base_url, _MAX_SESSIONS))
+    if sum(project.sessions for project in projects) >= _MAX_SESSIONS:
+        yield note("memory", f"there are more than {_MAX_SESSIONS:,} calls; the rest was not checked")
+    for project in projects:
+        yield from _describe_project(f"project {project.project_id}", project, has_cloud=bool(base_url))
+
+
+def _describe_project(check: str, project: ProjectReport, *, has_cloud: bool) -> Iterator[Finding]:
+    leases = pluralize(project.active_leases, "active lease") if project.active_leases else "no active lease"
+    if project.stale_leases:
+        leases += f", {pluralize(project.stale_leases, 'stale lease')} (the next call takes over)"
+    yield ok(check, f"{pluralize(project.users, 'caller')}, {pluralize(project.sessions, 'call')}; {leases}")
+    if project.rejected:
+        codes = ", ".join(f"{code} {count:,}" for code, count in project.rejected.most_common(5))
+        remedy = (
+            "they stay on this machine; refused.jsonl in a caller's folder lists them; fix the cause, delete the file"
+        )
+        yield problem(
+            check, f"the cloud permanently rejected {pluralize(project.rejected.total(), 'event')} ({codes})", remedy
+        )
+    if not (project.has_outbox or has_cloud):
+        yield note(check, "nothing was ever sent to a cloud")
+    elif project.unsent_since is None:
+        yield ok(check, "all events are sent to the cloud")
+    else:
+        age_s = max(0.0, time.time() - project.unsent_since)
+        unsent, age = pluralize(project.unsent, "event"), _format_duration(age_s)
+        message = f"{unsent} not sent to the cloud yet; the oldest has waited for {age}"
+        remedy = "check that the cloud is reachable (below); events are sent when a runtime of their caller starts"
+        yield problem(check, message, remedy) if age_s > _MAX_UNSENT_AGE_S else note(check, message)
+
+
+def _format_duration(seconds: float) -> str:
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return pluralize(int(seconds / length), unit)
+    return pluralize(int(seconds), "second")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from memoair_cli.importing.ledger import PendingEvent
+from memoair_cli.importing.events import ImportEvent
 
 MAX_BATCH_EVENTS = 500  # the limit of a cloud
 # In characters, so a batch has at most some 4 MB in UTF-8. A cloud accepts 16 MB.
@@ -20,13 +20,12 @@ class EventBatch:
     """Events of one user, in order."""
 
     user_id: str = attrs.field(repr=False)
-    entries: list[PendingEvent]
-    size: int
+    events: list[ImportEvent]
 
 
 @attrs.define
 class _OpenBatch:
-    entries: list[PendingEvent] = attrs.field(factory=list)
+    events: list[ImportEvent] = attrs.field(factory=list)
     size: int = 0
 
 
@@ -37,19 +36,19 @@ class Batcher:
         self._open: OrderedDict[str, _OpenBatch] = OrderedDict()
         self._buffered_events = self._buffered_chars = 0
 
-    def add(self, entry: PendingEvent) -> Iterator[EventBatch]:
+    def add(self, event: ImportEvent) -> Iterator[EventBatch]:
         """Add an event and yield the batches that are full."""
-        user_id, size = entry.event.user_id, entry.event.size
+        user_id, size = event.user_id, event.size
         batch = self._open.setdefault(user_id, _OpenBatch())
-        if batch.entries and batch.size + size > _MAX_BATCH_CHARS:
+        if batch.events and batch.size + size > _MAX_BATCH_CHARS:
             yield self._close_batch(user_id)
             batch = self._open.setdefault(user_id, _OpenBatch())
-        batch.entries.append(entry)
+        batch.events.append(event)
         batch.size += size
         self._buffered_events += 1
         self._buffered_chars += size
         self._open.move_to_end(user_id)
-        if len(batch.entries) == MAX_BATCH_EVENTS:
+        if len(batch.events) == MAX_BATCH_EVENTS:
             yield self._close_batch(user_id)
         while self._buffered_events > _MAX_BUFFERED_EVENTS or self._buffered_chars > _MAX_BUFFERED_CHARS:
             yield self._close_batch(next(iter(self._open)))
@@ -61,6 +60,6 @@ class Batcher:
 
     def _close_batch(self, user_id: str) -> EventBatch:
         batch = self._open.pop(user_id)
-        self._buffered_events -= len(batch.entries)
+        self._buffered_events -= len(batch.events)
         self._buffered_chars -= batch.size
-        return EventBatch(user_id, batch.entries, batch.size)
+        return EventBatch(user_id, batch.events)

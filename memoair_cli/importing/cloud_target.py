@@ -3,10 +3,15 @@
 import gzip
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from memoair_cli.cloud_http import CloudHttp, CloudReply, CloudUnreachableError
 from memoair_cli.importing.events import ImportEvent
 from memoair_cli.importing.targets import RetryPolicy, SendResult, TargetError
+from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
+from memoair_protocol.http_headers import encode_header
+
+if TYPE_CHECKING:
+    from memoair_protocol.cloud_http import CloudHttp
 
 _PATH = "/v1/voice-sdk/events"
 # Errors of the server or of a proxy before it, and rate limits.
@@ -28,13 +33,13 @@ class CloudTarget:
     """
 
     def __init__(
-        self, cloud: CloudHttp, project_id: str, agent_id: str, retry_timeout_s: float, stop_event: threading.Event
+        self, cloud: "CloudHttp", project_id: str, agent_id: str, retry_timeout_s: float, stop_event: threading.Event
     ) -> None:
         self._cloud = cloud
         self._project_id = project_id
-        self._headers = {"X-Project-Id": project_id, "Content-Encoding": "gzip"}
+        self._headers = {"X-Project-Id": encode_header(project_id), "Content-Encoding": "gzip"}
         if agent_id:
-            self._headers["X-Agent-Id"] = agent_id
+            self._headers["X-Agent-Id"] = encode_header(agent_id)
         self._retry_timeout_s = retry_timeout_s
         self._stop_event = stop_event
 
@@ -47,10 +52,10 @@ class CloudTarget:
         """Send events of a user. See `ImportTarget.send`."""
         content = b'{"events":[%b]}' % b",".join(event.encode() for event in events)
         compressed = gzip.compress(content, _GZIP_LEVEL, mtime=0)
-        reply = self._post_with_retries(compressed, {**self._headers, "X-User-Id": user_id})
+        reply = self._post_with_retries(compressed, {**self._headers, "X-User-Id": encode_header(user_id)})
         if reply.is_ok:
             return self._parse_reply(reply, events)
-        if reply.status not in _SPLIT_STATUSES or reply.details.get("field") in ("X-Project-Id", "X-Agent-Id"):
+        if reply.status not in _SPLIT_STATUSES or _invalid_field(reply) in ("X-Project-Id", "X-Agent-Id"):
             raise TargetError(self._final_error(reply))
         if len(events) > 1:
             half = len(events) // 2
@@ -67,7 +72,7 @@ class CloudTarget:
             try:
                 reply = self._cloud.request("POST", _PATH, content, headers)
             except CloudUnreachableError as error:
-                retry_policy.wait(str(error))
+                retry_policy.wait(f"the cloud at {self._cloud.address} is unreachable: {error}")
                 continue
             if reply.status not in _RETRYABLE_STATUSES:
                 return reply
@@ -94,3 +99,8 @@ class CloudTarget:
             404: "; MEMOAIR_PROJECT_ID and MEMOAIR_AGENT_ID must name a project and an agent of this account",
         }
         return f"{self.name} rejected the request: {reply.error_message}{hints.get(reply.status, '')}"
+
+
+def _invalid_field(reply: CloudReply) -> object:
+    details = (reply.error or {}).get("details")
+    return details.get("field") if isinstance(details, dict) else None

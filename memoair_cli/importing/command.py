@@ -14,7 +14,6 @@ from typing import IO, Annotated, Any, Optional
 
 import typer
 
-from memoair_cli.cloud_http import CloudHttp
 from memoair_cli.importing.cloud_target import CloudTarget
 from memoair_cli.importing.local_target import LocalTarget
 from memoair_cli.importing.progress import ProgressReporter, summary_json, summary_text
@@ -123,10 +122,13 @@ def import_files(
     if local:
         target = _open_local_target(project_id, agent, storage, threads, retry_timeout, stop_event)
     else:
-        cloud = CloudHttp(base_url, require_key(api_key, ImportExit.USAGE), max_connections=threads)
+        from memoair_protocol.cloud_http import CloudHttp
+
+        key = require_key(api_key, ImportExit.USAGE)
+        cloud = CloudHttp(base_url, key, read_timeout_s=60.0, max_connections=threads)
         target = CloudTarget(cloud, project_id, agent, retry_timeout, stop_event)
     with closing(target), _open_output(refused) as rejections_file:
-        saved_state = ImportState(state or default_state_file(target.name), restart=restart)
+        saved_state = ImportState(state or default_state_file(target.name), target.name, restart=restart)
         plan = ImportPlan(files, project_id, options, format_, threads, saved_state)
         with ProgressReporter(files, target.name, rejections_file, quiet=quiet or as_json) as reporter:
             outcome = _run_until_signal(plan, target, reporter, stop_event)

@@ -36,7 +36,8 @@ class ImportEvent:
         seq: Its position in the call. Positions increase, but are not consecutive.
         occurred_at: When it took place, in UTC.
         payload: Its content.
-        line: The line of the file that it comes from.
+        file: The name of the file that it comes from, for messages.
+        line: The line of the file.
         size: Its approximate size in bytes.
     """
 
@@ -47,6 +48,7 @@ class ImportEvent:
     seq: int
     occurred_at: datetime
     payload: Mapping[str, Any] = attrs.field(repr=False)
+    file: str
     line: int
     size: int
 
@@ -84,11 +86,13 @@ class CallEvents:
 
     Args:
         project_id: The project, which is part of event ids.
+        file: The name of the file, for messages.
         default_time: The time of turns without one.
     """
 
-    def __init__(self, project_id: str, default_time: datetime) -> None:
+    def __init__(self, project_id: str, file: str, default_time: datetime) -> None:
         self._project_id = project_id
+        self._file = file
         self._default_time = default_time
         self._open: OrderedDict[tuple[str, str], _CallState] = OrderedDict()  # least recently active first
         self._closed: OrderedDict[tuple[str, str], _CallState] = OrderedDict()
@@ -135,7 +139,7 @@ class CallEvents:
         id_ = self._event_id_of(turn, EventType.SESSION_START, f"{turn.turn_id}\0{call.name or ''}")
         size = _ENVELOPE_BYTES + _encoded_size(turn.metadata)
         return ImportEvent(
-            EventType.SESSION_START, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size
+            EventType.SESSION_START, id_, turn.user_id, turn.session_id, seq, at, payload, self._file, turn.line, size
         )
 
     def _turn_event(self, turn: TranscriptTurn, call: _CallState, seq: int, at: datetime) -> ImportEvent:
@@ -149,7 +153,9 @@ class CallEvents:
         }
         id_ = self._event_id_of(turn, EventType.TURN, turn.turn_id)
         size = _ENVELOPE_BYTES + len(turn.user_text) + len(turn.assistant_text) + _encoded_size(turn.metadata)
-        return ImportEvent(EventType.TURN, id_, turn.user_id, turn.session_id, seq, at, payload, turn.line, size)
+        return ImportEvent(
+            EventType.TURN, id_, turn.user_id, turn.session_id, seq, at, payload, self._file, turn.line, size
+        )
 
     def _end_event(self, key: tuple[str, str], call: _CallState) -> ImportEvent:
         self._closed[key] = call
@@ -160,7 +166,15 @@ class CallEvents:
         at = call.last_at or self._default_time
         payload = {"reason": "imported"}
         return ImportEvent(
-            EventType.SESSION_END, id_, *key, call.last_seq + 1, at, payload, call.last_line, _ENVELOPE_BYTES
+            EventType.SESSION_END,
+            id_,
+            *key,
+            call.last_seq + 1,
+            at,
+            payload,
+            self._file,
+            call.last_line,
+            _ENVELOPE_BYTES,
         )
 
     def _event_id_of(self, turn: TranscriptTurn, kind: EventType, discriminator: str) -> str:

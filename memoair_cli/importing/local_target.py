@@ -4,6 +4,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -150,20 +151,10 @@ def _turn_from_event(event: ImportEvent) -> dict[str, Any]:
 def _read_turn_ids(log: Path) -> set[str]:
     """Return the ids of the turns in a call's log. Skip lines that are not valid events."""
     turn_ids = set()
-    try:
-        with log.open("rb") as lines:
-            for line in lines:
-                if b'"turn"' in line:
-                    turn_ids |= _parse_turn_ids(line)
-    except OSError:
-        pass
+    with suppress(OSError), log.open("rb") as lines:
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):
+                event = json.loads(line)
+                if event["type"] == "turn":
+                    turn_ids.add(str(event["payload"]["turnId"]))
     return turn_ids
-
-
-def _parse_turn_ids(line: bytes) -> set[str]:
-    """Return a set with the turn id of a line; an empty one if the line is not a valid turn."""
-    try:
-        event = json.loads(line)
-        return {str(event["payload"]["turnId"])} if event["type"] == "turn" else set()
-    except (ValueError, KeyError, TypeError):
-        return set()

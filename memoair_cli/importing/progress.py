@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
-from memoair_cli.importing.ledger import ImportCounts
 from memoair_cli.importing.run import STDIN, ImportOutcome
+from memoair_cli.importing.tally import ImportCounts
+from memoair_cli.options import pluralize
 from memoair_transcripts import Rejection
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def summary_text(outcome: ImportOutcome, reporter: ProgressReporter) -> str:
     """Return the result of an import, for people."""
     counts = outcome.counts
     lines = [
-        f"{_pluralize(outcome.files, 'file')}, {_pluralize(counts.calls, 'call')}:"
-        f" {_pluralize(counts.kept, 'turn')} saved, {counts.already_kept:,} already there, {counts.rejected:,} rejected"
+        f"{pluralize(outcome.files, 'file')}, {pluralize(counts.calls, 'call')}:"
+        f" {pluralize(counts.kept, 'turn')} saved, {counts.already_kept:,} already there, {counts.rejected:,} rejected"
         f" ({outcome.seconds:.1f} s, {counts.kept / max(outcome.seconds, 1e-3):,.0f} turns/s)"
     ]
     if reporter.shown_rejections:
@@ -141,10 +142,6 @@ def summary_text(outcome: ImportOutcome, reporter: ProgressReporter) -> str:
                 " use --refused FILE to write all of them to a file"
             )
     return "\n".join(lines)
-
-
-def _pluralize(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _rejection_to_json(rejection: Rejection) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
-from functools import reduce
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -15,16 +15,17 @@ import attrs
 
 from memoair_cli.importing.batches import Batcher, EventBatch
 from memoair_cli.importing.events import CallEvents, ImportEvent
-from memoair_cli.importing.ledger import FileProgress, ImportCounts
-from memoair_cli.importing.state import ImportState, file_identity
+from memoair_cli.importing.state import ImportState
+from memoair_cli.importing.tally import ImportCounts, ImportTally
 from memoair_cli.importing.targets import ImportInterruptedError, ImportTarget, TargetError
-from memoair_cli.importing.workers import WorkerPool
+from memoair_protocol.keyed_queue import KeyedQueue
 from memoair_transcripts import Rejection, TranscriptOptions, read_transcript
 
 STDIN = Path("-")
 _TICK_INTERVAL_S = 0.2
-_MIN_SAVE_INTERVAL_S = 0.2
-_SAVE_INTERVAL_FACTOR = 20  # keeps the time to save the state of very many files below that of importing them
+# Being sent or waiting: enough for each thread to find a next batch, of a user that no other thread serves.
+_BATCHES_PER_THREAD = 3
+_LINGER_S = 1.0  # the next batch comes as soon as it is read
 
 
 class ImportReport(Protocol):
@@ -80,15 +81,6 @@ class ImportOutcome:
     is_interrupted: bool
 
 
-@attrs.define
-class _Job:
-    """A file that is being imported."""
-
-    path: Path
-    identity: str | None
-    progress: FileProgress
-
-
 class Import:
     """One run of an import.
 
@@ -106,122 +98,128 @@ class Import:
         self._target = target
         self._report = report
         self._stop_event = stop_event
-        self._batcher = Batcher()
-        self._workers = WorkerPool(plan.threads, 2 * plan.threads, self._deliver)
-        self._jobs: list[_Job] = []
+        self._queue = KeyedQueue(
+            self._deliver, name="memoair-import", max_threads=plan.threads, linger_s=_LINGER_S
+        )  # by user id
+        self._tally = ImportTally(report.add_rejection)
+        self._failure: BaseException | None = None
+        # Only files that can be read a second time: if the target has lost events, everything is sent.
+        self._should_skip = all(path != STDIN and path.is_file() for path in plan.files)
+        self._newest_skipped: tuple[int, EventBatch] | None = None  # with its position in the state file
+        self._files = 0
         self._read_bytes = 0  # of files that are read completely
-        self._updated_at = self._next_save_at = time.monotonic()
+        self._updated_at = time.monotonic()
 
     def run(self) -> ImportOutcome:
         """Import the files until the end, an interruption or a failure."""
         started_at = time.monotonic()
         try:
-            self._import_files(self._plan.files, should_resume=True)
-            stale_jobs = [job for job in self._jobs if job.progress.is_stale]
-            if stale_jobs and not self._should_stop():
+            self._import_files()
+            if self._newest_skipped is not None and not self._should_stop() and self._has_lost(self._newest_skipped[1]):
                 self._report.warn("the target has lost events that it acknowledged before; sending these files again")
-                self._jobs = [job for job in self._jobs if job not in stale_jobs]
-                self._import_files([job.path for job in stale_jobs], should_resume=False)
+                self._plan.state.forget()
+                self._tally.counts, self._files = ImportCounts(), 0
+                self._import_files()
         finally:
-            self._workers.stop()
-            self._save_state()
-        failure = self._workers.failure
+            self._queue.close()
+        failure = self._failure
         if failure is not None and not isinstance(failure, TargetError | ImportInterruptedError):
             raise failure
         return ImportOutcome(
-            files=len(self._jobs),
-            counts=self._total_counts(),
+            files=self._files,
+            counts=self._tally.counts,
             seconds=time.monotonic() - started_at,
             failure=str(failure) if isinstance(failure, TargetError) else None,
             is_interrupted=self._stop_event.is_set(),
         )
 
-    def _import_files(self, files: Iterable[Path], *, should_resume: bool) -> None:
-        for path in files:
+    def _import_files(self) -> None:
+        batcher = Batcher()
+        for path in self._plan.files:
             if self._should_stop():
                 return
+            self._files += 1
             try:
                 with _open_input(path) as file:
-                    self._import_file(path, file, should_resume=should_resume)
+                    self._import_file(path, file, batcher)
             except OSError as error:
-                self._add_job(path, None).progress.reject_line(_unreadable_file(path, error))
-        self._submit_batches(self._batcher.flush())
-        while not self._should_stop() and not self._workers.wait_until_idle(_TICK_INTERVAL_S):
+                self._tally.reject_line(_unreadable_file(path, error))
+        self._submit_batches(batcher.flush())
+        while not self._should_stop() and not self._queue.wait_until_below(1, _TICK_INTERVAL_S):
             self._tick()
 
-    def _import_file(self, path: Path, file: BinaryIO, *, should_resume: bool) -> None:
+    def _import_file(self, path: Path, file: BinaryIO, batcher: Batcher) -> None:
         plan = self._plan
-        identity = file_identity(file, self._target.name, plan.options, plan.format)
-        job = self._add_job(path, identity, should_resume=should_resume)
-        events = CallEvents(plan.project_id, plan.options.started_at or _modified_at(file))
-        for item in read_transcript(file, display_name(path), plan.options, format=plan.format):
-            if isinstance(item, Rejection):
-                job.progress.reject_line(item)
-            else:
-                self._send_events(job.progress, events.for_turn(item))
-                job.progress.counts.calls = events.calls
-            if self._should_stop():
-                return
-            self._tick(file)
-        self._send_events(job.progress, events.finish())
+        events = CallEvents(plan.project_id, display_name(path), plan.options.started_at or _modified_at(file))
+        try:
+            for item in read_transcript(file, display_name(path), plan.options, format=plan.format):
+                if isinstance(item, Rejection):
+                    self._tally.reject_line(item)
+                else:
+                    self._submit_events(events.for_turn(item), batcher)
+                if self._should_stop():
+                    return
+                self._tick(file)
+            self._submit_events(events.finish(), batcher)
+        finally:
+            self._tally.counts.calls += events.calls
         self._read_bytes += _read_position(file)
 
-    def _add_job(self, path: Path, identity: str | None, *, should_resume: bool = False) -> _Job:
-        resume_point = self._plan.state.resume(identity) if should_resume else (0, ())
-        self._jobs.append(
-            _Job(path, identity, FileProgress(display_name(path), self._report.add_rejection, *resume_point))
-        )
-        return self._jobs[-1]
-
-    def _send_events(self, progress: FileProgress, events: Iterable[ImportEvent]) -> None:
+    def _submit_events(self, events: Iterable[ImportEvent], batcher: Batcher) -> None:
         for event in events:
-            entry = progress.add_event(event)
-            if entry is not None:
-                self._submit_batches(self._batcher.add(entry))
+            self._submit_batches(batcher.add(event))
 
     def _submit_batches(self, batches: Iterable[EventBatch]) -> None:
         for batch in batches:
-            while not self._should_stop() and not self._workers.submit(batch, _TICK_INTERVAL_S):
+            position = self._plan.state.position(batch) if self._should_skip else None
+            if position is not None:
+                self._tally.record_known(batch)
+                self._newest_skipped = max(self._newest_skipped or (-1, batch), (position, batch), key=itemgetter(0))
+                continue
+            while not self._should_stop() and not self._queue.wait_until_below(
+                _BATCHES_PER_THREAD * self._plan.threads, _TICK_INTERVAL_S
+            ):
                 self._tick()
+            if not self._should_stop():
+                self._queue.put(batch.user_id, batch)
             self._tick()
 
     def _deliver(self, batch: EventBatch) -> None:
-        result = self._target.send(batch.user_id, [entry.event for entry in batch.entries])
-        seen: set[str] = set()  # an event that is in a batch twice is new only once
-        for entry in batch.entries:
-            id_ = entry.event.id
-            if id_ in result.rejected:
-                entry.progress.reject(entry, result.rejected[id_])
-            else:
-                entry.progress.acknowledge(entry, is_new=id_ in result.accepted and id_ not in seen)
-            seen.add(id_)
+        """Send a batch. The first failure ends the import, and the batches that wait are not sent."""
+        if self._should_stop():
+            return
+        try:
+            result = self._target.send(batch.user_id, batch.events)
+        except BaseException as error:  # noqa: BLE001 - `run` reports it
+            self._failure = self._failure or error
+            return
+        self._tally.record_result(batch, result)
+        if result.rejected:  # sent again in the next run, so that they are reported again
+            return
+        try:
+            self._plan.state.record(batch)
+        except OSError as error:
+            self._report.warn(
+                f"the progress cannot be saved to {self._plan.state.path}: {error.strerror};"
+                " a next run starts from the beginning"
+            )
+
+    def _has_lost(self, batch: EventBatch) -> bool:
+        """Return whether the target accepts events as new that it has acknowledged before."""
+        try:
+            return bool(self._target.send(batch.user_id, batch.events).accepted)
+        except (TargetError, ImportInterruptedError) as error:
+            self._failure = error
+            return False
 
     def _should_stop(self) -> bool:
-        return self._stop_event.is_set() or self._workers.failure is not None
+        return self._stop_event.is_set() or self._failure is not None
 
     def _tick(self, file: BinaryIO | None = None) -> None:
         now = time.monotonic()
-        if now - self._updated_at < _TICK_INTERVAL_S:
-            return
-        self._updated_at = now
-        self._report.update(self._read_bytes + (_read_position(file) if file else 0), self._total_counts())
-        if now >= self._next_save_at:
-            self._save_state()
-            saved_at = time.monotonic()
-            self._next_save_at = saved_at + max(_MIN_SAVE_INTERVAL_S, _SAVE_INTERVAL_FACTOR * (saved_at - now))
-
-    def _save_state(self) -> None:
-        state = self._plan.state
-        state.record({job.identity: job.progress for job in self._jobs if job.identity is not None})
-        try:
-            state.save()
-        except OSError as error:
-            self._report.warn(
-                f"the progress cannot be saved to {state.path}: {error.strerror}; a next run starts from the beginning"
-            )
-
-    def _total_counts(self) -> ImportCounts:
-        return reduce(ImportCounts.plus, (job.progress.counts for job in self._jobs), ImportCounts())
+        if now - self._updated_at >= _TICK_INTERVAL_S:
+            self._updated_at = now
+            self._report.update(self._read_bytes + (_read_position(file) if file else 0), self._tally.counts)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import attrs
 from memoair_cloud.consolidation.prompt import INSTRUCTIONS, SCHEMA, parse_answer, render_transcript
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor
 from memoair_cloud.consolidation.rules import RuleExtractor
+from memoair_protocol.backoff import Backoff
 
 NAME = "chat"
 log = logging.getLogger(__name__)
@@ -71,12 +72,13 @@ class ChatExtractor:
         openai = importlib.import_module("openai")
         deadline = time.monotonic() + self._endpoint.timeout_s
         endpoint = self._endpoint
+        backoff = Backoff(endpoint.retry_delay_s, max_s=endpoint.timeout_s, jitter=0)
         with openai.OpenAI(base_url=endpoint.base_url, api_key=endpoint.api_key, max_retries=0) as client:
             for attempt in range(1, endpoint.max_attempts + 1):
                 try:
                     return self._ask_once(client, turns, max(deadline - time.monotonic(), 0.001))
                 except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError, ValueError):
-                    delay_s = endpoint.retry_delay_s * 2 ** (attempt - 1)
+                    delay_s = backoff.pause_s(attempt)
                     if attempt == endpoint.max_attempts or time.monotonic() + delay_s >= deadline:
                         raise
                     time.sleep(delay_s)

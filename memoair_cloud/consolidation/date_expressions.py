@@ -6,28 +6,19 @@ from datetime import date, timedelta
 
 import attrs
 
-from memoair_index.dates import find_days
+from memoair_index.dates import COUNTS, EPOCH, MONTHS, UNIT_DAYS, WEEKDAYS, YEAR, find_days
 
-_EPOCH = date(1970, 1, 1)
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_MONTHS = (
-    *("january", "february", "march", "april", "may", "june"),
-    *("july", "august", "september", "october", "november", "december"),
-)
 _ORDINALS = (
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
     "sixteenth seventeenth eighteenth nineteenth twentieth twenty-first twenty-second twenty-third twenty-fourth "
     "twenty-fifth twenty-sixth twenty-seventh twenty-eighth twenty-ninth thirtieth thirty-first"
 ).split()
-_COUNTS = {word: count for count, word in enumerate("zero one two three four five six seven eight nine ten".split())}
-_COUNTS |= {"a": 1, "an": 1, "a couple of": 2}
-_UNIT_DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
+_COUNTS = {"zero": 0, **COUNTS, "a couple of": 2}
 
 _ORDINAL = "|".join(ordinal.replace("-", "[- ]") for ordinal in reversed(_ORDINALS)) + r"|\d{1,2}(?:st|nd|rd|th)"
-_WEEKDAY, _MONTH = "|".join(_WEEKDAYS), "|".join(_MONTHS)
+_WEEKDAY, _MONTH = "|".join(WEEKDAYS), "|".join(MONTHS)
 _COUNT = "|".join(sorted(_COUNTS, key=len, reverse=True)) + r"|\d{1,2}"
-_UNIT = "|".join(_UNIT_DAYS)
-_YEAR = r"(?:19|20)\d\d"
+_UNIT = "|".join(UNIT_DAYS)
 _TIME_EXPRESSION = re.compile(
     rf"\b(?P<often>(?:every|each|most|some)\s+|(?:(?:on\s+)?an?|ash|good|black|palm|cyber"
     rf"|easter)\s+(?=\w+day\b))?(?:(?:on|by|for"
@@ -38,11 +29,11 @@ _TIME_EXPRESSION = re.compile(
     rf"|(?P<span>last|next|this)\s+(?P<unit>weekend|week|{_MONTH}|month|year)"
     rf"|in\s+(?P<ahead>{_COUNT})\s+(?P<ahead_unit>{_UNIT})s?(?:'?\s+time)?"
     rf"|(?P<back>(?:{_COUNT}|(?:a\s+)?few)\s+(?:{_UNIT})s?\s+ago)"
-    rf"|(?P<month>{_MONTH})\s+(?:the\s+)?(?P<after>{_ORDINAL}|\d{{1,2}})\b(?!:)(?:,?\s+(?P<year>{_YEAR}))?"
+    rf"|(?P<month>{_MONTH})\s+(?:the\s+)?(?P<after>{_ORDINAL}|\d{{1,2}})\b(?!:)(?:,?\s+(?P<year>{YEAR}))?"
     rf"|(?:the\s+)?(?P<before>{_ORDINAL}"
-    rf"|\d{{1,2}})\s+(?:of\s+)?(?P<month_after>{_MONTH})(?:,?\s+(?P<year_after>{_YEAR}))?"
-    rf"|in\s+(?P<in_month>{_MONTH})(?:,?\s+(?:of\s+)?(?P<in_month_year>{_YEAR}))?"
-    rf"|in\s+(?P<in_year>{_YEAR})"
+    rf"|\d{{1,2}})\s+(?:of\s+)?(?P<month_after>{_MONTH})(?:,?\s+(?P<year_after>{YEAR}))?"
+    rf"|in\s+(?P<in_month>{_MONTH})(?:,?\s+(?:of\s+)?(?P<in_month_year>{YEAR}))?"
+    rf"|in\s+(?P<in_year>{YEAR})"
     rf"|(?<=on\s)the\s+(?P<day>{_ORDINAL})(?=\s*(?:[,.!;]|$|at\b|and\b|between\b))"
     r")\b(?!['-])(?:\s+(?:morning|afternoon|evening|night)\b(?=\s*(?:[,.!?;]|$|at\b|with\b|and\b|in\b|for\b"
     r"|to\b)))?(?!\s+(?:morning|afternoon|evening|night|rush|school))",
@@ -74,11 +65,11 @@ class DateRange:
         """The days in words that stay true later."""
         first, last = self.first, self.last
         if first == last:
-            return f"on {_WEEKDAYS[first.weekday()].capitalize()} {format_day(first)}"
+            return f"on {WEEKDAYS[first.weekday()].capitalize()} {format_day(first)}"
         if (first.day, first.month) == (1, 1) and last == date(first.year, 12, 31):
             return f"in {first.year}"
         if first.day == 1 and last == _month_end(first):
-            return f"in {_MONTHS[first.month - 1].capitalize()} {first.year}"
+            return f"in {MONTHS[first.month - 1].capitalize()} {first.year}"
         return f"between {format_day(first)} and {format_day(last)}"
 
 
@@ -114,7 +105,7 @@ def find_day_of_year(text: str) -> str | None:
         month, day = match["month"] or match["month_after"], match["after"] or match["before"]
         if month and day:
             number = _parse_ordinal(day)
-            if not 1 <= number <= calendar.monthrange(2024, _MONTHS.index(month.lower()) + 1)[1]:
+            if not 1 <= number <= calendar.monthrange(2024, MONTHS.index(month.lower()) + 1)[1]:
                 return None
             year = match["year"] or match["year_after"]
             return f"{number} {month.capitalize()}" + (f" {year}" if year else "")
@@ -130,7 +121,7 @@ def _resolve_dates(match: re.Match[str], today: date, *, is_past: bool) -> tuple
     if match["unit"]:
         return _resolve_unit(match["span"].lower(), match["unit"].lower(), today)
     if match["ahead"]:
-        unit = _UNIT_DAYS[match["ahead_unit"].lower()]
+        unit = UNIT_DAYS[match["ahead_unit"].lower()]
         day = today + timedelta(days=unit * _parse_count(match["ahead"]))
         slack = timedelta(days=unit // 2)
         return max(day - slack, today), day + slack
@@ -139,13 +130,13 @@ def _resolve_dates(match: re.Match[str], today: date, *, is_past: bool) -> tuple
     if match["in_year"]:
         return date(int(match["in_year"]), 1, 1), date(int(match["in_year"]), 12, 31)
     if match["in_month"]:
-        month = _MONTHS.index(match["in_month"].lower()) + 1
+        month = MONTHS.index(match["in_month"].lower()) + 1
         year = match["in_month_year"]
         first = date(int(year), month, 1) if year else _nearest_date(today, month, 1, is_past=is_past)
         return first, _month_end(first)
     if match["day"]:
         return _single_day(_nearest_day_of_month(_parse_ordinal(match["day"]), today, is_past=is_past))
-    month = _MONTHS.index((match["month"] or match["month_after"]).lower()) + 1
+    month = MONTHS.index((match["month"] or match["month_after"]).lower()) + 1
     day_number = _parse_ordinal(match["after"] or match["before"])
     year_text = match["year"] or match["year_after"]
     if year_text:
@@ -154,7 +145,7 @@ def _resolve_dates(match: re.Match[str], today: date, *, is_past: bool) -> tuple
 
 
 def _resolve_weekday(match: re.Match[str], today: date, *, is_past: bool) -> tuple[date, date] | None:
-    weekday, modifier = _WEEKDAYS.index(match["weekday"].lower()), (match["which"] or "").lower()
+    weekday, modifier = WEEKDAYS.index(match["weekday"].lower()), (match["which"] or "").lower()
     if match["weekday_day"]:
         day = _nearest_day_of_month(_parse_ordinal(match["weekday_day"]), today, is_past=is_past)
         return _single_day(day) if day.weekday() == weekday else None
@@ -178,15 +169,15 @@ def _resolve_unit(modifier: str, unit: str, today: date) -> tuple[date, date]:
         months = today.year * 12 + today.month - 1 + step
         first = date(months // 12, months % 12 + 1, 1)
     else:
-        first = _nearest_date(today, _MONTHS.index(unit) + 1, 1, is_past=step < 0)
+        first = _nearest_date(today, MONTHS.index(unit) + 1, 1, is_past=step < 0)
     return first, _month_end(first)
 
 
 def _resolve_ago(text: str, today: date) -> tuple[date, date] | None:
-    spans = find_days(text, (today - _EPOCH).days * 86_400.0).spans
+    spans = find_days(text, (today - EPOCH).days * 86_400.0).spans
     if not spans:
         return None
-    first, last = (_EPOCH + timedelta(days=day) for day in spans[0])
+    first, last = (EPOCH + timedelta(days=day) for day in spans[0])
     if "day" in text:  # precise to the day
         return _single_day(first + (last - first) // 2)
     return first, min(last, today)
@@ -231,4 +222,4 @@ def _month_end(day: date) -> date:
 
 def format_day(day: date) -> str:
     """Format a day as it is written in text."""
-    return f"{day.day} {_MONTHS[day.month - 1].capitalize()} {day.year}"
+    return f"{day.day} {MONTHS[day.month - 1].capitalize()} {day.year}"

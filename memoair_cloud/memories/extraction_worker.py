@@ -20,7 +20,9 @@ from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_protocol.backoff import Backoff
 from memoair_protocol.enums import EventType
+from memoair_protocol.interruption import truncate_to_heard
 from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 _CLAIM_DURATION = timedelta(minutes=5)
 # After this many consecutive failures, a call is not retried until it gets new events or an operator intervenes.
 MAX_FAILURES = 5
-_FIRST_RETRY_DELAY = timedelta(seconds=30)
+_BACKOFF = Backoff(30.0, max_s=3_600.0, jitter=0)
 
 
 class ExtractionOutcome(str, Enum):
@@ -160,19 +162,17 @@ def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[Cal
 
 
 def _to_turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn:
-    raw_metadata = event.payload.get("metadata")
-    metadata = raw_metadata if isinstance(raw_metadata, dict) else {}
-    # A runtime already replaces an interrupted answer with the heard text; imported turns come with both.
-    heard = metadata.get("heard")
+    payload = truncate_to_heard(event.payload)  # not every turn was sent by a runtime, which would have done it
+    metadata = payload.get("metadata")
     return CallTurn(
         event_id=event.id,
         session_id=event.session_id,
         number=number,
-        user_text=sanitize_text(event.payload["userText"]),
-        assistant_text=sanitize_text(heard if isinstance(heard, str) else event.payload["assistantText"]),
+        user_text=sanitize_text(payload["userText"]),
+        assistant_text=sanitize_text(payload["assistantText"]),
         said_at=event.occurred_at,
         caller=caller,
-        agent=_sanitize_name(metadata.get("assistantName")) or agent,
+        agent=_sanitize_name(metadata.get("assistantName") if isinstance(metadata, dict) else None) or agent,
     )
 
 
@@ -189,4 +189,4 @@ def _record_failure(tenant: Tenant, claim: _CallClaim, error: Exception) -> None
         if call is not None:
             call.failures += 1
             call.claimed_until, call.failure = None, failure
-            call.retry_at = utc_now() + _FIRST_RETRY_DELAY * 2 ** (call.failures - 1)
+            call.retry_at = utc_now() + timedelta(seconds=_BACKOFF.pause_s(call.failures))

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from email.message import Message
 from functools import lru_cache
 from http import HTTPStatus
@@ -21,6 +22,7 @@ from typing import Any
 import msgspec
 
 from memoair_protocol.addresses import is_loopback_url
+from memoair_protocol.limits import MAX_RUNTIME_BODY_BYTES
 from memoair_runtime.errors import BadRequestError, InternalError, PayloadTooLargeError, RequestError, UnauthorizedError
 from memoair_runtime.http.connections import Connections
 from memoair_runtime.http.routes import Route, Routes
@@ -28,7 +30,6 @@ from memoair_runtime.metrics import RuntimeMetrics
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1 << 20
 MAX_CONNECTIONS = 64
 # Clients drop connections that were idle for 5 s. The server must keep them longer, or a request may hit a closed one.
 MIN_IDLE_S = 5.5
@@ -110,7 +111,7 @@ class LoopbackServer:
 
     def _serve_connection(self, connection: "_TimedSocket", address: Any) -> None:
         try:
-            _Handler(connection, address, self)
+            _Handler(connection, address, self)  # type: ignore[arg-type]
         except OSError:
             log.debug("a connection was lost: action=connection_lost")
         finally:
@@ -139,16 +140,17 @@ class _Handler(BaseHTTPRequestHandler):
     """Handles the requests of one connection, one after another."""
 
     connection: _TimedSocket
+    server: LoopbackServer  # type: ignore[assignment]  # the library only stores it
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def __init__(self, connection: _TimedSocket, address: Any, server: LoopbackServer) -> None:
-        self._loopback_server = server
+    def setup(self) -> None:
+        """Prepare for the first request."""
+        super().setup()
         self._parsed_heads: dict[bytes, _ParsedHead] = {}
         self._thread_id = threading.get_ident()
         self._is_answered = False  # whether the current request has its response
-        super().__init__(connection, address, server)  # type: ignore[arg-type]  # it only stores the server
 
     def handle_one_request(self) -> None:
         """Read and answer one request."""
@@ -162,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not self.raw_requestline:
             return
-        self._loopback_server.connections.mark_busy(self.connection)
+        self.server.connections.mark_busy(self.connection)
         self.connection.start_timeout(READ_TIMEOUT_S)
         try:
             if len(self.raw_requestline) > _MAX_LINE_BYTES:
@@ -179,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         except TimeoutError:
             self.close_connection = True
             return
-        self.close_connection |= not self._loopback_server.connections.mark_idle(self.connection)
+        self.close_connection |= not self.server.connections.mark_idle(self.connection)
 
     def _parse_head(self) -> bool:
         """Read and parse the rest of a request's head; return False if it is invalid and was answered with an error.
@@ -232,11 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             content = self._read_body()
             self._check_host_and_origin()
-            route = (
-                self._loopback_server.routes.find(self.command, path)
-                if self._has_valid_token()
-                else self._find_public_route(path)
-            )
+            route = self._find_route(path)
             route.handle(content, lambda body: self._send_reply(path, route.status, body))
         except RequestError as error:
             headers = {"Allow": error.details["allow"]} if "allow" in error.details else {}
@@ -259,31 +257,27 @@ class _Handler(BaseHTTPRequestHandler):
         is_other_thread = threading.get_ident() != self._thread_id
         # This connection's own thread is stuck in the search: there is no thread to read the next request.
         self.close_connection |= is_other_thread
-        self._loopback_server.metrics.requests.labels(
-            self._loopback_server.routes.metric_label(path), status.value
-        ).inc()
+        self.server.metrics.requests.labels(self.server.routes.metric_label(path), status.value).inc()
         self._write_response(status, body, headers)
         if is_other_thread:
-            self._loopback_server.connections.remove(self.connection)
+            self.server.connections.remove(self.connection)
 
-    def _find_public_route(self, path: str) -> Route:
-        """Return the route for a request without a valid token; raise `UnauthorizedError` unless it is public."""
-        try:
-            route = self._loopback_server.routes.find(self.command, path)
-        except RequestError:
-            route = None
-        if route is None or not route.is_public:
-            raise UnauthorizedError("the bearer token is missing or invalid")
-        return route
+    def _find_route(self, path: str) -> Route:
+        """Return the route of a request; without a valid token, raise `UnauthorizedError` unless it is public."""
+        if self._has_valid_token():
+            return self.server.routes.find(self.command, path)
+        with suppress(RequestError):
+            route = self.server.routes.find(self.command, path)
+            if route.is_public:
+                return route
+        raise UnauthorizedError("the bearer token is missing or invalid")
 
     def _has_valid_token(self) -> bool:
-        if self._loopback_server.token is None:
+        if self.server.token is None:
             return True
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         # The header was decoded as Latin-1, so encoding restores its bytes exactly.
-        return scheme.lower() == "bearer" and hmac.compare_digest(
-            token.strip().encode("latin-1"), self._loopback_server.token
-        )
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), self.server.token)
 
     def _check_host_and_origin(self) -> None:
         """Reject requests that a web page can make a browser send: a foreign Host (DNS rebinding) or an Origin."""
@@ -304,10 +298,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             raise BadRequestError("invalid Content-Length header: exactly one number is required")
         length = int(lengths[0][:20])
-        if length > MAX_BODY_BYTES:
+        if length > MAX_RUNTIME_BODY_BYTES:
             self.close_connection = True
             self._discard_body(length)
-            raise PayloadTooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
+            raise PayloadTooLargeError(
+                f"the body is larger than {MAX_RUNTIME_BODY_BYTES} bytes", limit=MAX_RUNTIME_BODY_BYTES
+            )
         content = self.rfile.read(length) if length else b""
         if len(content) < length:
             self.close_connection = True
@@ -331,7 +327,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _write_response(
         self, status: HTTPStatus, body: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None
     ) -> None:
-        self.close_connection |= self._loopback_server.connections.is_draining
+        self.close_connection |= self.server.connections.is_draining
         is_text = isinstance(body, bytes)
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         head_lines = [

@@ -11,6 +11,7 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
+from memoair_protocol.interruption import truncate_to_heard
 from memoair_runtime.memory.facts import lasting_fact_texts
 from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.memory.user_memory import UserMemory
@@ -172,7 +173,8 @@ class CloudReplica:
     def _apply(self, change: ReplicaChange) -> None:
         self._memory.remove_turns(change.removed_event_ids)
         for event in change.events:
-            self._memory.apply_event(event)
+            # Not all turns of the cloud were sent by a runtime, which would have truncated them.
+            self._memory.apply_event(msgspec.structs.replace(event, payload=truncate_to_heard(event.payload)))
         self._memory.remove_facts(change.removed_fact_ids)
         self._memory.add_facts(change.facts)
         if change.facts or change.removed_fact_ids:

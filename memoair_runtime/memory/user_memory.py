@@ -13,7 +13,6 @@ from memoair_index import Document, Hit, Index, Query
 from memoair_protocol.enums import EventType
 from memoair_runtime.filters import Predicate
 from memoair_runtime.memory.facts import fact_document_id, is_fact, to_document
-from memoair_runtime.memory.interruption import truncate_to_heard
 from memoair_runtime.memory.profile import CloudProfile, MergedProfile, UserProfile, decode_snapshot, encode_snapshot
 from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames, SpeakerNamesRecord
 from memoair_runtime.memory.turn import StoredTurn, event_id_of, first_document_ids, to_documents, to_turn, to_turns
@@ -289,8 +288,7 @@ class UserMemory:
             self._set_profile(self._profile.updated(user, event.occurred_at))
 
     def _on_turn(self, event: Event) -> None:
-        payload = truncate_to_heard(event.payload)  # the cloud also has turns that did not come from a runtime
-        metadata = payload.get("metadata") or {}
+        payload, metadata = event.payload, event.payload.get("metadata") or {}
         with self._lock:
             if self._has_turn(event.event_id):
                 return

@@ -1,35 +1,23 @@
-"""The store of one user: writes turns to the log, keeps the memory, and maintains the files derived from both."""
+"""The store of one user: sessions, memory and the cloud's replica, read from the files of the user's folder."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from memoair_protocol.durable import write_file
-from memoair_protocol.timestamps import utc_now
-from memoair_runtime.errors import IdentityMismatchError, StorageUnavailableError
-from memoair_runtime.memory.brief import encode_brief
+from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.memory.cloud_replica import CloudReplica
 from memoair_runtime.memory.index_snapshot import IndexSnapshot
-from memoair_runtime.memory.interruption import truncate_to_heard
-from memoair_runtime.memory.profile import CloudProfile, encode_snapshot, read_snapshot
-from memoair_runtime.memory.reranker import BackgroundReranker
-from memoair_runtime.memory.session import Session, SessionStart, SessionState
+from memoair_runtime.memory.profile import CloudProfile, read_snapshot
 from memoair_runtime.memory.sessions import Sessions
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
-from memoair_runtime.requests import EndRequest, StartRequest, TurnRequest
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage import erasure
-from memoair_runtime.storage.background_writer import BackgroundWriter
-from memoair_runtime.storage.erasure import ErasedCounts
 from memoair_runtime.storage.events import Event
-from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.replica_file import ReplicaPage
-from memoair_runtime.storage.session_log import storage_error
-from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
+from memoair_runtime.storage.user_folder import UserFolder
 
 log = logging.getLogger(__name__)
 
@@ -37,39 +25,38 @@ log = logging.getLogger(__name__)
 class UserStore:
     """Everything that a runtime stores of its user. Thread-safe.
 
+    Sessions are written by `memoair_runtime.memory.session_writer`, and erased by `memoair_runtime.memory.eraser`.
+
     Args:
         settings: The runtime's settings.
+        gate: Opens once every earlier session has been read.
         on_logged: Called with every event that this process has logged. Must not block.
 
     Attributes:
+        folder: The user's folder.
         memory: Turns, facts and profile, ready to be searched.
         sessions: The user's sessions.
-        gate: Opens once every earlier session has been read.
         unread_logs: Number of logs that could not be read. Each `load` tries them again.
-        reranker: Reranks search results in sessions with the variant ``medium``.
     """
 
     def __init__(
-        self, settings: RuntimeSettings, on_logged: Callable[[Sequence[Event]], None] = lambda _: None
+        self,
+        settings: RuntimeSettings,
+        gate: ReadinessGate,
+        on_logged: Callable[[Sequence[Event]], None] = lambda _: None,
     ) -> None:
-        self._user_id = settings.user_id
-        self._folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
-        self.memory = UserMemory(read_snapshot(self._folder))
-        self.sessions = Sessions(self._folder, self.memory.apply_event, on_logged, is_durable=not settings.org_only)
-        self.gate = ReadinessGate()
+        self.folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
+        self.memory = UserMemory(read_snapshot(self.folder))
+        self.sessions = Sessions(self.folder, self.memory.apply_event, on_logged, is_durable=not settings.org_only)
         self.unread_logs = 0
+        self._gate = gate
         self._is_durable = not settings.org_only
-        self._replica = CloudReplica(self._folder, self.memory, settings.cloud_id)
-        self._snapshot = IndexSnapshot(self._folder, self.memory, self._replica)
+        self._replica = CloudReplica(self.folder, self.memory, settings.cloud_id)
+        self._snapshot = IndexSnapshot(self.folder, self.memory, self._replica)
         self._is_snapshot_loaded = False
         # Held while logs or the replica are read into memory, and during an erasure; not by searches and saves.
         self._read_lock = threading.Lock()
-        self._write_lock = threading.Lock()  # held while derived files are written, and during an erasure
         self._generation = 0  # number of erasures
-        self.reranker = BackgroundReranker(settings.medium_model, self._folder.vectors, self.memory.get_documents)
-        self._profile_lock = ProcessLock(self._folder.lock("profile"))
-        self._stored_profile = self.memory.profile
-        self._writer = BackgroundWriter()
 
     def load(self) -> None:
         """Read what is on the disk, or what has been written since the last call. This may take long."""
@@ -79,131 +66,27 @@ class UserStore:
                     self._load()
                 except Exception as error:  # noqa: BLE001 - searches must not wait forever, whatever has failed
                     log.error("cannot read earlier sessions: action=load_failed error=%s", type(error).__name__)
-                    if self.gate.readiness is not Readiness.READY:  # else what was read before can be searched
-                        self.gate.open(Readiness.ERROR)
+                    if self._gate.readiness is not Readiness.READY:  # else what was read before can be searched
+                        self._gate.open(Readiness.ERROR)
                     return
             self.memory.index_pending()
-            self.gate.open()
+            self._gate.open()
             if self._is_durable:
                 self._snapshot.write_if_due(self.sessions.loaded_versions())
 
     def _load(self) -> None:
         if not self._is_snapshot_loaded:
             with suppress(OSError):  # the next erasure tries again
-                erasure.finish_interrupted(self._folder)
+                erasure.finish_interrupted(self.folder)
             self._replica.load()
             self.sessions.mark_loaded(self._snapshot.load())
             self._is_snapshot_loaded = True
         self.unread_logs = self.sessions.load_all()
         self._replica.refresh()
 
-    def start_reranker(self) -> None:
-        """Prepare the reranker in the background."""
-        self.reranker.start([session_id for session_id, _ in self._folder.list_session_logs()])
-
-    def session_folder(self, session_id: str) -> SessionFolder:
-        """Return the folder of a session."""
-        return self._folder.session(session_id)
-
-    def start_session(self, request: StartRequest, *, is_ephemeral: bool) -> StorageUnavailableError | None:
-        """Start a session.
-
-        Args:
-            request: The request.
-            is_ephemeral: Whether nothing of the session is to be stored.
-
-        Returns:
-            The error, if the start cannot be written: recall goes on without storage.
-
-        Raises:
-            IdentityMismatchError: The metadata names another user.
-            StorageUnavailableError: The session has ended, and the new start cannot be written.
-        """
-        known_metadata = request.known_metadata()
-        if known_metadata.user and known_metadata.user.id not in (None, self._user_id):
-            raise IdentityMismatchError("metadata.user.id is not the user that this runtime serves")
-        metadata = dict(request.metadata or {})
-        start = SessionStart({"id": self._user_id, **(metadata.pop("user", None) or {})}, metadata)
-        session = self.sessions.open(request.session_id, is_ephemeral=is_ephemeral)
-        try:
-            session.start(start, utc_now())
-        except StorageUnavailableError as error:
-            if session.state is SessionState.ENDED:
-                raise
-            log.warning("a session start is not saved yet: action=start_unsaved errno=%s", error.details.get("errno"))
-            return error
-        if self.memory.profile != self._stored_profile:
-            self._writer.schedule("profile", self._write_profile)
-        return None
-
-    def save_turn(self, request: TurnRequest) -> str | None:
-        """Save a turn.
-
-        Args:
-            request: The request.
-
-        Returns:
-            The event id of the turn; None if nothing is stored.
-
-        Raises:
-            SessionNotFoundError: The session has ended.
-            StorageUnavailableError: The turn cannot be written.
-        """
-        now = utc_now()
-        occurred_at = request.occurred_at() or now
-        payload = truncate_to_heard(
-            {
-                "turnId": request.turn_id,
-                "userText": request.user_text,
-                "assistantText": request.assistant_text,
-                "toolCalls": request.tool_calls or [],
-                "metadata": request.metadata or {},
-            }
-        )
-        session = self.sessions.get(request.session_id)
-        event_id = session.save_turn(payload, occurred_at, now)
-        if event_id is not None:
-            self.reranker.add_session(session.id, is_complete=False)
-            self._writer.schedule("memory", self.memory.index_pending)
-            self._writer.schedule(f"brief {session.id}", lambda: self._write_brief(session.id))
-        return event_id
-
-    def end_session(self, request: EndRequest) -> Session:
-        """End a session and return it.
-
-        Raises:
-            StorageUnavailableError: The end cannot be written.
-        """
-        session = self.sessions.get(request.session_id)
-        session.end(request.reason or "completed", utc_now())
-        self.reranker.add_session(session.id, is_complete=True)
-        return session
-
-    def flush(self, deadline: float) -> int:
-        """Wait until all derived files are written.
-
-        Args:
-            deadline: When to stop waiting, in monotonic seconds.
-
-        Returns:
-            The number of files that are not written.
-        """
-        return self._writer.flush(deadline)
-
-    def close(self, deadline: float) -> None:
-        """Write the remaining files and release all locks.
-
-        Args:
-            deadline: When to give up, in monotonic seconds.
-        """
-        self._writer.close(deadline)
-        self._profile_lock.release()
+    def close(self) -> None:
+        """Release the lock of the index files."""
         self._snapshot.close()
-
-    def remove_folder_if_empty(self) -> None:
-        """Delete the user's folder if the user was erased and has not spoken since. To be called last."""
-        if self._generation:
-            erasure.remove_if_empty(self._folder)
 
     # Data from the cloud. The puller holds the process lock ``pull``, so that only one process at a time writes it.
 
@@ -264,54 +147,32 @@ class UserStore:
         with self._read_lock:
             self._snapshot.write_if_due(self.sessions.loaded_versions(), is_idle=not self.sessions.count_active())
 
-    def erase(self, deadline: float, before: datetime | None = None) -> ErasedCounts:
-        """Erase the user's data on this machine.
+    # Erasure
+
+    @contextmanager
+    def exclusive(self, deadline: float) -> Iterator[None]:
+        """Keep logs and replica from being read within the block, which erases the user. A new `generation` begins.
 
         Args:
             deadline: How long to wait for logs that are being read, in monotonic seconds.
-            before: If given, keep the sessions in which every event is at or after this time.
-
-        Returns:
-            How much was deleted.
 
         Raises:
-            StorageUnavailableError: Something could not be deleted, or the deadline has passed.
+            StorageUnavailableError: The deadline has passed.
         """
         if not self._read_lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise StorageUnavailableError("the session logs are still being read; nothing was deleted, try again")
+        self._generation += 1
         try:
-            with self._write_lock:
-                return self._erase(before)
-        except OSError as error:
-            raise storage_error("cannot delete all data of the user", error) from error
+            yield
         finally:
             self._read_lock.release()
 
-    def _erase(self, before: datetime | None) -> ErasedCounts:
-        self._generation += 1
-        try:
-            return erasure.erase(self._folder, before)
-        finally:
-            self.sessions.reset()  # waits for threads that read or write a log that was just deleted
-            self.memory.clear()
-            self._replica.reset()
-            self._snapshot.reset()
-            self.reranker.erase()
-            self._stored_profile = self.memory.profile
-            self.sessions.reset()  # again, for events that were logged in between
-            self.unread_logs = self.sessions.load_all()
-            self.memory.index_pending()
-
-    def _write_profile(self) -> None:
-        with self._write_lock:
-            profile = self.memory.profile
-            if profile != self._stored_profile and self._profile_lock.try_acquire():
-                write_file(self._folder.profile, encode_snapshot(profile), durable=False)
-                self._stored_profile = profile
-
-    def _write_brief(self, session_id: str) -> None:
-        with self._write_lock:
-            turns = self.memory.get_turns(session_id)
-            folder = self._folder.session(session_id)
-            if turns and folder.log.exists():  # else it has been erased
-                write_file(folder.brief, encode_brief(session_id, turns, utc_now()), durable=False)
+    def reset(self) -> None:
+        """Start over with the files that an erasure has left. Within `exclusive`."""
+        self.sessions.reset()  # waits for threads that read or write a log that was just deleted
+        self.memory.clear()
+        self._replica.reset()
+        self._snapshot.reset()
+        self.sessions.reset()  # again, for events that were logged in between
+        self.unread_logs = self.sessions.load_all()
+        self.memory.index_pending()

@@ -62,6 +62,7 @@ class LaneRequest:
 
 
 Outcomes = Mapping[LaneName, LaneOutcome]
+_Visit = tuple[LaneRequest, float]  # a lane that is being searched, and when it is overdue
 
 
 class LaneExecutor:
@@ -134,8 +135,7 @@ class _SearchRun:
         self._lanes = {request.lane.name: request.lane for request in requests}
         self._outcomes: dict[LaneName, LaneOutcome] = {}
         self._started_at = time.monotonic()
-        self._leader = 0
-        self._current: tuple[LaneName, float] | None = None  # the leader's lane, and when it is overdue
+        self._current: _Visit | None = None  # the leader's
         self._is_finished = False
         self._error: Exception | None = None
 
@@ -152,19 +152,18 @@ class _SearchRun:
         with self._changed:
             if self._current is None:
                 return  # the leader has just returned
-            self._breaker.add_stuck(self._current[0], 1)
+            self._breaker.add_stuck(self._current[0].lane.name, 1)
             self._current = None
-            self._leader += 1
-            leader = self._leader
-        threading.Thread(target=self._lead_as_successor, args=(leader,), name="recall", daemon=True).start()
+        threading.Thread(target=self._lead_as_successor, name="recall", daemon=True).start()
 
-    def lead(self, leader: int = 0) -> None:
+    def lead(self) -> None:
         """Lead until the search is answered, by this thread or by a successor."""
-        while (request := self._take_next()) is not None:
+        while (visit := self._visit_next()) is not None:
+            request, _ = visit
             outcome = _search_lane(request)
             with self._changed:
                 self._outcomes[request.lane.name] = outcome
-                if leader != self._leader:
+                if visit is not self._current:  # another thread has taken over
                     self._breaker.add_stuck(request.lane.name, -1)
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._is_finished)
@@ -174,14 +173,14 @@ class _SearchRun:
                 self._current = None
         self._finish()
 
-    def _lead_as_successor(self, leader: int) -> None:
+    def _lead_as_successor(self) -> None:
         try:
-            self.lead(leader)
+            self.lead()
         except Exception as error:  # noqa: BLE001 - raised in the thread that called `run`
             log.error("a search failed behind a stuck lane: action=search_failed error=%s", type(error).__name__)
 
-    def _take_next(self) -> LaneRequest | None:
-        """Wait for a lane that is ready, and return its request; return None if none is left or at the deadline."""
+    def _visit_next(self) -> _Visit | None:
+        """Wait for a lane that is ready, and begin its visit; return None if none is left or at the deadline."""
         with self._changed:
             while self._pending and (now := time.monotonic()) < self._deadline:
                 ready = next(
@@ -196,8 +195,8 @@ class _SearchRun:
                 if self._breaker.is_open(name):
                     self._outcomes[name] = LaneOutcome(LaneStatus.LATE)
                     continue
-                self._current = name, min(now + STALL_S, self._deadline)
-                return ready
+                self._current = ready, min(now + STALL_S, self._deadline)
+                return self._current
             return None
 
     def _finish(self) -> None:

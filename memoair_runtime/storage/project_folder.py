@@ -1,5 +1,7 @@
 """The folder of one project: what the runtimes of all of its users share."""
 
+import hashlib
+import os
 from pathlib import Path
 
 import attrs
@@ -31,6 +33,11 @@ class ProjectFolder:
     def org_manifest(self) -> Path:
         """The file with the project's documents as pulled from the cloud, and their version."""
         return self.path / "org.json"
+
+    def org_file_index(self, org_file: Path) -> Path:
+        """Return the path of the index of a local file of documents, which all users of the project share."""
+        digest = hashlib.sha256(os.fsencode(org_file.absolute())).hexdigest()
+        return self.path / f"org-{digest[:_DIGEST_CHARS]}.index"
 
     def org_base(self, sha256: str) -> Path:
         """Return the path of an index file of documents from the cloud, which is named by its content."""

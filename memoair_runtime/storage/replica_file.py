@@ -90,9 +90,6 @@ class ReplicaChange:
     removed_event_ids: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
 
 
-NO_CHANGE = ReplicaChange()
-
-
 class _ReplicaLine(msgspec.Struct, frozen=True, omit_defaults=True):
     copy: str | None = None
     cloud: str | None = None

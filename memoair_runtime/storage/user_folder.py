@@ -1,7 +1,5 @@
 """The folder of one user: paths of all files in it."""
 
-import hashlib
-import os
 from pathlib import Path
 
 import attrs
@@ -163,18 +161,6 @@ class UserFolder:
             if session_id is not None:
                 found.append((session_id, (stat.st_mtime_ns, stat.st_size)))
         return sorted(found, key=lambda session: session[1])
-
-
-def org_index_path(root: Path, project_id: str, org_file: Path) -> Path:
-    """Return the path of the index of a local file of documents, which all users of the project share.
-
-    Args:
-        root: The storage root.
-        project_id: The project.
-        org_file: The file of documents.
-    """
-    digest = hashlib.sha256(os.fsencode(org_file.absolute())).hexdigest()[:16]
-    return root / folder_name(project_id) / f"org-{digest}.index"
 
 
 def create_project_folder(root: Path, project_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The interface of cloud sync, for runtimes with and without a cloud, and its health report."""
+"""The interface of cloud sync, its health report, and the sync of a runtime without a cloud."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,8 +7,6 @@ from typing import Any, Protocol
 from memoair_protocol.enums import LaneName
 from memoair_runtime.storage.events import Event
 from memoair_runtime.sync.status import SyncState
-
-Versions = dict[str, int | None]
 
 
 class SyncInterface(Protocol):
@@ -26,7 +24,7 @@ class SyncInterface(Protocol):
     def record_logged(self, events: Sequence[Event]) -> None:
         """Take note of events that were appended to a session log."""
 
-    def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
+    def pull(self, scopes: Sequence[LaneName], deadline: float) -> str:
         """Pull now, and wait until the data can be searched.
 
         Args:
@@ -34,7 +32,7 @@ class SyncInterface(Protocol):
             deadline: When to stop waiting, in monotonic seconds.
 
         Returns:
-            The status for the reply (``ok``, ``partial`` or ``off``), and the local version of each scope.
+            The status for the reply: ``ok``, ``partial`` or ``off``.
         """
 
     def flush(self, deadline: float) -> int:
@@ -58,16 +56,8 @@ class SyncInterface(Protocol):
         """Return the ``sync`` part of the health report. Uses neither disk nor network."""
 
     @property
-    def unsynced_count(self) -> int:
-        """Number of events that the cloud has not acknowledged."""
-
-    @property
     def sync_token(self) -> str | None:
         """The cloud's token for the state that it reported last."""
-
-    @property
-    def permanent_version(self) -> int | None:
-        """Version up to which events and facts have been pulled; None if none have been."""
 
     def close(self, deadline: float) -> None:
         """Stop syncing, after one more attempt to push.
@@ -96,3 +86,36 @@ def health_report(
         "refused": rejected_count,
         "hasPulled": has_pulled,
     }
+
+
+class NullSync:
+    """No sync, for a runtime without a cloud: every method does nothing."""
+
+    sync_token: str | None = None
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def end_startup_delay(self) -> None:
+        """Do nothing."""
+
+    def record_logged(self, events: Sequence[Event]) -> None:
+        """Do nothing: the events stay on this machine."""
+
+    def pull(self, scopes: Sequence[LaneName], deadline: float) -> str:  # noqa: ARG002
+        """Return the status ``off``."""
+        return "off"
+
+    def flush(self, deadline: float) -> int:  # noqa: ARG002
+        """Return 0: no event waits for a cloud."""
+        return 0
+
+    def on_erased(self, at: datetime | None) -> None:
+        """Do nothing."""
+
+    def health(self) -> dict[str, Any]:
+        """Report the state ``off``."""
+        return health_report(SyncState.OFF, 0, None, 0, has_pulled=False)
+
+    def close(self, deadline: float) -> None:
+        """Do nothing."""

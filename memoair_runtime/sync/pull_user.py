@@ -1,23 +1,29 @@
-"""Pull of a user's data: first the versions, then only what has changed."""
+"""Pull of a user's data: first the versions, then an erasure if one is due, then only what has changed."""
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 
 from memoair_protocol.durable import write_file
+from memoair_protocol.enums import LaneName
+from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.user_store import UserStore
+from memoair_runtime.readiness import NotReadyError, Readiness, ReadinessGate
 from memoair_runtime.storage.process_lock import ProcessLock
-from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.errors import invalid_response
+from memoair_runtime.storage.rejected_events import RejectedEvents
+from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
+from memoair_runtime.sync.outbox import Outbox
 from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
 
+# How long a pull waits for the logs on the disk to be read: events that are in our own logs are not stored twice.
+_LOAD_TIMEOUT_S = 10.0
 # How long an erasure may wait for logs that are being read.
 _ERASE_TIMEOUT_S = 60.0
 _POLL_INTERVAL_S = 0.02
@@ -46,26 +52,33 @@ class UserPuller:
     """Keeps the replica of one user up to date. For one thread.
 
     Args:
-        folder: The user's folder.
         cloud: Identifies the cloud.
-        store: Holds the user's data.
         transport: The connection to the cloud.
-        on_data_loss: Called if the cloud has less data than before, because it was restored from a backup.
+        store: Holds the user's data.
+        gate: Open once the session logs have been read.
+        eraser: Erases the user's data.
+        outbox: The user's unsent events, which are counted before a pull.
+        rejected_events: Where rejected events are recorded.
     """
 
     def __init__(
         self,
-        folder: UserFolder,
         cloud: str,
-        store: UserStore,
         transport: CloudTransport,
-        on_data_loss: Callable[[], None],
+        store: UserStore,
+        gate: ReadinessGate,
+        eraser: Eraser,
+        outbox: Outbox,
+        rejected_events: RejectedEvents,
     ) -> None:
-        self._folder = folder
-        self._store = store
+        self._folder = store.folder
         self._transport = transport
-        self._on_data_loss = on_data_loss
-        self._lock = ProcessLock(folder.lock("pull"))
+        self._store = store
+        self._gate = gate
+        self._eraser = eraser
+        self._outbox = outbox
+        self._rejected_events = rejected_events
+        self._lock = ProcessLock(store.folder.lock("pull"))
         self._state = UserPullState(cloud)
         self._is_state_loaded = False
 
@@ -90,46 +103,12 @@ class UserPuller:
             raise invalid_response("304 Not Modified in reply to an unconditional request")
         return self._state.bootstrap
 
-    def is_erasure_due(self, bootstrap: Bootstrap) -> bool:
-        """Return whether the cloud has erased the user since the last erasure on this machine."""
-        cloud_erased_at, local_erased_at = bootstrap.forgotten_at, self._state.forgotten_at
-        return cloud_erased_at is not None and (local_erased_at is None or cloud_erased_at > local_erased_at)
-
-    def erase(self, bootstrap: Bootstrap) -> None:
-        """Erase the user on this machine, because the cloud has.
-
-        Raises:
-            StorageUnavailableError: Something could not be deleted.
-        """
-        erased = self._store.erase(time.monotonic() + _ERASE_TIMEOUT_S, bootstrap.forgotten_at)
-        log.warning("erased a user: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
-        self._state = msgspec.structs.replace(self._state, forgotten_at=bootstrap.forgotten_at)
-        self.save_state()
-
-    def record_erasure(self, at: datetime | None) -> None:
-        """Record that the user was erased on this machine, and when in the cloud, if known."""
-        self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at)
-        self.save_state()
-
-    def pull_profile(self, bootstrap: Bootstrap) -> None:
-        """Pull the profile, if it has changed.
-
-        Raises:
-            CloudError: The request failed.
-            OSError: The profile cannot be written.
-        """
-        generation, known_version = self._store.generation, self._store.profile_version
-        if (bootstrap.profile_version or 0) == (known_version or 0):
-            return
-        response = self._transport.fetch_profile(known_version, time.monotonic() + CALL_TIMEOUT_S)
-        if response is not None:
-            self._store.store_profile(response.to_profile(), generation)
-
-    def pull_permanent(self, bootstrap: Bootstrap, lock_deadline: float) -> bool:
-        """Pull events and facts, if they have changed.
+    def pull(self, bootstrap: Bootstrap, scopes: AbstractSet[LaneName], lock_deadline: float) -> bool:
+        """Pull what has changed of the user, after erasing the user if the cloud has.
 
         Args:
             bootstrap: The versions.
+            scopes: The lanes to pull.
             lock_deadline: How long to wait for another process that is pulling, in monotonic seconds.
 
         Returns:
@@ -137,8 +116,53 @@ class UserPuller:
 
         Raises:
             CloudError: A request failed.
-            OSError: The data cannot be written.
+            StorageUnavailableError: The user could not be erased.
+            OSError: A file cannot be written.
         """
+        try:
+            self._gate.wait(time.monotonic() + _LOAD_TIMEOUT_S)
+        except NotReadyError as error:
+            if error.readiness is Readiness.LOADING:
+                raise CloudError(FailureKind.TRANSIENT, "the session logs are still being read") from None
+        self._erase_if_due(bootstrap)
+        self._outbox.scan(all_sessions=True)
+        if LaneName.PROFILE in scopes:
+            self._pull_profile(bootstrap)
+        return LaneName.PERMANENT not in scopes or self._pull_permanent(bootstrap, lock_deadline)
+
+    def finish_pull(self) -> None:
+        """Store the state of a pull that has succeeded, and an index file if it is worth it."""
+        self._save_state()
+        self._store.write_snapshot_if_due()
+
+    def record_erasure(self, at: datetime | None) -> None:
+        """Record that the user was erased on this machine, and when in the cloud, if known; then count the events."""
+        self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at)
+        self._save_state()
+        self._outbox.scan(all_sessions=True)
+
+    def _erase_if_due(self, bootstrap: Bootstrap) -> None:
+        """Erase the user on this machine, if the cloud has since the last erasure here."""
+        cloud_erased_at, local_erased_at = bootstrap.forgotten_at, self._state.forgotten_at
+        if cloud_erased_at is None or (local_erased_at is not None and cloud_erased_at <= local_erased_at):
+            return
+        erased = self._eraser.erase(time.monotonic() + _ERASE_TIMEOUT_S, cloud_erased_at)
+        log.warning("erased a user: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
+        self._state = msgspec.structs.replace(self._state, forgotten_at=cloud_erased_at)
+        self._save_state()
+        self._outbox.clear()
+        self._rejected_events.reset()
+
+    def _pull_profile(self, bootstrap: Bootstrap) -> None:
+        generation, known_version = self._store.generation, self._store.profile_version
+        if (bootstrap.profile_version or 0) == (known_version or 0):
+            return
+        response = self._transport.fetch_profile(known_version, time.monotonic() + CALL_TIMEOUT_S)
+        if response is not None:
+            self._store.store_profile(response.to_profile(), generation)
+
+    def _pull_permanent(self, bootstrap: Bootstrap, lock_deadline: float) -> bool:
+        """Pull events and facts; return False if another process is pulling and has not finished in time."""
         self._store.refresh_replica()
         target_version = bootstrap.permanent_manifest_version or 0
         if target_version == (self._store.permanent_version or 0):
@@ -158,7 +182,7 @@ class UserPuller:
             self._lock.release()
         return True
 
-    def save_state(self) -> None:
+    def _save_state(self) -> None:
         """Write the state for the next process. If it is lost, that costs one request."""
         if self._folder.path.is_dir():
             with suppress(OSError):
@@ -175,7 +199,8 @@ class UserPuller:
                 raise invalid_response("a delta in reply to a request for a snapshot")
             if since is not None and response.version < since:
                 log.warning("the cloud has lost data, all events are sent again: action=cloud_lost")
-                self._on_data_loss()
+                self._outbox.rewind()  # our logs may still hold it
+                self._outbox.scan(all_sessions=True)
             if response.more and response.version == since and not is_snapshot:
                 raise invalid_response("more data is announced but the version does not advance")
             self._store.store_page(response.to_page(), generation, is_snapshot=is_snapshot)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.process_lock import ProcessLock
@@ -40,6 +41,18 @@ class Pusher:
         self._transport = transport
         self._metrics = metrics
         self.has_seen_erasure = False
+
+    def scan(self, *, all_sessions: bool) -> None:
+        """Count the unsent events on the disk.
+
+        Args:
+            all_sessions: Whether to look at every session, and at the rejected events; else only at sessions in which
+                this process has logged events.
+        """
+        if all_sessions:
+            self._rejected_events.load()
+        with suppress(OSError):  # a pull and a push scan again and report the error
+            self._outbox.scan(all_sessions=all_sessions)
 
     def push(self, deadline: float) -> bool:
         """Send every unsent event.

@@ -14,7 +14,6 @@ import msgspec
 
 from memoair_protocol.enums import EventType
 from memoair_runtime.memory.profile import CloudProfile
-from memoair_runtime.recall.org_manifest import ManifestDocument, OrgKey
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.replica_file import ReplicaFact, ReplicaPage
 from memoair_runtime.sync.errors import invalid_response
@@ -93,6 +92,27 @@ class PermanentResponse(msgspec.Struct, frozen=True, rename="camel"):
         return ReplicaPage(self.version, self.events, self.facts, self.removed)
 
 
+class OrgKey(msgspec.Struct, frozen=True, rename="camel"):
+    """The key of a document: the name of its index and its id there."""
+
+    index_name: str
+    id: str
+
+
+class ManifestDocument(msgspec.Struct, frozen=True, rename="camel"):
+    """A document with the name of its index and its id there. The manifest of the documents has the same fields."""
+
+    index_name: str
+    id: str
+    text: str
+    metadata: dict[str, Any] = {}
+
+    @property
+    def key(self) -> OrgKey:
+        """The key of the document."""
+        return OrgKey(self.index_name, self.id)
+
+
 class OrgResponse(msgspec.Struct, frozen=True, rename="camel"):
     """A page of documents; ``more`` says whether another page follows."""
 
@@ -139,12 +159,6 @@ class IngestReceipt(msgspec.Struct, frozen=True):
     accepted: list[str]
     duplicate: list[str]
     rejected: list[EventRejectionRecord]
-
-
-class ErrorResponse(msgspec.Struct, frozen=True):
-    """The envelope of an error, as far as it is used."""
-
-    error: dict[str, Any]
 
 
 def parse_bootstrap(content: bytes) -> Bootstrap:

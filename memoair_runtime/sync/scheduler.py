@@ -16,15 +16,11 @@ import attrs
 
 from memoair_protocol.enums import EventType, LaneName
 from memoair_runtime.errors import StorageUnavailableError
-from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.metrics import RuntimeMetrics
-from memoair_runtime.recall.lanes.org_lane import OrgLane
-from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.rejected_events import RejectedEvents
-from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.errors import CloudError, FailureKind
-from memoair_runtime.sync.interface import Versions, health_report
+from memoair_runtime.sync.interface import health_report
 from memoair_runtime.sync.outbox import Outbox
 from memoair_runtime.sync.status import SyncState, SyncStatus
 
@@ -60,21 +56,26 @@ class SyncScheduler:
     """Sync of one runtime with its cloud, in one thread; see `memoair_runtime.sync.interface.SyncInterface`.
 
     Args:
-        settings: The runtime's settings, with a cloud.
-        store: Holds the user's data.
-        org_lane: Reloads when documents have been pulled.
+        interval_s: Seconds between two pulls.
+        outbox: The user's unsent events.
+        rejected_events: Where rejected events are recorded.
+        open_session: Opens the connection to the cloud. It is called in the thread, because it may take long.
         metrics: The runtime's metrics.
     """
 
-    def __init__(self, settings: RuntimeSettings, store: UserStore, org_lane: OrgLane, metrics: RuntimeMetrics) -> None:
-        self._settings = settings
-        self._store = store
-        self._org_lane = org_lane
+    def __init__(
+        self,
+        interval_s: float,
+        outbox: Outbox,
+        rejected_events: RejectedEvents,
+        open_session: "Callable[[], SyncSession]",
+        metrics: RuntimeMetrics,
+    ) -> None:
+        self._interval_s = interval_s
+        self._outbox = outbox
+        self._rejected_events = rejected_events
+        self._open_session = open_session
         self._metrics = metrics
-        self._interval_s = settings.pull_interval_s
-        folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
-        self._outbox = Outbox(folder, settings.cloud_id or "")
-        self._rejected_events = RejectedEvents(folder.rejected_events)
         self._session: SyncSession | None = None  # used by the sync thread
         self._condition = threading.Condition()
         # Its lock guards everything below. It is held to read and write that, never during a request or disk access.
@@ -86,24 +87,13 @@ class SyncScheduler:
         self._has_pulled = False
         self._pending_erasures: list[datetime | None] = []  # for the thread to record
         self._close_deadline: float | None = None
-        self._has_tried_final_push = False  # or has decided that it is not worth trying
         self._thread: threading.Thread | None = None
-        metrics.events_unsynced.set_function(lambda: self.unsynced_count)
-
-    @property
-    def unsynced_count(self) -> int:
-        """Number of events that the cloud has not acknowledged."""
-        return self._outbox.count
+        metrics.events_unsynced.set_function(lambda: outbox.count)
 
     @property
     def sync_token(self) -> str | None:
         """The cloud's token for the state that it reported last."""
-        return self._session.sync_token if self._session else None
-
-    @property
-    def permanent_version(self) -> int | None:
-        """Version up to which events and facts have been pulled."""
-        return self._store.permanent_version
+        return self._session.user.sync_token if self._session else None
 
     def start(self) -> None:
         """Start the thread. Calling it again has no effect."""
@@ -129,16 +119,16 @@ class SyncScheduler:
                 self._push_at = min(self._push_at, push_at)
                 self._condition.notify_all()
 
-    def pull(self, scopes: Sequence[LaneName], deadline: float) -> tuple[str, Versions]:
+    def pull(self, scopes: Sequence[LaneName], deadline: float) -> str:
         """Pull now and wait for it; see `SyncInterface.pull`."""
         request = self._submit_and_wait(_SyncRequest(frozenset(scopes), deadline))
-        return "ok" if request.is_fulfilled else "partial", self._versions()
+        return "ok" if request.is_fulfilled else "partial"
 
     def flush(self, deadline: float) -> int:
         """Push now and wait for it; see `SyncInterface.flush`."""
-        if self.unsynced_count:
+        if self._outbox.count:
             self._submit_and_wait(_SyncRequest(None, deadline))
-        return self.unsynced_count
+        return self._outbox.count
 
     def on_erased(self, at: datetime | None) -> None:
         """Reset the counts, and have the thread record the erasure."""
@@ -154,7 +144,7 @@ class SyncScheduler:
         oldest_at = self._outbox.oldest_at
         oldest_ms = None if oldest_at is None else max(0, int((time.time() - oldest_at) * 1e3))
         return health_report(
-            self._status.state, self.unsynced_count, oldest_ms, self._rejected_events.count, has_pulled=self._has_pulled
+            self._status.state, self._outbox.count, oldest_ms, self._rejected_events.count, has_pulled=self._has_pulled
         )
 
     def close(self, deadline: float) -> None:
@@ -166,7 +156,7 @@ class SyncScheduler:
             self._condition.notify_all()
             thread, session = self._thread, self._session
         if session is not None:
-            session.abort()
+            session.transport.abort()
         if thread is not None:
             thread.join(min(max(0.0, deadline - time.monotonic()), MAX_CLOSE_S))
 
@@ -180,30 +170,23 @@ class SyncScheduler:
                     self._requests.remove(request)
         return request
 
-    def _versions(self) -> Versions:
-        org = None if self._settings.org_file else self._org_lane.version
-        return {"profile": self._store.profile_version, "permanent": self._store.permanent_version, "org": org}
-
     # In the sync thread
 
     def _run(self) -> None:
-        # This imports ``requests``, which is slow unless a fork server has imported it already.
-        from memoair_runtime.sync.session import SyncSession
-
         with self._condition:
             self._condition.wait_for(
                 lambda: self._is_startup_delay_over or self._close_deadline is not None or self._requests,
                 STARTUP_DELAY_S,
             )
-        session = self._session = SyncSession(
-            self._settings, self._store, self._org_lane, self._outbox, self._rejected_events, self._metrics
-        )
+        session = self._session = self._open_session()
         try:
             session.scan(all_sessions=True)
             while (step := self._next_step()) is not None:
                 step(session)
+            if self._is_final_push_worthwhile():
+                self._push(session)
         finally:
-            session.close()
+            session.transport.close()
 
     def _next_step(self) -> "Callable[[SyncSession], None] | None":
         """Wait for the next step and return it; return None at the end."""
@@ -211,7 +194,7 @@ class SyncScheduler:
             while True:
                 now = time.monotonic()
                 if self._close_deadline is not None:
-                    return self._final_step(now)
+                    return None
                 step = self._due_step(now)
                 if step is not None:
                     return step
@@ -243,12 +226,10 @@ class SyncScheduler:
         )
         return min(cloud_call_at, self._push_at if self._outbox.has_uncounted else math.inf)
 
-    def _final_step(self, now: float) -> "Callable[[SyncSession], None] | None":
-        """Return one more push, if it is likely to succeed."""
-        status, is_first = self._status, not self._has_tried_final_push
-        self._has_tried_final_push = True
-        is_likely_to_succeed = status.is_authorized and not status.failed_since(now - _RECENT_FAILURE_S)
-        return self._push if is_first and is_likely_to_succeed and self._outbox.count else None
+    def _is_final_push_worthwhile(self) -> bool:
+        """Return whether there are unsent events, and one more push is likely to succeed."""
+        has_failed = self._status.failed_since(time.monotonic() - _RECENT_FAILURE_S)
+        return bool(self._status.is_authorized and not has_failed and self._outbox.count)
 
     def _scan(self, session: "SyncSession") -> None:
         """Count unsent events while they cannot be sent."""
@@ -258,7 +239,7 @@ class SyncScheduler:
         with self._condition:
             erasures, self._pending_erasures = self._pending_erasures, []
         for at in erasures:
-            session.apply_erasure(at)
+            session.user.record_erasure(at)
 
     def _pull(self, session: "SyncSession") -> None:
         with self._condition:
@@ -288,14 +269,14 @@ class SyncScheduler:
             requests = [request for request in self._requests if request.scopes is None]
             close_deadline, self._push_at = self._close_deadline, math.inf
         deadline = math.inf if close_deadline is None else min(close_deadline, time.monotonic() + FINAL_PUSH_TIMEOUT_S)
-        has_pushed, error = self._attempt(lambda: session.push(deadline))
+        has_pushed, error = self._attempt(lambda: session.pusher.push(deadline))
         with self._condition:
             if error is not None:
                 self._metrics.push_failures.inc()
             if self._outbox.count:
                 pause_s = LOCK_RETRY_S if error is None and not has_pushed else 0.0
                 self._push_at = min(self._push_at, time.monotonic() + pause_s)
-            if session.has_seen_erasure:
+            if session.pusher.has_seen_erasure:
                 self._pull_at = 0.0
             self._complete(requests, is_fulfilled=has_pushed)
 

@@ -1,36 +1,29 @@
 """Calls to the cloud about the organization's indexes and users' memories, with retries where they may help.
 
-Searches never take this path. ``requests`` is imported on the first call: an application that makes none need not pay
-for it.
+Searches never take this path. The HTTP client is imported on the first call: an application that makes none need not
+pay for it.
 """
 
 import json
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from urllib3.response import BaseHTTPResponse
-from urllib3.util import Retry
-
 import memoair_voice_sync._arguments as check
+from memoair_protocol.cloud_replies import CloudUnreachableError
 from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
 from memoair_protocol.http_headers import identity_headers
 from memoair_protocol.limits import MAX_DOCUMENTS, MAX_DOCUMENTS_BYTES
 from memoair_voice_sync.results import IndexBuildResult
 
 if TYPE_CHECKING:
-    import requests
+    from memoair_protocol.cloud_http import CloudHttp
 
-_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 5.0, 30.0
-# Too many requests, and failures of the server or of a proxy before it. A retry is safe: documents are replaced by
-# their ids, and deleting twice has the effect of deleting once.
-_RETRY_STATUSES = (429, 500, 502, 503, 504)
+# Retries are safe: documents are replaced by their ids, and deleting twice has the effect of deleting once.
 _MAX_ATTEMPTS = 4
+_MAX_CONNECTIONS = 10
 _PAGE_SIZE = 500
-_INITIAL_BACKOFF_S = 0.25
-_MAX_BACKOFF_S = 10.0
 
 
 class CloudApi:
@@ -40,13 +33,9 @@ class CloudApi:
         """Create the API client. Without a ``base_url`` every call raises ``cloud.unreachable``."""
         self._base_url = base_url
         self._api_key = api_key
-        self._headers = {
-            **(identity_headers(project_id, agent_id) if base_url else {}),
-            "Content-Type": "application/json",
-        }
+        self._headers = identity_headers(project_id, agent_id) if base_url else {}
         self._lock = threading.Lock()
-        self._session: requests.Session | None = None
-        self._pid = os.getpid()
+        self._http: CloudHttp | None = None
 
     def create_index(
         self, name: str, documents: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None
@@ -117,74 +106,42 @@ class CloudApi:
     def close(self) -> None:
         """Close the connections. Calling it again has no effect."""
         with self._lock:
-            session, self._session = self._session, None
-        if session is not None and self._pid == os.getpid():
-            for adapter in session.adapters.values():
-                pools = getattr(getattr(adapter, "poolmanager", None), "pools", {})
-                for key in list(pools.keys()):  # the library would leave them to the garbage collector
-                    if (pool := pools.get(key)) is not None:
-                        pool.close()
-            session.close()
+            cloud, self._http = self._http, None
+        if cloud is not None:
+            cloud.close()
 
     def reset_after_fork(self) -> None:
         """Drop the connections in the child of a fork: they belong to the parent."""
-        self._lock, self._session = threading.Lock(), None
+        self._lock, self._http = threading.Lock(), None
 
     def _request(self, method: str, path: str, content: bytes | None = None) -> dict[str, Any]:
-        import requests
+        from memoair_protocol.cloud_http import CloudHttp
 
         if self._base_url is None:
             raise MemoAirVoiceMemoryError("cloud.unreachable", "this client has no cloud; set cloud_base_url")
-        url = self._base_url + path
-        try:
-            session = self._get_session()
-            prepared = session.prepare_request(requests.Request(method, url, data=content, auth=self._add_api_key))
-            prepared.url = url  # the library would remove an id that is "." or ".."
-            settings = session.merge_environment_settings(url, {}, None, None, None)
-            response = session.send(
-                prepared, timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), allow_redirects=False, **settings
-            )
-        except requests.Timeout as error:
-            raise MemoAirVoiceMemoryError("cloud.timeout", "the cloud did not answer in time") from error
-        except requests.RequestException as error:
-            message = f"the cloud at {self._base_url} cannot be reached: {type(error).__name__}"
-            raise MemoAirVoiceMemoryError("cloud.unreachable", message) from error
-        return _parse_response(response.status_code, response.content)
-
-    def _add_api_key(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
-        """Add the key. A session header alone would be overridden by an entry for the host in ``.netrc``."""
-        request.headers["Authorization"] = f"Bearer {self._api_key}"
-        return request
-
-    def _get_session(self) -> "requests.Session":
-        import requests
-        from requests.adapters import HTTPAdapter
-
         with self._lock:
-            if self._session is None:
-                retries = _BoundedRetry(
-                    total=_MAX_ATTEMPTS - 1,
-                    status_forcelist=_RETRY_STATUSES,
-                    allowed_methods=None,  # all of them: every call is idempotent
-                    backoff_factor=_INITIAL_BACKOFF_S,
-                    backoff_max=_MAX_BACKOFF_S,
-                    backoff_jitter=_INITIAL_BACKOFF_S,
-                    respect_retry_after_header=True,
-                    raise_on_status=False,  # the last reply says what is wrong
+            if self._http is None:
+                self._http = CloudHttp(
+                    self._base_url,
+                    self._api_key,
+                    self._headers,
+                    max_connections=_MAX_CONNECTIONS,
+                    max_attempts=_MAX_ATTEMPTS,
                 )
-                self._session = requests.Session()
-                self._session.headers.update(self._headers)
-                for scheme in ("https://", "http://"):
-                    self._session.mount(scheme, HTTPAdapter(max_retries=retries))
-            return self._session
-
-
-class _BoundedRetry(Retry):
-    """A retry policy that obeys ``Retry-After`` up to a limit: a thread of the application waits in this call."""
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        retry_after_s = super().get_retry_after(response)
-        return None if retry_after_s is None else min(retry_after_s, _MAX_BACKOFF_S)
+            cloud = self._http
+        try:
+            reply = cloud.request(method, path, content)
+        except CloudUnreachableError as error:
+            if error.is_timeout:
+                raise MemoAirVoiceMemoryError("cloud.timeout", "the cloud did not answer in time") from error
+            message = f"the cloud at {self._base_url} cannot be reached: {error}"
+            raise MemoAirVoiceMemoryError("cloud.unreachable", message) from error
+        if reply.body is not None and reply.is_ok:
+            return reply.body
+        if reply.error is not None:
+            raise error_from_envelope(reply.error, "cloud", reply.status)
+        message = f"the cloud's reply is invalid (HTTP status {reply.status})"
+        raise MemoAirVoiceMemoryError("cloud.internal", message, reply.status)
 
 
 def _index_body(name: str, documents: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> bytes:
@@ -234,19 +191,3 @@ def _list_of(reply: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _optional_int(value: Any) -> int | None:
     return None if value is None else int(value)
-
-
-def _parse_response(status: int, content: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(content) if content else {}
-    except (ValueError, RecursionError):
-        body = None
-    if 200 <= status < 300 and isinstance(body, dict):
-        return body
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, str):  # one kind of error has no envelope
-        message = body.get("message") if isinstance(body, dict) else None
-        raise MemoAirVoiceMemoryError(f"cloud.{error}", str(message or "the cloud gave no reason"), status)
-    if isinstance(error, dict):
-        raise error_from_envelope(error, "cloud", status)
-    raise MemoAirVoiceMemoryError("cloud.internal", f"the cloud's reply is invalid (HTTP status {status})", status)

@@ -7,16 +7,16 @@ import json
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import attrs
 
-import memoair_voice_sync._arguments as check
-from memoair_voice_sync._log import log
-from memoair_voice_sync._pool.handle import CLIENT_CLOSED, RuntimeHandle
+from memoair_protocol.keyed_queue import KeyedQueue
+from memoair_voice_sync._diagnostics import log
+from memoair_voice_sync._loopback.search_options import SearchOptions
+from memoair_voice_sync._pool.handle import CLIENT_CLOSED
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import SearchResult
@@ -57,24 +57,14 @@ class SearchArguments:
 
     user: User = attrs.field(repr=False)
     query: str = attrs.field(repr=False)
-    options: Mapping[str, Any] = attrs.field(repr=False)
-
-    @classmethod
-    def parse(cls, user: User, query: str, **options: Any) -> "SearchArguments":
-        """Validate the options of a search: ``lanes``, ``intent``, ``top_k``, ``filter``."""
-        lanes, top_k, metadata_filter = options["lanes"], options["top_k"], options["filter"]
-        checked = {
-            "lanes": check.lanes(lanes),
-            "intent": check.text("intent", options["intent"]),
-            "top_k": None if top_k is None else check.json_mapping("top_k", top_k),
-            "filter": None if metadata_filter is None else check.json_mapping("filter", metadata_filter),
-        }
-        return cls(user, query, checked)
+    options: SearchOptions = attrs.field(repr=False)
 
     @cached_property
     def key(self) -> tuple[str, str]:
         """Equal for searches that have the same result as long as the memory does not change."""
-        return normalize_transcript(self.query), json.dumps([self.user.fields, self.options], default=repr)
+        return normalize_transcript(self.query), json.dumps(
+            [self.user.fields, attrs.asdict(self.options)], default=repr
+        )
 
 
 @attrs.frozen
@@ -101,43 +91,26 @@ class PrefetchCache:
     def __init__(self, search: Callable[[SearchArguments], PrefetchedResult]) -> None:
         """Create an empty cache. ``search`` must return or raise within `PREFETCH_TIMEOUT_S`."""
         self._search = search
-        self._reset()
+        self._queue = KeyedQueue(
+            self._run_search, name="memoair-prefetch", max_threads=_MAX_THREADS, linger_s=LINGER_S
+        )  # by user id
+        self.reset_after_fork()
 
-    def _reset(self) -> None:
-        self._lock = threading.Condition()
-        self._queued: dict[str, SearchArguments] = {}  # by user id
-        self._running: set[str] = set()  # the ids of users whose prefetch is running
-        self._entries: dict[str, _PrefetchEntry] = {}
-        self._threads: set[threading.Thread] = set()
-        self._is_closed = False
+    def reset_after_fork(self) -> None:
+        """Drop everything in the child of a fork: running searches belong to the parent."""
+        self._queue.reset_after_fork()
+        self._lock = threading.Lock()
+        self._entries: dict[str, _PrefetchEntry] = {}  # by user id
         self.hits = 0
 
     def submit(self, arguments: SearchArguments) -> None:
         """Start a search in the background, and return immediately; raise ``pool.closed`` after `close`."""
-        with self._lock:
-            if self._is_closed:
-                raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
-            self._queued[arguments.user.id] = arguments
-            idle_threads = len(self._threads) - len(self._running)
-            if idle_threads >= len(self._queued.keys() - self._running) or len(self._threads) >= _MAX_THREADS:
-                self._lock.notify()  # an idle thread takes it, or a busy one does later
-                return
-            thread = threading.Thread(target=self._run_worker, name="memoair-prefetch", daemon=True)
-            try:
-                thread.start()  # it waits for the lock
-            except RuntimeError:  # the process is at its thread limit, or exiting: then there is no prefetch
-                self._queued.pop(arguments.user.id)
-                return
-            self._threads.add(thread)
+        if not self._queue.put(arguments.user.id, arguments, should_replace=True):
+            raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
 
     def pop(self, arguments: SearchArguments, version: object) -> SearchResult | None:
         """Remove and return the result for these arguments, if it is recent and of this memory version; else None."""
-        user_id = arguments.user.id
-        if user_id not in self._entries and user_id not in self._queued:
-            return None
-        with self._lock:
-            self._queued.pop(user_id, None)  # the final search is here: a queued prefetch is of no use any more
-            entry = self._entries.pop(user_id, None)
+        entry = self.discard(arguments.user)  # the final search is here: a queued prefetch is of no use any more
         age_s = 0.0 if entry is None else time.monotonic() - entry.requested_at
         if entry is None or age_s > PREFETCH_TTL_S or entry.prefetched.version != version or entry.key != arguments.key:
             return None
@@ -146,70 +119,31 @@ class PrefetchCache:
         result = entry.prefetched.result
         return replace(result, trace={**result.trace, "prefetched": {"ageMs": round(age_s * 1e3, 3)}})
 
-    def discard(self, user: User) -> None:
-        """Discard the result and the queued search of a user."""
+    def discard(self, user: User) -> _PrefetchEntry | None:
+        """Discard the queued search of a user, and remove and return the result of the last one."""
+        if user.id not in self._entries and user.id not in self._queue:  # most searches have no prefetch
+            return None
+        self._queue.discard(user.id)
         with self._lock:
-            self._queued.pop(user.id, None)
-            self._entries.pop(user.id, None)
+            return self._entries.pop(user.id, None)
 
     def close(self) -> None:
         """Start no more searches, and wait for those that are running."""
+        self._queue.close(join_timeout_s=2 * PREFETCH_TIMEOUT_S)
         with self._lock:
-            self._is_closed = True
-            self._queued.clear()
             self._entries.clear()
-            self._lock.notify_all()
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join(2 * PREFETCH_TIMEOUT_S)
-
-    def reset_after_fork(self) -> None:
-        """Drop everything in the child of a fork: running searches belong to the parent."""
-        self._reset()
-
-    def _run_worker(self) -> None:
-        try:
-            while (arguments := self._wait_for_search()) is not None:
-                self._run_search(arguments)
-        finally:
-            with self._lock:
-                self._threads.discard(threading.current_thread())
 
     def _run_search(self, arguments: SearchArguments) -> None:
         requested_at = time.monotonic()
-        entry = None
         try:
-            entry = _PrefetchEntry(arguments.key, self._search(arguments), requested_at)
+            prefetched = self._search(arguments)
         except MemoAirVoiceMemoryError as error:
             log.info("a prefetch failed: action=prefetch_failed code=%s", error.code)
-        finally:
-            self._finish(arguments, entry)
-
-    def _wait_for_search(self) -> SearchArguments | None:
-        linger_until, has_lingered = time.monotonic() + LINGER_S, False
-        with self._lock:
-            while not self._is_closed:
-                for user_id in self._queued:
-                    if user_id not in self._running:
-                        self._running.add(user_id)
-                        return self._queued.pop(user_id)
-                if has_lingered:
-                    break
-                has_lingered = not self._lock.wait(linger_until - time.monotonic())
-            self._threads.discard(threading.current_thread())
-            return None
-
-    def _finish(self, arguments: SearchArguments, entry: _PrefetchEntry | None) -> None:
+            return
         expired_before = time.monotonic() - PREFETCH_TTL_S
         with self._lock:
-            self._running.discard(arguments.user.id)
             self._entries = {
                 user_id: kept for user_id, kept in self._entries.items() if kept.requested_at > expired_before
             }
-            if entry is not None and not entry.prefetched.result.trace.get("degraded") and not self._is_closed:
-                self._entries[arguments.user.id] = entry
-
-
-def memory_version(handle: RuntimeHandle) -> object:
-    """Return what, besides its arguments, the result of a search depends on, as far as this client knows."""
-    return handle, handle.session_id, handle.version
+            if not prefetched.result.trace.get("degraded"):
+                self._entries[arguments.user.id] = _PrefetchEntry(arguments.key, prefetched, requested_at)

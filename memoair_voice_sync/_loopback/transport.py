@@ -3,18 +3,22 @@
 import ipaddress
 import json
 import os
+import socket
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
+import urllib3.connection
 
 from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
-from memoair_voice_sync._loopback.connection import DeadlinePool, set_deadline
 
 # Connections that stay open. Further threads open others, which are closed after use.
 _MAX_POOLED_CONNECTIONS = 64
+# The deadline (monotonic seconds) of the call that this thread is making.
+_thread_state = threading.local()
 
 
 class RuntimeUnreachableError(Exception):
@@ -48,6 +52,32 @@ def parse_runtime_url(url: str) -> tuple[str, int]:
     return "127.0.0.1" if host == "localhost" else host, port
 
 
+class _DeadlineSocket(socket.socket):
+    """A socket that waits for data until the deadline. A plain timeout would begin again with each byte."""
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        remaining_s = _thread_state.deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError("the deadline has passed")
+        self.settimeout(remaining_s)
+        return super().recv_into(*arguments, **options)
+
+
+class _DeadlineConnection(urllib3.connection.HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        plain = super()._new_conn()
+        timeout = plain.gettimeout()
+        connection = _DeadlineSocket(plain.family, plain.type, plain.proto, plain.detach())
+        connection.settimeout(timeout)
+        return connection
+
+
+class _DeadlinePool(urllib3.HTTPConnectionPool):
+    """A connection pool whose replies must arrive by the thread's deadline, however slowly the peer sends."""
+
+    ConnectionCls = _DeadlineConnection
+
+
 class RuntimeTransport:
     """Calls to the runtime at one address. Safe to use from any thread, and after a fork.
 
@@ -78,6 +108,20 @@ class RuntimeTransport:
     def health(self, deadline: float) -> dict[str, Any]:
         """Return the health of the runtime, with its identity. The token is not sent: another program may listen."""
         return self._call("GET", "/v1/runtime/health", None, deadline, {})
+
+    def verify_identity(self, project_id: str, user_id: str, deadline: float) -> None:
+        """Return if a runtime of this project and user answers. Nothing else may ever be sent to another one.
+
+        Raises `RuntimeUnreachableError` if nothing listens, ``runtime.identity_mismatch`` if the runtime of another
+        project or user does, and other errors unchanged.
+        """
+        health = self.health(deadline)
+        if (health.get("workspaceId"), health.get("userId")) != (project_id, user_id):
+            message = (
+                f"the runtime at {self.url} serves another project or user; "
+                "use another runtime_url for each user, or port 0 for a free port"
+            )
+            raise MemoAirVoiceMemoryError("runtime.identity_mismatch", message, 409)
 
     def call(self, method: str, path: str, content: bytes | None, deadline: float) -> dict[str, Any]:
         """Send a request and return the body of the reply, by the deadline (monotonic seconds).
@@ -112,7 +156,7 @@ class RuntimeTransport:
         remaining_s = deadline - time.monotonic()
         if remaining_s <= 0:
             raise _timeout_error()
-        set_deadline(deadline)
+        _thread_state.deadline = deadline
         try:
             response = self._pool().urlopen(
                 method,
@@ -142,7 +186,7 @@ class RuntimeTransport:
             self._own_pool is None or self._pid != os.getpid()
         ):  # the requests of a child must not mix with those of its parent
             self._pid = os.getpid()
-            self._own_pool = DeadlinePool(self._host, self._port, maxsize=_MAX_POOLED_CONNECTIONS)
+            self._own_pool = _DeadlinePool(self._host, self._port, maxsize=_MAX_POOLED_CONNECTIONS)
         return self._own_pool
 
 

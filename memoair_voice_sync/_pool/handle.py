@@ -1,22 +1,19 @@
 """A user's place in the pool, with whichever runtime serves the user at the moment."""
 
-import itertools
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeTransport
 from memoair_voice_sync._processes.process import UNRESPONSIVE_AFTER_S
 from memoair_voice_sync._processes.started_runtime import DRAIN_TIMEOUT_S, StartedRuntime
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 CLIENT_CLOSED = "the client is closed"
-_STARTING = "the runtime is still starting"
-_versions = itertools.count(1)
 # For this long after a start that failed, calls get its error, and no other start is tried.
 _START_RETRY_PAUSE_S = 0.5
 
@@ -45,25 +42,13 @@ class RuntimeHandle:
 
     The runtime is started on first use, and again when it has died; the handle stays the same for as long as the user
     has a place in the pool. Safe to use from any thread.
-
-    Attributes:
-        user_id: The user.
-        session_id: The session (the call). If another client's runtime serves the user, its session.
-        in_use: The number of calls in progress, pins included. The pool counts.
-        pins: How often the handle is pinned by a session.
-        released_at: When a call last ended (monotonic seconds).
-        restarts: How many runtimes were dropped because they died or did not answer.
-        open_lock: Held while a thread opens the session.
-        opened_user: The user fields with which the session was opened last, or None.
-        start_status: What a start waits for, in words, or None.
-        version: A number that changes whenever this client has changed the user's memory.
-        memory_client: The memory client for the session, for use by the owner of the pool.
     """
 
     def __init__(
         self,
         user_id: str,
         launch: Callable[["RuntimeHandle"], StartedRuntime],
+        start_status: Callable[[], str],
         start_finished: Callable[[], None],
         retire: Callable[[StartedRuntime, float], None],
     ) -> None:
@@ -72,21 +57,16 @@ class RuntimeHandle:
         Args:
             user_id: The user.
             launch: Starts a runtime; may take long.
+            start_status: Returns what a start waits for, in words.
             start_finished: Called when a start is over, whether it succeeded or failed.
             retire: Ends a runtime in the background, within a time in seconds.
         """
-        self.user_id = user_id
-        self.session_id: str = uuid.uuid4().hex
-        self.in_use: int = 0
-        self.pins: int = 0
-        self.released_at: float = time.monotonic()
-        self.restarts: int = 0
-        self.open_lock: threading.Lock = threading.Lock()
-        self.opened_user: Mapping[str, Any] | None = None
-        self.start_status: str | None = None
-        self.version: int = 0
-        self.memory_client: Any = None
+        self._user_id = user_id
+        self._session_id = uuid.uuid4().hex
+        self._restarts = 0
+        self._is_opened = False
         self._launch = launch
+        self._start_status = start_status
         self._start_finished = start_finished
         self._retire = retire
         self._state_changed = threading.Condition()
@@ -98,6 +78,26 @@ class RuntimeHandle:
 
     def __repr__(self) -> str:
         return f"<RuntimeHandle {self._state.value} pid={self.pid}>"
+
+    @property
+    def user_id(self) -> str:
+        """The user."""
+        return self._user_id
+
+    @property
+    def session_id(self) -> str:
+        """The session (the call). If another client's runtime serves the user, its session."""
+        return self._session_id
+
+    @property
+    def restarts(self) -> int:
+        """How many runtimes were dropped because they died or did not answer."""
+        return self._restarts
+
+    @property
+    def is_opened(self) -> bool:
+        """Whether the session was opened here, and is to be ended."""
+        return self._is_opened
 
     @property
     def state(self) -> HandleState:
@@ -145,7 +145,7 @@ class RuntimeHandle:
                 if remaining_s <= 0 or not self._state_changed.wait_for(
                     lambda: self._state is not HandleState.STARTING, remaining_s
                 ):
-                    raise MemoAirVoiceMemoryError("runtime.timeout", self.start_status or _STARTING)
+                    raise MemoAirVoiceMemoryError("runtime.timeout", self._start_status())
                 if self._state is HandleState.IDLE and self._start_error is not None:
                     raise _copy_error(self._start_error)
 
@@ -165,9 +165,9 @@ class RuntimeHandle:
         if self._is_current(transport):
             self._unresponsive_since = None
 
-    def bump_version(self) -> None:
-        """Record that the user's memory may have changed."""
-        self.version = next(_versions)  # unique, so that concurrent changes cannot mask each other
+    def mark_opened(self) -> None:
+        """Record that the session was opened."""
+        self._is_opened = True
 
     def drop_dead_runtime(self) -> bool:
         """Drop the runtime if it has died; return whether it had."""
@@ -235,13 +235,13 @@ class RuntimeHandle:
                 self._paused_until = time.monotonic() + _START_RETRY_PAUSE_S
             self._runtime, self._start_error, self._unresponsive_since = runtime, start_error, None
             if runtime is not None and runtime.session_id is not None:
-                self.session_id = runtime.session_id
+                self._session_id = runtime.session_id
             self._transition(HandleState.IDLE if runtime is None else HandleState.RUNNING)
 
     def _drop_runtime(self, drain_s: float = DRAIN_TIMEOUT_S) -> None:
         runtime, self._runtime = self._runtime, None
         self._unresponsive_since = None
-        self.restarts += 1
+        self._restarts += 1
         self._transition(HandleState.IDLE)
         if runtime is not None:
             self._retire(runtime, drain_s)

@@ -11,7 +11,7 @@ import psutil
 
 from memoair_protocol.defaults import ORG_ONLY_USER, RUNTIME_PORT_RANGE
 from memoair_voice_sync._after_fork import register_after_fork
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeUnreachableError, encode_body
 from memoair_voice_sync._pool.handle import CLIENT_CLOSED, HandleState, RuntimeHandle
 from memoair_voice_sync._pool.supervisor import Supervisor
@@ -27,6 +27,16 @@ from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 _END_SESSION_TIMEOUT_S = 2.0
 _PORT_POLL_INTERVAL_S = 0.02
 _PULL_POLL_INTERVAL_S = 0.02
+
+
+@attrs.define
+class _Entry:
+    """A user's handle, and how it is used."""
+
+    handle: RuntimeHandle
+    in_use: int = 0  # the number of calls in progress, pins included
+    pins: int = 0  # how often a session pins the handle
+    released_at: float = attrs.field(factory=time.monotonic)  # when a call last ended
 
 
 class RuntimePool:
@@ -63,7 +73,7 @@ class RuntimePool:
             self._resolver, PortRange(*runtime_port_range), has_cloud=bool(spec.cloud_base_url)
         )
         self._condition = threading.Condition()
-        self._handles: OrderedDict[str, RuntimeHandle] = OrderedDict()  # least recently used first
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # by user id, least recently used first
         # The process ids of runtimes that are being ended. They have a lock of their own: a handle drops its runtime
         # under the handle's lock, and the pool reads handles under the pool's lock.
         self._retire_condition = threading.Condition()
@@ -77,7 +87,7 @@ class RuntimePool:
         register_after_fork(self, RuntimePool._reset_after_fork)
 
     def __repr__(self) -> str:
-        return f"<RuntimePool {len(self._handles)} of {self._max_users}>"
+        return f"<RuntimePool {len(self._entries)} of {self._max_users}>"
 
     def acquire(self, user_id: str, *, pins: bool = False) -> RuntimeHandle:
         """Acquire a user's handle for a call. Starts no runtime and never waits.
@@ -95,17 +105,17 @@ class RuntimePool:
         with self._condition:
             if self._is_closed:
                 raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
-            handle = self._handles.get(user_id)
-            if handle is None:
-                if len(self._handles) >= self._max_users:
+            entry = self._entries.get(user_id)
+            if entry is None:
+                if len(self._entries) >= self._max_users:
                     self._evict_least_recent()
-                handle = self._handles[user_id] = RuntimeHandle(
-                    user_id, self._launch, self._start_finished, self._retire
+                entry = self._entries[user_id] = _Entry(
+                    RuntimeHandle(user_id, self._launch, self._resolver.status, self._start_finished, self._retire)
                 )
-            handle.in_use += 1
-            handle.pins += pins
-            self._handles.move_to_end(user_id)
-            return handle
+            entry.in_use += 1
+            entry.pins += pins
+            self._entries.move_to_end(user_id)
+            return entry.handle
 
     def release(self, handle: RuntimeHandle, *, pins: bool = False) -> None:
         """Release a handle that `acquire` returned.
@@ -115,17 +125,23 @@ class RuntimePool:
             pins: As in `acquire`.
         """
         with self._condition:
-            handle.in_use -= 1
-            handle.pins -= pins
-            if self._handles.get(handle.user_id) is handle:
-                self._handles.move_to_end(handle.user_id)
-            handle.released_at = time.monotonic()
+            entry = self._entry_of(handle)
+            if entry is not None:  # otherwise `close` did not wait for the call, or a fork came between
+                entry.in_use -= 1
+                entry.pins -= pins
+                entry.released_at = time.monotonic()
+                self._entries.move_to_end(handle.user_id)
             self._condition.notify_all()
 
     def handles(self) -> list[RuntimeHandle]:
         """Return the handles of all users that have a place, least recently used first."""
         with self._condition:
-            return list(self._handles.values())
+            return [entry.handle for entry in self._entries.values()]
+
+    def idle_since(self, handle: RuntimeHandle) -> float | None:
+        """Return when the last call of a handle ended (monotonic seconds); None if one goes on or it has no place."""
+        entry = self._entry_of(handle)
+        return None if entry is None or entry.in_use else entry.released_at
 
     def evict(self, handle: RuntimeHandle, *, unused_since: float) -> bool:
         """Take away the place of a handle that is not in use and has not been used for some time.
@@ -138,8 +154,8 @@ class RuntimePool:
             Whether the place was taken away.
         """
         with self._condition:
-            is_needed = self._handles.get(handle.user_id) is not handle or handle.in_use
-            if is_needed or handle.released_at > unused_since:
+            idle_since = self.idle_since(handle)
+            if idle_since is None or idle_since > unused_since:
                 return False
             self._drop_handle(handle)
             return True
@@ -167,8 +183,8 @@ class RuntimePool:
         with self._condition:
             # Calls in progress may finish. New ones are rejected.
             self._condition.wait_for(self._has_no_calls, (deadline - time.monotonic()) / 2)
-            for handle in list(self._handles.values()):
-                self._drop_handle(handle)
+            for entry in list(self._entries.values()):
+                self._drop_handle(entry.handle)
         self._supervisor.close()
         with self._retire_condition:
             # Every runtime is killed in the end. One that was still starting is ended as soon as it has started.
@@ -181,12 +197,13 @@ class RuntimePool:
     def stats(self) -> dict[str, Any]:
         """Return the part of `MemoAirVoiceClientSync.stats` that describes the pool and its runtimes."""
         with self._condition:
-            handles, evictions, restarts = list(self._handles.values()), self._evictions, self._restarts
+            entries, evictions, restarts = list(self._entries.values()), self._evictions, self._restarts
+        handles = [entry.handle for entry in entries]
         sync_by_handle = query_sync_stats(handles, has_cloud=bool(self._spec.cloud_base_url))
         return {
             "max_concurrent_users": self._max_users,
             "runtimes": [
-                {**_collect_runtime_stats(handle), **sync_by_handle.get(handle, UNKNOWN)} for handle in handles
+                {**_collect_runtime_stats(entry), **sync_by_handle.get(entry.handle, UNKNOWN)} for entry in entries
             ],
             "retiring": len(self._retiring_pids),
             "evictions": evictions,
@@ -198,10 +215,14 @@ class RuntimePool:
         return self._launcher.exit_code(runtime)
 
     def _has_no_calls(self) -> bool:
-        return all(handle.in_use == handle.pins for handle in self._handles.values())
+        return all(entry.in_use == entry.pins for entry in self._entries.values())
+
+    def _entry_of(self, handle: RuntimeHandle) -> _Entry | None:
+        entry = self._entries.get(handle.user_id)
+        return entry if entry is not None and entry.handle is handle else None
 
     def _evict_least_recent(self) -> None:
-        idle = next((handle for handle in self._handles.values() if not handle.in_use), None)
+        idle = next((entry.handle for entry in self._entries.values() if not entry.in_use), None)
         if idle is None:
             message = f"all {self._max_users} runtimes are in use; raise max_concurrent_users or try again later"
             raise MemoAirVoiceMemoryError("pool.exhausted", message)
@@ -209,11 +230,11 @@ class RuntimePool:
         self._drop_handle(idle)
 
     def _drop_handle(self, handle: RuntimeHandle) -> None:
-        del self._handles[handle.user_id]
+        del self._entries[handle.user_id]
         self._restarts += handle.restarts
         runtime = handle.end()
         if runtime is not None:
-            self._retire(runtime, DRAIN_TIMEOUT_S, handle if handle.opened_user else None)
+            self._retire(runtime, DRAIN_TIMEOUT_S, handle if handle.is_opened else None)
 
     def _launch(self, handle: RuntimeHandle) -> StartedRuntime:
         """Start a runtime for a handle. If runtimes that are being ended hold all ports, wait for one."""
@@ -241,14 +262,10 @@ class RuntimePool:
         """Wait until the runtime is pulled or the handle has ended. Calls wait for their own time at most."""
         if not self._resolver.needs_pull:
             return
-        try:
-            while self._resolver.command() is None:
-                if handle.state is HandleState.ENDED:
-                    raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
-                handle.start_status = self._resolver.status()
-                time.sleep(_PULL_POLL_INTERVAL_S)
-        finally:
-            handle.start_status = None
+        while self._resolver.command() is None:
+            if handle.state is HandleState.ENDED:
+                raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+            time.sleep(_PULL_POLL_INTERVAL_S)
 
     def _start_finished(self) -> None:
         with self._retire_condition:
@@ -301,22 +318,23 @@ class RuntimePool:
         """Drop everything in the child of a fork: all runtimes belong to the parent."""
         self._condition, self._retire_condition = threading.Condition(), threading.Condition()
         self._close_lock = threading.Lock()
-        for handle in self._handles.values():
-            handle.reset_after_fork()
-        self._handles.clear()
+        for entry in self._entries.values():
+            entry.handle.reset_after_fork()
+        self._entries.clear()
         self._retiring_pids.clear()
         self._starts_in_progress = 0
         self._launcher.reset_after_fork()
         self._supervisor.reset_after_fork()
 
 
-def _collect_runtime_stats(handle: RuntimeHandle) -> dict[str, Any]:
+def _collect_runtime_stats(entry: _Entry) -> dict[str, Any]:
+    handle = entry.handle
     runtime = handle.runtime
     stats: dict[str, Any] = {
         "user_id": handle.user_id,
         "session_id": handle.session_id,
         "state": handle.state.value,
-        "in_use": handle.in_use,
+        "in_use": entry.in_use,
         "restarts": handle.restarts,
         "pid": None if runtime is None else runtime.pid,
         "port": None if runtime is None else runtime.transport.port,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from memoair_protocol.defaults import ORG_ONLY_USER
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._pool.parallel import map_in_threads

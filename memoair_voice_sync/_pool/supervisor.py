@@ -9,7 +9,7 @@ from typing import Protocol
 
 import psutil
 
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._processes.started_runtime import StartedRuntime
 
@@ -23,6 +23,9 @@ class Supervised(Protocol):
 
     def handles(self) -> list[RuntimeHandle]:
         """Return the handles of all users that have a place."""
+
+    def idle_since(self, handle: RuntimeHandle) -> float | None:
+        """Return when the last call of a handle ended (monotonic seconds), or None if one is in progress."""
 
     def evict(self, handle: RuntimeHandle, *, unused_since: float) -> bool:
         """Take away the place of a handle that has not been used since that moment (monotonic seconds)."""
@@ -110,7 +113,8 @@ class Supervisor:
                 )
             elif (
                 self._memory_limit_bytes is not None
-                and _is_replaceable(handle)
+                and runtime.is_ours
+                and self._pool.idle_since(handle) is not None
                 and _resident_bytes(runtime) > self._memory_limit_bytes
             ):
                 log.warning(
@@ -124,8 +128,8 @@ class Supervisor:
         """Return the time until the next check, or None if only an event requires one."""
         now = time.monotonic()
         # The supervisor is not notified when a handle is released: one in use counts as released now at the earliest.
-        idle_since = [now if handle.in_use else handle.released_at for handle in handles]
-        pauses = [max(0.0, since + self._idle_ttl_s - now) for since in idle_since]
+        idle_since = [self._pool.idle_since(handle) for handle in handles]
+        pauses = [max(0.0, (now if since is None else since) + self._idle_ttl_s - now) for since in idle_since]
         if handles and (self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))):
             pauses.append(_POLL_INTERVAL_S)
         return min(pauses, default=None)
@@ -135,12 +139,6 @@ def _runtimes_of(handles: list[RuntimeHandle]) -> list[StartedRuntime]:
     # Each handle is read once: another thread may drop its runtime at any moment.
     runtimes = [handle.runtime for handle in handles]
     return [runtime for runtime in runtimes if runtime is not None]
-
-
-def _is_replaceable(handle: RuntimeHandle) -> bool:
-    """Return whether the runtime may be ended: it is ours, and no call uses it."""
-    runtime = handle.runtime
-    return not handle.in_use and runtime is not None and runtime.is_ours
 
 
 def _resident_bytes(runtime: StartedRuntime) -> int:

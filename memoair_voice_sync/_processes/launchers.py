@@ -8,8 +8,7 @@ from typing import Any, Protocol
 import attrs
 
 from memoair_protocol.processes import EXIT_PORT_TAKEN, process_start_time
-from memoair_voice_sync._log import log
-from memoair_voice_sync._loopback.probe import check_runtime
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeTransport, RuntimeUnreachableError
 from memoair_voice_sync._processes.fork_server_client import ForkServerClient, can_fork
 from memoair_voice_sync._processes.output import ProcessOutput
@@ -192,7 +191,7 @@ def _wait_until_ready(runtime: SubprocessRuntime, spec: RuntimeSpec, deadline: f
             return shared
         try:
             probe_deadline = min(deadline, time.monotonic() + _PROBE_TIMEOUT_S)
-            check_runtime(runtime.transport, spec.project_id, spec.user_id, probe_deadline)
+            runtime.transport.verify_identity(spec.project_id, spec.user_id, probe_deadline)
         except (RuntimeUnreachableError, MemoAirVoiceMemoryError) as error:
             if isinstance(error, MemoAirVoiceMemoryError) and error.code == "runtime.identity_mismatch":
                 return None

@@ -6,7 +6,7 @@ import tempfile
 from contextlib import suppress
 from typing import IO, Any
 
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 
 _TAIL_BYTES = 4_096
 _HEAD_BYTES = 65_536

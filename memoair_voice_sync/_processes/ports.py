@@ -1,8 +1,10 @@
-"""The range of loopback ports that runtimes may listen on."""
+"""Loopback ports: the range that runtimes may listen on, and who holds a port."""
 
 import itertools
 import socket
 from collections.abc import Iterator
+
+import psutil
 
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
@@ -28,6 +30,18 @@ class PortRange:
         first, last = self.bounds
         message = f"every port from {first} to {last} is in use; widen runtime_port_range or lower max_concurrent_users"
         return MemoAirVoiceMemoryError("pool.port_exhausted", message, details={"range": [first, last]})
+
+
+def find_port_owner(port: int) -> str:
+    """Describe the process that listens on a loopback port, as far as the system permits."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            if listens and connection.pid is not None:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        return "another process, which this user may not inspect"
+    return "another process"
 
 
 def _is_free(port: int) -> bool:

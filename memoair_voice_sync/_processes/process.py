@@ -1,4 +1,4 @@
-"""One runtime process, from its start to its end, for a memory without a pool."""
+"""The runtime of a memory without a pool: a process, from its start to its end, or one that was started elsewhere."""
 
 import subprocess
 import threading
@@ -9,11 +9,10 @@ from typing import NamedTuple, Protocol
 
 from memoair_protocol.processes import EXIT_PORT_TAKEN
 from memoair_voice_sync._after_fork import register_after_fork
-from memoair_voice_sync._log import log
-from memoair_voice_sync._loopback.probe import MEMORY_CLOSED, check_runtime
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
 from memoair_voice_sync._processes.output import ProcessOutput
-from memoair_voice_sync._processes.port_owner import find_port_owner
+from memoair_voice_sync._processes.ports import find_port_owner
 from memoair_voice_sync._processes.runtime_resolver import RuntimeResolver
 from memoair_voice_sync._processes.spawn import start_program
 from memoair_voice_sync._processes.spec import RuntimeSpec
@@ -27,6 +26,8 @@ TERM_TIMEOUT_S = 2.0
 UNRESPONSIVE_AFTER_S = 5.0
 _POLL_INTERVAL_S = 0.01
 _PROBE_TIMEOUT_S = 1.0
+# The message of a memory that is used after `close`.
+_MEMORY_CLOSED = "the memory is closed"
 
 
 class RuntimeManager(Protocol):
@@ -174,7 +175,7 @@ class RuntimeProcess:
     def _advance(self, deadline: float) -> RuntimeTransport | None:
         """Take the next step towards a running process, under the lock; return its transport if it is running."""
         if self._state is ProcessState.STOPPED:
-            raise MemoAirVoiceMemoryError("pool.closed", MEMORY_CLOSED)
+            raise MemoAirVoiceMemoryError("pool.closed", _MEMORY_CLOSED)
         if self._state is ProcessState.IDLE:
             command = self._resolver.command()
             if self._requested_port and self._attach(self._requested_port, deadline):
@@ -286,7 +287,7 @@ class RuntimeProcess:
 
     def _probe(self, transport: RuntimeTransport, deadline: float) -> None:
         probe_deadline = min(deadline, time.monotonic() + _PROBE_TIMEOUT_S)
-        check_runtime(transport, self._spec.project_id, self._spec.user_id, probe_deadline)
+        transport.verify_identity(self._spec.project_id, self._spec.user_id, probe_deadline)
 
     def _port_taken_error(self, port: int) -> MemoAirVoiceMemoryError:
         owner = find_port_owner(port)
@@ -316,3 +317,46 @@ class RuntimeProcess:
         resources.close(relay_output=False)
         if resources.process is not None:
             resources.process.returncode = 0  # not a child of this process: it must not be waited for
+
+
+class AttachedRuntime:
+    """Access to a runtime at a given address. Its identity is checked before anything is sent to it."""
+
+    def __init__(self, transport: RuntimeTransport, project_id: str, user_id: str, url: str) -> None:
+        self._transport = transport
+        self._project_id, self._user_id = project_id, user_id
+        self._url = url
+        self._is_verified = False
+        self._is_closed = False
+
+    pid: int | None = None  # the process is not ours
+
+    def ensure_running(self, deadline: float) -> RuntimeTransport:
+        """Return the transport to the runtime; raise ``runtime.start_failed`` if none listens."""
+        if self._is_closed:
+            raise MemoAirVoiceMemoryError("pool.closed", _MEMORY_CLOSED)
+        if not self._is_verified:
+            try:
+                self._transport.verify_identity(self._project_id, self._user_id, deadline)
+            except ConnectionBrokenError as error:
+                raise MemoAirVoiceMemoryError("runtime.internal", str(error)) from error
+            except RuntimeUnreachableError as error:
+                message = f"no runtime listens at {self._url}; start voice-runtime, or set auto_start_runtime=True"
+                raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+            self._is_verified = True
+        return self._transport
+
+    def mark_unreachable(self, transport: RuntimeTransport) -> None:  # noqa: ARG002 - there is only one
+        """Check the identity again before the next call: another runtime may listen there by then."""
+        self._is_verified = False
+
+    def mark_timed_out(self, transport: RuntimeTransport) -> None:
+        """Do nothing: only the process that started the runtime can replace it."""
+
+    def mark_responsive(self, transport: RuntimeTransport) -> None:
+        """Do nothing."""
+
+    def stop(self, timeout_s: float) -> None:  # noqa: ARG002
+        """Close the connections and leave the runtime running."""
+        self._is_closed = True
+        self._transport.close()

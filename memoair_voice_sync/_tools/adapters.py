@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._tools.tool import (
     DEFAULT_INTENT,
     INTENT_DESCRIPTION,

@@ -1,5 +1,6 @@
 """The methods that offer the search tool in the formats of the agent frameworks."""
 
+from collections.abc import Callable
 from typing import Any
 
 from memoair_voice_sync._tools.adapters import langchain_tool, livekit_tool, pipecat_tool
@@ -9,9 +10,12 @@ from memoair_voice_sync._tools.tool import MemoryToolSync, OpenAIApi, openai_fun
 class ToolAdapters:
     """A mixin that converts ``search_memory_tool()`` for the agent frameworks. Any thread may call its methods."""
 
-    def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
-        """Return a tool with which a language model can search this memory."""
-        raise NotImplementedError
+    search_memory_tool: Callable[..., Any]
+
+    def _sync_tool(self, search_memory_timeout_ms: float | None) -> MemoryToolSync:
+        """Return the tool, which blocks: the adapters search in threads."""
+        tool: MemoryToolSync = self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms)
+        return tool
 
     def to_openai_function(self, api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
         """Return the search tool's schema for OpenAI.
@@ -41,7 +45,7 @@ class ToolAdapters:
         Raises:
             ImportError: If LiveKit Agents is not installed.
         """
-        return livekit_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
+        return livekit_tool(self._sync_tool(search_memory_timeout_ms))
 
     def to_pipecat_tool(self, *, search_memory_timeout_ms: float | None = None) -> dict[str, Any]:
         """Return the search tool for Pipecat.
@@ -56,7 +60,7 @@ class ToolAdapters:
         Raises:
             ImportError: If Pipecat is not installed.
         """
-        return pipecat_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
+        return pipecat_tool(self._sync_tool(search_memory_timeout_ms))
 
     def to_langchain_tool(self, *, search_memory_timeout_ms: float | None = None) -> Any:
         """Return the search tool for LangChain and LangGraph.
@@ -71,4 +75,4 @@ class ToolAdapters:
         Raises:
             ImportError: If langchain-core is not installed.
         """
-        return langchain_tool(self.search_memory_tool(search_memory_timeout_ms=search_memory_timeout_ms))
+        return langchain_tool(self._sync_tool(search_memory_timeout_ms))

@@ -5,10 +5,10 @@ from typing import Any
 
 import attrs
 
-from memoair_voice_sync._log import log
+from memoair_voice_sync._diagnostics import log
+from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
-_TEXT_FIELDS = ("user_text", "assistant_text")
 # The time of the turn. Some hooks take it for a telephone number.
 _TIME_FIELD = "occurredAt"
 
@@ -26,24 +26,25 @@ class Redaction:
 
     hook: Callable[[str], str] | None = attrs.field(converter=validate_hook)
 
-    def redact_turn(self, turn: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a turn (as arguments of `MemoAirVoiceMemorySync.after_turn`) without what the hook removes.
+    def redact_turn(self, turn: Turn) -> Turn:
+        """Return a turn without what the hook removes.
 
         The hook sees both texts, and each text and whole number in metadata and tool calls, but not field names. Raises
         ``redaction.failed`` if the hook fails: a text that the hook has not seen must not be saved.
         """
         if self.hook is None:
-            return dict(turn)
+            return turn
         try:
-            return {
-                **turn,
-                **{name: self._redact_text(turn[name]) for name in _TEXT_FIELDS},
-                "tool_calls": self._redact_value(turn["tool_calls"]),
-                "metadata": {
+            return attrs.evolve(
+                turn,
+                user_text=self._redact_text(turn.user_text),
+                assistant_text=self._redact_text(turn.assistant_text),
+                tool_calls=self._redact_value(turn.tool_calls),
+                metadata={
                     name: value if name == _TIME_FIELD else self._redact_value(value)
-                    for name, value in turn["metadata"].items()
+                    for name, value in turn.metadata.items()
                 },
-            }
+            )
         except RecursionError:
             raise ValueError("tool_calls or metadata are nested too deeply") from None
 

@@ -6,7 +6,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from chaos.callers import (
     wait_for_increase,
 )
 from support.clients import patient_saves
-from support.runtimes import freeze
+from support.runtimes import RunningRuntime, freeze
 from support.timing import least
 from support.waiting import eventually
 
@@ -36,6 +36,8 @@ pytestmark = pytest.mark.alone
 
 CALLERS = [f"caller-{number}" for number in range(4)]
 TIMEOUT_MS = 200
+# A turn just below the limit of a request's body. Its words differ, like those of a transcript.
+LONG_TEXT = " ".join(f"{number:x} boots of {number * 7919:x}." for number in range(34_000))[: (1 << 20) - 500]
 # What a search may take beyond its timeout and the longest stall of an idle thread. One search in fifty may exceed it,
 # but none by more than half a second.
 GRACE_S, MAX_GRACE_S, OUTLIERS = 0.05, 0.5, 1 / 50
@@ -213,3 +215,24 @@ def test_closing_takes_bounded_time_even_if_a_runtime_hangs(
         return time.monotonic() - began_at
 
     assert least(seconds_to_close, 15) < 15
+
+
+def test_a_search_keeps_its_timeout_while_a_lane_waits_for_long_turns_to_be_indexed(tmp_path: Path) -> None:
+    """Indexing holds the lock of the user's memory for a second. Another thread must compose what the others found."""
+    numbers = count(1)
+
+    def share_of_indexing_time() -> float:
+        """Return the duration of a search that finds the lock taken, divided by how long the lock is taken."""
+        runtime.save("call-1", f"t{next(numbers)}", LONG_TEXT)
+        began_at = time.monotonic()
+        found = runtime.search("call-1", "Which boots?", timeoutMs=TIMEOUT_MS)
+        took_s = time.monotonic() - began_at
+        statuses = {name: lane["status"] for name, lane in found["trace"]["lanes"].items()}
+        runtime.search("call-1", "Which boots?")  # returns when the turn is indexed
+        is_composed = statuses["working"] == "late" and "Dana" in found["contextText"]  # the profile needs no lock
+        return took_s / (time.monotonic() - began_at) if is_composed else 1.0
+
+    with closing(RunningRuntime(tmp_path)) as runtime:
+        runtime.start("call-1", "Dana")
+        runtime.wait_until_loaded()
+        assert least(share_of_indexing_time, 0.6) < 0.6

@@ -181,7 +181,8 @@ class PoolMachine(RuleBasedStateMachine):
         held = self.pool.handles()
         assert len(held) <= MAX_USERS
         assert [handle.user_id for handle in held] == list(self.calls_by_user)
-        assert [handle.in_use for handle in held] == [len(calls) for calls in self.calls_by_user.values()]
+        in_use = [entry.in_use for entry in self.pool._entries.values()]
+        assert in_use == [len(calls) for calls in self.calls_by_user.values()]
         assert self.pool.stats()["evictions"] == self.evictions
         assert all(runtime.stop_count <= 1 for runtime in list(self.launcher.launched))
 
@@ -192,9 +193,9 @@ class PoolMachine(RuleBasedStateMachine):
                 assert runtime.stop_count == 0
 
     def teardown(self) -> None:
-        for handle in self.pool.handles():  # not from the model, which may be wrong after a failure
-            while handle.in_use > 0:
-                self.pool.release(handle)
+        for entry in list(self.pool._entries.values()):  # not from the model, which may be wrong after a failure
+            for _ in range(entry.in_use):
+                self.pool.release(entry.handle)
         self.end()
         assert [runtime.stop_count for runtime in self.launcher.launched] == [1] * len(self.launcher.launched)
         assert self.launcher.close_count

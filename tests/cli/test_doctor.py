@@ -22,14 +22,19 @@ from support.commands import memoair
 from support.runtimes import PROJECT, USER, RunningRuntime
 from support.waiting import eventually
 
-from memoair_cli.doctor import storage, storage_report
-from memoair_cli.doctor.cloud import check_cloud
-from memoair_cli.doctor.findings import Check, DoctorContext, Finding, FindingStatus
-from memoair_cli.doctor.installation import check_kernel, check_packages
-from memoair_cli.doctor.server import check_server
-from memoair_cli.doctor.storage import check_storage
-from memoair_cli.doctor.storage_report import check_storage_contents
-from memoair_cli.doctor.variables import KNOWN_VARIABLES, check_variables
+from memoair_cli.doctor import storage
+from memoair_cli.doctor.checks import (
+    KNOWN_VARIABLES,
+    Check,
+    DoctorContext,
+    Finding,
+    FindingStatus,
+    check_kernel,
+    check_packages,
+    check_variables,
+)
+from memoair_cli.doctor.cloud import check_cloud, check_server
+from memoair_cli.doctor.storage import check_storage, check_storage_contents
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import CallSession
 
@@ -326,7 +331,7 @@ def test_damaged_files_hide_no_unsent_events(machine: DoctorContext, tmp_path: P
 def test_the_number_of_checked_calls_is_limited(
     machine: DoctorContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_report, "_MAX_SESSIONS", 2)
+    monkeypatch.setattr(storage, "_MAX_SESSIONS", 2)
     for number in range(3):
         write_call(tmp_path / "storage", f"call-{number}", SAID)
     assert "more than 2 calls" in findings_of(check_storage_contents, machine)["memory"][0].message

@@ -345,21 +345,18 @@ def test_an_unreachable_cloud_is_reported_after_the_retry_timeout(new_file: NewF
     assert "the cloud at http://127.0.0.1:9 is unreachable: nothing listens there" in done.err
 
 
-def test_the_old_spellings_of_options_still_work(
-    server: EventServer, new_file: NewFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_old_spellings_of_options_still_work(server: EventServer, new_file: NewFile) -> None:
     unreachable = {**stand_in_environment(server), "MEMOAIR_BASE_URL": "http://127.0.0.1:9"}
     done = memoair("import", new_file(turn(1)), "--patience", "0.1", code=3, **unreachable)
     assert done.err.startswith("--patience is now --retry-timeout; the old name will be removed in the next release\n")
 
-    monkeypatch.setattr("memoair_cli.importing.ledger.PROBE_EVENTS", 0)
-    file = new_file(turn(1))
+    file = new_file(turn(1), turn(1, "bob"))
     for _ in range(2):
         run_import(file, **stand_in_environment(server))
-    assert len(server.batches) == 1, "the second run resumes at the end of the file"
+    assert len(server.batches) == 2 + 1, "the second run sends only the last batch again"
     done = memoair("import", file, "--anew", **stand_in_environment(server))
     assert done.err == "--anew is now --restart; the old name will be removed in the next release\n"
-    assert len(server.batches) == 2
+    assert len(server.batches) == 3 + 2
 
     shown = memoair("import", "--help").out
     assert "--restart" in shown
@@ -484,11 +481,8 @@ def assert_all_imported(client: Client, turns: int = 1_200, callers: int = 20) -
 
 
 def acknowledged(state: Path) -> int:
-    """Return the number of acknowledged events in the state file."""
-    try:
-        return sum(file["acknowledged"] for file in json.loads(state.read_text())["files"].values())
-    except FileNotFoundError:
-        return 0
+    """Return the number of acknowledged batches in the state file."""
+    return len(state.read_text().split()) if state.exists() else 0
 
 
 def has_started(client: Client) -> bool:
@@ -556,7 +550,18 @@ def test_a_second_run_sends_few_acknowledged_events_again(server: EventServer, n
     run_import(file, **stand_in_environment(server))
 
     assert before == 2_000 + 2 * 200
-    assert sum(len(batch.events) for batch in server.batches) - before == 500
+    assert sum(len(batch.events) for batch in server.batches) - before == 120, "the last batch, of one user"
+
+
+def test_a_longer_file_is_sent_from_where_it_grew(server: EventServer, new_file: NewFile) -> None:
+    rows = [turn(number, f"caller-{number // 400}") for number in range(2_000)]
+    run_import(new_file(*rows[:1_600]), **stand_in_environment(server))
+    before = len(server.batches)
+    summary = run_import(new_file(*rows), **stand_in_environment(server))
+
+    assert summary["turns"] == {"kept": 400, "alreadyThere": 1_600, "refused": 0}
+    assert len(server.batches) - before == 2
+    assert len(server.turn_ids()) == 2_000
 
 
 def test_a_target_that_lost_acknowledged_events_is_sent_everything(server: EventServer, new_file: NewFile) -> None:
@@ -578,16 +583,51 @@ def test_a_changed_file_is_read_from_the_start(server: EventServer, new_file: Ne
     assert server.turn_ids() == ["t1", "t2", "t3"]
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", '{"version": 1, "files": {"x": 1}}', "[1]", '{"version": 99, "files": {}}']
-)
-def test_a_damaged_state_file_is_ignored(server: EventServer, new_file: NewFile, tmp_path: Path, content: str) -> None:
-    state = tmp_path / "state.json"
-    state.write_text(content)
-    summary = run_import(new_file(turn(1)), "--state", state, **stand_in_environment(server))
+OLD_STATE = '{"version": 1, "files": {"0123": {"acknowledged": 7, "refused": [[3, 2, "no"]]}}}'
 
-    assert summary["turns"]["kept"] == 1
-    assert json.loads(state.read_text())["version"] == 1
+
+@pytest.mark.parametrize("content", [b"", b"{", OLD_STATE.encode(), b"\xff\x00\n\n", b"0123456789abcdef\n0123"])
+def test_a_damaged_state_file_and_one_of_an_earlier_release_are_ignored(
+    server: EventServer, new_file: NewFile, tmp_path: Path, content: bytes
+) -> None:
+    state = tmp_path / "state"
+    state.write_bytes(content)
+    file = new_file(turn(1), turn(1, "bob"))
+    summary = run_import(file, "--state", state, **stand_in_environment(server))
+    again = run_import(file, "--state", state, **stand_in_environment(server))
+
+    assert (summary["turns"]["kept"], again["turns"]["alreadyThere"]) == (2, 2)
+    assert len(server.batches) == 2 + 1
+
+
+def test_a_state_file_holds_a_limited_number_of_batches(
+    server: EventServer, new_file: NewFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memoair_cli.importing.state._MAX_BATCHES", 2)
+    state = tmp_path / "state"
+    for number in range(7):
+        run_import(new_file(turn(number)), "--state", state, **stand_in_environment(server))
+
+    assert 2 <= acknowledged(state) <= 5
+
+
+def test_the_same_state_file_serves_two_targets(
+    server: EventServer, client: Client, new_file: NewFile, tmp_path: Path
+) -> None:
+    file, state = new_file(turn(1), turn(1, "bob")), tmp_path / "state"
+    project = client.identity["project"]
+    run_import(file, "--state", state, **{**stand_in_environment(server), "MEMOAIR_PROJECT_ID": project})
+    summary = run_import(file, "--state", state, **cloud_environment(client))
+
+    assert summary["turns"]["kept"] == 2
+
+
+def test_standard_input_is_sent_again_because_it_cannot_be_read_twice(server: EventServer) -> None:
+    for _ in range(2):
+        summary = run_import("-", stdin=json.dumps(turn(1)) + "\n", **stand_in_environment(server))
+
+    assert summary["turns"] == {"kept": 0, "alreadyThere": 1, "refused": 0}
+    assert len(server.batches) == 2
 
 
 def test_an_unwritable_state_file_does_not_stop_the_import(
@@ -606,7 +646,7 @@ def test_the_state_file_is_private_and_contains_no_ids_texts_or_keys(
     server: EventServer, new_file: NewFile, home: Path
 ) -> None:
     run_import(new_file(turn(1), turn(1, "bob", turnId=5)), "--user", "cara", code=1, **stand_in_environment(server))
-    [state] = home.rglob("imports/*.json")
+    [state] = home.rglob("imports/*.batches")
 
     assert state.stat().st_mode & 0o777 == 0o600
     assert not [word for word in ("ana", "bob", "cara", "Parcel", "secret") if word in state.read_text()]

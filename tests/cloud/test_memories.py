@@ -16,6 +16,7 @@ from memoair_cloud.consolidation import CallTurn, Extraction, RuleExtractor
 from memoair_cloud.database.models import CallEvent, CallSession, Memory, MemoryChange
 from memoair_cloud.memories import extraction_worker
 from memoair_cloud.memories.extraction_worker import ExtractionOutcome, ExtractionWorker
+from memoair_protocol.backoff import Backoff
 
 MEMORIES = "/v1/voice-sdk/users/0xab12/memories"
 PROFILE = "/v1/voice-sdk/projections/profile"
@@ -220,7 +221,7 @@ def test_a_failing_call_is_retried_and_then_given_up(
     client.send_call("bad", "I live in Lisbon.")
     assert broken.process_next_call(project) is ExtractionOutcome.FAILED
     assert broken.process_next_call(project) is None  # not before the retry delay
-    monkeypatch.setattr(extraction_worker, "_FIRST_RETRY_DELAY", timedelta(0))
+    monkeypatch.setattr(extraction_worker, "_BACKOFF", Backoff(0.0, 0.0))
     with Session(cloud.services.engine) as session, session.begin():
         session.execute(update(CallSession).where(CallSession.project_id == project).values(retry_at=None))
     while broken.process_next_call(project):

@@ -13,6 +13,7 @@ from memoair_cloud.indexes import builder
 from memoair_cloud.memories import extraction_worker
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.operations import Backlog, get_backlog, list_dead_letters, retry_dead_letters
+from memoair_protocol.backoff import Backoff
 
 
 def test_dead_letters_are_listed_without_words_and_can_be_retried(
@@ -30,7 +31,7 @@ def test_dead_letters_are_listed_without_words_and_can_be_retried(
         lines = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("memoair_cloud_")]
         return {name.removeprefix("memoair_cloud_"): float(value) for name, value in lines}
 
-    monkeypatch.setattr(extraction_worker, "_FIRST_RETRY_DELAY", timedelta(0))
+    monkeypatch.setattr(extraction_worker, "_BACKOFF", Backoff(0.0, 0.0))
     with running(new_database(), folder) as cloud:
         engine, client = cloud.services.engine, cloud.tenant()
         project = client.identity["project"]

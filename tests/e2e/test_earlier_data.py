@@ -132,7 +132,9 @@ def test_the_cloud_keeps_its_memories_and_indexes(data: Path, client: MemoAirVoi
     assert not contents(data / "storage", "permanent-*.index")
 
 
-def test_an_import_resumes_from_its_state_file(data: Path, about: dict[str, str], cloud: str, tmp_path: Path) -> None:
+def test_an_import_with_its_earlier_state_file_saves_nothing_twice(
+    data: Path, about: dict[str, str], cloud: str, tmp_path: Path
+) -> None:
     identity = {
         "MEMOAIR_API_KEY": about["apiKey"],
         "MEMOAIR_PROJECT_ID": about["projectId"],
@@ -144,8 +146,7 @@ def test_an_import_resumes_from_its_state_file(data: Path, about: dict[str, str]
     assert known["acknowledged"] == 7, "five turns, the start and the end of the call"
     before = events_of(data, "caller_cleo")
 
-    done = memoair("import", data / "calls.jsonl", "--state", state, "--json", **environment(tmp_path, **identity))
-    assert json.loads(done.out)["turns"] == {"kept": 0, "alreadyThere": 5, "refused": 0}
-    assert events_of(data, "caller_cleo") == before
-    [again] = json.loads(state.read_bytes())["files"].values()
-    assert again == known
+    for _ in range(2):  # the second run finds the state in its present form
+        done = memoair("import", data / "calls.jsonl", "--state", state, "--json", **environment(tmp_path, **identity))
+        assert json.loads(done.out)["turns"] == {"kept": 0, "alreadyThere": 5, "refused": 0}
+        assert events_of(data, "caller_cleo") == before

@@ -12,7 +12,7 @@ from support.devices import device
 from support.runtimes import PATIENT_MS, RunningRuntime
 from support.scripted_cloud import ScriptedCloud, remote_turn
 
-from memoair_runtime.memory.interruption import FULL_TEXT_KEY, truncate_to_heard
+from memoair_protocol.interruption import FULL_TEXT_KEY, truncate_to_heard
 
 HEARD = "I have found your parcel in Leeds"
 FULL = f"{HEARD}, and the zanzibarplum voucher is on its way."

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from support.waiting import eventually
 
 from memoair_index import Index, Query, extract_labels, split_chunks, split_document
 from memoair_index.static_model import default_model
-from memoair_runtime.recall.org_documents import OrgDocuments, build_index
-from memoair_runtime.storage.user_folder import create_project_folder, org_index_path
+from memoair_runtime.org.documents import FileOrg, build_index
+from memoair_runtime.storage.project_folder import ProjectFolder
 
 RETURNS = {"id": "returns", "text": "Boots can be returned within thirty days.", "metadata": {"topic": "returns"}}
 HOURS = {"id": "hours", "text": "We open at nine on weekdays.", "metadata": {"topic": "hours"}}
@@ -28,8 +27,8 @@ def write_lines(path: Path, *documents: Mapping[str, Any]) -> Path:
     return path
 
 
-def documents_at(path: Path, root: Path) -> OrgDocuments:
-    return OrgDocuments(path, org_index_path(root, PROJECT, path), partial(create_project_folder, root, PROJECT))
+def documents_at(path: Path, root: Path) -> FileOrg:
+    return FileOrg(ProjectFolder(root, PROJECT), path)
 
 
 def find_ids(index: Index, question: str, **query: Any) -> list[str]:
@@ -63,11 +62,11 @@ def list_files(root: Path) -> list[str]:
 
 def test_documents_are_indexed_once_and_then_opened(org_file: Path, root: Path) -> None:
     documents = documents_at(org_file, root)
-    assert find_ids(documents.load_index(), "boots")[0] == "returns"
+    assert find_ids(documents.load_index().index, "boots")[0] == "returns"
     before = documents.index_path.stat()
     assert before.st_mode & 0o777 == 0o600
 
-    again = documents_at(org_file, root).load_index()
+    again = documents_at(org_file, root).load_index().index
     assert find_ids(again, "boots")[0] == "returns"
     assert again.file_metadata["stamp"] == list(documents.version_key())
     assert again.unmerged_count == 0
@@ -80,7 +79,7 @@ def test_a_second_process_opens_the_index_of_the_first(
 ) -> None:
     first = start_runtime(root, ORG_FILE=str(org_file))
     first.wait_until_loaded()
-    path = org_index_path(root, PROJECT, org_file)
+    path = ProjectFolder(root, PROJECT).org_file_index(org_file)
     before = path.stat()
     first.terminate()
 
@@ -98,7 +97,7 @@ def test_ten_processes_at_once_find_the_documents_and_leave_one_valid_index(
     for runtime in runtimes:
         runtime.wait_until_loaded()
         assert runtime.search("now", "boots")["org"][0]["id"] == "returns"
-    path = org_index_path(root, PROJECT, org_file)
+    path = ProjectFolder(root, PROJECT).org_file_index(org_file)
     assert list_files(root) == [path.name]
     index = Index.open(path)
     index.verify()
@@ -109,18 +108,18 @@ def test_two_files_of_one_project_have_separate_indexes(tmp_path: Path, root: Pa
     one = documents_at(write_lines(tmp_path / "one.jsonl", RETURNS), root)
     two = documents_at(write_lines(tmp_path / "two.jsonl", HOURS), root)
     for _ in range(2):
-        assert find_ids(one.load_index(), "boots weekdays") == ["returns"]
-        assert find_ids(two.load_index(), "boots weekdays") == ["hours"]
+        assert find_ids(one.load_index().index, "boots weekdays") == ["returns"]
+        assert find_ids(two.load_index().index, "boots weekdays") == ["hours"]
 
 
 # The file changes
 
 
 def test_a_file_that_was_changed_is_read_again(org_file: Path, root: Path) -> None:
-    assert find_ids(documents_at(org_file, root).load_index(), "persimmon boots")[0] == "returns"
+    assert find_ids(documents_at(org_file, root).load_index().index, "persimmon boots")[0] == "returns"
     write_lines(org_file, {"id": "fruit", "text": "A persimmon is a fruit."})
     for _ in range(2):
-        assert find_ids(documents_at(org_file, root).load_index(), "persimmon boots") == ["fruit"]
+        assert find_ids(documents_at(org_file, root).load_index().index, "persimmon boots") == ["fruit"]
     assert len(list_files(root)) == 1
 
 
@@ -152,7 +151,7 @@ def test_of_two_documents_with_one_id_the_later_line_counts(tmp_path: Path, root
     newer = {"id": "returns", "text": "Sandals can be returned within a year.", "metadata": {"year": 2026}}
     documents = documents_at(write_lines(tmp_path / "org.jsonl", RETURNS, HOURS, newer), root)
     for _ in range(2):
-        index = documents.load_index()
+        index = documents.load_index().index
         (found,) = {hit.document.text for hit in index.search(Query("returned"), 5) if hit.contributions.get("around")}
         assert found == newer["text"]
         assert len(index) == 2
@@ -162,7 +161,7 @@ def test_lines_that_are_not_documents_are_skipped(org_file: Path, root: Path, ca
     with org_file.open("ab") as file:
         file.write(b'\xff\n{"id": ""}\n\n[]\n{"id": "last", "text": "Persimmons ripen late."}')
     for _ in range(2):
-        assert find_ids(documents_at(org_file, root).load_index(), "persimmons")[0] == "last"
+        assert find_ids(documents_at(org_file, root).load_index().index, "persimmons")[0] == "last"
     assert caplog.text.count("action=org_lines_skipped") == 1, "the file is read only once"
     assert "lines=3" in caplog.text
 
@@ -170,7 +169,7 @@ def test_lines_that_are_not_documents_are_skipped(org_file: Path, root: Path, ca
 def test_an_empty_file_has_no_documents(tmp_path: Path, root: Path) -> None:
     (tmp_path / "org.jsonl").write_bytes(b"")
     for _ in range(2):
-        index = documents_at(tmp_path / "org.jsonl", root).load_index()
+        index = documents_at(tmp_path / "org.jsonl", root).load_index().index
         assert len(index) == 0
         assert find_ids(index, "boots") == []
 
@@ -220,7 +219,7 @@ def test_a_damaged_index_is_logged_and_rebuilt(
     eventually(lambda: RETURNS["text"] in texts())
 
     def is_mended() -> bool:
-        index = documents.load_index()
+        index = documents.load_index().index
         index.verify()
         return len(index) == 2
 
@@ -231,19 +230,19 @@ def test_documents_are_found_if_a_folder_is_in_the_place_of_the_index(org_file: 
     documents = documents_at(org_file, root)
     documents.index_path.mkdir(parents=True)
     for _ in range(2):
-        assert find_ids(documents.load_index(), "boots")[0] == "returns"
+        assert find_ids(documents.load_index().index, "boots")[0] == "returns"
 
 
 def test_documents_are_found_if_no_index_can_be_written(org_file: Path, tmp_path: Path) -> None:
     (tmp_path / "root").write_text("not a folder")
     for root in (tmp_path / "root", Path("/proc/1/memoair")):
         for _ in range(2):
-            assert find_ids(documents_at(org_file, root).load_index(), "boots")[0] == "returns"
+            assert find_ids(documents_at(org_file, root).load_index().index, "boots")[0] == "returns"
 
 
 def test_temporary_files_of_a_crash_are_deleted_with_the_next_index(org_file: Path, root: Path) -> None:
     documents = documents_at(org_file, root)
-    create_project_folder(root, PROJECT)
+    ProjectFolder(root, PROJECT).create()
     documents.index_path.with_name(f".{documents.index_path.name}.4711.0badcafe.part").write_bytes(b"half an index")
     documents.load_index()
     assert list_files(root) == [documents.index_path.name]
@@ -360,6 +359,6 @@ def test_an_index_in_memory_finds_the_same(org_file: Path, root: Path) -> None:
     documents = documents_at(org_file, root)
     documents.load_index()
     for question in ("boots", "weekdays", "thirty days"):
-        assert find_ids(build_index(org_file), question) == find_ids(documents.load_index(), question)
+        assert find_ids(build_index(org_file), question) == find_ids(documents.load_index().index, question)
     shutil.rmtree(root)
-    assert find_ids(documents.load_index(), "boots")[0] == "returns"
+    assert find_ids(documents.load_index().index, "boots")[0] == "returns"

@@ -17,7 +17,7 @@ from memoair_protocol.enums import EventType
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.events import Event, decode_line, encode_line
 from memoair_runtime.storage.rejected_events import RejectedEvents
-from memoair_runtime.storage.replica_file import NO_CHANGE, ReplicaFact, ReplicaFile, ReplicaPage
+from memoair_runtime.storage.replica_file import ReplicaChange, ReplicaFact, ReplicaFile, ReplicaPage
 from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.outbox import Outbox
 from memoair_runtime.sync.push import Pusher
@@ -93,7 +93,7 @@ def test_a_replica_that_is_cut_anywhere_has_its_last_complete_version_and_contin
         possible = [content for before, content in versions.items() if whole.startswith(before) and len(before) <= cut]
         assert found == (possible[-1] if possible else (None, (), {}))
         assert again.event_count == len(change.events)
-        assert again.refresh() == NO_CHANGE or cut != len(whole)
+        assert again.refresh() == ReplicaChange() or cut != len(whole)
 
         page = ReplicaPage(99, [make_event(1_000)], [make_fact(99, "Goes on.")])
         again.append(page) if again.version is not None else again.replace(page)
@@ -132,7 +132,7 @@ def test_a_replaced_replica_is_read_from_its_beginning_even_under_the_same_inode
         change = ours.refresh()
         assert (ours.version, ours.facts["f1"].text) == (version, text)
         assert [event.event_id for event in change.events] == [make_event(version).event_id]
-    assert ours.refresh() == NO_CHANGE
+    assert ours.refresh() == ReplicaChange()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_file_without_a_valid_replica_of_this_cloud_counts_as_empty(tmp_path: 
     path = tmp_path / "cloud.jsonl"
     path.write_bytes(content)
     replica = ReplicaFile(path, CLOUD)
-    assert replica.refresh() == NO_CHANGE
+    assert replica.refresh() == ReplicaChange()
     assert replica.version is None
     replica.replace(ReplicaPage(1, [make_event(1)]))
     assert ReplicaFile(path, CLOUD).refresh().events[0].event_id == make_event(1).event_id

@@ -13,9 +13,9 @@ from support.scripted_cloud import ScriptedCloud, closes_connection, responds_wi
 from support.waiting import eventually
 
 from memoair_index import Index, split_document
+from memoair_runtime.org import pull
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.sync import pull_org
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -129,7 +129,7 @@ def test_changes_replace_and_delete_documents_with_all_their_chunks(
 def test_many_changes_are_replaced_by_the_next_file_or_merged_on_this_machine(
     cloud: ScriptedCloud, built_org_file: None, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pull_org, "MAX_CHANGES", 3)
+    monkeypatch.setattr(pull, "MAX_CHANGES", 3)
     with device(cloud, root) as runtime:
         cloud.put_documents(*((f"d-{number}", f"Parcel {number}.") for number in range(5)))
         runtime.pull("org")  # the cloud has not built another file

@@ -11,7 +11,10 @@ from typing import Any
 import msgspec
 
 from memoair_protocol.enums import EventType
+from memoair_runtime.memory.reranker import BackgroundReranker
+from memoair_runtime.memory.session_writer import SessionWriter
 from memoair_runtime.memory.user_store import UserStore
+from memoair_runtime.readiness import ReadinessGate
 from memoair_runtime.requests import StartRequest, TurnRequest
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.events import encode_line, new_event
@@ -53,28 +56,38 @@ def write_call(
     return folder.log
 
 
+class WritableStore(UserStore):
+    """A store of the user of most tests, with its writer."""
+
+    def __init__(self, root: Path) -> None:
+        self.gate = ReadinessGate()
+        super().__init__(RuntimeSettings(PROJECT, USER, root), self.gate)
+        self.writer = SessionWriter(self, BackgroundReranker(None, self.folder.vectors, self.memory.get_documents))
+
+
 @contextmanager
-def open_store(root: Path, *, is_loaded: bool = True) -> Iterator[UserStore]:
+def open_store(root: Path, *, is_loaded: bool = True) -> Iterator[WritableStore]:
     """Open a store of the user, which has read what is on the disk if ``is_loaded``."""
-    store = UserStore(RuntimeSettings(PROJECT, USER, root))
+    store = WritableStore(root)
     try:
         if is_loaded:
             store.load()
         yield store
     finally:
-        store.close(time.monotonic() + 10)
+        store.writer.close(time.monotonic() + 10)
+        store.close()
         del store
         gc.collect()  # a file stays open as long as an index that maps it exists
 
 
-def start_session(store: UserStore, session_id: str, **metadata: Any) -> None:
+def start_session(store: WritableStore, session_id: str, **metadata: Any) -> None:
     """Start a session."""
     request = {"sessionId": session_id, "metadata": metadata}
-    assert store.start_session(msgspec.convert(request, StartRequest), is_ephemeral=False) is None
+    assert store.writer.start_session(msgspec.convert(request, StartRequest), is_ephemeral=False) is None
 
 
 def save_turn(
-    store: UserStore, session_id: str, turn_id: str, user_text: str, assistant_text: str = "", **metadata: Any
+    store: WritableStore, session_id: str, turn_id: str, user_text: str, assistant_text: str = "", **metadata: Any
 ) -> None:
     """Save a turn."""
     request = {
@@ -84,7 +97,7 @@ def save_turn(
         "assistantText": assistant_text,
         "metadata": metadata,
     }
-    assert store.save_turn(msgspec.convert(request, TurnRequest))
+    assert store.writer.save_turn(msgspec.convert(request, TurnRequest))
 
 
 def find_texts(store: UserStore, question: str, limit: int = 5, group: str | None = None) -> list[str]:

@@ -23,7 +23,7 @@ from support.clients import (
 )
 from support.waiting import eventually
 
-from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, SearchResult
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, RuntimeHandle, SearchResult
 
 pytestmark = pytest.mark.usefixtures("patient_saves")
 
@@ -59,6 +59,24 @@ def caller() -> str:
 
 
 # Turns are remembered, each for its user
+
+
+def test_a_call_asks_once_for_the_running_runtime(
+    client: MemoAirVoiceClientSync, caller: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(client, caller, "hello", "t1")
+    asked: list[str] = []
+    ensure_running = RuntimeHandle.ensure_running
+
+    def count_and_ensure(handle: RuntimeHandle, deadline: float) -> Any:
+        asked.append(handle.user_id)
+        return ensure_running(handle, deadline)
+
+    monkeypatch.setattr(RuntimeHandle, "ensure_running", count_and_ensure)
+    recall(client, caller, "hello")
+    assert asked == [caller]
+    assert client.save_response(user_id=caller, user_text="goodbye", assistant_text="")
+    assert asked == [caller] * 2
 
 
 def test_users_get_no_memories_of_each_other(client: MemoAirVoiceClientSync) -> None:
@@ -409,3 +427,11 @@ def test_an_invalid_turn_is_rejected_before_any_turn_is_imported(
 def test_an_import_that_times_out_raises(client: MemoAirVoiceClientSync, caller: str) -> None:
     with pytest.raises(MemoAirVoiceMemoryError, match=r"runtime\.timeout"):
         client.import_call("old-call", [past_turn(1)], user_id=caller, timeout_s=1e-4)
+
+
+def test_an_erasure_may_take_longer_than_a_runtime_accepts_as_its_deadline(
+    client: MemoAirVoiceClientSync, caller: str
+) -> None:
+    say(client, caller, "hello", "t1")
+
+    assert client.forget_user(user_id=caller, timeout_s=600)["removed"]["local"] == {"sessions": 1, "turns": 1}

@@ -11,7 +11,7 @@ import responses
 from support.clients import NewClient
 from urllib3 import HTTPResponse
 
-import memoair_voice_sync._cloud.api as cloud
+from memoair_protocol import cloud_http
 from memoair_voice_sync import IndexBuildResult, MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 BASE = "https://cloud.example"
@@ -23,7 +23,7 @@ DOCUMENT = {"id": "returns", "text": "Thirty days, with a receipt.", "metadata":
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[responses.RequestsMock]:
     """Replace the network, and skip the pauses between retries."""
-    monkeypatch.setattr(cloud._BoundedRetry, "sleep", lambda *_: None)
+    monkeypatch.setattr(cloud_http._BoundedRetry, "sleep", lambda *_: None)
     with responses.RequestsMock() as mock:
         yield mock
 
@@ -168,4 +168,4 @@ def test_invalid_documents_are_rejected_before_they_are_sent(
 
 def test_retry_after_is_limited() -> None:
     response = HTTPResponse(headers={"Retry-After": "3600"})
-    assert cloud._BoundedRetry(3).get_retry_after(response) == cloud._MAX_BACKOFF_S
+    assert cloud_http._BoundedRetry(3).get_retry_after(response) == cloud_http._MAX_BACKOFF_S

@@ -198,9 +198,9 @@ def test_an_idle_runtime_ends_after_its_ttl_and_a_pinned_one_does_not(
         """Return the seconds that a runtime stays after the last call of its user."""
         with client.session(user_id="ada"):
             say(client, "ada", "hello")
-            pid, [handle] = pid_of(client, "ada"), [each for each in client._pool.handles() if each.user_id == "ada"]
+            pid, entry = pid_of(client, "ada"), client._pool._entries["ada"]
         eventually(lambda: "ada" not in served_users(client))
-        unused_s = time.monotonic() - handle.released_at
+        unused_s = time.monotonic() - entry.released_at
         assert unused_s >= 1
         eventually(lambda: not is_alive(pid))
         return unused_s

@@ -33,13 +33,15 @@ from memoair_voice_sync._loopback.prefetch import normalize_transcript
 ASKED = "which colour are my zanzibarplum boots"
 
 
-@pytest.fixture(autouse=True)
-def no_lingering_and_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def no_lingering_and_no_hurry() -> Iterator[None]:
     """End idle threads at once, since tests wait for their end, and let prefetches take their time."""
-    monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.LINGER_S", 0.0)
-    monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.PREFETCH_TTL_S", 60.0)
-    for module in ("_prefetch", "_user_calls"):
-        monkeypatch.setattr(f"memoair_voice_sync.{module}.PREFETCH_TIMEOUT_S", 10.0)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.LINGER_S", 0.0)
+        monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.PREFETCH_TTL_S", 60.0)
+        for module in ("_loopback.prefetch", "_user_calls"):
+            monkeypatch.setattr(f"memoair_voice_sync.{module}.PREFETCH_TIMEOUT_S", 10.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +231,7 @@ def test_a_prefetch_thread_lingers_and_ends_with_the_client(
         with frozen(pid_of(client, "ada")):
             client.prefetch(ASKED, user={"id": "ada"})
             eventually(lambda: runtime_of(client, "ada")["in_use"])
-        eventually(lambda: not client._prefetch_cache._running)  # then the result is in the cache
+        eventually(lambda: not len(client._prefetch_cache._queue))  # then the result is in the cache
         threads.update(prefetch_threads())
         assert is_prefetched(recall(client, "ada", ASKED))
     assert len(threads) == 1

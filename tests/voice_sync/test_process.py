@@ -472,6 +472,5 @@ def test_warnings_of_the_runtime_are_in_the_log_of_the_application(
     memory.close()
 
     assert "output of the runtime: " in caplog.text
-    assert (
-        f"{org_file}: skipped lines that are not documents: action=org_lines_skipped lines=1 such_as=2" in caplog.text
-    )
+    problem = "skipped lines that are not documents: action=org_lines_skipped lines=1 such_as=2"
+    assert f"{org_file}: {problem}" in caplog.text

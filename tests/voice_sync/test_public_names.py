@@ -18,8 +18,10 @@ from memoair_voice_sync import (
     IndexLoadResult,
     MemoAirVoiceMemoryError,
     MemoAirVoiceMemorySync,
+    RuntimePool,
     SearchResult,
 )
+from memoair_voice_sync._processes.spec import RuntimeSpec
 
 SYNC_NAMES = {
     "IndexBuildResult",
@@ -175,3 +177,13 @@ def test_the_error_is_an_exception_with_the_documented_attributes() -> None:
 def test_the_sync_package_does_not_need_the_async_one() -> None:
     script = "import sys; sys.modules['anyio'] = sys.modules['memoair_voice'] = None; import memoair_voice_sync"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_runtime_handle_is_read_only() -> None:
+    handle = RuntimePool(RuntimeSpec("proj", "ada")).acquire("ada")
+    shown = [name for name in dir(handle) if not name.startswith("_") and not callable(getattr(handle, name))]
+
+    assert shown == ["is_opened", "pid", "restarts", "runtime", "session_id", "state", "user_id"]
+    for name in shown:
+        with pytest.raises(AttributeError):
+            setattr(handle, name, None)

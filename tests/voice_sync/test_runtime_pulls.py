@@ -622,7 +622,7 @@ def test_a_release_is_pulled_over_tls(tls_server: FileServer, cache: Path, trust
 def test_an_untrusted_certificate_is_an_error(tls_server: FileServer, cache: Path) -> None:
     error = pull_error(put_release(tls_server, "runtime.tar.gz", runtime_archive()), cache)
     assert error.code == "runtime.start_failed"
-    assert "is not trusted; REQUESTS_CA_BUNDLE" in error.message
+    assert "TLS failed; if your company has its own certificates, set REQUESTS_CA_BUNDLE" in error.message
     assert not tls_server.requests
 
 
@@ -659,7 +659,7 @@ def test_a_redirect_is_followed_and_its_signature_is_never_shown(server: FileSer
         ("ftp://127.0.0.1/x", "does not use https"),
         ("file:///etc/passwd", "does not use https"),
         ("/runtime.tar.gz", "redirects more than 5 times"),
-        ("http://[", "is not a valid URL|does not use https|could not be pull_runtime"),
+        ("http://[", "redirects to an invalid URL"),
     ],
 )
 def test_an_unsafe_redirect_is_not_followed(server: FileServer, cache: Path, to: str, message: str) -> None:

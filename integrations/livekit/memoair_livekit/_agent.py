@@ -10,20 +10,26 @@ from typing import TYPE_CHECKING, Any
 from livekit.agents import Agent, get_job_context, llm
 
 from memoair_livekit._context import find_message_to_answer, insert_recall, is_recall_message, remove_recall
-from memoair_livekit._identity import read_environment, resolve_identity
-from memoair_livekit._listener import SessionListener
+from memoair_livekit._listener import SessionListener, add_message
 from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
 from memoair_livekit._recall_cache import RecallCache
-from memoair_livekit._turn_assembler import LiveKitTurnAssembler
 from memoair_voice import MemoAirVoiceClient
+from memoair_voice.integration import (
+    CLOUD_BASE_URL,
+    IDENTITY_FIELDS,
+    RUNTIME_PORT_RANGE,
+    TurnAssembler,
+    complete_identity,
+    find_missing,
+    read_environment,
+)
 
 if TYPE_CHECKING:
     from livekit.agents import ModelSettings
     from typing_extensions import Self
 
-_DEFAULT_CLOUD_BASE_URL = "https://backend.memoair.space"
-_DEFAULT_PORT_RANGE = (7878, 7977)
+_REQUIRED_ARGUMENTS = (*IDENTITY_FIELDS, "user_id")
 # A runtime stays this long after the call, so that a caller who is cut off and calls again finds it running.
 _RUNTIME_IDLE_TTL_S = 10.0
 # How long the shutdown of a LiveKit job waits for its session to close.
@@ -65,11 +71,11 @@ class MemoAirLiveKitAgent(Agent):
         user_id: str | None = None,
         instructions: str | None = None,
         search_timeout_ms: float = 250,
-        cloud_base_url: str | None = _DEFAULT_CLOUD_BASE_URL,
+        cloud_base_url: str | None = CLOUD_BASE_URL,
         agent: Any = None,
         storage_root: str | None = None,
         runtime_binary: str | None = None,
-        runtime_port_range: tuple[int, int] = _DEFAULT_PORT_RANGE,
+        runtime_port_range: tuple[int, int] = RUNTIME_PORT_RANGE,
         org_file: str | None = None,
         org_only: bool = False,
         redact: Callable[[str], str] | None = None,
@@ -100,23 +106,31 @@ class MemoAirLiveKitAgent(Agent):
             TypeError: If a part of the identity is missing or not a string.
             ValueError: If an argument is invalid.
         """
-        identity = resolve_identity(agent, api_key=api_key, project_id=project_id, agent_id=agent_id, user_id=user_id)
+        identity = complete_identity(
+            agent,
+            cloud_base_url=cloud_base_url,
+            org_only=org_only,
+            api_key=api_key,
+            project_id=project_id,
+            agent_id=agent_id,
+            user_id=user_id,
+        )
+        if missing := find_missing(identity, _REQUIRED_ARGUMENTS):
+            raise TypeError(f"missing {', '.join(missing)}: pass them as arguments, or an agent= that has them")
         resolved_user_id = identity.pop("user_id")
+        if not isinstance(resolved_user_id, str):
+            raise TypeError(f"user_id must be a str, not {type(resolved_user_id).__name__}")
+        if not resolved_user_id:
+            raise ValueError("user_id must not be empty")
         if isinstance(search_timeout_ms, bool) or not 0 < search_timeout_ms < float("inf"):
             raise ValueError(f"search_timeout_ms must be positive, not {search_timeout_ms}")
-        if agent is not None:
-            org_only = org_only or bool(getattr(agent, "org_only", False))
-            if cloud_base_url == _DEFAULT_CLOUD_BASE_URL:
-                cloud_base_url = getattr(agent, "cloud_base_url", cloud_base_url)
         first_port, last_port = runtime_port_range
         client_arguments: dict[str, Any] = {
             **identity,
-            "cloud_base_url": cloud_base_url,
             "storage_root": storage_root,
             "runtime_binary": runtime_binary,
             "runtime_port_range": runtime_port_range,
             "org_file": org_file,
-            "org_only": org_only,
             "redact": redact,
             # One user per port, so that a new call never evicts the runtime of a call in progress.
             "max_concurrent_users": max(1, last_port - first_port + 1),
@@ -130,7 +144,7 @@ class MemoAirLiveKitAgent(Agent):
         self._memoair_closing_memory: CallMemory | None = None  # of the last session; it may still be saving
         self._memoair_has_left = False
         self._memoair_recall_cache: RecallCache
-        self._memoair_turn_assembler: LiveKitTurnAssembler
+        self._memoair_turn_assembler: TurnAssembler
         self._memoair_listener: SessionListener | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -157,7 +171,10 @@ class MemoAirLiveKitAgent(Agent):
         Raises:
             ValueError: If required variables are missing (the message names all of them) or a value is invalid.
         """
-        return cls(**read_environment(overrides))
+        arguments = read_environment(overrides)
+        if overrides.get("agent") is None and (missing := find_missing(arguments, _REQUIRED_ARGUMENTS)):
+            raise ValueError(f"{', '.join(f'MEMOAIR_{name.upper()}' for name in missing)} must be set")
+        return cls(**arguments)
 
     # Hooks that LiveKit calls
 
@@ -187,7 +204,7 @@ class MemoAirLiveKitAgent(Agent):
             if not self._memoair_ensure_memory():
                 return
             if self._memoair_listener is None:
-                self._memoair_turn_assembler.add_message(new_message, time.time())
+                add_message(self._memoair_turn_assembler, new_message)
             has_early_answer = self._memoair_recall_cache.has_early_answer(new_message, turn_ctx)
             context_text = await self._memoair_recall_cache.recall(new_message, turn_ctx)
             if context_text and not has_early_answer:
@@ -233,7 +250,7 @@ class MemoAirLiveKitAgent(Agent):
             if self._memoair_listener is not None:
                 self._memoair_listener.add_message(new_message)
             elif self._memoair_memory is not None:
-                self._memoair_turn_assembler.add_message(new_message, time.time())
+                add_message(self._memoair_turn_assembler, new_message)
                 self._memoair_turn_assembler.flush()
                 await self._memoair_memory.wait_drained()
 
@@ -262,7 +279,7 @@ class MemoAirLiveKitAgent(Agent):
                 return False  # a late call: nothing would close a memory that is opened now
             self._memoair_memory = self._memoair_memory_factory()
             self._memoair_recall_cache = RecallCache(self._memoair_memory.search)
-            self._memoair_turn_assembler = LiveKitTurnAssembler(self._memoair_memory.save)
+            self._memoair_turn_assembler = TurnAssembler(self._memoair_memory.save, saves_unanswered=True)
         if self._memoair_listener is None and self._memoair_is_in_session():
             self._memoair_listener = SessionListener(
                 self.session,

@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from livekit.agents import llm
 
 from memoair_livekit._log import log_failures
 from memoair_livekit._recall_cache import RecallCache
-from memoair_livekit._turn_assembler import LiveKitTurnAssembler
+from memoair_voice.integration import TurnAssembler
 
 if TYPE_CHECKING:
     from livekit.agents import Agent, AgentSession
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 # delay covers the other cases.
 _FLUSH_DELAY_S = 1.0
 _BUSY_STATES = frozenset({"thinking", "speaking"})
+
+
+def add_message(turn_assembler: TurnAssembler, message: llm.ChatMessage) -> None:
+    """Add a message of either side to the turns. Messages without text, or that were added before, are ignored."""
+    text = (message.text_content or "").strip()
+    said_at = datetime.fromtimestamp(getattr(message, "created_at", time.time()), timezone.utc)  # 1.0 has none
+    if text and message.role == "user":
+        turn_assembler.on_user_text(text, item_id=message.id, said_at=said_at)
+    elif text and message.role == "assistant":
+        turn_assembler.on_answer_stopped(
+            text, interrupted=message.interrupted, may_continue=True, item_id=message.id, said_at=said_at
+        )
 
 
 class SessionListener:
@@ -31,7 +44,7 @@ class SessionListener:
         self,
         session: "AgentSession[Any]",
         agent: "Agent",
-        turn_assembler: LiveKitTurnAssembler,
+        turn_assembler: TurnAssembler,
         recall_cache: RecallCache,
         on_closed: Callable[[], None],
     ) -> None:
@@ -78,8 +91,8 @@ class SessionListener:
 
     def add_message(self, message: llm.ChatMessage) -> None:
         """Add a message to the turns, whether it came from an event or from a hook."""
-        self._turn_assembler.add_message(message, time.time())
-        if self._turn_assembler.has_answer:
+        add_message(self._turn_assembler, message)
+        if self._turn_assembler.may_continue:
             self._schedule_flush()
 
     def _set_listening(self, is_listening: bool) -> None:
@@ -108,20 +121,17 @@ class SessionListener:
 
     def _handle_tools(self, event: Any) -> None:
         with log_failures("hearing_failed"):
-            outputs = {output.call_id: output for output in event.function_call_outputs if output is not None}
-            self._turn_assembler.add_tool_calls(
-                [
-                    {"name": call.name, "isError": bool(output and output.is_error)}
-                    for call in event.function_calls
-                    for output in [outputs.get(call.call_id)]
-                ]
-            )
+            if not self._turn_assembler.is_open:  # the tools of an answer that was interrupted
+                return
+            failed_ids = {output.call_id for output in event.function_call_outputs if output and output.is_error}
+            for call in event.function_calls:
+                self._turn_assembler.on_tool_called(call.name, isError=call.call_id in failed_ids)
 
     def _handle_state(self, event: Any) -> None:
         with log_failures("hearing_failed"):
             self._is_busy = event.new_state in _BUSY_STATES
-            if not self._is_busy and self._turn_assembler.has_answer:
-                self._turn_assembler.flush()
+            if not self._is_busy:
+                self._turn_assembler.on_agent_idle()
 
     def _handle_close(self, event: Any) -> None:  # noqa: ARG002 - the reason for closing does not matter
         with log_failures("hearing_failed"):
@@ -152,5 +162,5 @@ class SessionListener:
         with log_failures("hearing_failed"):
             if self._is_busy:
                 self._schedule_flush()
-            elif self._turn_assembler.has_answer:
-                self._turn_assembler.flush()
+            else:
+                self._turn_assembler.on_agent_idle()

@@ -1,10 +1,10 @@
 """The processor: recalls before the language model answers, and saves what was said."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pipecat.frames.frames import (
     CancelFrame,
@@ -26,38 +26,30 @@ from pipecat.processors.aggregators.llm_response_universal import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 
-import memoair_pipecat._identity as identity
 from memoair_pipecat._context import RecalledContext, UserMessageTracker, find_question, make_recall_message
-from memoair_pipecat._log import error_code, log
-from memoair_pipecat._turn_assembler import PipecatTurn, PipecatTurnAssembler
-from memoair_pipecat._turn_writer import TurnWriter
 from memoair_voice import MemoAirVoiceClient
+from memoair_voice.integration import (
+    CLOUD_BASE_URL,
+    IDENTITY_FIELDS,
+    TurnAssembler,
+    TurnWriter,
+    complete_identity,
+    error_code,
+    find_missing,
+    log_failures,
+    read_environment,
+    resolve_user,
+    search_in_time,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-P = ParamSpec("P")
-
-_MAX_QUERY_CHARS = 4_000
-# The client enforces the time limit itself, but may have to wait for a free thread first.
-_THREAD_GRACE_S = 0.02
+# It never contains what callers and agents say. The pipeline would log an error's message, which may quote a caller.
+log = logging.getLogger("memoair_pipecat")
+_log_failures = log_failures(log, "listen_failed", "an event of the call was not processed", logging.ERROR)
 # If the caller speaks before their memory is loaded, the recall waits for it, for this share of the deadline.
 _LOAD_WAIT_SHARE = 0.6
-
-
-def _log_failures(
-    method: Callable[Concatenate["MemoAirMemoryProcessor", P], None],
-) -> Callable[Concatenate["MemoAirMemoryProcessor", P], None]:
-    """Log errors of a handler by their code. The pipeline would log the error's message, which may quote a caller."""
-
-    @wraps(method)
-    def call(self: "MemoAirMemoryProcessor", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - see the docstring
-            log.error("an event of the call was not processed: action=listen_failed code=%s", error_code(error))
-
-    return call
 
 
 class MemoAirMemoryProcessor(FrameProcessor):
@@ -91,7 +83,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         api_key: str | None = None,
         project_id: str | None = None,
         agent_id: str | None = None,
-        cloud_base_url: str | None = identity.DEFAULT_CLOUD_BASE_URL,
+        cloud_base_url: str | None = CLOUD_BASE_URL,
         storage_root: str | None = None,
         runtime_binary: str | None = None,
         org_only: bool = False,
@@ -131,42 +123,40 @@ class MemoAirMemoryProcessor(FrameProcessor):
                 raise TypeError(f"{argument} must be a number, not {type(value).__name__}")
             if not 0 < value < float("inf"):
                 raise ValueError(f"{argument} must be positive and finite, not {value}")
-        identity_arguments: dict[str, Any] = {"api_key": api_key, "project_id": project_id, "agent_id": agent_id}
+        identity: dict[str, Any] = {"api_key": api_key, "project_id": project_id, "agent_id": agent_id}
         if agent is not None:
-            if duplicates := [field for field, value in identity_arguments.items() if value is not None]:
+            if duplicates := [field for field, value in identity.items() if value is not None]:
                 raise ValueError(f"{', '.join(duplicates)} must not be passed together with agent=, which has it")
-            agent_identity = identity.read_agent(agent)
-            if user is None and user_id is None:
-                user_id = agent_identity.get("user_id")
-            if cloud_base_url == identity.DEFAULT_CLOUD_BASE_URL:
-                cloud_base_url = agent_identity.get("cloud_base_url", cloud_base_url)
-            org_only = org_only or bool(agent_identity.get("org_only"))
-            identity_arguments = {field: agent_identity[field] for field in identity_arguments}
+            if missing := [field for field in IDENTITY_FIELDS if not hasattr(agent, field)]:
+                raise TypeError(f"agent must have the attributes {', '.join(missing)}")
+        if agent is not None and user is None and user_id is None:
+            user_id = getattr(agent, "user_id", None)
+        identity = complete_identity(agent, cloud_base_url=cloud_base_url, org_only=org_only, **identity)
+        self._user = resolve_user(user, user_id, required=not identity["org_only"])
         more_arguments = {"storage_root": storage_root, "runtime_binary": runtime_binary, **client_options}
-        self._user = identity.resolve_user(user, user_id, required=not org_only)
         self._owns_client = client is None
         if client is None:
-            client = identity.make_client(
-                {**identity_arguments, **more_arguments, "cloud_base_url": cloud_base_url, "org_only": org_only}
-            )
+            if missing := find_missing({name: value or None for name, value in identity.items()}):
+                raise ValueError(f"missing {', '.join(missing)}: pass them as arguments, or pass a client=")
+            client = MemoAirVoiceClient(**identity, **more_arguments)
         elif not isinstance(client, MemoAirVoiceClient):
             raise TypeError(f"client must be a memoair_voice.MemoAirVoiceClient, not {type(client).__name__}")
-        elif unused := [
-            field for field, value in {**identity_arguments, **more_arguments, "org_only": org_only}.items() if value
-        ]:
-            raise ValueError(f"{', '.join(unused)} cannot be combined with client=; pass it to MemoAirVoiceClient")
+        else:
+            identity.pop("cloud_base_url")  # a client has one, and the default of the argument is no wish
+            if unused := [field for field, value in {**identity, **more_arguments}.items() if value]:
+                raise ValueError(f"{', '.join(unused)} cannot be combined with client=; pass it to MemoAirVoiceClient")
         self._client = client
         self._timeout_ms = timeout_ms
         self._flush_timeout_s = flush_timeout_s
 
         self._context: LLMContext | None = None  # of the conversation, without recalled text
         self._user_messages = UserMessageTracker()
-        self._turn_assembler = PipecatTurnAssembler()
         self._assistant_aggregators: list[FrameProcessor] = []
         self._recall_message: dict[str, str] | None = None  # the recalled text for the caller's last message
         self._model_reads_context = True
         self._recall_question: Any = None  # that message
-        self._turn_writer = TurnWriter(client, self._user)
+        self._turn_writer = TurnWriter(client, self._user, framework="pipecat", log=log, lost_action="save_failed")
+        self._turn_assembler = TurnAssembler(self._turn_writer.add)
         self._load_task: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_cleaned_up = False
@@ -189,10 +179,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         Raises:
             ValueError: If required variables are missing or a value is invalid.
         """
-        arguments = identity.read_environment(environ)
-        if overrides.get("user") is not None or overrides.get("user_id") is not None:
-            arguments.pop("user_id", None)
-        return cls(**{**arguments, **overrides})
+        return cls(**read_environment(overrides, environ))
 
     def listen_to(self, aggregator: LLMAssistantAggregator) -> None:
         """Save what this aggregator hears the agent say.
@@ -240,7 +227,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         # any processor is cleaned up, and handlers start in the order of the events.
         self._flush_turns()
         self._is_cleaned_up = True
-        self._turn_writer.stop()
+        self._turn_writer.stop(self._flush_timeout_s)
         try:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=self._flush_timeout_s)
@@ -276,13 +263,10 @@ class MemoAirMemoryProcessor(FrameProcessor):
     async def _search(self, query: str) -> dict[str, str] | None:
         began_at = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_ms / 1e3 + _THREAD_GRACE_S):
-                if self._load_task is not None and not self._load_task.done():
-                    await asyncio.wait([self._load_task], timeout=self._timeout_ms / 1e3 * _LOAD_WAIT_SHARE)
-                remaining_ms = self._timeout_ms - (time.monotonic() - began_at) * 1e3
-                found = await self._client.search_memory(
-                    query[-_MAX_QUERY_CHARS:], user=self._user, timeout_ms=max(1.0, remaining_ms)
-                )
+            if self._load_task is not None and not self._load_task.done():
+                await asyncio.wait([self._load_task], timeout=self._timeout_ms / 1e3 * _LOAD_WAIT_SHARE)
+            remaining_ms = self._timeout_ms - (time.monotonic() - began_at) * 1e3
+            found = await search_in_time(self._client, query, user=self._user, timeout_ms=max(1.0, remaining_ms))
         except Exception as error:  # noqa: BLE001 - a full pool, a closed client: answer without memory
             waited_ms = (time.monotonic() - began_at) * 1e3
             log.warning("nothing was recalled: action=recall_failed code=%s ms=%.0f", error_code(error), waited_ms)
@@ -301,7 +285,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         """Pass on what the caller has said since the last call. Return whether they said anything."""
         new_texts = self._user_messages.read_new_texts(self._context) if self._context is not None else []
         for text in new_texts:
-            self._save_turn(self._turn_assembler.on_user_text(text))
+            self._turn_assembler.on_user_text(text)
         return bool(new_texts)
 
     @_log_failures
@@ -312,7 +296,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
             self._turn_assembler.on_model_started()
         elif isinstance(frame, FunctionCallsStartedFrame):
             for call in frame.function_calls:
-                self._turn_assembler.on_tool_called(call.tool_call_id, call.function_name)
+                self._turn_assembler.on_tool_called(call.function_name, call.tool_call_id)
         elif isinstance(frame, FunctionCallResultFrame):
             self._turn_assembler.on_tool_result(frame.tool_call_id)
         elif isinstance(frame, FunctionCallCancelFrame) or (
@@ -328,21 +312,12 @@ class MemoAirMemoryProcessor(FrameProcessor):
     def _on_answer_stopped(self, _: FrameProcessor, message: AssistantTurnStoppedMessage) -> None:
         if self._turn_assembler.is_agent_initiated and self._collect_user_texts():
             self._turn_assembler.on_answer_started()  # realtime services report the caller's words only now
-        self._save_turn(
-            self._turn_assembler.on_answer_stopped(
-                (message.content or "").strip(), interrupted=bool(message.interrupted)
-            )
-        )
-
-    def _save_turn(self, turn: PipecatTurn | None) -> None:
-        if turn is not None:
-            self._turn_writer.add(turn)
+        self._turn_assembler.on_answer_stopped((message.content or "").strip(), interrupted=bool(message.interrupted))
 
     @_log_failures
     def _flush_turns(self) -> None:
         self._collect_user_texts()
-        for turn in self._turn_assembler.flush():
-            self._turn_writer.add(turn)
+        self._turn_assembler.flush()
 
     # Setup and cleanup
 
@@ -369,17 +344,13 @@ class MemoAirMemoryProcessor(FrameProcessor):
             if isinstance(processor, LLMService):
                 processor.add_event_handler("on_before_process_frame", self._on_model_frame)
 
-    async def _load_memory(self) -> None:
-        try:
+    async def _load_memory(self) -> None:  # if it fails, the first search loads it
+        with log_failures(log, "load_failed", "the caller's memory could not be loaded"):
             await self._client.load_index(user=self._user, timeout_s=self._flush_timeout_s)
-        except Exception as error:  # noqa: BLE001 - the first search loads it then
-            log.warning("the caller's memory could not be loaded: action=load_failed code=%s", error_code(error))
 
     async def _close_client(self) -> None:
-        try:
+        with log_failures(log, "close_failed", "the client could not be closed", logging.ERROR):
             await self._client.aclose()
-        except Exception as error:  # noqa: BLE001 - the pipeline must end nevertheless
-            log.error("the client could not be closed: action=close_failed code=%s", error_code(error))
 
 
 def _leaf_processors(processor: FrameProcessor) -> Iterator[FrameProcessor]:

@@ -14,9 +14,9 @@ from memoair_runtime.memory.turn import StoredTurn, event_id_of, from_timestamp
 from memoair_runtime.recall.lanes.dedupe import limit_per_group
 from memoair_runtime.recall.lanes.lane import HitSource, LaneHit, Passage
 from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS, extract_snippet
-from memoair_runtime.timeutil import format_date
 
 _SECONDS_PER_DAY = 86_400
+_MONTHS = "January February March April May June July August September October November December".split()
 # A long reply must not take the space of all other turns.
 _MAX_PASSAGES_PER_TURN = 3
 # What an utterance's length in characters costs of its score. A line has an overhead besides its words.
@@ -100,5 +100,6 @@ def _passage_value(hit: Hit) -> float:
 
 @lru_cache(maxsize=1 << 12)
 def _format_day(days: float) -> str:
-    """Format a day that is given as the number of days since the epoch."""
-    return format_date(from_timestamp(days * _SECONDS_PER_DAY))
+    """Format a day that is given as the number of days since the epoch: ``3 March 2026``, in every locale."""
+    day = from_timestamp(days * _SECONDS_PER_DAY)
+    return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"

@@ -1,4 +1,4 @@
-"""The profile lane: who the user is."""
+"""The profile lane: who the user is. Small, and a module of its own because each lane is."""
 
 from memoair_protocol.enums import LaneName
 from memoair_runtime.memory.user_memory import UserMemory

@@ -1,6 +1,6 @@
 """Agents over a storage root of their own, and the turns that are saved there."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from memoair_livekit import MemoAirLiveKitAgent
 from support.clients import AGENT, API_KEY, free_ports, logged
 from support.runtimes import PROJECT
+from support.traces import record_livekit
 
 NewAgent = Callable[..., MemoAirLiveKitAgent]
 ReadPayloads = Callable[..., list[dict[str, Any]]]
@@ -16,6 +17,13 @@ ReadPayloads = Callable[..., list[dict[str, Any]]]
 @pytest.fixture(autouse=True)
 def use_long_save_timeout(patient_saves: None) -> None:
     """Give each save a long timeout. The client tests cover saves that time out."""
+
+
+@pytest.fixture(autouse=True)
+def calls_are_recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Record the events of LiveKit, if that is asked for."""
+    with record_livekit(request.node.name, monkeypatch):
+        yield
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 from livekit.agents import Agent, function_tool, llm
+from livekit.agents.stt import SpeechEventType
 from memoair_livekit import MemoAirLiveKitAgent
 from support.livekit_calls import open_call, wait_until
 
@@ -123,6 +124,35 @@ async def test_an_interrupted_answer_is_saved_as_far_as_it_was_heard(new_agent: 
     assert text_pairs(turns)[0] == ("How long?", "It takes")
     assert turns[0]["metadata"]["interrupted"] is True
     assert turns[1]["userText"] == "Stop!"
+
+
+async def test_an_answer_heard_to_its_end_is_not_interrupted_by_the_next_words(
+    new_agent: Any, saved_payloads: Any
+) -> None:
+    agent = new_agent()
+    async with open_call(agent, "Red ones.", "Sure.") as call:
+        await call.say("Which boots?")
+        call.start_turn("In blue, please.")  # immediately
+        call.end_turn("In blue, please.")
+        await wait_until(lambda: len(call.items("assistant")) == 2)
+    await agent.on_exit()
+
+    turns = saved_payloads()
+    assert text_pairs(turns) == [("Which boots?", "Red ones."), ("In blue, please.", "Sure.")]
+    assert [turn["metadata"]["interrupted"] for turn in turns] == [False, False]
+
+
+async def test_noise_without_words_is_not_a_turn(new_agent: Any, saved_payloads: Any) -> None:
+    agent = new_agent()
+    async with open_call(agent) as call:
+        call.stt.emit_turn(" ")
+        await call.say("Hello.")
+        call.stt.emit(SpeechEventType.START_OF_SPEECH)
+        call.end_turn()  # without a transcript
+        await call.say("Goodbye.")
+    await agent.on_exit()
+
+    assert text_pairs(saved_payloads()) == [("Hello.", "Noted."), ("Goodbye.", "Noted.")]
 
 
 async def test_several_user_turns_in_a_row_are_all_saved(new_agent: Any, saved_payloads: Any) -> None:

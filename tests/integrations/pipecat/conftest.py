@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.clients import client_arguments, logged
+from support.traces import record_pipecat
 from support.waiting import eventually
 
 from memoair_voice import MemoAirVoiceClient
@@ -21,6 +22,13 @@ def use_long_timeouts(patient_saves: None, monkeypatch: pytest.MonkeyPatch) -> N
     from memoair_pipecat import MemoAirMemoryProcessor
 
     monkeypatch.setitem(MemoAirMemoryProcessor.__init__.__kwdefaults__, "flush_timeout_s", 30.0)
+
+
+@pytest.fixture(autouse=True)
+def calls_are_recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Record the events of Pipecat, if that is asked for."""
+    with record_pipecat(request.node.name, monkeypatch):
+        yield
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from blockbuster import blockbuster_ctx
 from memoair_pipecat import MemoAirMemoryProcessor
 from pipecat.frames.frames import (
     InputAudioRawFrame,
+    InterruptionFrame,
     LLMContextFrame,
     LLMMessagesUpdateFrame,
     LLMRunFrame,
@@ -33,6 +34,7 @@ from support.pipecat_calls import TIMEOUT_S, Pause, PipecatCall, ScriptedLLM, Sc
 from support.runtimes import freeze
 
 from memoair_voice import MemoAirVoiceClient
+from memoair_voice.integration import is_fenced
 
 ReadTurns = Callable[..., list[tuple[str, str]]]
 ReadPayloads = Callable[..., list[dict[str, Any]]]
@@ -53,7 +55,7 @@ async def save_user_texts(client: MemoAirVoiceClient, *texts: str, user_id: str 
 
 
 def recalled_texts(messages: list[Any]) -> list[str]:
-    return [message["content"] for message in messages if str(message.get("content")).startswith("<memory>")]
+    return [message["content"] for message in messages if is_fenced(message.get("content"))]
 
 
 # Requests to the model
@@ -72,7 +74,7 @@ async def test_a_caller_is_remembered_in_the_next_call(client: MemoAirVoiceClien
     assert before == [call.context.messages[0]]
     assert recall["role"] == "user"
     assert "My boots are red." in recall["content"]
-    assert "ignored" in recall["content"]
+    assert "follow no instruction" in recall["content"]
     assert question == {"role": "user", "content": "Which colour are my boots?"}
 
 
@@ -189,6 +191,29 @@ async def test_an_interrupted_answer_is_saved_as_far_as_it_was_heard(
     assert (second["userText"], second["assistantText"]) == ("Thank you.", "Yes.")
     assert second["metadata"]["interrupted"] is False
     assert first["metadata"]["framework"] == second["metadata"]["framework"] == "pipecat"
+
+
+async def test_an_answer_heard_to_its_end_is_not_interrupted_by_the_next_words(
+    client: MemoAirVoiceClient, saved_payloads: ReadPayloads
+) -> None:
+    async with PipecatCall(make_processor(client), ["Red ones."], ["Sure."]) as call:
+        await call.say_and_wait("Which boots?")
+        await call.queue_frames(InterruptionFrame())  # the agent is silent
+        await call.say_and_wait("In blue, please.")
+    turns = saved_payloads()
+    assert [(turn["userText"], turn["assistantText"], turn["metadata"]["interrupted"]) for turn in turns] == [
+        ("Which boots?", "Red ones.", False),
+        ("In blue, please.", "Sure.", False),
+    ]
+
+
+async def test_noise_without_words_is_not_a_turn(client: MemoAirVoiceClient, saved_turns: ReadTurns) -> None:
+    async with PipecatCall(make_processor(client)) as call:
+        await call.say_and_wait("Hello.")
+        for noise in ("", " "):
+            await call.say(noise)
+        await call.say_and_wait("Goodbye.")
+    assert saved_turns() == [("Hello.", "Yes."), ("Goodbye.", "Yes.")]
 
 
 async def test_several_user_turns_in_a_row_are_all_saved(client: MemoAirVoiceClient, saved_turns: ReadTurns) -> None:

@@ -1,0 +1,134 @@
+"""Inspect a storage root without a runtime: what is in each project's folder. Counts only, and nothing is changed."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+
+from memoair_runtime.settings import cloud_id_of
+from memoair_runtime.storage.folder_names import read_identifier
+from memoair_runtime.storage.lease import LeaseRecord
+from memoair_runtime.storage.project_folder import ProjectFolder
+from memoair_runtime.storage.user_folder import UserFolder
+from memoair_runtime.sync.outbox import Outbox
+
+_read_lease = msgspec.json.Decoder(LeaseRecord).decode
+
+
+@attrs.define
+class ProjectReport:
+    """The counts of one project's folder.
+
+    Attributes:
+        project_id: The project.
+        users: Users.
+        sessions: Their calls.
+        active_leases: Users with a runtime.
+        stale_leases: Leases of processes that no longer exist.
+        has_outbox: Whether events were ever sent to a cloud.
+        unsent: Events that are not sent to the cloud.
+        unsent_since: The last write to the log that has waited longest, in seconds since the epoch.
+        rejected: Events that the cloud rejected permanently, by error code.
+    """
+
+    project_id: str
+    users: int = 0
+    sessions: int = 0
+    active_leases: int = 0
+    stale_leases: int = 0
+    has_outbox: bool = False
+    unsent: int = 0
+    unsent_since: float | None = None
+    rejected: Counter[str] = attrs.field(factory=Counter)
+
+
+def inspect_storage(root: Path, cloud_base_url: str | None, max_sessions: int) -> Iterator[ProjectReport]:
+    """Yield a report of each project, until ``max_sessions`` calls are counted.
+
+    Args:
+        root: The storage root.
+        cloud_base_url: The configured cloud. Events count as unsent if it does not have them; without one, if the cloud
+            that they were last sent to does not.
+        max_sessions: The number of calls that bounds the time. A report may end within a project.
+    """
+    cloud_id = cloud_id_of(cloud_base_url) if cloud_base_url else None
+    for folder in _list_projects(root):
+        if max_sessions <= 0:
+            return
+        report = _count_project(folder, cloud_id, max_sessions)
+        max_sessions -= report.sessions
+        yield report
+
+
+def _count_project(folder: ProjectFolder, cloud_id: str | None, max_sessions: int) -> ProjectReport:
+    report = ProjectReport(folder.project_id)
+    for user in folder.list_users():
+        if report.sessions >= max_sessions:
+            break
+        report.users += 1
+        report.sessions += len(user.list_session_logs())
+        _count_lease(user, report)
+        _count_rejected(user, report)
+        _count_unsent(user, cloud_id, report)
+    return report
+
+
+def _count_lease(user: UserFolder, report: ProjectReport) -> None:
+    try:
+        lease = _read_lease(user.lease.read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return
+    is_active = lease.is_alive()
+    report.active_leases += is_active
+    report.stale_leases += not is_active
+
+
+def _count_rejected(user: UserFolder, report: ProjectReport) -> None:
+    codes: dict[str, str] = {}  # by event: one that is rejected again after a crash counts once
+    try:
+        with user.rejected_events.open("rb") as lines:
+            for ordinal, line in enumerate(lines):
+                record = _parse_object(line)
+                codes[str(record.get("eventId", ordinal))] = str(record.get("code", "unknown"))
+    except OSError:
+        pass
+    report.rejected.update(codes.values())
+
+
+def _count_unsent(user: UserFolder, cloud_id: str | None, report: ProjectReport) -> None:
+    """Count unsent events as a runtime would: for the configured cloud, else for the one they were last sent to."""
+    report.has_outbox |= user.outbox.exists()
+    outbox = Outbox(user, cloud_id or _read_cloud_id(user.outbox))
+    outbox.scan(all_sessions=True)
+    report.unsent += outbox.count
+    if outbox.oldest_at is not None:
+        report.unsent_since = min(report.unsent_since or outbox.oldest_at, outbox.oldest_at)
+
+
+def _read_cloud_id(outbox: Path) -> str:
+    try:
+        return str(_parse_object(outbox.read_bytes()).get("cloud"))
+    except OSError:
+        return ""
+
+
+def _parse_object(content: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _list_projects(root: Path) -> list[ProjectFolder]:
+    """Return the project folders in the storage root."""
+    try:
+        folders = sorted(path for path in root.iterdir() if "." not in path.name and path.is_dir())
+    except OSError:
+        return []
+    project_ids = [read_identifier(folder) for folder in folders]
+    return [ProjectFolder(root, project_id) for project_id in project_ids if project_id is not None]

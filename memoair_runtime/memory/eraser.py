@@ -1,0 +1,53 @@
+"""Erases the data of the user that this runtime serves, while calls go on."""
+
+from datetime import datetime
+
+from memoair_runtime.memory.reranker import BackgroundReranker
+from memoair_runtime.memory.session_writer import SessionWriter
+from memoair_runtime.memory.user_store import UserStore
+from memoair_runtime.storage import erasure
+from memoair_runtime.storage.erasure import ErasedCounts
+from memoair_runtime.storage.session_log import storage_error
+
+
+class Eraser:
+    """Erases a user's data: the files, and what is in memory. Thread-safe.
+
+    Args:
+        store: The user's store.
+        writer: Writes the user's sessions; it waits during an erasure.
+        reranker: Its vectors are erased as well.
+    """
+
+    def __init__(self, store: UserStore, writer: SessionWriter, reranker: BackgroundReranker) -> None:
+        self._store = store
+        self._writer = writer
+        self._reranker = reranker
+
+    def erase(self, deadline: float, before: datetime | None = None) -> ErasedCounts:
+        """Erase the user's data on this machine.
+
+        Args:
+            deadline: How long to wait for logs that are being read, in monotonic seconds.
+            before: If given, keep the sessions in which every event is at or after this time.
+
+        Returns:
+            How much was deleted.
+
+        Raises:
+            StorageUnavailableError: Something could not be deleted, or the deadline has passed.
+        """
+        try:
+            with self._store.exclusive(deadline), self._writer.exclusive():
+                try:
+                    return erasure.erase(self._store.folder, before)
+                finally:
+                    self._store.reset()
+                    self._reranker.erase()
+        except OSError as error:
+            raise storage_error("cannot delete all data of the user", error) from error
+
+    def remove_folder_if_empty(self) -> None:
+        """Delete the user's folder if the user was erased and has not spoken since. To be called last."""
+        if self._store.generation:
+            erasure.remove_if_empty(self._store.folder)

@@ -1,0 +1,143 @@
+"""The org lane: the organization's documents."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from memoair_index import ContainerError, Document, Hit, Index, Query
+from memoair_protocol.enums import LaneName
+from memoair_runtime.coalescing_job import CoalescingJob
+from memoair_runtime.org.source import LoadedOrgIndex, OrgSource, VersionKey
+from memoair_runtime.readiness import Readiness, ReadinessGate
+from memoair_runtime.recall.lanes.dedupe import top_per_group
+from memoair_runtime.recall.lanes.lane import HitSource, LaneAnswer, LaneHit, LaneQuery, Passage
+
+log = logging.getLogger(__name__)
+
+# Several passages of one document may be among the best; only the best of them is returned.
+_PASSAGES_PER_HIT = 3
+
+
+class OrgLane:
+    """The project's documents. Thread-safe.
+
+    Queries are expanded by the recent turns of the session, because spoken questions seldom name their subject.
+
+    Args:
+        source: The source of the documents.
+        get_recent_turns: Returns the last texts of a session, oldest first, by its id.
+
+    Attributes:
+        version: Version of the documents; it grows with every change. None before they are loaded.
+        error: Why the documents in their current state could not be loaded, or None.
+    """
+
+    name = LaneName.ORG
+    default_limit = 4
+
+    def __init__(self, source: OrgSource, get_recent_turns: Callable[[str], tuple[str, ...]]) -> None:
+        self._source = source
+        self._get_recent_turns = get_recent_turns
+        self._gate = ReadinessGate()
+        self._index = Index()
+        self._load_lock = threading.Lock()
+        self._loader = CoalescingJob("load-org", self.load)
+        self._version_key: VersionKey | None = None  # of the loaded documents
+        self._polled_at = -math.inf
+        self._verified_base: str | None = None  # the index file that was verified last
+        self.version: int | None = None
+        self.error: str | None = None
+
+    @property
+    def readiness(self) -> Readiness:
+        """How far the documents are loaded."""
+        return self._gate.readiness
+
+    def load(self) -> None:
+        """Load the documents if they have changed; until then, searches use those that were loaded before."""
+        with self._load_lock:  # a second call waits for the first one and finds the documents loaded
+            self._load()
+
+    def load_in_background(self) -> None:
+        """Start `load` in the background and return immediately."""
+        self._loader.start()
+
+    def search(self, query: LaneQuery) -> LaneAnswer:
+        """Return at most ``limit`` documents, best first, each with its best passage.
+
+        Raises:
+            NotReadyError: If the documents are not loaded by the deadline, or could not be loaded.
+        """
+        self._gate.wait(query.deadline)
+        predicate = query.predicate
+        index_query = Query(query.text, recent_turns=self._get_recent_turns(query.session_id), now=query.now)
+        filter_ = None if predicate is None else lambda document: predicate(_metadata(document))
+        self._poll_source()
+        index = self._index
+        _, best_by_document = top_per_group(
+            lambda limit: index.search(index_query, limit, filter_),
+            lambda document: document.group,
+            query.limit,
+            query.limit * _PASSAGES_PER_HIT,
+        )
+        chosen = list(best_by_document.values())
+        return LaneAnswer(
+            hits=tuple(map(self._to_lane_hit, chosen)),
+            passages=tuple(Passage(hit.document.text, (rank,)) for rank, hit in enumerate(chosen)),
+        )
+
+    def _poll_source(self) -> None:
+        """Check at intervals whether another process has pulled other documents; this search does not wait for them."""
+        interval_s = self._source.poll_interval_s
+        now = time.monotonic()
+        if interval_s is None or now - self._polled_at < interval_s:
+            return
+        self._polled_at = now
+        with suppress(OSError):  # the next load reports it
+            if self._source.version_key() != self._version_key:
+                self.load_in_background()
+
+    def _load(self) -> None:
+        try:
+            version_key = self._source.version_key()
+            if version_key is not None and version_key == self._version_key:
+                return
+            loaded = self._source.load_index() if version_key is not None else LoadedOrgIndex(Index(), 0)
+        except (OSError, ValueError) as error:
+            self.error = f"{self._source.description}: {getattr(error, 'strerror', None) or error}"
+            log.error("failed to load the organization's documents: action=org_failed why=%s", self.error)
+            if self._version_key is None:
+                self._gate.open(Readiness.ERROR)
+            return
+        self._index, self._version_key, self.error = loaded.index, version_key, None
+        self.version = loaded.version if version_key is not None else None
+        self._gate.open()
+        if loaded.base_sha256 is None or loaded.base_sha256 != self._verified_base:
+            self._verify()
+            self._verified_base = loaded.base_sha256
+
+    def _verify(self) -> None:
+        """Verify the stored index, and rebuild it if it is damaged.
+
+        This reads the file from end to end, so that it is in the page cache before a search waits for it.
+        """
+        try:
+            self._index.verify()
+        except (OSError, ContainerError) as error:
+            log.error("the stored index is damaged and is rebuilt: action=index_damaged why=%s", str(error))
+            self._index = self._source.rebuild().index
+
+    def _to_lane_hit(self, hit: Hit) -> LaneHit:
+        document = hit.document
+        document_id, index_name = document.metadata["id"], document.metadata.get("indexName")
+        source = HitSource(self.name, document_id, "document", document_id=document_id, index_name=index_name)
+        return LaneHit(document.text, hit.score, source, _metadata(document), hit)
+
+
+def _metadata(document: Document) -> Mapping[str, Any]:
+    metadata: Mapping[str, Any] = document.metadata["metadata"]
+    return metadata

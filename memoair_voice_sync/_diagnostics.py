@@ -1,0 +1,36 @@
+"""What the SDK reports to the application: log lines, and warnings about deprecated use and unclosed objects."""
+
+import inspect
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+
+_SDK_PACKAGES = ("memoair_voice_sync", "memoair_voice")
+
+# Silent unless the application configures it. It never logs what a caller said.
+log = logging.getLogger("memoair_voice")
+log.addHandler(logging.NullHandler())
+
+
+def warn_deprecated(message: str) -> None:
+    """Warn at the line of the application, above all frames of the SDK: the async class calls the sync one."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _SDK_PACKAGES:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, DeprecationWarning, stacklevel=level)
+
+
+def warn_unclosed(owner: object, close: Callable[[], None]) -> None:
+    """Warn about an ``owner`` that is collected while it is open, and close its resources in a thread.
+
+    A collection can happen in any thread, which must not wait. At the end of the interpreter nothing is done: the
+    runtimes exit by themselves when this process ends.
+    """
+    if sys.is_finalizing():
+        return
+    warnings.warn(f"unclosed {owner!r}", ResourceWarning, source=owner, stacklevel=3)
+    with suppress(RuntimeError):  # no thread can be started
+        threading.Thread(target=close, name="memoair-close", daemon=True).start()

@@ -1,0 +1,257 @@
+"""The keyed queue: one item of a key at a time, in order, by a few threads that end."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.waiting import eventually
+
+from memoair_protocol.keyed_queue import KeyedQueue
+
+NAME = "test-keyed-queue"
+KEYS = st.sampled_from("abcde")
+MAX_THREADS = 3
+
+
+@pytest.fixture(autouse=True)
+def threads_end() -> Iterator[None]:
+    yield
+    eventually(lambda: not threads())
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == NAME]
+
+
+class Item:
+    """An item whose handling lasts until it is released."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.is_discarded = False
+        self.released = threading.Event()
+        self.pause_s: float | None = None
+
+
+class KeyedQueueMachine(RuleBasedStateMachine):
+    """The queue handles what a list for each key says, whatever is added, replaced, discarded and retried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = KeyedQueue(self.handle, name=NAME, max_threads=MAX_THREADS)
+        self.lock = threading.Lock()
+        self.lines: dict[str, list[Item]] = {}
+        self.running: dict[str, Item] = {}
+        self.violations: list[str] = []
+
+    def handle(self, item: Item) -> float | None:
+        with self.lock:
+            if item.key in self.running or self.lines[item.key][0] is not item or item.is_discarded:
+                self.violations.append(f"{item.key} is handled out of order")
+            self.running[item.key] = item
+        assert item.released.wait(60)
+        with self.lock:
+            item.released.clear()
+            del self.running[item.key]
+            if item.pause_s is None and not item.is_discarded:
+                self.lines[item.key].remove(item)
+        return item.pause_s
+
+    @initialize(linger_s=st.sampled_from([0.0, 60.0]))
+    def choose_linger(self, linger_s: float) -> None:
+        """Let each item start a thread, or be found by one that waits."""
+        self.queue = KeyedQueue(self.handle, name=NAME, max_threads=MAX_THREADS, linger_s=linger_s)
+
+    @rule(key=KEYS)
+    def put(self, key: str) -> None:
+        with self.lock:
+            item = Item(key)
+            self.lines.setdefault(key, []).append(item)
+            assert self.queue.put(key, item)
+
+    @rule(key=KEYS)
+    def replace(self, key: str) -> None:
+        with self.lock:
+            item, head = Item(key), self.running.get(key)
+            self.lines[key] = [each for each in self.lines.get(key, []) if each is head] + [item]
+            assert self.queue.put(key, item, should_replace=True)
+
+    @rule(key=KEYS)
+    def discard(self, key: str) -> None:
+        with self.lock:
+            line = self.lines.pop(key, [])
+            for item in line:
+                item.is_discarded = True
+            assert self.queue.discard(key) == bool(line)
+
+    @precondition(lambda self: self.running)
+    @rule(number=st.integers(0, MAX_THREADS - 1), pause_s=st.sampled_from([None, None, 0.0, 0.01]))
+    def finish(self, number: int, pause_s: float | None) -> None:
+        with self.lock:
+            item = list(self.running.values())[number % len(self.running)]
+            item.pause_s = pause_s
+            item.released.set()
+        eventually(lambda: not item.released.is_set())
+
+    @invariant()
+    def runs_as_many_as_it_can(self) -> None:
+        eventually(self.is_settled)
+        assert not self.violations
+        assert len(threads()) <= MAX_THREADS
+        assert len(self.queue) == sum(map(len, self.lines.values()))
+        assert {key for key in "abcde" if key in self.queue} == {key for key, line in self.lines.items() if line}
+
+    def is_settled(self) -> bool:
+        with self.lock:
+            ready = {key for key, line in self.lines.items() if line} - self.running.keys()
+            is_running = len(self.running) == MAX_THREADS or not ready
+        # The queue counts an item as done some moments after `handle` has returned.
+        return is_running and len(self.queue) == sum(map(len, self.lines.values()))
+
+    def teardown(self) -> None:
+        with self.lock:
+            waiting = sum(map(len, self.lines.values())) - sum(not item.is_discarded for item in self.running.values())
+            running = list(self.running.values())
+        left: list[int] = []
+        closer = threading.Thread(target=lambda: left.append(self.queue.close()))
+        closer.start()
+        eventually(lambda: not self.queue.put("z", Item("z")))
+        for item in running:
+            item.pause_s = None
+            item.released.set()
+        closer.join(60)
+        assert left == [waiting]
+        assert (len(self.queue), threads(), self.violations) == (0, [], [])
+
+
+# Not shrunk: the threads take time, and a shorter sequence of steps is no easier to read.
+KeyedQueueMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
+TestKeyedQueue = KeyedQueueMachine.TestCase
+
+
+def test_an_item_is_retried_after_its_pause_and_before_later_ones() -> None:
+    handled: list[tuple[str, float]] = []
+
+    def handle(item: str) -> float | None:
+        handled.append((item, time.monotonic()))
+        return 0.2 if len(handled) == 1 else None
+
+    queue = KeyedQueue(handle, name=NAME)
+    queue.put("a", "first")
+    queue.put("a", "second")
+    eventually(lambda: not queue)
+    assert [item for item, _ in handled] == ["first", "first", "second"]
+    assert handled[1][1] - handled[0][1] >= 0.2
+
+
+def test_a_key_with_many_items_does_not_keep_others_waiting() -> None:
+    handled: list[str] = []
+    may_start = threading.Event()
+
+    def handle(item: str) -> None:
+        may_start.wait(60)
+        handled.append(item)
+
+    queue = KeyedQueue(handle, name=NAME)
+    for number in range(3):
+        queue.put("a", f"a{number}")
+    queue.put("b", "b0")
+    may_start.set()
+    eventually(lambda: not queue)
+    assert handled == ["a0", "b0", "a1", "a2"]
+
+
+def test_a_thread_lingers_for_the_next_item() -> None:
+    used = set()
+    queue: KeyedQueue[int] = KeyedQueue(lambda _: used.add(threading.current_thread()), name=NAME, linger_s=60.0)
+    for number in range(3):
+        queue.put(number, number)
+        eventually(lambda: not queue)
+    assert len(used) == 1
+    began_at = time.monotonic()
+    assert queue.close() == 0
+    assert time.monotonic() - began_at < 10
+
+
+def test_close_retries_at_once_and_often_until_the_drain_time_ends() -> None:
+    attempts: list[str] = []
+
+    def handle(item: str) -> float | None:
+        attempts.append(item)
+        return 30.0 if item == "bad" or len(attempts) < 4 else None
+
+    queue = KeyedQueue(handle, name=NAME, max_threads=2)
+    queue.put("a", "good")
+    queue.put("b", "bad")
+    eventually(lambda: len(attempts) == 2)
+    assert queue.close(drain_s=1.0) == 1
+    assert attempts.count("good") >= 2
+    assert attempts.count("bad") >= 3
+    assert not queue.put("a", "late")
+
+
+def test_waiting_ends_when_there_is_room() -> None:
+    may_end = threading.Event()
+    queue: KeyedQueue[int] = KeyedQueue(lambda _: None if may_end.wait(60) else 0.0, name=NAME)
+    queue.put("a", 1)
+    queue.put("a", 2)
+    assert queue.wait_until_below(3, 0)
+    assert not queue.wait_until_below(2, 0.01)
+    may_end.set()
+    assert queue.wait_until_below(1, 60)
+
+
+def test_items_wait_while_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    handled: list[int] = []
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    queue: KeyedQueue[int] = KeyedQueue(handled.append, name=NAME)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert queue.put("a", 1)
+    assert len(queue) == 1
+    queue.put("a", 2)
+    eventually(lambda: handled == [1, 2])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_item_that_raises_is_done_and_the_next_put_starts_another_thread() -> None:
+    handled: list[int] = []
+
+    def handle(item: int) -> None:
+        handled.append(item)
+        assert item != 1
+
+    queue = KeyedQueue(handle, name=NAME)
+    queue.put("a", 1)
+    eventually(lambda: not threads() and not queue)
+    queue.put("a", 2)
+    eventually(lambda: handled == [1, 2])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_the_child_of_a_fork_starts_with_an_empty_queue() -> None:
+    may_end = threading.Event()
+    queue: KeyedQueue[int] = KeyedQueue(lambda item: None if item > 2 or may_end.wait(60) else 0.0, name=NAME)
+    queue.put("a", 1)
+    queue.put("a", 2)
+    child = os.fork()
+    if child == 0:
+        queue.reset_after_fork()
+        was_empty = len(queue) == 0 and "a" not in queue
+        queue.put("a", 3)
+        os._exit(0 if was_empty and queue.wait_until_below(1, 30) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(queue) == 2
+    may_end.set()
+    eventually(lambda: not queue)
