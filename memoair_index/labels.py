@@ -4,7 +4,7 @@ A spoken question seldom names its subject ("and do they take dogs?"), because t
 a label (a title, the name of a place) to the degree that it contains the label's rare words.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from memoair_index.analysis import split_words, to_term_ids
 from memoair_index.bm25 import idf
 from memoair_index.folding import fold
-from memoair_index.items import NONE
+from memoair_index.items import NONE, GrowingArray
 from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 
 # A label keeps this share of its relevance with every turn since it was mentioned,
@@ -91,27 +91,21 @@ _Mentions = dict[int, _Mention]  # by label id
 class Labels:
     """The labels of an index's documents, by ordinal. Not thread-safe: the index locks."""
 
-    def __init__(
-        self,
-        base: LabelArrays,
-        base_size: int,
-        count_groups: Callable[[NDArray[np.int64]], int],
-        find_documents: Callable[[int], NDArray[np.int64]],
-    ) -> None:
+    def __init__(self, base: LabelArrays, base_size: int, items: GrowingArray, terms: Postings) -> None:
         """Start with the labels of a file.
 
         Args:
             base: The labels of the file.
             base_size: The documents of the file have the ordinals below this.
-            count_groups: Returns the number of groups that some ordinals belong to: the chunks of a page are one.
-            find_documents: Returns the ordinals of the documents whose text contains a term.
+            items: The records of all documents, by ordinal.
+            terms: From a term to the documents whose text contains it.
         """
         self._base = base
         self._terms = Postings(base.terms, len(base.starts) - 1)
         self._documents = Postings(base.documents, base_size)
         self._texts: list[str] | None = None  # read on first use
         self._label_ids: dict[str, int] = {}
-        self._count_groups, self._find_documents = count_groups, find_documents
+        self._items, self._document_terms = items, terms
         # Caches that are valid until a document is added or removed: the mentions in a turn, the idf of a term among
         # all labels, and the spread and novelty of a label.
         self._mentions_by_turn: dict[str, _Mentions] = {}
@@ -193,12 +187,17 @@ class Labels:
         measured = self._measured.get(label)
         if measured is None:
             ordinals = self._documents.get_ordinals(label)
+            ordinals = ordinals[(ordinals >= 0) & (ordinals < len(self._items))]  # a damaged file may hold others
+            groups = self._items.take(ordinals)["group"]
+            ordinals = ordinals[groups >= 0]  # without those that were removed
             weights = {term: self._term_idf(term, document_count) for term in _term_ids(self._load_texts()[label])}
             contained = sum(
-                weight * np.isin(ordinals, self._find_documents(term)).mean() for term, weight in weights.items()
+                weight * np.isin(ordinals, self._document_terms.get_ordinals(term)).mean() if len(ordinals) else 0.0
+                for term, weight in weights.items()
             )
             novelty = 1 - float(contained) / (sum(weights.values()) or 1.0)
-            measured = self._measured[label] = self._count_groups(ordinals), max(0.0, novelty)
+            spread = len(np.unique(groups[groups >= 0]))
+            measured = self._measured[label] = spread, max(0.0, novelty)
         return measured
 
     def _load_texts(self) -> list[str]:

@@ -139,7 +139,7 @@ class Store:
         self.items = GrowingArray(base.items)
         self.vectors = GrowingArray(base.vectors)
         self.terms = Postings(base.terms, base_size)
-        self.labels = Labels(base.labels, base_size, self._count_groups, self.terms.get_ordinals)
+        self.labels = Labels(base.labels, base_size, self.items, self.terms)
         self._ids = IdMap(base.ids)
         self._groups = IdMap(base.groups)
         self._group_ends = GrowingArray(base.group_ends)
@@ -180,11 +180,6 @@ class Store:
         if not NONE <= group_id < len(self._group_ends):
             raise ContainerError("the index file is damaged: a group id is out of range")
         return group_id
-
-    def _count_groups(self, ordinals: NDArray[np.int64]) -> int:
-        """Return the number of groups of some documents, removed documents left out."""
-        groups = self.items.take(ordinals[ordinals < len(self.items)])["group"]
-        return len(np.unique(groups[groups >= 0]))
 
     def find_speaker(self, speaker: str) -> int:
         """Return the id of a speaker, or `NONE`."""

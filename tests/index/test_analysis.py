@@ -60,10 +60,30 @@ def test_a_number_is_one_term(number: str) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["straße", "привет", "שלום", "مرحبا", "أحمد", "हिन्दी", "ที่นี่", "한국어", "学校", "がっこう", "Tiếng", "Ελλάδα"],
+    ["straße", "привет", "שלום", "مرحبا", "أحمد", "हिन्दी", "Tiếng", "Ελλάδα"],
 )
-def test_a_word_of_any_script_is_one_term(word: str) -> None:
+def test_a_word_of_a_script_with_spaces_is_one_term(word: str) -> None:
     assert len(extract_terms(word)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("我想退货", ["我想", "想退", "退货"]),
+        ("学", ["学"]),
+        ("がっこう", ["がっ", "っこ", "こう"]),
+        ("학교에서", ["학교", "교에", "에서"]),
+        ("iPhone手机壳2个", ["iphon", "手机", "机壳", "2", "个"]),
+        ("ที่นี่", ["ที", "ี่", "่น", "นี", "ี่"]),
+    ],
+)
+def test_scripts_without_spaces_are_indexed_by_pairs_of_characters(text: str, terms: list[str]) -> None:
+    assert extract_terms(text) == terms
+
+
+def test_a_long_text_without_spaces_is_indexed_to_its_end() -> None:
+    text = "".join(chr(0x4E00 + number) for number in range(300))
+    assert len(set(extract_terms(text))) >= 290
 
 
 @pytest.mark.parametrize("word", ["أحمد", "हिन्दी", "がっこう", "한국어", "Tiếng", "é"])

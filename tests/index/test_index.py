@@ -96,7 +96,7 @@ class ReferenceIndex:
         """Return all hits with the contributions to their scores: the best first, the older first among ties."""
         if not (_query_terms(query) or find_days(fold(query.text), query.now) or query.recent_turns):
             return []
-        impacts = self._impacts({term: 1.0 for term in _query_terms(query)}, with_neighbors=True)
+        impacts = self._impacts(dict.fromkeys(_query_terms(query), 1.0), with_neighbors=True)
         talk_impacts = self._impacts(_talk_terms(query), with_neighbors=False)
         dated, relevances = self._ids_of_named_days(query), self._label_relevances(query)
         found = []
