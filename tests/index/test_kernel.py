@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.timing import fastest
 
 from memoair_index import kernel
 from memoair_index.items import ITEM_DTYPE, NONE, GrowingArray
@@ -294,3 +295,92 @@ print(kernel_name := sys.modules["memoair_index.kernel"].score.__module__)
     assert warning.endswith("action=kernel_plain")
     assert found == "boots-0 boots-1 boots-2"
     assert used == "memoair_index.kernel.numpy_kernel"
+
+
+# Pruning: with many postings the C kernel reads only as much of them as it must
+
+
+def make_large_request(seed: int, *, limit: int, linked: bool, options: dict[str, Any]) -> KernelRequest:
+    """Return a request with long lists of frequent words, in ascending order of their words' frequency."""
+    random = np.random.default_rng(seed)
+    size = 4_000
+    array = np.zeros(size, ITEM_DTYPE)
+    array["group"] = np.arange(size) // 5 if linked else np.arange(size)
+    array["previous"], array["following"] = NONE, NONE
+    array["length"] = random.integers(1, 40, size)
+    array["speaker"] = random.integers(-1, 3, size)
+    if linked:
+        for first in range(0, size, 5):
+            array["following"][first : first + 4] = np.arange(first + 1, first + 5)
+            array["previous"][first + 1 : first + 5] = np.arange(first, first + 4)
+    removed = random.random(size) < 0.05
+    array["group"][removed] = NONE
+    items = GrowingArray(array[: size - 7].copy())
+    for row in array[size - 7 :]:
+        items.append(row)
+    words = []
+    for word in range(int(random.integers(2, 14))):
+        lists = []
+        for _ in range(int(random.integers(1, 4))):
+            share = float(random.choice([0.001, 0.01, 0.1, 0.4, 0.9]))
+            holders = np.flatnonzero(random.random(size) < share).astype(np.int32)
+            counts = np.minimum(255, random.geometric(0.6, len(holders))).astype(np.uint8)
+            weight = float(np.log1p((size - len(holders) + 0.5) / (len(holders) + 0.5)) * random.uniform(0.1, 1.1))
+            lists.append((holders, counts, weight))
+        words.append((sum(len(holders) for holders, _, _ in lists), word, lists))
+    postings = [
+        (word if word % 3 else word + 1_000, holders, counts, 0, weight)
+        for _, word, lists in sorted(words, key=lambda entry: entry[:2])
+        for holders, counts, weight in lists
+    ]
+    labels = [(np.flatnonzero(random.random(size) < 0.02).astype(np.int32), 0, float(random.uniform(0, 5)))]
+    return make_request(
+        items,
+        *postings,
+        limit=limit,
+        talk_weight=0.3,
+        first_talk_word=1_000,
+        labels=labels,
+        has_neighbors=linked,
+        **options,
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    limit=st.sampled_from([1, 8, 128]),
+    linked=st.booleans(),
+    options=st.fixed_dictionaries(
+        {},
+        optional={
+            "speaker": st.just(1),
+            "speaker_weight": st.sampled_from([0.0, 2.0]),
+            "exclude_group": st.integers(0, 700),
+        },
+    ),
+)
+@settings(deadline=None, max_examples=150)
+def test_pruning_changes_no_result(seed: int, limit: int, linked: bool, options: dict[str, Any]) -> None:
+    request = make_large_request(seed, limit=limit, linked=linked, options=options)
+    complete = sums_by_item(numpy_kernel.score(request))
+    for _ in range(2):  # the second time in memory that the first must have cleared
+        assert sums_by_item(c_score(request)) == complete
+
+
+def test_frequent_words_are_not_read_if_they_cannot_change_the_result() -> None:
+    size = 200_000
+    array = np.zeros(size, ITEM_DTYPE)
+    array["previous"], array["following"], array["length"] = NONE, NONE, 10
+    items = GrowingArray(array)
+    everywhere = np.arange(size, dtype=np.int32)
+    rare = np.arange(0, size, 1_000, dtype=np.int32)
+    ones = np.ones(size, np.uint8)
+    frequent = [(word, everywhere, ones, 0, 0.01) for word in range(1, 30)]
+    scratch = np.zeros(size * SCRATCH_BYTES, np.uint8)
+
+    def took_s(*lists: Any) -> float:
+        request = make_request(items, *lists, limit=100, scratch=scratch, has_neighbors=False, has_removed=False)
+        return fastest(lambda: c_score(request), 0.0)
+
+    alone_first = took_s((0, rare, ones[: len(rare)], 0, 9.0), *frequent)
+    assert alone_first < took_s(*frequent) / 4
