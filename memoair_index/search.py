@@ -1,9 +1,8 @@
 """Search: analyze the query, let the kernel find candidates, and rank them by all features."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -23,8 +22,8 @@ from memoair_index.ranking import BM25_UNIT, COSINE_UNIT, Evidence, Weights, cue
 from memoair_index.static_model import Embedding
 from memoair_index.store import Store, sanitize
 
-# At least this many candidates are ranked by all features. Recall is the same with 50.
-_MIN_CANDIDATES = 128
+# At least this many candidates are ranked by all features. Recall is the same with 50 and with 200.
+_MIN_CANDIDATES = 64
 # A question has a dozen words; of a pasted document only the rarest words are expanded by their neighbors.
 _MAX_EXPANDED_WORDS = 96
 # A word is expanded by its nearest neighbors that occur in any document, each weighted by this times cosine squared.
@@ -164,25 +163,28 @@ class Searcher:
         )
 
     def _select_postings(self, store: Store, prepared: PreparedQuery) -> list[tuple[int, Any, Any, int, float]]:
-        """Return the weighted postings of each word, the rarest word first; see `KernelRequest`."""
-        frequency = store.terms.frequency
-        found: list[tuple[int, int, list[tuple[int, int, float]]]] = []  # postings, word, (term, frequency, factor)
-        for word, terms in enumerate(prepared.terms):
-            variants = [(term, count, 1.0) for term in terms if (count := frequency(term))]
-            found.append((sum(count for _, count, _ in variants), word, variants))
-        expanded = sorted(found)[:_MAX_EXPANDED_WORDS] if len(found) > _MAX_EXPANDED_WORDS else found
-        for _, word, variants in expanded:
+        """Return the weighted postings of each word and of its neighbors; see `KernelRequest`."""
+        frequency, size = store.terms.frequency, store.live_count
+        words = [[(term, count, 1.0) for term in terms if (count := frequency(term))] for terms in prepared.terms]
+        expanded: Iterable[int] = range(len(words))
+        if len(words) > _MAX_EXPANDED_WORDS:
+            expanded = sorted(expanded, key=lambda word: sum(count for _, count, _ in words[word]))
+            expanded = expanded[:_MAX_EXPANDED_WORDS]
+        for word in expanded:
             for term in prepared.terms[word]:
-                variants += self._find_neighbors(store, term)
-        found = [(sum(count for _, count, _ in variants), word, variants) for _, word, variants in found]
-        for position, (term, share) in enumerate(prepared.talk_terms.items()):
-            if count := frequency(term):
-                found.append((count, _FIRST_TALK_WORD + position, [(term, count, share)]))
-        return [
-            (word, *postings, factor * idf(store.live_count, count))
-            for _, word, variants in sorted(found, key=itemgetter(0, 1))
+                words[word] += self._find_neighbors(store, term)
+        weighted = [
+            (word, term, factor * idf(size, count))
+            for word, variants in enumerate(words)
             for term, count, factor in variants
-            for postings in store.terms.get_lists(term)
+        ]
+        weighted += [
+            (word, term, share * idf(size, count))
+            for word, (term, share) in enumerate(prepared.talk_terms.items(), start=_FIRST_TALK_WORD)
+            if (count := frequency(term))
+        ]
+        return [
+            (word, *postings, weight) for word, term, weight in weighted for postings in store.terms.get_lists(term)
         ]
 
     def _find_neighbors(self, store: Store, term: int) -> list[tuple[int, int, float]]:

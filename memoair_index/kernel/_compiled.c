@@ -215,23 +215,42 @@ static Py_ssize_t keep_best(const Items *items, const ScoreOptions *o, const Scr
 
 /* ---- pruning ----
  *
- * Words come in the order of their frequency. At some point what the remaining words can add to an item is less than
- * the worst of the best items has already: an item that was not found yet can no longer be among them, and of those
- * that were found only few can. Then the remaining words, whose lists are long, are looked up for those few. The result
- * is the same, and so is each sum, because each item's impacts are added in the same order. */
+ * The longest lists are those of frequent words, which add little to a score. They are left out at first. What they could
+ * add is bounded: an item that no other list has found can no longer be among the best if the bound is below the worst of
+ * the best items, and of those that were found only a few can. For these few every word is looked up, in the order of the
+ * words. The result is the same, and so is each sum. If the bounds are too large for that, more lists are read. */
 
 /* Below this, to look at all postings takes less time than to find out whether it is necessary. */
-#define MIN_PRUNED_POSTINGS 4096
+#define MIN_PRUNED_POSTINGS 8192
+/* The longest lists that are read in the first attempt, and how many times as long they are in the next. */
+#define FIRST_LIST_LIMIT 2048
+#define LIST_LIMIT_GROWTH 8
 /* Sums of floats are off by some units in the last place; bounds are raised by more than that. */
 #define BOUND_MARGIN 1.0001f
 
-/* Return an upper bound of a word's impact on any item. */
+/* Return an upper bound of a list's impact on any item. */
 static float impact_bound(const Postings *list, const ScoreOptions *o) {
     uint8_t count = 0;
     for (Py_ssize_t i = 0; i < list->size; i++) count = list->counts[i] > count ? list->counts[i] : count;
     float shortest = o->k1 * (1.0f - o->b);
     float bound = list->weight * (((o->k1 + 1.0f) * (float)count) / ((float)count + shortest));
     return bound > 0.0f ? bound : 0.0f;
+}
+
+/* Return an upper bound of what the lists that are longer than a limit can add to a score. */
+static float bound_of_longer(const Postings *postings, Py_ssize_t lists, const ScoreOptions *o, Py_ssize_t list_limit) {
+    float sum = 0.0f;
+    for (Py_ssize_t list = 0; list < lists;) {
+        int word = postings[list].word;
+        float bound = 0.0f;
+        for (; list < lists && postings[list].word == word; list++) {
+            if (postings[list].size <= list_limit) continue;
+            float impact = impact_bound(postings + list, o);
+            bound = impact > bound ? impact : bound;
+        }
+        sum += (word >= o->first_talk_word ? o->talk_weight : o->pooled_weight) * bound;
+    }
+    return sum * BOUND_MARGIN;
 }
 
 /* Return the position of the first ordinal of a sorted list that is not less than a value, at or after a position. */
@@ -325,53 +344,25 @@ static float reaching_impact(const Items *items, const ScoreOptions *o, const Sc
     return best;
 }
 
-/* Add the remaining words to the sums of the candidates that may still be among the best. */
-static void finish_survivors(const Items *items, const Postings *postings, Py_ssize_t list, Py_ssize_t lists,
-                             const ScoreOptions *o, Scratch *s, Py_ssize_t candidates, float remaining, float worst) {
-    Py_ssize_t size = 0;
-    int32_t *survivors = s->touched; /* only used while a word is gathered */
-    for (Py_ssize_t i = 0; i < candidates; i++) {
-        Candidate candidate = {0.0f, s->candidates[i]};
-        if (score_candidate(items, o, s, &candidate) && (candidate.score + remaining) * BOUND_MARGIN >= worst)
-            survivors[size++] = candidate.item;
-    }
-    Py_ssize_t wanted = collect_wanted(items, o, s, survivors, size);
-    while (list < lists) {
+/* Replace the sums of some items by those of all words. */
+static void complete_sums(const Items *items, const Postings *postings, Py_ssize_t lists, const ScoreOptions *o, Scratch *s,
+                          const int32_t *chosen, Py_ssize_t size) {
+    Py_ssize_t wanted = collect_wanted(items, o, s, chosen, size);
+    for (Py_ssize_t i = 0; i < size; i++) s->cells[chosen[i]].pooled_sum = s->cells[chosen[i]].talk_sum = 0.0f;
+    for (Py_ssize_t list = 0; list < lists;) {
         int word = postings[list].word;
         for (; list < lists && postings[list].word == word; list++) look_up(items, postings + list, o, s, wanted);
         for (Py_ssize_t i = 0; i < size; i++) {
-            float impact = reaching_impact(items, o, s, survivors[i]);
+            float impact = reaching_impact(items, o, s, chosen[i]);
             if (!(impact > 0.0f)) continue;
             if (word >= o->first_talk_word)
-                s->cells[survivors[i]].talk_sum += impact;
+                s->cells[chosen[i]].talk_sum += impact;
             else
-                s->cells[survivors[i]].pooled_sum += impact;
+                s->cells[chosen[i]].pooled_sum += impact;
         }
         for (Py_ssize_t i = 0; i < wanted; i++) s->cells[s->reached[i]].best = 0.0f;
     }
     for (Py_ssize_t i = 0; i < wanted; i++) s->cells[s->reached[i]].pooled = 0.0f;
-}
-
-/* What is left from a word's first list on: how many postings, and an upper bound of what they can add to a score. */
-typedef struct {
-    Py_ssize_t postings;
-    float bound;
-} Remaining;
-
-static void sum_remaining(const Postings *postings, Py_ssize_t lists, const ScoreOptions *o, Remaining *remaining) {
-    Remaining sum = {0, 0.0f};
-    float bound = 0.0f;
-    for (Py_ssize_t list = lists - 1; list >= 0; list--) {
-        int word = postings[list].word;
-        float impact = impact_bound(postings + list, o);
-        bound = impact > bound ? impact : bound;
-        sum.postings += postings[list].size;
-        if (!list || postings[list - 1].word != word) {
-            sum.bound += (word >= o->first_talk_word ? o->talk_weight : o->pooled_weight) * bound * BOUND_MARGIN;
-            bound = 0.0f;
-        }
-        remaining[list] = sum;
-    }
 }
 
 static void add_labels(const Items *items, const Label *labels, Py_ssize_t count, Scratch *s, Py_ssize_t *candidates) {
@@ -385,10 +376,61 @@ static void add_labels(const Items *items, const Label *labels, Py_ssize_t count
     }
 }
 
-static Py_ssize_t score(const Items *items, const Postings *postings, Remaining *remaining, Py_ssize_t lists,
-                        const Label *labels, Py_ssize_t label_count, const int32_t *bonus_items,
-                        const float *bonus_values, Py_ssize_t bonuses, const ScoreOptions *o, Scratch *s,
-                        Candidate *heap, Py_ssize_t limit, float *sums) {
+/* Add the words' impacts to the sums of all items, without the lists that are longer than a limit. */
+static void add_words(const Items *items, const Postings *postings, Py_ssize_t lists, const ScoreOptions *o, Scratch *s,
+                      Py_ssize_t list_limit, Py_ssize_t *candidates) {
+    for (Py_ssize_t list = 0; list < lists;) {
+        int word = postings[list].word;
+        Py_ssize_t found = 0;
+        for (; list < lists && postings[list].word == word; list++)
+            if (postings[list].size <= list_limit) found = gather_impacts(items, postings + list, o, s, found);
+        spread_impacts(items, o, s, found, word >= o->first_talk_word, candidates);
+    }
+}
+
+static void clear_sums(Scratch *s, Py_ssize_t candidates) {
+    for (Py_ssize_t i = 0; i < candidates; i++) {
+        Cell *cell = s->cells + s->candidates[i];
+        cell->pooled_sum = cell->talk_sum = 0.0f;
+    }
+}
+
+/* Find the best items without reading all postings; return how many, or -1 if that is not possible. The items with a
+ * bonus are candidates already. */
+static Py_ssize_t score_pruned(const Items *items, const Postings *postings, Py_ssize_t lists, const ScoreOptions *o,
+                               Scratch *s, Py_ssize_t *candidates, Candidate *heap, Py_ssize_t limit) {
+    Py_ssize_t total = 0, longest = 0, with_bonus = *candidates;
+    for (Py_ssize_t list = 0; list < lists; list++) {
+        total += postings[list].size;
+        longest = postings[list].size > longest ? postings[list].size : longest;
+    }
+    if (total < MIN_PRUNED_POSTINGS || !limit) return -1;
+    for (Py_ssize_t list_limit = FIRST_LIST_LIMIT; list_limit < longest; list_limit *= LIST_LIMIT_GROWTH) {
+        float bound = bound_of_longer(postings, lists, o, list_limit);
+        add_words(items, postings, lists, o, s, list_limit, candidates);
+        float unseen = bound + (o->speaker >= 0 && o->speaker_weight > 0.0f ? o->speaker_weight : 0.0f);
+        Py_ssize_t kept = keep_best(items, o, s, s->candidates, *candidates, heap, limit);
+        if (kept == limit && unseen * BOUND_MARGIN < heap->score) {
+            int32_t *chosen = s->touched; /* only used while a word is gathered */
+            Py_ssize_t size = 0;
+            for (Py_ssize_t i = 0; i < *candidates; i++) {
+                Candidate candidate = {0.0f, s->candidates[i]};
+                if (score_candidate(items, o, s, &candidate) && (candidate.score + bound) * BOUND_MARGIN >= heap->score)
+                    chosen[size++] = candidate.item;
+            }
+            complete_sums(items, postings, lists, o, s, chosen, size);
+            return keep_best(items, o, s, chosen, size, heap, limit);
+        }
+        clear_sums(s, *candidates);
+        *candidates = with_bonus;
+    }
+    return -1;
+}
+
+static Py_ssize_t score(const Items *items, const Postings *postings, Py_ssize_t lists, const Label *labels,
+                        Py_ssize_t label_count, const int32_t *bonus_items, const float *bonus_values,
+                        Py_ssize_t bonuses, const ScoreOptions *o, Scratch *s, Candidate *heap, Py_ssize_t limit,
+                        float *sums) {
     Py_ssize_t candidates = 0;
     add_labels(items, labels, label_count, s, &candidates);
     for (Py_ssize_t i = 0; i < bonuses; i++) {
@@ -397,34 +439,19 @@ static Py_ssize_t score(const Items *items, const Postings *postings, Remaining 
         if (!is_candidate(s->cells + ordinal)) s->candidates[candidates++] = ordinal;
         s->cells[ordinal].bonus += bonus_values[i];
     }
-    sum_remaining(postings, lists, o, remaining);
-    for (Py_ssize_t list = 0; list < lists;) {
-        int word = postings[list].word;
-        Py_ssize_t left = remaining[list].postings;
-        if (left > MIN_PRUNED_POSTINGS && left > candidates && candidates > limit && limit) {
-            Py_ssize_t kept = keep_best(items, o, s, s->candidates, candidates, heap, limit);
-            float bound = remaining[list].bound, unseen = bound + (o->speaker >= 0 && o->speaker_weight > 0.0f ? o->speaker_weight : 0.0f);
-            if (kept == limit && unseen * BOUND_MARGIN < heap->score) {
-                finish_survivors(items, postings, list, lists, o, s, candidates, bound, heap->score);
-                break;
-            }
-        }
-        Py_ssize_t found = 0;
-        for (; list < lists && postings[list].word == word; list++)
-            found = gather_impacts(items, postings + list, o, s, found);
-        spread_impacts(items, o, s, found, word >= o->first_talk_word, &candidates);
+    Py_ssize_t kept = score_pruned(items, postings, lists, o, s, &candidates, heap, limit);
+    if (kept < 0) {
+        add_words(items, postings, lists, o, s, PY_SSIZE_T_MAX, &candidates);
+        kept = keep_best(items, o, s, s->candidates, candidates, heap, limit);
     }
-    Py_ssize_t kept = keep_best(items, o, s, s->candidates, candidates, heap, limit);
     for (Py_ssize_t i = 0; i < kept; i++) {
         const Cell *cell = s->cells + heap[i].item;
         sums[i] = cell->pooled_sum;
         sums[limit + i] = cell->talk_sum;
         sums[2 * limit + i] = cell->bonus;
     }
-    for (Py_ssize_t i = 0; i < candidates; i++) {
-        Cell *cell = s->cells + s->candidates[i];
-        cell->pooled_sum = cell->talk_sum = cell->bonus = 0.0f;
-    }
+    clear_sums(s, candidates);
+    for (Py_ssize_t i = 0; i < candidates; i++) s->cells[s->candidates[i]].bonus = 0.0f;
     return kept;
 }
 
@@ -529,10 +556,9 @@ static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
     float *sums = NULL;
     Postings *postings = PyMem_Malloc((size + 1) * sizeof(Postings));
     Label *labels = PyMem_Malloc((label_count + 1) * sizeof(Label));
-    Remaining *remaining = PyMem_Malloc((size + 1) * sizeof(Remaining));
     Py_ssize_t capacity_views = 2 * size + label_count + 5;
     Buffers buffers = {PyMem_Malloc(capacity_views * sizeof(Py_buffer)), 0, capacity_views};
-    if (!postings || !labels || !remaining || !buffers.views) {
+    if (!postings || !labels || !buffers.views) {
         PyErr_NoMemory();
         goto done;
     }
@@ -561,7 +587,7 @@ static PyObject *kernel_score(PyObject *Py_UNUSED(module), PyObject *args) {
     split_scratch(&scratch, cells->buf, capacity);
     Py_ssize_t kept;
     Py_BEGIN_ALLOW_THREADS
-    kept = score(&items, postings, remaining, size, labels, label_count, item_view->buf, value_view->buf,
+    kept = score(&items, postings, size, labels, label_count, item_view->buf, value_view->buf,
                  item_view->len / 4, &o, &scratch, heap, limit, sums);
     Py_END_ALLOW_THREADS
     result = to_result(heap, kept, sums, limit);
@@ -569,7 +595,6 @@ done:
     release_all(&buffers);
     PyMem_Free(postings);
     PyMem_Free(labels);
-    PyMem_Free(remaining);
     PyMem_Free(heap);
     PyMem_Free(sums);
     return result;

@@ -29,8 +29,7 @@ class KernelRequest:
     are two such sums, one of the words of the question and one of those of the talk. The score is the weighted sums,
     plus the bonus, plus ``speaker_weight`` if the item is by ``speaker``.
 
-    The result is exact: the best items by that score. The C kernel reads only as much of the longest lists as that
-    takes, so the lists should be in ascending order of their words' frequency.
+    The result is exact: the best items by that score. The C kernel reads no more of long lists than that takes.
 
     Attributes:
         items: The records of all items.
