@@ -151,7 +151,8 @@ class Labels:
             for label, mention in mentions.items():
                 weight = share * mention.spread / (mention.spread + _SPREAD_SATURATION)
                 if mention.is_full:
-                    weight = mention.novelty + (1 - mention.novelty) * weight
+                    novelty = mention.novelty**2  # squared: a label that half of its documents contain is not novel
+                    weight = novelty + (1 - novelty) * weight
                 relevances[label] = max(relevances.get(label, 0.0), mention.relevance * decay * weight)
             if not age and any(mention.is_full for mention in mentions.values()):
                 factor = SUBJECT_CHANGE_FACTOR
