@@ -76,7 +76,7 @@ class _Mention(NamedTuple):
         relevance: How much of it was mentioned, from 0 to 1.
         is_full: Whether it was mentioned in full.
         spread: The number of groups whose documents bear it.
-        novelty: The share of it that is not in the text of its documents, from 0 to 1.
+        novelty: The share of it that is not in the text of its documents, from 0 to 1; only for a mention in full.
     """
 
     relevance: float
@@ -110,7 +110,8 @@ class Labels:
         # all labels, and the spread and novelty of a label.
         self._mentions_by_turn: dict[str, _Mentions] = {}
         self._idf_by_term: dict[int, float] = {}
-        self._measured: dict[int, tuple[int, float]] = {}
+        self._spread_by_label: dict[int, int] = {}
+        self._novelty_by_label: dict[int, float] = {}
 
     def add(self, ordinal: int, labels: Sequence[str]) -> None:
         """Record what a document is about."""
@@ -181,25 +182,36 @@ class Labels:
     def _clear_caches(self) -> None:
         self._mentions_by_turn.clear()
         self._idf_by_term.clear()
-        self._measured.clear()
+        self._spread_by_label.clear()
+        self._novelty_by_label.clear()
 
-    def _measure(self, label: int, document_count: int) -> tuple[int, float]:
-        """Return the spread and the novelty of a label; see `_Mention`."""
-        measured = self._measured.get(label)
-        if measured is None:
-            ordinals = self._documents.get_ordinals(label)
-            ordinals = ordinals[(ordinals >= 0) & (ordinals < len(self._items))]  # a damaged file may hold others
-            groups = self._items.take(ordinals)["group"]
-            ordinals = ordinals[groups >= 0]  # without those that were removed
+    def _spread(self, label: int) -> int:
+        """Return the number of groups whose documents bear a label."""
+        spread = self._spread_by_label.get(label)
+        if spread is None:
+            groups = self._items.take(self._live_ordinals(label))["group"]
+            spread = self._spread_by_label[label] = len(set(groups[groups >= 0].tolist()))
+        return spread
+
+    def _novelty(self, label: int, document_count: int) -> float:
+        """Return the share of a label that is not in the text of its documents, from 0 to 1."""
+        novelty = self._novelty_by_label.get(label)
+        if novelty is None:
+            ordinals = self._live_ordinals(label)
+            ordinals = ordinals[self._items.take(ordinals)["group"] >= 0]  # without those that were removed
             weights = {term: self._term_idf(term, document_count) for term in _term_ids(self._load_texts()[label])}
             contained = sum(
                 weight * np.isin(ordinals, self._document_terms.get_ordinals(term)).mean() if len(ordinals) else 0.0
                 for term, weight in weights.items()
             )
-            novelty = 1 - float(contained) / (sum(weights.values()) or 1.0)
-            spread = len(np.unique(groups[groups >= 0]))
-            measured = self._measured[label] = spread, max(0.0, novelty)
-        return measured
+            novelty = max(0.0, 1 - float(contained) / (sum(weights.values()) or 1.0))
+            self._novelty_by_label[label] = novelty
+        return novelty
+
+    def _live_ordinals(self, label: int) -> NDArray[np.int64]:
+        """Return the documents that bear a label, without invalid ordinals from a damaged file."""
+        ordinals = self._documents.get_ordinals(label)
+        return ordinals[(ordinals >= 0) & (ordinals < len(self._items))]
 
     def _load_texts(self) -> list[str]:
         if self._texts is None:
@@ -238,9 +250,9 @@ class Labels:
         for label, said in said_idf.items():
             full = sum(self._term_idf(term, document_count) for term in _term_ids(self._load_texts()[label]))
             if said >= MIN_IDF_SHARE * full and self._documents.frequency(label):
-                spread, novelty = self._measure(label, document_count)
-                relevance = said / (full + _IDF_SATURATION)
-                mentions[label] = _Mention(relevance, said >= _FULL_MENTION_SHARE * full, spread, novelty)
+                is_full = said >= _FULL_MENTION_SHARE * full
+                novelty = self._novelty(label, document_count) if is_full else 0.0
+                mentions[label] = _Mention(said / (full + _IDF_SATURATION), is_full, self._spread(label), novelty)
         return mentions
 
 
