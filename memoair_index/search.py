@@ -36,8 +36,8 @@ DECAYS = (0.7, 0.5, 0.35, 0.25)
 # What was said before the question: the last utterances count, each word once, by this for each utterance since.
 TALK_DECAY = 0.9
 _MAX_TALK_UTTERANCES = 12
-# An agent's long answer has hundreds of words; the weightiest ones of the talk say what it is about. With this limit, the
-# first hit is right for 85 instead of 79 % of the questions of mtrag_un, and as often as without on the other sets.
+# An agent's long answer has hundreds of words; the weightiest ones of the talk say what it is about. With this limit
+# the first hit is right for 85 instead of 79 % of the questions of mtrag_un, and as often as without on other sets.
 _MAX_TALK_WORDS = 64
 # The positions of the talk's words begin here.
 _FIRST_TALK_WORD = 1 << 20
