@@ -99,9 +99,13 @@ class ReferenceIndex:
         impacts = self._impacts(dict.fromkeys(_query_terms(query), 1.0), with_neighbors=True)
         talk_impacts = self._impacts(_talk_terms(query), with_neighbors=False)
         dated, relevances = self._ids_of_named_days(query), self._label_relevances(query)
+        ids_by_group: dict[str, list[str]] = {}
+        for document_id, document in self.documents.items():
+            ids_by_group.setdefault(document.group, []).append(document_id)
         found = []
         for document_id, document in self.documents.items():
-            around, talk = self._around(document, impacts), self._around(document, talk_impacts)
+            group = ids_by_group[document.group]
+            around, talk = _pool(document_id, group, impacts), _pool(document_id, group, talk_impacts)
             is_wanted = query.group in (None, document.group) and query.exclude_group != document.group
             if is_wanted and (around > 0 or talk > 0 or document_id in dated or relevances.get(document_id, 0) > 0):
                 values = {
@@ -140,15 +144,11 @@ class ReferenceIndex:
             impacts.append(impact)
         return impacts
 
-    def _around(self, document: Document, impacts: list[dict[str, float]]) -> float:
-        group = [each.id for each in self.group(document.group)]
-        position = group.index(document.id)
-        decay = {0: 1.0, 1: 0.7, 2: 0.5, 3: 0.35, 4: 0.25}
-        return sum(
-            max(impact[each] * decay.get(abs(position - other), 0) for other, each in enumerate(group))
-            for impact in impacts
-            if impact
-        )
+    def _novelty(self, idf_by_term: Mapping[str, float], bearers: list[str]) -> float:
+        """Return the share of a label that the text of the documents that bear it does not contain."""
+        texts = [set(extract_terms(self.documents[document_id].text)) for document_id in bearers]
+        contained = sum(idf * sum(term in text for text in texts) / len(texts) for term, idf in idf_by_term.items())
+        return max(0.0, 1 - contained / sum(idf_by_term.values()))
 
     def _cosine(self, document: Document, query: Query) -> float:
         """Return the cosine of both vectors, the document's rounded to 255 steps."""
@@ -186,15 +186,30 @@ class ReferenceIndex:
                 full = sum(idf_by_term.values())
                 said = sum(idf_by_term[term] for term in idf_by_term if term in extract_terms(turn))
                 if said and said >= MIN_IDF_SHARE * full:
-                    is_full |= said >= 0.9 * full
-                    spread = len(bearers[label]) / (len(bearers[label]) + 4)
-                    weight = decay * DECAY_PER_TURN**age if age else 0.1
-                    best[document] = max(best.get(document, 0), said / (full + 6) * spread * weight)
+                    weight = len(bearers[label]) / (len(bearers[label]) + 4) * (1.0 if age else 0.1)
+                    if said >= 0.9 * full:
+                        is_full = True
+                        novelty = self._novelty(idf_by_term, [each for each, other in labeled if other == label]) ** 2
+                        weight = novelty + (1 - novelty) * weight
+                    relevance = said / (full + 6) * weight * decay * DECAY_PER_TURN**age
+                    best[document] = max(best.get(document, 0), relevance)
             if age == 0 and is_full:
                 decay = SUBJECT_CHANGE_FACTOR
         return {
             key: relevance for key, relevance in best.items() if relevance >= MIN_RELEVANCE_SHARE * max(best.values())
         }
+
+
+def _pool(document_id: str, group: list[str], impacts: list[dict[str, float]]) -> float:
+    """Return the sum of the best impacts that reach a document: its own, or weaker ones of its neighbors."""
+    position = group.index(document_id)
+    near = [
+        (other, decay)
+        for distance, decay in enumerate((1.0, 0.7, 0.5, 0.35, 0.25))
+        for other in {position - distance, position + distance}
+        if 0 <= other < len(group)
+    ]
+    return sum(max(impact[group[other]] * decay for other, decay in near) for impact in impacts if impact)
 
 
 def _query_terms(query: Query) -> list[int]:
