@@ -276,7 +276,7 @@ class UserMemory:
         self._merged_profile = attrs.evolve(self._merged_profile, stated=profile)
 
     def _read_recent_turns(self, session_id: str) -> tuple[StoredTurn, ...]:
-        # Without the lock, a turn may move from the pending ones to the index meanwhile: those are read first.
+        # The pending turns first: without the lock, one may move from there to the index between the two reads.
         pending = [turn for turn in list(self._pending.values()) if turn.session_id == session_id]
         pending_ids = {turn.event_id for turn in pending}
         documents = self._index.group_documents(session_id, last=_RECENT_DOCUMENTS)
