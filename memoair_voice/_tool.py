@@ -1,14 +1,13 @@
 """The tool that a language model calls to search the memory, for asyncio and trio."""
 
-from typing import Any
+from typing import Any, Literal
 
 from memoair_voice._threads import async_method
 from memoair_voice_sync import MemoAirVoiceMemorySync, MemoryToolSync, VoiceSessionSync
-from memoair_voice_sync._tools.tool import ToolSchema
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
 
 
-class MemoryTool(ToolSchema):
+class MemoryTool:
     """A tool with which a language model searches one user's memory, for asyncio and trio.
 
     Awaiting a call of it returns the composed text.
@@ -28,6 +27,21 @@ class MemoryTool(ToolSchema):
         return self._sync.last_trace
 
     __call__ = async_method(MemoryToolSync.__call__, abandon_on_cancel=True)
+
+    def schema(self, api: Literal["chat", "responses"] = "chat", *, strict: bool = False) -> dict[str, Any]:
+        """Return the tool's schema for OpenAI, as `MemoAirVoiceMemory.to_openai_function` does.
+
+        Args:
+            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
+            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
+
+        Returns:
+            The schema, to be passed in ``tools``.
+
+        Raises:
+            ValueError: If ``api`` is unknown.
+        """
+        return self._sync.schema(api, strict=strict)
 
 
 class AsyncToolAdapters(ToolAdapters):

@@ -50,26 +50,7 @@ def openai_function(api: OpenAIApi = "chat", *, strict: bool = False) -> dict[st
     return {"type": "function", "function": {**function, "strict": True} if strict else function}
 
 
-class ToolSchema:
-    """A mixin: the schema of the tool, which is the same for the sync and the async one."""
-
-    def schema(self, api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
-        """Return the tool's schema for OpenAI, as `MemoAirVoiceMemorySync.to_openai_function` does.
-
-        Args:
-            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
-            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
-
-        Returns:
-            The schema, to be passed in ``tools``.
-
-        Raises:
-            ValueError: If ``api`` is unknown.
-        """
-        return openai_function(api, strict=strict)
-
-
-class MemoryToolSync(ToolSchema):
+class MemoryToolSync:
     """A tool with which a language model searches one user's memory.
 
     Calling it returns the composed text. Safe to use from any thread.
@@ -104,3 +85,18 @@ class MemoryToolSync(ToolSchema):
         result = self._search(query, intent or DEFAULT_INTENT)
         self.last_trace = result.trace
         return result.contextText
+
+    def schema(self, api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
+        """Return the tool's schema for OpenAI, as `MemoAirVoiceMemorySync.to_openai_function` does.
+
+        Args:
+            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
+            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
+
+        Returns:
+            The schema, to be passed in ``tools``.
+
+        Raises:
+            ValueError: If ``api`` is unknown.
+        """
+        return openai_function(api, strict=strict)
