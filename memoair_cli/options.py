@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, Optional
 
 import typer
 
@@ -18,6 +18,9 @@ ApiKey = Annotated[
 ]
 ProjectId = Annotated[str, typer.Option("--project", envvar="MEMOAIR_PROJECT_ID", help="The project's id.")]
 AgentId = Annotated[str, typer.Option("--agent", envvar="MEMOAIR_AGENT_ID", help="The agent's id.")]
+OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
+StorageRoot = Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)]
+OrgFile = Annotated[OptionalPath, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)]
 
 
 # The options that can be passed instead of a variable, for messages.

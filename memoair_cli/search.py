@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import IntEnum
-from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memoair_cli.options import ApiKey, BaseUrl, ProjectId, fail, require, resolve_storage_root
+from memoair_cli.options import ApiKey, BaseUrl, OrgFile, ProjectId, StorageRoot, fail, require, resolve_storage_root
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
@@ -25,8 +24,6 @@ _ANY_PORT = "http://127.0.0.1:0"
 _PULL_TIMEOUT_S, _HEALTH_TIMEOUT_S, _POLL_INTERVAL_S = 3.0, 1.0, 0.02
 _SYNC_FAILURES = {"refused": "the cloud rejects the requests", "retrying": "the cloud is unreachable or fails"}
 _HIT_LANES = ("working", "permanent", "org")
-
-OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
 
 
 class SearchExit(IntEnum):
@@ -44,12 +41,10 @@ def search(
     project: ProjectId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
-    storage: Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)] = None,
-    org_file: Annotated[
-        OptionalPath, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)
-    ] = None,
+    storage: StorageRoot = None,
+    org_file: OrgFile = None,
     lane: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[str]],  # noqa: UP045 - Typer needs this on Python 3.10
         typer.Option(help="Search only this lane (profile, working, permanent, org); can be repeated."),
     ] = None,
     top_k: Annotated[Optional[int], typer.Option(min=1, help="Hits per lane.")] = None,  # noqa: UP045

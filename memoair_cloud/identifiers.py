@@ -56,14 +56,6 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(12)}"
 
 
-def hash_user_id(project_id: str, user_id: str) -> str:
-    """Return the hash that is kept of an erased user.
-
-    Devices compute the same hash for the users whose data they hold.
-    """
-    return hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()
-
-
 def hash_session_id(project_id: str, user_id: str, session_id: str) -> str:
     """Return the hash that is kept of a session of an erased user."""
     return hashlib.sha256("\0".join((project_id, user_id, session_id)).encode()).hexdigest()

@@ -117,13 +117,13 @@ def _run_warmup_cloud() -> Iterator[str]:
 
 
 def _projection(name: str) -> dict[str, Any]:
-    from memoair_runtime.sync.responses import content_hash
+    from memoair_protocol.hashes import hash_content
 
     if name == "bootstrap":
         versions = {"profileVersion": 1, "permanentManifestVersion": 1, "orgManifestVersion": 0, "forgottenVersion": 0}
         return {**versions, "syncToken": "warm"}
     if name == "profile":
-        hash_ = content_hash(["", {}, "Dana", {}])
+        hash_ = hash_content(["", {}, "Dana", {}])
         return {"version": 1, "contentHash": hash_, "summary": "", "attributes": {}, "name": "Dana", "metadata": {}}
     occurred_at = "2026-03-02T09:30:00Z"
     payload = {"turnId": "0", "userText": "Do you open on Sunday?", "assistantText": "We do not."}
@@ -134,6 +134,6 @@ def _projection(name: str) -> dict[str, Any]:
         "mode": "snapshot",
         "version": 1,
         "more": False,
-        "contentHash": content_hash(list(changes.values())),
+        "contentHash": hash_content(list(changes.values())),
         **changes,
     }

@@ -12,10 +12,17 @@ import attrs
 
 from memoair_protocol.timestamps import parse_timestamp
 from memoair_transcripts._documents import JsonDocument, read_documents
-from memoair_transcripts._identifiers import InvalidTurnError, check_id
 from memoair_transcripts._json_lines import type_name
 from memoair_transcripts._pairing import TranscriptTurnAssembler
-from memoair_transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
+from memoair_transcripts._records import (
+    InvalidTurnError,
+    Message,
+    PartialTurn,
+    Rejection,
+    Side,
+    TranscriptSource,
+    check_id,
+)
 from memoair_transcripts._speakers import Speakers
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -12,10 +12,9 @@ from typing import Any, BinaryIO
 import attrs
 
 from memoair_protocol.timestamps import parse_local_timestamp
-from memoair_transcripts._identifiers import InvalidTurnError
 from memoair_transcripts._lines import TextLine, read_lines
 from memoair_transcripts._pairing import TranscriptTurnAssembler
-from memoair_transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
+from memoair_transcripts._records import InvalidTurnError, Message, PartialTurn, Rejection, Side, TranscriptSource
 from memoair_transcripts._speakers import (
     MAX_MESSAGE_CHARS,
     Speakers,

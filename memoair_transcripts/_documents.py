@@ -5,9 +5,9 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from memoair_transcripts._identifiers import InvalidTurnError
 from memoair_transcripts._json_lines import read_json, type_name
 from memoair_transcripts._lines import unreadable_reason
+from memoair_transcripts._records import InvalidTurnError
 
 # One document is held in memory at a time; parsed, it takes several times its size.
 MAX_DOCUMENT_BYTES = 16 << 20

@@ -9,11 +9,11 @@ import attrs
 
 from memoair_transcripts._call_exports import read_retell, read_twilio, read_vapi
 from memoair_transcripts._cues import read_srt, read_webvtt
-from memoair_transcripts._identifiers import InvalidTurnError
 from memoair_transcripts._json_lines import read_json_lines
 from memoair_transcripts._lines import hash_head, peek_head
 from memoair_transcripts._plain_text import read_plain_text
 from memoair_transcripts._records import (
+    InvalidTurnError,
     PartialTurn,
     Rejection,
     TranscriptOptions,

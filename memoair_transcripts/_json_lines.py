@@ -8,10 +8,17 @@ from typing import Any, BinaryIO, NoReturn
 import attrs
 
 from memoair_protocol.timestamps import parse_timestamp
-from memoair_transcripts._identifiers import InvalidTurnError, check_id
 from memoair_transcripts._lines import read_lines
 from memoair_transcripts._pairing import TranscriptTurnAssembler
-from memoair_transcripts._records import Message, PartialTurn, Rejection, Side, TranscriptSource
+from memoair_transcripts._records import (
+    InvalidTurnError,
+    Message,
+    PartialTurn,
+    Rejection,
+    Side,
+    TranscriptSource,
+    check_id,
+)
 
 _FIELDS = (
     "userId", "sessionId", "turnId", "occurredAt", "userText", "assistantText", "userName", "assistantName",

@@ -1,5 +1,6 @@
 """The input and output of readers. Callers' ids and words are left out of every ``repr``."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
@@ -7,7 +8,12 @@ from typing import Any
 
 import attrs
 
-from memoair_transcripts._identifiers import check_id
+MAX_ID_BYTES = 512
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class InvalidTurnError(ValueError):
+    """A line or an id is invalid. The message says why, without quoting it."""
 
 
 class Side(Enum):
@@ -142,3 +148,16 @@ class PartialTurn:
     assistant_name: str | None
     metadata: Mapping[str, Any]
     line: int
+
+
+def check_id(name: str, value: str) -> str:
+    """Return the id. Raise `InvalidTurnError`, with the name of the field, if runtimes and clouds would reject it."""
+    if not value:
+        raise InvalidTurnError(f"{name} is empty")
+    if _CONTROL_CHARACTERS.search(value):
+        raise InvalidTurnError(f"{name} contains a control character")
+    if value != value.strip():  # HTTP headers lose outer whitespace, which would make it another id
+        raise InvalidTurnError(f"{name} begins or ends with whitespace")
+    if len(value.encode()) > MAX_ID_BYTES:
+        raise InvalidTurnError(f"{name} is longer than {MAX_ID_BYTES} bytes")
+    return value

@@ -6,8 +6,7 @@ from datetime import datetime
 
 import attrs
 
-from memoair_transcripts._identifiers import InvalidTurnError, check_id
-from memoair_transcripts._records import Message, Side, TranscriptOptions, TranscriptSource
+from memoair_transcripts._records import InvalidTurnError, Message, Side, TranscriptOptions, TranscriptSource, check_id
 
 _COLON = re.compile(r"[:\uff1a]")
 _MAX_LABEL_CHARS = 60

@@ -8,8 +8,7 @@ of the first half, and its turns would count as already saved.
 import hashlib
 from collections import OrderedDict
 
-from memoair_transcripts._identifiers import InvalidTurnError
-from memoair_transcripts._records import PartialTurn, TranscriptTurn
+from memoair_transcripts._records import InvalidTurnError, PartialTurn, TranscriptTurn
 
 # The number of earlier turns that are compared. Beyond it, two equal turns without a time count as one.
 _MAX_REMEMBERED = 16_384

@@ -1,19 +1,16 @@
 """Memory for many concurrent users, for asyncio and trio."""
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from memoair_voice._threads import async_method, with_signature_of
+from memoair_voice._threads import AsyncCloseable, async_method, with_signature_of
 from memoair_voice._tool import AsyncToolAdapters, MemoryTool
 from memoair_voice_sync import MemoAirVoiceClientSync, VoiceSessionSync
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from typing_extensions import Self
 
-
-class VoiceSession(AsyncToolAdapters):
+class VoiceSession(AsyncToolAdapters, AsyncCloseable):
     """The calls of `MemoAirVoiceClient` for one user, whose runtime is not evicted while the session is open.
 
     Use it in an ``async with`` block, or await `aclose`.
@@ -36,16 +33,8 @@ class VoiceSession(AsyncToolAdapters):
     save_response = async_method(VoiceSessionSync.save_response)
     aclose = async_method(VoiceSessionSync.close)
 
-    async def __aenter__(self) -> "Self":
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-
-class MemoAirVoiceClient:
+class MemoAirVoiceClient(AsyncCloseable):
     """Memory for all callers of one voice agent, for asyncio and trio.
 
     The same arguments, methods and errors as `MemoAirVoiceClientSync`, awaited. Each call runs in a worker thread, so
@@ -129,11 +118,3 @@ class MemoAirVoiceClient:
             MemoAirVoiceMemoryError: ``pool.exhausted`` or ``pool.closed``.
         """
         return VoiceSession(self._sync.session(user=user, user_id=user_id))
-
-    async def __aenter__(self) -> "Self":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()

@@ -1,17 +1,13 @@
 """The memory of one user, for asyncio and trio."""
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from memoair_voice._threads import async_method, with_signature_of
+from memoair_voice._threads import AsyncCloseable, async_method, with_signature_of
 from memoair_voice._tool import AsyncToolAdapters
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class MemoAirVoiceMemory(AsyncToolAdapters):
+class MemoAirVoiceMemory(AsyncToolAdapters, AsyncCloseable):
     """The memory of one user of one project, for asyncio and trio, over a runtime on this machine.
 
     The same arguments, methods and errors as `MemoAirVoiceMemorySync`, awaited. Each call runs in a worker thread, so
@@ -55,11 +51,3 @@ class MemoAirVoiceMemory(AsyncToolAdapters):
     after_turn = async_method(MemoAirVoiceMemorySync.after_turn)
     flush = async_method(MemoAirVoiceMemorySync.flush)
     aclose = async_method(MemoAirVoiceMemorySync.close)
-
-    async def __aenter__(self) -> "Self":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()

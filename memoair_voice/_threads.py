@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,6 +76,20 @@ def async_method(
         return await run_in_thread(bound, abandon_on_cancel=abandon_on_cancel)
 
     return call
+
+
+class AsyncCloseable:
+    """A mixin that makes an object with an async method ``aclose`` a context manager."""
+
+    aclose: Callable[..., Coroutine[Any, Any, None]]
+
+    async def __aenter__(self) -> "Self":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
 
 def with_signature_of(

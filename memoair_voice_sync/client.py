@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_PORT_RANGE
+from memoair_voice_sync._closing import Closeable
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._diagnostics import warn_deprecated, warn_unclosed
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
@@ -18,13 +18,10 @@ from memoair_voice_sync._turns.user import User
 from memoair_voice_sync._user_calls import UserCalls
 from memoair_voice_sync.session import VoiceSessionSync, make_tool
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 _CLOSE_TIMEOUT_S = 7.0
 
 
-class MemoAirVoiceClientSync(UserCalls):
+class MemoAirVoiceClientSync(UserCalls, Closeable):
     """Memory for all callers of one voice agent.
 
     Create one client per process, pass ``user={"id", "name", "metadata"}`` with every call, and `close` the client at
@@ -225,14 +222,6 @@ class MemoAirVoiceClientSync(UserCalls):
         self._pool.close(_CLOSE_TIMEOUT_S)
         self._prefetch_cache.close()
         self._cloud.close()
-
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)  # absent if the constructor raised

@@ -6,13 +6,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import urllib3
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_URL, SEARCH_TIMEOUT_MS
+from memoair_voice_sync._closing import Closeable
 from memoair_voice_sync._diagnostics import log, warn_unclosed
 from memoair_voice_sync._loopback.runtime_client import RuntimeClient
 from memoair_voice_sync._loopback.search_options import SearchOptions
@@ -26,15 +26,11 @@ from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import SearchResult
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-
 _FLUSH_TIMEOUT_S = 7.0
 _STOP_TIMEOUT_S = 2.0
 
 
-class MemoAirVoiceMemorySync(ToolAdapters):
+class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
     """The memory of one user of one project, over a runtime on this machine.
 
     By default the runtime is started on the first call, watched, restarted when it has died, and ended by `close`. Use
@@ -320,14 +316,6 @@ class MemoAirVoiceMemorySync(ToolAdapters):
             log.warning("a session could not be ended: action=end_failed code=%s", error.code)
         finally:
             self._runtime.stop(_STOP_TIMEOUT_S)
-
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         runtime = getattr(self, "_runtime", None)  # absent if the constructor raised

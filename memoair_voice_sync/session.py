@@ -2,20 +2,17 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
+from memoair_voice_sync._closing import Closeable
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
 from memoair_voice_sync.results import SearchResult
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class VoiceSessionSync(ToolAdapters):
+class VoiceSessionSync(ToolAdapters, Closeable):
     """The calls of `MemoAirVoiceClientSync` for one user, whose runtime is not evicted while the session is open.
 
     Safe to use from any thread. Use it in a ``with`` block, or call `close`.
@@ -142,14 +139,6 @@ class VoiceSessionSync(ToolAdapters):
             if not self._is_closed:
                 self._is_closed = True
                 self._release()
-
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def make_tool(search: Callable[..., SearchResult], search_memory_timeout_ms: float | None) -> MemoryToolSync:

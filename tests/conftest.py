@@ -1,16 +1,14 @@
 """Fixtures for all tests, and the check that no test leaves anything behind."""
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+from support.clients import checking_for_leaks
 from support.clients import patient_saves as saves_are_patient
 from support.runtimes import RunningRuntime
-from support.waiting import eventually
 
 # The time that an example takes depends on the machine, not on the tested code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,21 +32,23 @@ def patient_saves() -> Iterator[None]:
 @pytest.fixture
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a child process, a thread or a file descriptor behind."""
-    process = psutil.Process()
-    descriptors, threads, children = process.num_fds(), set(threading.enumerate()), set(process.children())
-    yield
-    eventually(lambda: set(process.children()) <= children)
-    eventually(lambda: not set(threading.enumerate()) - threads)
-    eventually(lambda: process.num_fds() <= descriptors)
+    with checking_for_leaks():
+        yield
 
 
 @pytest.fixture
-def start_runtime(tmp_path: Path, nothing_left_behind: None) -> Iterator[Callable[..., RunningRuntime]]:
+def storage_root(tmp_path: Path) -> Path:
+    """Return the storage root of all runtimes of a test."""
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def start_runtime(storage_root: Path, nothing_left_behind: None) -> Iterator[Callable[..., RunningRuntime]]:
     """Return a function that starts runtimes of one user with one storage root; all are stopped after the test."""
     running: list[RunningRuntime] = []
 
-    def start(storage_root: Path | None = None, **variables: str) -> RunningRuntime:
-        running.append(RunningRuntime(storage_root or tmp_path / "storage", **variables))
+    def start(storage_root: Path = storage_root, **variables: str) -> RunningRuntime:
+        running.append(RunningRuntime(storage_root, **variables))
         return running[-1]
 
     yield start

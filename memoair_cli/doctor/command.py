@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
@@ -28,6 +27,7 @@ from memoair_cli.options import (
     ApiKey,
     BaseUrl,
     ProjectId,
+    StorageRoot,
     fail,
     pluralize,
     resolve_storage_root,
@@ -54,12 +54,11 @@ _MARKS = {
 }
 _INDENT = 24
 
-OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
-OptionalText = Optional[str]  # noqa: UP045
+OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
 
 
 def doctor(
-    storage: Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)] = None,
+    storage: StorageRoot = None,
     project: ProjectId = "",
     agent: AgentId = "",
     api_key: ApiKey = "",

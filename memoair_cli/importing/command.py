@@ -25,6 +25,7 @@ from memoair_cli.options import (
     AgentId,
     ApiKey,
     BaseUrl,
+    OptionalPath,
     ProjectId,
     fail,
     require,
@@ -53,7 +54,6 @@ _MAX_THREADS = 64
 
 OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
 Labels = Optional[list[str]]  # noqa: UP045
-OptionalPath = Optional[Path]  # noqa: UP045
 Seconds = Optional[float]  # noqa: UP045
 
 

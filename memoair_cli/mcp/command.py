@@ -1,17 +1,25 @@
 """The options of ``memoair mcp``, and the client that they configure."""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from memoair_cli.mcp.exit_codes import McpExit
-from memoair_cli.options import PLACEHOLDER_KEY, AgentId, ApiKey, BaseUrl, ProjectId, fail, require
+from memoair_cli.mcp import McpExit
+from memoair_cli.options import (
+    PLACEHOLDER_KEY,
+    AgentId,
+    ApiKey,
+    BaseUrl,
+    OrgFile,
+    ProjectId,
+    StorageRoot,
+    fail,
+    require,
+)
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_voice_sync import MemoAirVoiceClientSync
 
-OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
 # The client requires an agent, although without a cloud it has no use.
 _DEFAULT_AGENT = "agent_mcp"
 
@@ -25,10 +33,8 @@ def serve_mcp(
     agent: AgentId = "",
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
-    storage: Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)] = None,
-    org_file: Annotated[
-        OptionalPath, typer.Option(help="The organization's documents as JSON lines.", dir_okay=False)
-    ] = None,
+    storage: StorageRoot = None,
+    org_file: OrgFile = None,
     org_only: Annotated[
         bool, typer.Option("--org-only", envvar="MEMOAIR_ORG_ONLY", help="Search only documents, and save nothing.")
     ] = False,

@@ -15,7 +15,7 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.stdio import stdio_server
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
-from memoair_cli.mcp.exit_codes import McpExit
+from memoair_cli.mcp import McpExit
 from memoair_cli.mcp.tools import INSTRUCTIONS, MemoryTools
 
 if sys.version_info < (3, 11):

@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import select
 
 from memoair_cloud.database.models import EndUser, ForgottenSession, ForgottenUser
-from memoair_cloud.identifiers import hash_session_id, hash_user_id
+from memoair_cloud.identifiers import hash_session_id
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_protocol.hashes import hash_user_id
 
 
 def lock_user(session: ScopedSession, user_id: str) -> EndUser | None:

@@ -1,6 +1,5 @@
 """A content-addressed file store: files by their SHA-256, in a folder or anywhere that fsspec supports."""
 
-import hashlib
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,15 +10,6 @@ import fsspec
 from memoair_cloud.errors import ServiceUnavailableError
 
 _BLOCK_BYTES = 1 << 20
-
-
-def hash_file(file: Path) -> str:
-    """Return the SHA-256 of a file's content. Raises OSError."""
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class BlobStore:

@@ -9,10 +9,11 @@ from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
-from memoair_cloud.indexes.blobs import BlobStore, hash_file
+from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_index import Index, split_document
+from memoair_protocol.hashes import hash_file
 from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,10 @@ from memoair_cloud.database.models import (
     MemoryChange,
     Project,
 )
-from memoair_cloud.identifiers import hash_session_id, hash_user_id
+from memoair_cloud.identifiers import hash_session_id
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_protocol.hashes import hash_user_id
 from memoair_protocol.timestamps import utc_now
 
 _COUNTED_TABLES: dict[str, type[Base]] = {

@@ -6,10 +6,10 @@ from sqlalchemy import select
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
 from memoair_cloud.errors import NotFoundError
-from memoair_cloud.projections.hashing import hash_content
 from memoair_cloud.projections.paging import MAX_PAGE_ROWS, fetch_changes
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_protocol.hashes import hash_content
 
 
 def build_org_projection(

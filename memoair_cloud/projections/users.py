@@ -9,11 +9,11 @@ from sqlalchemy import select
 from memoair_cloud.calls.users import find_erasure
 from memoair_cloud.database.models import CallerProfile, CallEvent, EndUser, ForgottenUser, Memory, Project
 from memoair_cloud.memories.states import MemoryState
-from memoair_cloud.projections.hashing import hash_content
 from memoair_cloud.projections.paging import MAX_PAGE_ROWS, fetch_changes
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
+from memoair_protocol.hashes import hash_content
 from memoair_protocol.timestamps import format_utc
 
 _PROJECTED_EVENT_TYPES = (EventType.SESSION_START.value, EventType.TURN.value)

@@ -1,7 +1,6 @@
 """The memory of one user: what was said in all sessions, and facts, ready to be searched."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ class UserMemory:
         self._profile = profile
         self._merged_profile = MergedProfile(profile)
         self._session_names: dict[str, tuple[str, str]] = {}  # names of caller and agent, by session
-        self._recent_turns: dict[str, deque[StoredTurn]] = {}  # the last turns of each session that was searched
+        self._recent_turns: dict[str, tuple[StoredTurn, ...]] = {}  # the last turns of each session that was searched
         self._turn_cache: dict[str, StoredTurn] = {}  # by event id: a call finds the same few turns again and again
         self._set_index(Index())
 
@@ -140,10 +139,21 @@ class UserMemory:
         """Index the turns that were added since the last search."""
         self._up_to_date_index()
 
-    def get_recent_turns(self, session_id: str) -> list[StoredTurn]:
-        """Return the last turns of a session, oldest first."""
-        with self._lock:
-            return list(self._load_recent_turns(session_id))
+    def get_recent_turns(self, session_id: str) -> tuple[StoredTurn, ...]:
+        """Return the last turns of a session, oldest first. Does not wait for turns that are being indexed."""
+        recent = self._recent_turns.get(session_id)
+        if recent is not None:
+            return recent
+        has_lock = self._lock.acquire(blocking=False)
+        try:
+            recent = self._read_recent_turns(session_id)
+            # Sessions without turns are not cached, nor what was read without the lock: a turn may have been added.
+            if has_lock and recent:
+                self._recent_turns[session_id] = recent
+        finally:
+            if has_lock:
+                self._lock.release()
+        return recent
 
     def get_recent_texts(self, session_id: str) -> tuple[str, ...]:
         """Return what was said last in a session: a text for each side of each turn, oldest first."""
@@ -265,17 +275,16 @@ class UserMemory:
         self._profile = profile
         self._merged_profile = attrs.evolve(self._merged_profile, stated=profile)
 
-    def _load_recent_turns(self, session_id: str) -> "deque[StoredTurn]":
-        recent = self._recent_turns.get(session_id)
-        if recent is None:
-            documents = self._up_to_date_index().group_documents(session_id, last=_RECENT_DOCUMENTS)
-            turns = to_turns(documents)
-            if len(documents) == _RECENT_DOCUMENTS:
-                turns = turns[1:] or [self.get_turn(documents[-1])]  # the first one may be incomplete
-            recent = deque(turns[-_RECENT_TURNS:], maxlen=_RECENT_TURNS)
-            if documents:  # sessions without turns are not cached
-                self._recent_turns[session_id] = recent
-        return recent
+    def _read_recent_turns(self, session_id: str) -> tuple[StoredTurn, ...]:
+        # The pending turns first: without the lock, one may move from there to the index between the two reads.
+        pending = [turn for turn in list(self._pending.values()) if turn.session_id == session_id]
+        pending_ids = {turn.event_id for turn in pending}
+        documents = self._index.group_documents(session_id, last=_RECENT_DOCUMENTS)
+        turns = to_turns(documents)
+        if len(documents) == _RECENT_DOCUMENTS:
+            turns = turns[1:] or [self.get_turn(documents[-1])]  # the first one may be incomplete
+        indexed = [turn for turn in turns if turn.event_id not in pending_ids]
+        return tuple([*indexed, *pending][-_RECENT_TURNS:])
 
     def _on_session_start(self, event: Event) -> None:
         user = event.payload.get("user") or {}
@@ -322,7 +331,7 @@ class UserMemory:
     def _add_turn(self, turn: StoredTurn) -> None:
         self._pending[turn.event_id] = turn
         if turn.session_id in self._recent_turns:  # else it is read when needed
-            self._recent_turns[turn.session_id].append(turn)
+            self._recent_turns[turn.session_id] = (*self._recent_turns[turn.session_id], turn)[-_RECENT_TURNS:]
         if len(self._pending) >= _MAX_PENDING_TURNS:
             self._up_to_date_index()
 

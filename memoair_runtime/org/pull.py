@@ -4,7 +4,6 @@ The cloud builds index files, and reports what has changed since. A new machine 
 after that only changes, until there are so many that downloading the next file is worth it.
 """
 
-import hashlib
 import logging
 import time
 import uuid
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from memoair_index import ContainerError, Index
+from memoair_protocol.hashes import hash_file
 from memoair_runtime.org.manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 # Every runtime reads the changes when it starts, 0.1 ms each, and holds them in its own memory.
 MAX_CHANGES, MAX_CHANGED_CHARS = 256, 1 << 20
 _POLL_INTERVAL_S = 0.02
-_HASH_CHUNK_BYTES = 1 << 20
 
 
 class OrgPuller:
@@ -172,7 +171,7 @@ class OrgPuller:
                 FailureKind.TRANSIENT, "the index file that the changes are based on is missing or damaged"
             ) from None
         try:
-            digest = _sha256(temporary)
+            digest = hash_file(temporary)
             temporary.replace(self._folder.org_base(digest))
         finally:
             temporary.unlink(missing_ok=True)
@@ -188,11 +187,3 @@ class OrgPuller:
             if path != referenced:
                 with suppress(OSError):
                     path.unlink()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

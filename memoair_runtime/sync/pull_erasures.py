@@ -4,7 +4,6 @@ The cloud names users by a digest of project and user id, so the list tells noth
 ids.
 """
 
-import hashlib
 import logging
 import time
 from datetime import datetime
@@ -12,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from memoair_protocol.durable import write_file
+from memoair_protocol.hashes import hash_user_id
 from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
@@ -31,11 +31,6 @@ class _ErasurePullState(msgspec.Struct, frozen=True):
 
 
 _decode_state = msgspec.json.Decoder(_ErasurePullState).decode
-
-
-def user_digest(project_id: str, user_id: str) -> str:
-    """Return the digest that stands for a user in the list of erasures."""
-    return hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()
 
 
 class ErasurePuller:
@@ -94,7 +89,7 @@ class ErasurePuller:
                 raise invalid_response("more data is announced but the version does not advance")
         waiting = {}
         for folder in self._folder.list_users() if erased_at else ():
-            digest = user_digest(folder.project_id, folder.user_id)
+            digest = hash_user_id(folder.project_id, folder.user_id)
             if digest in erased_at and folder != self._own_folder and not _try_erase(folder, erased_at[digest]):
                 waiting[digest] = erased_at[digest]
         new_state = _ErasurePullState(self._cloud, version, waiting)

@@ -4,7 +4,6 @@ The field names of the records in camel case are the keys on the wire. All parse
 malformed response.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from memoair_protocol.enums import EventType
+from memoair_protocol.hashes import hash_content
 from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.replica_file import ReplicaFact, ReplicaPage
@@ -189,7 +189,7 @@ def parse_org(content: bytes) -> OrgResponse:
         [document.index_name, document.id, document.text, document.metadata] for document in response.documents
     ]
     removed = [[key.index_name, key.id] for key in response.removed]
-    if content_hash([documents, removed]) != response.content_hash:
+    if hash_content([documents, removed]) != response.content_hash:
         raise invalid_response("the content hash of the documents does not match")
     return response
 
@@ -202,17 +202,6 @@ def parse_erasures(content: bytes) -> ErasuresResponse:
 def parse_receipt(content: bytes) -> IngestReceipt:
     """Parse the outcome of a push."""
     return _convert(_decode_object(content), IngestReceipt)
-
-
-def content_hash(content: Any) -> str:
-    """Return the hash of some content, as both sides compute it.
-
-    It is the SHA-256 of the content as ASCII JSON with sorted keys and without spaces.
-
-    Args:
-        content: JSON-compatible values.
-    """
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _decode_object(content: bytes) -> dict[str, Any]:
@@ -228,7 +217,7 @@ def _decode_object(content: bytes) -> dict[str, Any]:
 
 def _check_hash(payload: dict[str, Any], names: Sequence[str]) -> None:
     try:
-        expected = content_hash([payload[name] for name in names])
+        expected = hash_content([payload[name] for name in names])
     except KeyError:
         raise invalid_response("a field is missing") from None
     if expected != payload.get("contentHash"):

@@ -8,7 +8,6 @@ complete integration. Only integrations import this package.
 
 from memoair_protocol.defaults import CLOUD_BASE_URL, RUNTIME_PORT_RANGE
 from memoair_voice.integration.errors import error_code, log_failures
-from memoair_voice.integration.fence import MAX_CONTEXT_CHARS, fence_text, is_fenced
 from memoair_voice.integration.identity import (
     IDENTITY_FIELDS,
     complete_identity,
@@ -16,7 +15,7 @@ from memoair_voice.integration.identity import (
     read_environment,
     resolve_user,
 )
-from memoair_voice.integration.recall import search_in_time
+from memoair_voice.integration.recall import MAX_CONTEXT_CHARS, fence_text, is_fenced, search_in_time
 from memoair_voice.integration.turn_assembler import AssembledTurn, TurnAssembler, TurnEvent, TurnState
 from memoair_voice.integration.turn_writer import TurnWriter
 

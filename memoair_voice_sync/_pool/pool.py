@@ -4,6 +4,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import attrs
@@ -252,10 +253,11 @@ class RuntimePool:
             is_shared=not org_only,
         )
         while True:
+            retiring_pids = frozenset(self._retiring_pids)
             try:
-                return self._launcher.launch(spec, deadline, self._retiring_pids | self._excluded_pids)
+                return self._launcher.launch(spec, deadline, retiring_pids | self._excluded_pids)
             except MemoAirVoiceMemoryError as error:
-                if error.code != "pool.port_exhausted" or not self._wait_for_port(deadline):
+                if error.code != "pool.port_exhausted" or not self._wait_for_port(retiring_pids, deadline):
                     raise
 
     def _wait_for_program(self, handle: RuntimeHandle) -> None:
@@ -273,12 +275,19 @@ class RuntimePool:
             self._retire_condition.notify_all()
         self._supervisor.wake()
 
-    def _wait_for_port(self, deadline: float) -> bool:
-        """Wait a moment for the port of a runtime that is being ended; return whether there is such a runtime."""
+    def _wait_for_port(self, retiring_pids: AbstractSet[int], deadline: float) -> bool:
+        """Wait a moment for a port; return whether one may be free after the last attempt.
+
+        ``retiring_pids`` are the runtimes that were being ended before the attempt: one of them may have had the port,
+        and may have released it since.
+        """
         with self._retire_condition:
-            if not self._retiring_pids or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 return False
-            self._retire_condition.wait(_PORT_POLL_INTERVAL_S)
+            if retiring_pids <= self._retiring_pids:
+                if not self._retiring_pids:
+                    return False
+                self._retire_condition.wait(_PORT_POLL_INTERVAL_S)
             return True
 
     def _retire(self, runtime: StartedRuntime, drain_s: float, handle: RuntimeHandle | None = None) -> None:

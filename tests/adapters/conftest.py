@@ -60,9 +60,8 @@ def memory(request: pytest.FixtureRequest, new_memory: Callable[..., Any]) -> An
 @pytest.fixture
 def model_server() -> Iterator[ModelServer]:
     """Serve OpenAI's protocols on loopback, with a model that calls the tool it is offered."""
-    server = ModelServer()
-    yield server
-    server.close()
+    with ModelServer() as server:
+        yield server
 
 
 def delay_searches(memory: Any, wait: Callable[[], object]) -> None:

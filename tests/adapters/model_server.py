@@ -1,52 +1,32 @@
 """A server for a language model on loopback: the model calls the tool that it is offered, then answers."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from support.loopback_server import LoopbackHandler, LoopbackServer
 
 ARGUMENTS = {"query": "what colour are the boots?", "intent": "answer_current_user"}
 ANSWER = "Your boots are red."
 
 
-class ModelServer:
+class ModelServer(LoopbackServer):
     """Serve ``/v1/chat/completions`` (whole or as a stream) and ``/v1/responses``; record the requests."""
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
-        server = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.requests.append(body)
-                answers = {"/v1/chat/completions": _make_chat_completion, "/v1/responses": _make_response}
-                answer = answers[self.path](body)
-                kind = "application/json"
-                content = json.dumps(answer).encode()
-                if body.get("stream"):
-                    kind, content = "text/event-stream", b"".join(_stream_chunks(answer))
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-                """Log nothing."""
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+    def answer(self, handler: LoopbackHandler) -> None:
+        """Call the tool, or answer with its result."""
+        body = json.loads(handler.body)
+        self.requests.append(body)
+        answers = {"/v1/chat/completions": _make_chat_completion, "/v1/responses": _make_response}
+        answer = answers[handler.path](body)
+        if body.get("stream"):
+            handler.reply(b"".join(_stream_chunks(answer)), Content_Type="text/event-stream")
+        else:
+            handler.reply(json.dumps(answer).encode(), Content_Type="application/json")
 
 
 def _make_chat_completion(body: dict[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_a_chat_model_calls_the_tool_and_gets_the_result(
 ) -> None:
     tool = memory.search_memory_tool(search_memory_timeout_ms=PATIENT_MS)
     messages: list[Any] = [{"role": "user", "content": "Which colour?"}]
-    with OpenAI(api_key="none", base_url=model_server.url, max_retries=0) as client:
+    with OpenAI(api_key="none", base_url=f"{model_server.url}/v1", max_retries=0) as client:
         # The library's parse() accepts and validates strict tools only.
         create = client.chat.completions.parse if strict else client.chat.completions.create
         response: Any = create(model="m", messages=messages, tools=[tool.schema(strict=strict)])
@@ -130,7 +130,7 @@ def test_a_responses_model_calls_the_tool_and_gets_the_result(
     tool = memory.search_memory_tool(search_memory_timeout_ms=PATIENT_MS)
 
     async def converse() -> Any:
-        async with AsyncOpenAI(api_key="none", base_url=model_server.url, max_retries=0) as client:
+        async with AsyncOpenAI(api_key="none", base_url=f"{model_server.url}/v1", max_retries=0) as client:
             messages: list[Any] = [{"role": "user", "content": "Which colour?"}]
             response = await client.responses.create(model="m", input=messages, tools=[tool.schema("responses")])
             [call] = response.output

@@ -117,7 +117,7 @@ async def converse(url: str, tool: dict[str, Any]) -> str:
 
 def test_in_a_pipeline_the_model_calls_the_tool_and_gets_the_result(memory: Any, model_server: ModelServer) -> None:
     tool = memory.to_pipecat_tool(search_memory_timeout_ms=PATIENT_MS)
-    assert asyncio.run(converse(model_server.url, tool)) == ANSWER
+    assert asyncio.run(converse(f"{model_server.url}/v1", tool)) == ANSWER
 
     [first, second] = model_server.requests
     assert first["tools"][0]["function"]["name"] == "search_memory"

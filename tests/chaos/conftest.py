@@ -14,12 +14,6 @@ from memoair_voice_sync import MemoAirVoiceClientSync
 
 
 @pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Return the storage root of all runtimes of a test."""
-    return tmp_path / "storage"
-
-
-@pytest.fixture
 def mark(tmp_path: Path, nothing_left_behind: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Mark the environment of every process of this test; none with the mark may be left."""
     monkeypatch.setenv(MARK, str(tmp_path))

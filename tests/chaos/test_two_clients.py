@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chaos.callers import PATIENT_S, ClientProcess, count_turns_on_disk, find_marked_processes
@@ -61,13 +62,20 @@ def test_two_clients_share_a_runtime_even_if_the_clock_was_set_in_between(
     assert second.runtime(CALLER)["borrowed"] is True
 
 
+def share_a_runtime(
+    new_process: Callable[..., ClientProcess], **owner_arguments: Any
+) -> tuple[ClientProcess, ClientProcess, int]:
+    """Return the owner of a runtime, its borrower, and the process id; each has saved a turn."""
+    owner, borrower = new_process(**owner_arguments), new_process()
+    assert owner.save(CALLER, "t1", "I keep persimmons.")
+    assert borrower.save(CALLER, "t2", "I grow artichokes.")
+    return owner, borrower, owner.runtime(CALLER)["pid"]
+
+
 def test_a_borrower_that_closes_leaves_the_runtime_to_its_owner(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
-    owner, borrower = new_process(), new_process()
-    assert owner.save(CALLER, "t1", "I keep persimmons.")
-    assert borrower.save(CALLER, "t2", "I grow artichokes.")
-    pid = owner.runtime(CALLER)["pid"]
+    owner, borrower, pid = share_a_runtime(new_process)
     borrower.close()
 
     assert "artichokes" in owner.search(CALLER, "artichokes")
@@ -79,10 +87,7 @@ def test_a_borrower_that_closes_leaves_the_runtime_to_its_owner(
 def test_a_borrower_continues_after_its_owner_closes(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
-    owner, borrower = new_process(), new_process()
-    assert owner.save(CALLER, "t1", "I keep persimmons.")
-    assert borrower.save(CALLER, "t2", "I grow artichokes.")
-    pid = owner.runtime(CALLER)["pid"]
+    owner, borrower, pid = share_a_runtime(new_process)
     owner.close()
 
     assert borrower.save(CALLER, "t3", "Goodbye.")
@@ -95,10 +100,7 @@ def test_a_borrower_continues_after_its_owner_closes(
 def test_a_borrower_continues_after_its_owner_evicts_the_user(
     new_process: Callable[..., ClientProcess], storage_root: Path
 ) -> None:
-    owner, borrower = new_process(max_concurrent_users=1), new_process()
-    assert owner.save(CALLER, "t1", "I keep persimmons.")
-    assert borrower.save(CALLER, "t2", "I grow artichokes.")
-    pid = owner.runtime(CALLER)["pid"]
+    owner, borrower, pid = share_a_runtime(new_process, max_concurrent_users=1)
     assert owner.save("another", "t1", "Hello.")
 
     for number in range(3, 20):

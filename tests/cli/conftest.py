@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.event_server import EventServer, event_server
+from cli.event_server import EventServer
 from cli.imports import NewFile
 from support.clouds import Client, RunningCloud, running
 
@@ -28,7 +28,7 @@ def client(cloud: RunningCloud) -> Client:
 @pytest.fixture
 def server() -> Iterator[EventServer]:
     """A stand-in for a cloud."""
-    with event_server() as known:
+    with EventServer() as known:
         yield known
 
 

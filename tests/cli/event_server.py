@@ -5,10 +5,9 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+from support.loopback_server import LoopbackHandler, LoopbackServer
 
 
 class ScriptedReply(NamedTuple):
@@ -29,21 +28,32 @@ class ReceivedBatch(NamedTuple):
 
 def error_reply(status: int, code: str, message: str = "no", **details: Any) -> ScriptedReply:
     """Return an error in the envelope of the API."""
-    headers = {"Retry-After": str(details["retryAfterS"])} if "retryAfterS" in details else {}
+    headers = {"Retry_After": str(details["retryAfterS"])} if "retryAfterS" in details else {}
     return ScriptedReply(status, {"error": {"code": code, "message": message, "details": details}}, headers)
 
 
-class EventServer:
+class EventServer(LoopbackServer):
     """The received events, by id, and all requests. ``rejection_reason`` returns why an event is rejected, or None."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.script: deque[ScriptedReply] = deque()
         self.max_events = 500
         self.events_by_id: dict[str, dict[str, Any]] = {}
         self.batches: list[ReceivedBatch] = []
         self.rejection_reason = lambda event: None  # noqa: ARG005 - tests replace it
+        super().__init__()
+
+    def answer(self, handler: LoopbackHandler) -> None:
+        """Receive a batch."""
+        assert (handler.command, handler.path) == ("POST", "/v1/voice-sdk/events"), handler.requestline
+        assert handler.headers["Content-Encoding"] == "gzip"
+        headers = {name.lower(): value.encode("latin-1").decode() for name, value in handler.headers.items()}
+        reply = self.reply_to(headers, json.loads(gzip.decompress(handler.body))["events"])
+        if reply.status == 0:
+            handler.close_connection = True
+            return
+        handler.reply(b"" if reply.body is None else json.dumps(reply.body).encode(), reply.status, **reply.headers)
 
     def reply_to(self, headers: dict[str, str], events: list[dict[str, Any]]) -> ScriptedReply:
         """Return the reply to a batch."""
@@ -66,43 +76,3 @@ class EventServer:
     def turn_ids(self) -> list[str]:
         """Return the ids of the turns, in the order in which they were received first."""
         return [event["payload"]["turnId"] for event in self.events_by_id.values() if event["type"] == "turn"]
-
-
-@contextmanager
-def event_server() -> Iterator[EventServer]:
-    """Run the server for the length of the block."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            assert self.path == "/v1/voice-sdk/events", self.path
-            assert self.headers["Content-Encoding"] == "gzip"
-            headers = {name.lower(): value.encode("latin-1").decode() for name, value in self.headers.items()}
-            reply = events.reply_to(headers, json.loads(gzip.decompress(body))["events"])
-            if reply.status == 0:
-                self.close_connection = True
-                return
-            content = b"" if reply.body is None else json.dumps(reply.body).encode()
-            self.send_response(reply.status)
-            for name, value in {**reply.headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Log nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    events = EventServer(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield events
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

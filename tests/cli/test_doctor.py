@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import threading
 import zlib
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from support.calls import write_call
 from support.clients import clients_over, say
 from support.clouds import Client, RunningCloud, session_end, turn
 from support.commands import memoair
+from support.loopback_server import LoopbackHandler, LoopbackServer
 from support.runtimes import PROJECT, USER, RunningRuntime
 from support.waiting import eventually
 
@@ -371,26 +370,14 @@ def scripted_cloud(machine: DoctorContext) -> Iterator[tuple[DoctorContext, dict
     """A machine, and the replies of its cloud: a status and a body by path, and a ``Date`` header."""
     answers: dict[str, Any] = {"date": None, "/healthz": (200, {"status": "ok"}), "/readyz": (200, {"status": "ok"})}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answers.get(self.path, (404, {"error": {"code": "cloud.not_found", "message": "no"}}))
-            content = json.dumps(body).encode()
-            self.send_response_only(status)
-            if answers["date"] is not None:
-                self.send_header("Date", answers["date"])
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    class Answers(LoopbackServer):
+        def answer(self, handler: LoopbackHandler) -> None:
+            status, body = answers.get(handler.path, (404, {"error": {"code": "cloud.not_found", "message": "no"}}))
+            headers = {} if answers["date"] is None else {"Date": answers["date"]}
+            handler.reply(json.dumps(body).encode(), status, **headers)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Log nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield attrs.evolve(machine, base_url=f"http://127.0.0.1:{server.server_address[1]}", api_key="k"), answers
-        server.shutdown()
-        thread.join()
+    with Answers() as server:
+        yield attrs.evolve(machine, base_url=server.url, api_key="k"), answers
 
 
 def test_a_cloud_that_is_not_ready_or_not_a_cloud_or_has_another_time_is_a_problem(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cli.event_server import EventServer, ScriptedReply, error_reply
-from cli.gate import gate_in_front_of
+from cli.gate import Gate
 from cli.imports import STARTED_AT, NewFile, cloud_environment, run_import, stand_in_environment, turn, turn_ids_of
 from support.clouds import Client
 from support.commands import MEMOAIR, environment, memoair, start_process
@@ -335,11 +335,8 @@ def test_a_server_that_is_not_a_cloud_ends_the_import(server: EventServer, new_f
         assert message in memoair("import", new_file(turn(1)), code=3, **stand_in_environment(server)).err
 
 
-def test_an_unreachable_cloud_is_reported_after_the_retry_timeout(new_file: NewFile) -> None:
-    unreachable = {
-        **stand_in_environment(EventServer("http://127.0.0.1:9")),
-        "MEMOAIR_BASE_URL": "http://user:word@127.0.0.1:9",
-    }
+def test_an_unreachable_cloud_is_reported_after_the_retry_timeout(new_file: NewFile, server: EventServer) -> None:
+    unreachable = {**stand_in_environment(server), "MEMOAIR_BASE_URL": "http://user:word@127.0.0.1:9"}
     done = memoair("import", new_file(turn(1)), "--retry-timeout", "0.1", code=3, **unreachable)
 
     assert "the cloud at http://127.0.0.1:9 is unreachable: nothing listens there" in done.err
@@ -495,7 +492,7 @@ def test_after_a_kill_the_same_command_saves_each_turn_once_in_order(
 ) -> None:
     file, state = long_file(new_file), tmp_path / "state.json"
     arguments = ("import", file, "--threads", "1", "--state", state)
-    with gate_in_front_of(client.url, max_requests=5) as gate:  # of twenty, one per user
+    with Gate(client.url, max_requests=5) as gate:  # of twenty, one per user
         environ = {**cloud_environment(client), "MEMOAIR_BASE_URL": gate.url}
         with start_process(*arguments, home=tmp_path, **environ) as process:
             eventually(lambda: acknowledged(state) if keeps_state else has_started(client), within_s=30.0)
@@ -518,7 +515,7 @@ def test_control_c_finishes_batches_in_flight_and_the_same_command_continues(
     file = long_file(new_file)
     state = tmp_path / "state.json"
     arguments = ("import", file, "--threads", "2", "--state", state)
-    with gate_in_front_of(client.url, max_requests=5) as gate:
+    with Gate(client.url, max_requests=5) as gate:
         environ = {**cloud_environment(client), "MEMOAIR_BASE_URL": gate.url}
         with start_process(*arguments, home=tmp_path, **environ) as process:
             eventually(lambda: has_started(client), within_s=30.0)

@@ -13,7 +13,7 @@ import pytest
 from support.artifacts import PROGRAM, RegistryClient, digest_of, runtime_archive
 from support.commands import MEMOAIR, environment, memoair, start_process
 from support.file_server import respond, stall
-from support.registries import LocalRegistry, local_registry
+from support.registries import LocalRegistry
 from support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -30,7 +30,7 @@ def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def registry(nothing_left_behind: None) -> Iterator[LocalRegistry]:
-    with local_registry() as running:
+    with LocalRegistry() as running:
         yield running
 
 

@@ -1,15 +1,14 @@
 """``memoair search``: its output, its exit codes, and that it leaves nothing behind."""
 
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.calls import write_call
 from support.commands import CommandResult, memoair
+from support.loopback_server import LoopbackHandler, LoopbackServer
 from support.runtimes import PROJECT, USER
 
 from memoair_cli import search as search_command
@@ -82,29 +81,18 @@ def test_the_first_pull_from_the_cloud_is_awaited(
     monkeypatch.setattr(search_command, "time", clock := Clock())
     paths = []
 
-    class Health(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            paths.append(self.path)
-            body = json.dumps({"status": "ok", "sync": syncs[min(len(paths), len(syncs)) - 1]}).encode()
-            self.send_response_only(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Log nothing."""
+    class Health(LoopbackServer):
+        def answer(self, handler: LoopbackHandler) -> None:
+            paths.append(handler.path)
+            handler.reply(json.dumps({"status": "ok", "sync": syncs[min(len(paths), len(syncs)) - 1]}).encode())
 
     class Memory:
         def runtime_url(self, timeout_s: float) -> str:
             clock.passed_s += 100  # a slow start of the runtime takes no time from the wait for the cloud
-            return f"http://127.0.0.1:{server.server_address[1]}"
+            return server.url
 
-    with HTTPServer(("127.0.0.1", 0), Health) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with Health() as server:
         reported = search_command._wait_for_cloud(Memory(), 30.0)  # type: ignore[arg-type]
-        server.shutdown()
-        thread.join()
     assert paths == ["/v1/runtime/health"] * requests
     assert reported == failure
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from support.file_server import FileServer, Handler, file_server, hang, redirect_to, respond, send_slowly
+from support.file_server import FileServer, hang, redirect_to, respond, send_slowly
+from support.loopback_server import LoopbackHandler
 
 from memoair_protocol import cloud_http
 from memoair_protocol.cloud_http import CloudHttp
@@ -82,7 +83,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     for name in (*BUNDLES, *(f"{scheme}_PROXY" for scheme in ("HTTP", "HTTPS", "ALL", "NO"))):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    with file_server() as running:
+    with FileServer() as running:
         yield serve(running)
 
 
@@ -90,7 +91,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
 def tls_server(server: FileServer, authority: trustme.CA) -> Iterator[FileServer]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    with file_server(context) as running:
+    with FileServer(context) as running:
         yield serve(running)
 
 
@@ -158,7 +159,7 @@ def test_a_redirect_is_not_followed(server: FileServer, ask: Ask) -> None:
 
 
 def test_the_body_of_a_redirect_is_not_waited_for(server: FileServer) -> None:
-    def redirect_and_hang(handler: Handler) -> None:
+    def redirect_and_hang(handler: LoopbackHandler) -> None:
         handler.reply(b"", 302, content_length=1_000_000, Location="/elsewhere")
         hang(handler)
 
@@ -238,7 +239,7 @@ def test_a_reply_without_content_is_complete() -> None:
 
 
 def test_a_redirect_of_a_pull_does_not_get_its_credentials(server: FileServer) -> None:
-    with file_server() as other, closing(Downloader(CancelToken(30.0))) as downloader:
+    with FileServer() as other, closing(Downloader(CancelToken(30.0))) as downloader:
         other.files["/file"] = b"content"
         server.responders["/file"] = redirect_to(f"{other.url}/file")
         assert downloader.read(f"{server.url}/file", 100, authorization="Bearer token") == b"content"

@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-from support.scripted_cloud import ScriptedCloud, scripted_cloud
+from support.scripted_cloud import ScriptedCloud
 
 from memoair_index.static_model import default_model
 from memoair_protocol.backoff import Backoff
@@ -19,7 +19,7 @@ def opened_model() -> None:
 @pytest.fixture
 def cloud(opened_model: None, nothing_left_behind: None) -> Iterator[ScriptedCloud]:
     """Start a cloud that behaves well until the test makes it misbehave."""
-    with scripted_cloud() as cloud:
+    with ScriptedCloud() as cloud:
         yield cloud
     gc.collect()  # an index keeps its mapped file open until it is collected
 

@@ -1,15 +1,23 @@
 """What the lanes find and put into the context, depending on recent turns, the speaker and the date."""
 
 import json
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.calls import write_call
-from support.runtimes import RunningRuntime
+from support.runtimes import PATIENT_MS, RunningRuntime
 from support.waiting import eventually
+
+from memoair_index import Document, Index
+from memoair_protocol.enums import EventType
+from memoair_runtime.memory.profile import UserProfile
+from memoair_runtime.memory.user_memory import UserMemory
+from memoair_runtime.storage.events import new_event
 
 ANCHOR = {"id": "anchor", "text": "It has a happy hour from five to seven.", "metadata": {"name": "The Blue Anchor"}}
 LANTERN = {"id": "lantern", "text": "It has a happy hour on Fridays only.", "metadata": {"name": "Copper Lantern"}}
@@ -87,6 +95,43 @@ def test_turns_of_another_session_do_not_affect_document_search(restaurants: Run
     assert sorted(document_ids) == ["anchor", "lantern", "willow"]
     explained = restaurants.search("call-2", "do they have a happy hour", explain=True)["trace"]["explain"]["org"]
     assert all("label" not in terms for terms in explained.values())
+
+
+def test_document_search_does_not_wait_for_a_turn_that_is_being_indexed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexing a turn of a megabyte holds the lock of the user's memory for a second."""
+    memory = UserMemory(UserProfile())
+    began, proceed = threading.Event(), threading.Event()
+
+    def say(session_id: str, text: str) -> None:
+        now = datetime.now(timezone.utc)
+        memory.apply_event(new_event(EventType.TURN, session_id, 1, now, {"turnId": text, "userText": text}))
+
+    def add_slowly(index: Index, documents: Iterable[Document]) -> None:
+        began.set()
+        assert proceed.wait(PATIENT_MS / 1e3)
+        add(index, documents)
+
+    say("call-1", "Boots?")
+    say("read-before", "Sandals?")
+    assert memory.get_recent_texts("read-before") == ("Sandals?",)
+    memory.index_pending()
+    say("call-1", "In red?")
+    say("read-before", "In blue?")
+    add = Index.add
+    monkeypatch.setattr(Index, "add", add_slowly)
+    indexing = threading.Thread(target=memory.index_pending)
+    indexing.start()
+    assert began.wait(PATIENT_MS / 1e3)
+    with ThreadPoolExecutor() as threads:
+        sessions = ("call-1", "read-before", "no-turns")
+        readings = [threads.submit(memory.get_recent_texts, session) for session in sessions]
+        done, _ = wait(readings, timeout=PATIENT_MS / 2e3)
+        proceed.set()
+        indexing.join()
+    assert len(done) == len(readings), "they have waited for the indexing"
+    expected = [("Boots?", "In red?"), ("Sandals?", "In blue?"), ()]
+    assert [reading.result() for reading in readings] == expected
+    assert [memory.get_recent_texts(session) for session in sessions] == expected
 
 
 # Speakers

@@ -19,7 +19,6 @@ from support.scripted_cloud import (
     hangs,
     remote_turn,
     responds_with,
-    scripted_cloud,
     sends_half,
 )
 from support.waiting import eventually
@@ -319,7 +318,7 @@ def test_data_of_another_cloud_is_ignored(cloud: ScriptedCloud, root: Path) -> N
         runtime.flush()
         assert runtime.find_texts(SECRET)
         assert runtime.pull()["versions"]["org"] == 1
-    with scripted_cloud() as other, device(other, root) as runtime:
+    with ScriptedCloud() as other, device(other, root) as runtime:
         assert SECRET not in str(runtime.search(SECRET))
         assert runtime.search("nine")["org"] == []
         other.wait_for_turns("One.")

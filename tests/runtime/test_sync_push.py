@@ -26,7 +26,6 @@ from support.scripted_cloud import (
     error_body,
     hangs,
     responds_with,
-    scripted_cloud,
     sends_half,
     sends_slowly,
 )
@@ -309,7 +308,7 @@ def test_rejected_events_are_recorded_without_content_and_never_pushed_again(
 
 
 def test_a_redirect_is_not_followed(cloud: ScriptedCloud, root: Path) -> None:
-    with scripted_cloud() as stranger:
+    with ScriptedCloud() as stranger:
         cloud.behave("*", always=responds_with(307, Location=f"{stranger.url}/v1/voice-sdk/bootstrap"))
         with device(cloud, root, waits_for_pull=False) as runtime:
             runtime.wait_for_state("refused")

@@ -42,19 +42,24 @@ def client_arguments(root: Path, /, **arguments: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def clients_over(storage_root: Path) -> Iterator[NewClient]:
-    """Make clients over one storage root; close them at the end, whatever a test did to their processes."""
-    made: list[MemoAirVoiceClientSync] = []
+def clients_over(storage_root: Path, kind: type[Any] = MemoAirVoiceClientSync) -> Iterator[Callable[..., Any]]:
+    """Make sync or async clients over one storage root; close them at the end, even if a test has frozen runtimes."""
+    made: list[Any] = []
 
-    def make(**arguments: Any) -> MemoAirVoiceClientSync:
-        made.append(MemoAirVoiceClientSync(**client_arguments(storage_root, **arguments)))
+    def make(**arguments: Any) -> Any:
+        made.append(kind(**client_arguments(storage_root, **arguments)))
         return made[-1]
 
     try:
         yield make
     finally:
-        for each in reversed(made):
-            each.close()
+        for client in reversed(made):
+            sync: MemoAirVoiceClientSync = getattr(client, "_sync", client)  # the event loop has ended by now
+            for pid in (handle.pid for handle in sync._pool.handles()):
+                with suppress(ProcessLookupError):
+                    if pid is not None:
+                        os.kill(pid, signal.SIGCONT)
+            sync.close()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, llm, stt, tts
@@ -14,21 +14,10 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 from livekit.agents.voice import io
 from livekit.agents.voice.io import AudioOutput
 
-T = TypeVar("T")
+from support.waiting import wait_until
 
 _RATE = 24_000
 AudioOutputCapabilities = getattr(io, "AudioOutputCapabilities", None)  # since 1.2
-
-
-async def wait_until(check: Callable[[], T], within_s: float = 30.0) -> T:
-    """Run the event loop until ``check`` returns a truthy value, and return that; fail at the deadline."""
-    deadline = time.monotonic() + within_s
-    while True:
-        result = check()
-        if result:
-            return result
-        assert time.monotonic() < deadline, f"did not come true within {within_s} s"
-        await asyncio.sleep(0.005)
 
 
 class ScriptedLLM(llm.LLM):

@@ -32,18 +32,12 @@ from pipecat.turns.user_stop import ExternalUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
+from support.waiting import wait_until
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 TIMEOUT_S = 30.0
-
-
-async def wait_until(check: Callable[[], Any], within_s: float = TIMEOUT_S) -> Any:
-    """Run the event loop until ``check`` returns a truthy value, and return that; fail at the deadline."""
-    async with asyncio.timeout(within_s):
-        while not (result := check()):
-            await asyncio.sleep(0.005)
-    return result
 
 
 @dataclass

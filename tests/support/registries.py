@@ -21,7 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 import urllib3
 
 from support.artifacts import digest_of
-from support.file_server import FileServer, Handler
+from support.file_server import FileServer
+from support.loopback_server import LoopbackHandler
 from support.ports import free_port
 
 # A password, and its hash for htpasswd.
@@ -40,7 +41,7 @@ class LocalRegistry(FileServer):
         self._manifests: dict[str, tuple[bytes, str]] = {}
         self._blobs: dict[str, bytes] = {}
 
-    def serve(self, handler: Handler) -> None:
+    def serve(self, handler: LoopbackHandler) -> None:
         path = urlsplit(handler.path).path
         if path in self.responders or path in self.files:
             super().serve(handler)
@@ -54,7 +55,7 @@ class LocalRegistry(FileServer):
         else:
             self._store_upload(handler, path)
 
-    def _serve_content(self, handler: Handler, path: str) -> None:
+    def _serve_content(self, handler: LoopbackHandler, path: str) -> None:
         name = path.rpartition("/")[2]
         if "/manifests/" in path and path in self._manifests:
             content, media_type = self._manifests[path]
@@ -67,7 +68,7 @@ class LocalRegistry(FileServer):
         else:
             handler.reply(_errors("MANIFEST_UNKNOWN" if "/manifests/" in path else "BLOB_UNKNOWN"), 404)
 
-    def _store_upload(self, handler: Handler, path: str) -> None:
+    def _store_upload(self, handler: LoopbackHandler, path: str) -> None:
         if handler.command == "POST":
             handler.reply(b"", 202, Location=f"{path}{os.urandom(8).hex()}")
         elif "/manifests/" in path:
@@ -82,15 +83,6 @@ class LocalRegistry(FileServer):
                 return
             self._blobs[digest] = handler.body
             handler.reply(b"", 201)
-
-
-@contextmanager
-def local_registry() -> Iterator[LocalRegistry]:
-    registry = LocalRegistry()
-    try:
-        yield registry
-    finally:
-        registry.close()
 
 
 @contextmanager

@@ -6,17 +6,15 @@ It behaves as the protocol says, until a test makes it behave otherwise.
 import gzip
 import hashlib
 import json
-import socket
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from support.loopback_server import LoopbackHandler, LoopbackServer
 from support.runtimes import PROJECT, USER
 from support.waiting import eventually
 
@@ -49,8 +47,31 @@ class _UserData:
         self.forgotten_at: str | None = None
 
 
-class ScriptedCloud:
+class _Handler(LoopbackHandler):
+    wbufsize = -1
+    received: Request
+
+    @property
+    def cloud(self) -> "ScriptedCloud":
+        assert isinstance(self.server.owner, ScriptedCloud)
+        return self.server.owner
+
+    def send(self, status: int, body: Any, headers: dict[str, str]) -> None:
+        content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        if status != 304:
+            self.send_header("Content-Length", str(len(content)))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+        self.wfile.flush()
+
+
+class ScriptedCloud(LoopbackServer):
     """The cloud of one project. Behaves well unless `behave` says otherwise. Tests change it from their own thread."""
+
+    handler_type = _Handler
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -61,30 +82,14 @@ class ScriptedCloud:
         self.erasures: list[dict[str, str]] = []
         self.requests: list[Request] = []
         self.page_size = 1_000  # items in one response of a projection
-        self.closed = threading.Event()
         self._behaviors: dict[str, deque[Behavior]] = {}
         self._default_behaviors: dict[str, Behavior] = {}
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.cloud = self
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        super().__init__()
 
     @property
     def variables(self) -> dict[str, str]:
         """The environment of a runtime that uses this cloud; it pulls only once by itself."""
         return {"CLOUD_BASE_URL": self.url, "API_KEY": KEY, "PULL_INTERVAL_S": "1000"}
-
-    def close(self) -> None:
-        self.closed.set()
-        self._server.shutdown()
-        self._server.close_connections()
-        self._server.server_close()
-        self._thread.join()
 
     # Behavior
 
@@ -204,6 +209,21 @@ class ScriptedCloud:
             self.org_version, self.org_file = 0, None
 
     # Responses
+
+    def answer(self, handler: _Handler) -> None:
+        """Record a request and respond as the protocol or the test says."""
+        content, headers = handler.body, {name.lower(): value for name, value in handler.headers.items()}
+        if headers.get("content-encoding") == "gzip":
+            content = gzip.decompress(content)
+        user = headers.get("x-user-id")
+        user = user.encode("latin-1").decode() if user is not None else None
+        body = json.loads(content) if content else None
+        handler.received = Request(handler.command, handler.path, user, headers, body)
+        with self.lock:
+            self.requests.append(handler.received)
+        behavior = self.next_behavior(urlsplit(handler.path).path.removeprefix(f"{API}/"))
+        if behavior is None or not behavior(handler):
+            handler.send(*self.respond(handler.received))
 
     def respond(self, request: Request) -> tuple[int, Any, dict[str, str]]:
         if request.headers.get("authorization") != f"Bearer {KEY}":
@@ -400,7 +420,7 @@ def responds_with(status: int, body: Any = None, **headers: str) -> Behavior:
 
 def hangs(handler: "_Handler") -> bool:
     """Receive the request and send nothing."""
-    handler.server.cloud.closed.wait()
+    handler.server.owner.closed.wait()
     handler.close_connection = True
     return True
 
@@ -413,7 +433,7 @@ def closes_connection(handler: "_Handler") -> bool:
 
 def sends_half(handler: "_Handler") -> bool:
     """Process the request, and close the connection in the middle of the response."""
-    content = json.dumps(handler.server.cloud.respond(handler.received)[1]).encode()
+    content = json.dumps(handler.cloud.respond(handler.received)[1]).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     handler.wfile.write(head.encode() + content[: len(content) // 2])
     handler.close_connection = True
@@ -422,7 +442,7 @@ def sends_half(handler: "_Handler") -> bool:
 
 def accepts_and_closes_connection(handler: "_Handler") -> bool:
     """Process the request, and close the connection before the response."""
-    handler.server.cloud.respond(handler.received)
+    handler.cloud.respond(handler.received)
     handler.close_connection = True
     return True
 
@@ -431,7 +451,7 @@ def changes_response(change: Callable[[dict[str, Any]], object]) -> Behavior:
     """Return a behavior that changes the body of the normal response."""
 
     def behave(handler: "_Handler") -> bool:
-        status, body, headers = handler.server.cloud.respond(handler.received)
+        status, body, headers = handler.cloud.respond(handler.received)
         if status == 200:
             body = json.loads(json.dumps(body))  # a copy, because it may share data with the cloud
             change(body)
@@ -445,91 +465,9 @@ def sends_slowly(handler: "_Handler") -> bool:
     """Send a response one byte at a time, without end."""
     handler.close_connection = True
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-    while not handler.server.cloud.closed.wait(0.02):
+    while not handler.server.owner.closed.wait(0.02):
         handler.wfile.write(b" ")
     return True
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-    block_on_close = True
-    cloud: ScriptedCloud
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._connections: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def close_connections(self) -> None:
-        for connection in self._connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that have disconnected."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-    received: Request
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def do_DELETE(self) -> None:
-        self._serve()
-
-    def do_PATCH(self) -> None:
-        self._serve()
-
-    def send(self, status: int, body: Any, headers: dict[str, str]) -> None:
-        content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        if status != 304:
-            self.send_header("Content-Length", str(len(content)))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-        self.wfile.flush()
-
-    def log_message(self, *arguments: Any) -> None:
-        """Log nothing."""
-
-    def _serve(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.headers.get("Content-Encoding") == "gzip":
-            content = gzip.decompress(content)
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        user = headers.get("x-user-id")
-        user = user.encode("latin-1").decode() if user is not None else None
-        self.received = Request(self.command, self.path, user, headers, json.loads(content) if content else None)
-        cloud = self.server.cloud
-        with cloud.lock:
-            cloud.requests.append(self.received)
-        behavior = cloud.next_behavior(urlsplit(self.path).path.removeprefix(f"{API}/"))
-        with suppress(ConnectionError):
-            if behavior is None or not behavior(self):
-                self.send(*cloud.respond(self.received))
-
-
-@contextmanager
-def scripted_cloud() -> Iterator[ScriptedCloud]:
-    """Run a cloud."""
-    cloud = ScriptedCloud()
-    try:
-        yield cloud
-    finally:
-        cloud.close()
 
 
 def remote_turn(

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -21,12 +20,6 @@ def never_blocked() -> Iterator[None]:
     """Fail a test in which our code blocks asyncio's event loop: by file access, sleeping, or waiting."""
     with blockbuster_ctx(scanned_modules=["memoair_voice", "memoair_voice_sync"]):
         yield
-
-
-@pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Return the storage root of all runtimes of a test."""
-    return tmp_path / "storage"
 
 
 @pytest.fixture

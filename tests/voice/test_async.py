@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import psutil
 import pytest
 from support.runtimes import PROJECT, USER, freeze
 from support.waiting import eventually
+from voice.cancellation import call_in_cancelled_scope, cancel_in_progress, cancel_task
 
 from memoair_voice import (
     MemoAirVoiceMemory,
@@ -238,31 +238,15 @@ async def test_a_search_cancelled_during_the_start_of_the_runtime_leaks_nothing(
 
 @pytest.mark.anyio
 async def test_a_save_cancelled_before_it_starts_is_still_made(memory: MemoAirVoiceMemory, tmp_path: Path) -> None:
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await memory.after_turn("the last words", "", "t1", timeout_s=30.0)
-
+    await call_in_cancelled_scope(lambda: memory.after_turn("the last words", "", "t1", timeout_s=30.0))
     assert turn_ids(tmp_path) == ["t1"]
 
 
 @pytest.mark.anyio
 async def test_a_save_cancelled_in_progress_is_still_made(memory: MemoAirVoiceMemory, tmp_path: Path) -> None:
     pid = freeze(memory.runtime_pid)
-    scope = anyio.CancelScope()
-
-    async def cancel_and_rescue() -> None:
-        await anyio.sleep(0.02)
-        scope.cancel()
-        await anyio.sleep(0.2)  # the save is cancelled by then, and cannot have ended before
-        os.kill(pid, signal.SIGCONT)
-
-    async with anyio.create_task_group() as group:
-        with scope:
-            group.start_soon(cancel_and_rescue)
-            await memory.after_turn("the last words", "", "t1", timeout_s=30.0)
-        assert turn_ids(tmp_path) == ["t1"]
-
-    assert scope.cancel_called
+    await cancel_in_progress(lambda: memory.after_turn("the last words", "", "t1", timeout_s=30.0), pid)
+    assert turn_ids(tmp_path) == ["t1"]
 
 
 @pytest.mark.anyio
@@ -271,9 +255,7 @@ async def test_aclose_in_a_cancelled_scope_still_ends_the_session_and_the_runtim
 ) -> None:
     memory = new_memory()
     path = (await memory.start_session())["paths"]["sessionJsonl"]
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await memory.aclose()
+    await call_in_cancelled_scope(memory.aclose)
 
     assert not psutil.Process().children()
     assert [json.loads(line)["type"] for line in Path(path).read_bytes().splitlines()][-1] == "session_end"
@@ -287,12 +269,7 @@ def test_a_save_whose_task_is_cancelled_is_still_made(new_memory: NewMemory, tmp
     async def call() -> None:
         async with new_memory() as memory:
             await memory.start_session()
-            save = asyncio.create_task(memory.after_turn("the last words", "", "t1", timeout_s=30.0))
-            for _ in range(after_steps):
-                await asyncio.sleep(0)
-            save.cancel()
-            with suppress(asyncio.CancelledError):
-                await save
+            await cancel_task(memory.after_turn("the last words", "", "t1", timeout_s=30.0), after_steps)
 
     asyncio.run(call())
     assert turn_ids(tmp_path) == ["t1"]
@@ -335,11 +312,7 @@ def test_aclose_whose_task_is_cancelled_still_ends_the_runtime(new_memory: NewMe
     async def call() -> None:
         memory = new_memory()
         await memory.start_session()
-        closing = asyncio.create_task(memory.aclose())
-        await asyncio.sleep(0)
-        closing.cancel()
-        with suppress(asyncio.CancelledError):
-            await closing
+        await cancel_task(memory.aclose(), 1)
 
     asyncio.run(call())
     eventually(lambda: not psutil.Process().children(), within_s=15.0)

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 import anyio
 import psutil
 import pytest
-from support.clients import client_arguments, logged, turn_ids
+from support.clients import clients_over, logged, turn_ids
 from support.runtimes import freeze
+from voice.cancellation import call_in_cancelled_scope, cancel_in_progress, cancel_task
 
 from memoair_voice import (
     MemoAirVoiceClient,
@@ -28,6 +28,7 @@ from memoair_voice import (
 NewClient = Callable[..., MemoAirVoiceClient]
 
 PATIENT_MS = 10_000
+LAST_TURN: dict[str, Any] = {"user_text": "the last words", "assistant_text": "", "turn_id": "t1"}
 
 AWAITED = {
     MemoAirVoiceClientSync: (
@@ -62,17 +63,8 @@ ASYNC_METHODS = [(kind, async_type, name) for kind, (async_type, names) in AWAIT
 @pytest.fixture
 def new_client(storage_root: Path, no_process_left: None, patient_saves: None) -> Iterator[NewClient]:
     """Make clients over one storage root; close what a test leaves open."""
-    made: list[MemoAirVoiceClient] = []
-
-    def make(**arguments: Any) -> MemoAirVoiceClient:
-        made.append(MemoAirVoiceClient(**client_arguments(storage_root, **arguments)))
-        return made[-1]
-
-    yield make
-    for each in made:
-        for pid in pids(each):
-            os.kill(pid, signal.SIGCONT)
-        each._sync.close()  # the event loop has ended by then
+    with clients_over(storage_root, MemoAirVoiceClient) as make:
+        yield make
 
 
 def pids(client: MemoAirVoiceClient) -> list[int]:
@@ -243,10 +235,7 @@ async def test_searches_cancelled_during_the_start_of_the_runtime_leak_nothing(n
 async def test_a_save_cancelled_before_it_starts_is_still_made(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     await client.load_index(user_id="ada")
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await client.save_response(user_id="ada", user_text="the last words", assistant_text="", turn_id="t1")
-
+    await call_in_cancelled_scope(lambda: client.save_response(user_id="ada", **LAST_TURN))
     assert turn_ids(storage_root, "ada") == ["t1"]
     await client.aclose()
 
@@ -255,21 +244,8 @@ async def test_a_save_cancelled_before_it_starts_is_still_made(new_client: NewCl
 async def test_a_save_cancelled_in_progress_is_still_made(new_client: NewClient, storage_root: Path) -> None:
     client = new_client()
     pid = await freeze_runtime(client)
-    scope = anyio.CancelScope()
-
-    async def cancel_and_rescue() -> None:
-        await anyio.sleep(0.02)
-        scope.cancel()
-        await anyio.sleep(0.2)  # the save is cancelled by then, and cannot have ended before
-        os.kill(pid, signal.SIGCONT)
-
-    async with anyio.create_task_group() as group:
-        with scope:
-            group.start_soon(cancel_and_rescue)
-            await client.save_response(user_id="ada", user_text="the last words", assistant_text="", turn_id="t1")
-        assert turn_ids(storage_root, "ada") == ["t1"]
-
-    assert scope.cancel_called
+    await cancel_in_progress(lambda: client.save_response(user_id="ada", **LAST_TURN), pid)
+    assert turn_ids(storage_root, "ada") == ["t1"]
     assert await in_use(client) == 0
     await client.aclose()
 
@@ -280,9 +256,7 @@ async def test_aclose_in_a_cancelled_scope_still_ends_the_session_and_all_proces
 ) -> None:
     client = new_client()
     await client.load_index(user_id="ada")
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await client.aclose()
+    await call_in_cancelled_scope(client.aclose)
     assert not psutil.Process().children()
     assert logged(storage_root, "ada")[-1]["type"] == "session_end"
 
@@ -297,13 +271,7 @@ def test_a_save_whose_task_is_cancelled_is_still_made(
     async def call() -> None:
         async with new_client() as client:
             await client.load_index(user_id="ada")
-            turn = {"user_text": "the last words", "assistant_text": "", "turn_id": "t1"}
-            save = asyncio.create_task(client.save_response(user_id="ada", **turn))  # type: ignore[arg-type]
-            for _ in range(after_steps):
-                await asyncio.sleep(0)
-            save.cancel()
-            with suppress(asyncio.CancelledError):
-                await save
+            await cancel_task(client.save_response(user_id="ada", **LAST_TURN), after_steps)
 
     asyncio.run(call())
     assert turn_ids(storage_root, "ada") == ["t1"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import psutil
 import pytest
-from support.clients import NewClient, clients_over
+from support.clients import NewClient, checking_for_leaks, clients_over
 from support.ports import free_port as find_free_port
 from support.runtimes import PROJECT, USER
 from voice_sync.scripted import Answer, ScriptedServer
 
-from memoair_voice_sync import MemoAirVoiceMemorySync
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemorySync
 
 
 class PatientMemory(MemoAirVoiceMemorySync):
@@ -35,12 +35,6 @@ class PatientMemory(MemoAirVoiceMemorySync):
         timeout_s: float = 30.0,
     ) -> str | None:
         return super().after_turn(user_text, assistant_text, turn_id, tool_calls, metadata, timeout_s)
-
-
-@pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Return the storage root of all runtimes of a test."""
-    return tmp_path / "storage"
 
 
 @pytest.fixture
@@ -76,6 +70,25 @@ def new_client(storage_root: Path, nothing_left_behind: None) -> Iterator[NewCli
     """Make clients over one empty storage root."""
     with clients_over(storage_root) as make:
         yield make
+
+
+@pytest.fixture
+def client(new_client: NewClient) -> MemoAirVoiceClientSync:
+    """Make one client over an empty storage root."""
+    return new_client()
+
+
+@pytest.fixture(scope="module")
+def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the storage root of the shared client."""
+    return tmp_path_factory.mktemp("shared") / "storage"
+
+
+@pytest.fixture(scope="module")
+def shared_client(shared_root: Path) -> Iterator[MemoAirVoiceClientSync]:
+    """Make one client for all tests of a module that use users of their own or change nothing."""
+    with checking_for_leaks(), clients_over(shared_root) as make:
+        yield make()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -13,8 +13,6 @@ import pytest
 from support.clients import (
     PATIENT_MS,
     NewClient,
-    checking_for_leaks,
-    clients_over,
     logged,
     recall,
     runtime_of,
@@ -33,23 +31,9 @@ _numbers = count()
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the storage root of the shared client."""
-    return tmp_path_factory.mktemp("shared") / "storage"
-
-
-@pytest.fixture(scope="module")
-def client(root: Path) -> Iterator[MemoAirVoiceClientSync]:
-    """Make one client for all tests with users of their own."""
-    with checking_for_leaks(), clients_over(root) as new_client:
-        yield new_client()
-
-
-@pytest.fixture
-def new_client(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewClient]:
-    """Make clients over an empty storage root."""
-    with clients_over(tmp_path / "storage") as make:
-        yield make
+def client(shared_client: MemoAirVoiceClientSync) -> MemoAirVoiceClientSync:
+    """Return one client for all tests with users of their own."""
+    return shared_client
 
 
 @pytest.fixture
@@ -121,29 +105,31 @@ def test_a_user_is_known_by_name_once_the_memory_is_loaded(new_client: NewClient
     assert (stranger.profile, stranger.contextText) == (None, "")
 
 
-def test_a_user_id_can_be_an_invalid_file_name(client: MemoAirVoiceClientSync, root: Path) -> None:
+def test_a_user_id_can_be_an_invalid_file_name(client: MemoAirVoiceClientSync, shared_root: Path) -> None:
     for number, caller in enumerate(["../../etc/passwd", "Åda +44 20/7946", "ADA-x", "ada-x", "a" * 1_024]):
         say(client, caller, f"The code is number{number}.", f"t{number}")
         assert f"number{number}" in recall(client, caller, "what is the code?").contextText
-        assert turn_ids(root, caller) == [f"t{number}"]
+        assert turn_ids(shared_root, caller) == [f"t{number}"]
     assert "number2" not in recall(client, "ada-x", "what is the code?").contextText
-    assert {path.name for path in root.iterdir()} == {"proj_test"}
+    assert {path.name for path in shared_root.iterdir()} == {"proj_test"}
 
 
-def test_a_known_turn_id_is_not_saved_again(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
+def test_a_known_turn_id_is_not_saved_again(client: MemoAirVoiceClientSync, caller: str, shared_root: Path) -> None:
     first = say(client, caller, "hello", "t1")
     assert say(client, caller, "hello again", "t1") == first
-    assert turn_ids(root, caller) == ["t1"]
+    assert turn_ids(shared_root, caller) == ["t1"]
 
 
-def test_turns_without_an_id_are_all_saved(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
+def test_turns_without_an_id_are_all_saved(client: MemoAirVoiceClientSync, caller: str, shared_root: Path) -> None:
     event_ids = [say(client, caller, "yes") for _ in range(3)]
 
-    assert [event["eventId"] for event in logged(root, caller, "turn")] == event_ids
-    assert len(set(turn_ids(root, caller))) == 3
+    assert [event["eventId"] for event in logged(shared_root, caller, "turn")] == event_ids
+    assert len(set(turn_ids(shared_root, caller))) == 3
 
 
-def test_all_fields_of_a_turn_are_logged_unchanged(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
+def test_all_fields_of_a_turn_are_logged_unchanged(
+    client: MemoAirVoiceClientSync, caller: str, shared_root: Path
+) -> None:
     client.load_index(user_id=caller)
     calls = [{"name": "search_memory", "latencyMs": 8.8, "hits": 3}]
     metadata = {"interrupted": False, "framework": "livekit"}
@@ -151,7 +137,7 @@ def test_all_fields_of_a_turn_are_logged_unchanged(client: MemoAirVoiceClientSyn
         user_id=caller, user_text="grüß dich \ud800", assistant_text="", tool_calls=calls, metadata=metadata
     )
 
-    [turn] = logged(root, caller, "turn")
+    [turn] = logged(shared_root, caller, "turn")
     assert turn["payload"]["userText"].startswith("grüß dich ")
     assert (turn["payload"]["toolCalls"], turn["payload"]["metadata"]) == (calls, metadata)
 
@@ -189,7 +175,9 @@ def test_user_and_user_id_name_the_same_user(
     assert client.load_index(**user_arguments(caller)).session_id == runtime_of(client, caller)["session_id"]
 
 
-def test_user_fields_are_logged_only_when_they_change(client: MemoAirVoiceClientSync, caller: str, root: Path) -> None:
+def test_user_fields_are_logged_only_when_they_change(
+    client: MemoAirVoiceClientSync, caller: str, shared_root: Path
+) -> None:
     users: list[dict[str, Any]] = [
         {"id": caller, "name": "Dana"},
         {"id": caller, "name": "Dana"},
@@ -203,15 +191,15 @@ def test_user_fields_are_logged_only_when_they_change(client: MemoAirVoiceClient
         client.search_memory("hello", user=user, timeout_ms=PATIENT_MS)
         client.save_response(user=user, user_text="hello", assistant_text="")
 
-    logged_users = [event["payload"]["user"] for event in logged(root, caller, "session_start")]
+    logged_users = [event["payload"]["user"] for event in logged(shared_root, caller, "session_start")]
     assert logged_users[0] == users[0]
     assert logged_users[-1] == users[4]
-    assert len({event["sessionId"] for event in logged(root, caller)}) == 1
+    assert len({event["sessionId"] for event in logged(shared_root, caller)}) == 1
     assert logged_users == [users[0], users[3], users[4]]
 
 
 def test_unchanged_user_fields_are_logged_once_despite_concurrent_turns(
-    client: MemoAirVoiceClientSync, caller: str, root: Path
+    client: MemoAirVoiceClientSync, caller: str, shared_root: Path
 ) -> None:
     user = {"id": caller, "name": "Dana"}
     client.load_index(user=user)
@@ -224,8 +212,8 @@ def test_unchanged_user_fields_are_logged_once_despite_concurrent_turns(
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda number: (save if number % 2 else load_again)(number), range(200)))
-    assert len(turn_ids(root, caller)) == 100
-    assert len(logged(root, caller, "session_start")) == 1
+    assert len(turn_ids(shared_root, caller)) == 100
+    assert len(logged(shared_root, caller, "session_start")) == 1
 
 
 # A search does not raise if the memory fails
@@ -345,7 +333,7 @@ def test_stats_are_correct(client: MemoAirVoiceClientSync, caller: str) -> None:
 
 
 def test_permanent_errors_of_the_runtime_are_raised_and_not_retried(
-    client: MemoAirVoiceClientSync, caller: str, root: Path
+    client: MemoAirVoiceClientSync, caller: str, shared_root: Path
 ) -> None:
     client.load_index(user_id=caller)
     eventually(lambda: client.stats()["retiring"] == 0)
@@ -358,7 +346,7 @@ def test_permanent_errors_of_the_runtime_are_raised_and_not_retried(
     assert (refused.value.code, refused.value.status_code) == ("runtime.payload_too_large", 413)
 
     assert {**client.stats(), "runtimes": []} == {**before, "runtimes": []}
-    assert turn_ids(root, caller) == []
+    assert turn_ids(shared_root, caller) == []
 
 
 # Imported calls
@@ -374,13 +362,13 @@ def past_turn(number: int) -> dict[str, Any]:
 
 
 def test_an_imported_call_is_saved_once_under_its_own_id_and_times(
-    client: MemoAirVoiceClientSync, caller: str, root: Path
+    client: MemoAirVoiceClientSync, caller: str, shared_root: Path
 ) -> None:
     user = {"id": caller, "name": "Dana"}
     first = client.import_call("old-call", [past_turn(1), past_turn(2)], user=user, metadata={"assistantName": "Juno"})
     again = client.import_call("old-call", [past_turn(number) for number in (1, 2, 3)], user_id=caller)
 
-    events = logged(root, caller)
+    events = logged(shared_root, caller)
     assert {event["sessionId"] for event in events} == {"old-call"}
     turns = [event for event in events if event["type"] == "turn"]
     assert [event["payload"]["turnId"] for event in turns] == ["t1", "t2", "t3"]
@@ -392,7 +380,7 @@ def test_an_imported_call_is_saved_once_under_its_own_id_and_times(
 
 
 def test_parts_of_a_call_imported_concurrently_are_all_saved_once(
-    client: MemoAirVoiceClientSync, caller: str, root: Path
+    client: MemoAirVoiceClientSync, caller: str, shared_root: Path
 ) -> None:
     parts = [[past_turn(number)] for number in range(1, 10)] * 4
     client.load_index(user_id=caller)
@@ -400,7 +388,7 @@ def test_parts_of_a_call_imported_concurrently_are_all_saved_once(
         kept = list(pool.map(lambda part: client.import_call("old-call", part, user_id=caller), parts))
 
     assert all(len(each) == 1 for each in kept)
-    assert Counter(turn_ids(root, caller)) == Counter(f"t{number}" for number in range(1, 10))
+    assert Counter(turn_ids(shared_root, caller)) == Counter(f"t{number}" for number in range(1, 10))
 
 
 @pytest.mark.parametrize(
@@ -417,11 +405,16 @@ def test_parts_of_a_call_imported_concurrently_are_all_saved_once(
     ],
 )
 def test_an_invalid_turn_is_rejected_before_any_turn_is_imported(
-    client: MemoAirVoiceClientSync, caller: str, root: Path, turn: dict[str, Any], error: type[Exception], message: str
+    client: MemoAirVoiceClientSync,
+    caller: str,
+    shared_root: Path,
+    turn: dict[str, Any],
+    error: type[Exception],
+    message: str,
 ) -> None:
     with pytest.raises(error, match=message):
         client.import_call("old-call", [turn], user_id=caller)
-    assert not logged(root, caller)
+    assert not logged(shared_root, caller)
 
 
 def test_an_import_that_times_out_raises(client: MemoAirVoiceClientSync, caller: str) -> None:

@@ -186,6 +186,27 @@ def test_users_take_turns_on_a_single_port(new_client: NewClient, storage_root: 
     assert turn_ids(storage_root, "ada") == turn_ids(storage_root, "bob") == ["t0", "t1", "t2"]
 
 
+def test_a_port_that_is_released_while_a_start_fails_is_tried_again(
+    new_client: NewClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, _ = free_ports(1)
+    client = new_client(runtime_port_range=(port, port), max_concurrent_users=1)
+    say(client, "ada", "hello", "t0")
+    launcher = client._pool._launcher
+    launch, failures = launcher.launch, []
+
+    def launch_once_too_early(spec: Any, deadline: float, excluded_pids: Any) -> Any:
+        if not failures:
+            failures.append(spec.user_id)
+            eventually(lambda: client.stats()["retiring"] == 0)  # the runtime of the first user is gone by now
+            raise MemoAirVoiceMemoryError("pool.port_exhausted", "it had the port a moment ago")
+        return launch(spec, deadline, excluded_pids)
+
+    monkeypatch.setattr(launcher, "launch", launch_once_too_early)
+    say(client, "bob", "hello", "t0")
+    assert failures == ["bob"]
+
+
 # Ends
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from support.clients import (
     API_KEY,
     PATIENT_MS,
     NewClient,
-    clients_over,
     fork_server_of,
     frozen,
     pid_of,
@@ -35,13 +34,11 @@ APPLICATIONS_SECRET = "a secret of the application"
 SAID, ANSWERED, ASKED, NAME, PLAN, CALLER = "zebracake", "yakbutter", "xylophone", "Wilhelmina", "vip-platin", "ulrike"
 
 
-@pytest.fixture
-def new_client(storage_root: Path, nothing_left_behind: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewClient]:
-    """Make clients over one empty storage root, in an application with secrets in its environment."""
+@pytest.fixture(autouse=True)
+def application_has_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put secrets into the environment of the application."""
     for name in ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "MEMOAIR_API_KEY", "MEMOAIR_RUNTIME_TOKEN"):
         monkeypatch.setenv(name, APPLICATIONS_SECRET)
-    with clients_over(storage_root) as make:
-        yield make
 
 
 def token_of(storage_root: Path, user_id: str) -> str:

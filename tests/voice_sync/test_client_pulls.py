@@ -15,7 +15,7 @@ import pytest
 from support.artifacts import PROGRAM, RegistryClient, digest_of, runtime_archive
 from support.clients import PATIENT_MS, Application, NewClient, client_arguments, recall, runtime_of, say, turn_ids
 from support.file_server import first_then, hang, respond, stall
-from support.registries import LocalRegistry, debian_registry, find_debian_registry, local_registry
+from support.registries import LocalRegistry, debian_registry, find_debian_registry
 from support.timing import fastest, least
 from support.waiting import eventually
 
@@ -43,7 +43,7 @@ def docker_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def registry(nothing_left_behind: None) -> Iterator[LocalRegistry]:
     """Run a registry with one runtime, which starts our real one."""
-    with local_registry() as running:
+    with LocalRegistry() as running:
         RegistryClient(running.host).push("1", (CONTENT, None))
         running.requests.clear()
         yield running

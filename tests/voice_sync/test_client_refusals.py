@@ -1,19 +1,12 @@
 """Invalid arguments, which the client rejects before it starts anything."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from support.clients import PATIENT_MS, NewClient, clients_over, is_alive, pid_of
-
-
-@pytest.fixture
-def new_client(tmp_path: Path, nothing_left_behind: None) -> Iterator[NewClient]:
-    """Make clients over an empty storage root."""
-    with clients_over(tmp_path / "storage") as make:
-        yield make
+from support.clients import PATIENT_MS, NewClient, is_alive, pid_of
 
 
 def invalid(error: type[Exception], match: str, **user_arguments: Any) -> Any:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clients import NewClient, clients_over, frozen, logged, pid_of, recall, runtime_of, say
-from support.scripted_cloud import KEY, ScriptedCloud, hangs, remote_turn, responds_with, scripted_cloud
+from support.clients import NewClient, frozen, logged, pid_of, recall, runtime_of, say
+from support.scripted_cloud import KEY, ScriptedCloud, hangs, remote_turn, responds_with
 from support.timing import fastest, least
 from support.waiting import eventually
 
@@ -36,20 +36,14 @@ def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cloud(nothing_left_behind: None) -> Iterator[ScriptedCloud]:
-    with scripted_cloud() as cloud:
+    with ScriptedCloud() as cloud:
         yield cloud
 
 
 @pytest.fixture
-def new_client(cloud: ScriptedCloud, storage_root: Path) -> Iterator[NewClient]:
+def new_client(cloud: ScriptedCloud, new_client: NewClient) -> NewClient:
     """Make clients of the cloud over one empty storage root."""
-    with clients_over(storage_root) as make:
-        yield lambda **arguments: make(**{"cloud_base_url": cloud.url, "api_key": KEY, **arguments})
-
-
-@pytest.fixture
-def client(new_client: NewClient) -> MemoAirVoiceClientSync:
-    return new_client()
+    return lambda **arguments: new_client(**{"cloud_base_url": cloud.url, "api_key": KEY, **arguments})
 
 
 # The start of a call

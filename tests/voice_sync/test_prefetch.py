@@ -15,9 +15,7 @@ from support.clients import (
     PATIENT_MS,
     Application,
     NewClient,
-    checking_for_leaks,
     client_arguments,
-    clients_over,
     frozen,
     logged,
     pid_of,
@@ -45,18 +43,11 @@ def no_lingering_and_no_hurry() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefetch") / "storage"
-
-
-@pytest.fixture(scope="module")
-def client(root: Path) -> Iterator[MemoAirVoiceClientSync]:
-    """Make one client for all tests that do not change it."""
-    with checking_for_leaks(), clients_over(root) as new_client:
-        client = new_client()
-        for caller in ("ada", "bob"):
-            say(client, caller, f"The boots of {caller} are red.")
-        yield client
+def client(shared_client: MemoAirVoiceClientSync) -> MemoAirVoiceClientSync:
+    """Return one client for all tests that do not change it."""
+    for caller in ("ada", "bob"):
+        say(shared_client, caller, f"The boots of {caller} are red.")
+    return shared_client
 
 
 def prefetch(client: MemoAirVoiceClientSync, user_id: str, query: str = ASKED, **options: Any) -> None:
@@ -180,13 +171,13 @@ def test_a_prefetched_result_expires(client: MemoAirVoiceClientSync, monkeypatch
     assert not is_prefetched(recall(client, "ada", ASKED))
 
 
-def test_a_prefetch_stores_nothing(client: MemoAirVoiceClientSync, root: Path) -> None:
-    before = logged(root, "ada")
+def test_a_prefetch_stores_nothing(client: MemoAirVoiceClientSync, shared_root: Path) -> None:
+    before = logged(shared_root, "ada")
     prefetch(client, "ada")
     recall(client, "ada", ASKED)
 
-    assert logged(root, "ada") == before
-    assert not [path for path in root.rglob("*") if path.is_file() and b"zanzibarplum" in path.read_bytes()]
+    assert logged(shared_root, "ada") == before
+    assert not [path for path in shared_root.rglob("*") if path.is_file() and b"zanzibarplum" in path.read_bytes()]
 
 
 def test_only_the_latest_prefetch_counts_and_none_blocks(client: MemoAirVoiceClientSync) -> None:

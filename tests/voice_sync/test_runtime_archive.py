@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.artifacts import PROGRAM, digest_of, member, runtime_archive, tar_gz_of, tar_of, zip_of
-from support.file_server import FileServer, file_server
+from support.file_server import FileServer
 
 from memoair_runtime_store.archive import Unpacker
 from memoair_runtime_store.cancel_token import CancelToken
@@ -33,7 +33,7 @@ CHARACTERS, BLOCKS, PIPE, SPARSE = tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIF
 
 @pytest.fixture
 def server() -> Iterator[FileServer]:
-    with file_server() as running:
+    with FileServer() as running:
         yield running
 
 

@@ -34,8 +34,6 @@ from support.artifacts import (
 )
 from support.file_server import (
     FileServer,
-    Handler,
-    file_server,
     first_then,
     hang,
     redirect_to,
@@ -43,7 +41,8 @@ from support.file_server import (
     send_slowly,
     stall,
 )
-from support.registries import PASSWORD, LocalRegistry, debian_registry, find_debian_registry, local_registry
+from support.loopback_server import LoopbackHandler
+from support.registries import PASSWORD, LocalRegistry, debian_registry, find_debian_registry
 from support.waiting import eventually
 
 from memoair_runtime_store import downloader
@@ -85,20 +84,20 @@ def registry(request: pytest.FixtureRequest, debian_program: Path | str, tmp_pat
     """The host and port of a registry: the local one, then Debian's."""
     with ExitStack() as stack:
         if request.param == "local":
-            yield stack.enter_context(local_registry()).host
+            yield stack.enter_context(LocalRegistry()).host
         else:
             yield stack.enter_context(debian_registry_or_skip(debian_program, tmp_path / "registry"))
 
 
 @pytest.fixture
 def local() -> Iterator[LocalRegistry]:
-    with local_registry() as running:
+    with LocalRegistry() as running:
         yield running
 
 
 @pytest.fixture
 def server() -> Iterator[FileServer]:
-    with file_server() as running:
+    with FileServer() as running:
         yield running
 
 
@@ -188,7 +187,7 @@ def test_a_missing_version_is_named_in_the_error(registry: str, cache: Path) -> 
 
 
 def test_a_cached_runtime_needs_no_network_until_it_is_refreshed(debian_program: Path | str, cache: Path) -> None:
-    with local_registry() as local:
+    with LocalRegistry() as local:
         repo, client = f"{local.host}/{REPO}:stable", RegistryClient(local.host)
         old = client.push("stable", (runtime_archive(), None))
         assert pull_runtime(repo, cache).digest == old
@@ -309,7 +308,7 @@ def test_an_old_token_is_renewed_before_the_next_download(
     local.requires_token = True
     monkeypatch.setattr("memoair_runtime_store.registry._TOKEN_TTL_S", 60.0)
 
-    def expire_token(handler: Handler) -> None:
+    def expire_token(handler: LoopbackHandler) -> None:
         local.token = "another-token"  # the first one is invalid from now on
         monkeypatch.setattr("memoair_runtime_store.registry._TOKEN_TTL_S", 0.0)
         handler.reply(PROGRAM)
@@ -559,11 +558,10 @@ def test_a_server_that_sends_single_bytes_ends_the_pull_by_deadline(server: File
     assert_no_partial_files(cache)
 
 
-@pytest.mark.parametrize("responder", [hang, send_slowly, stall(b"x" * 1_000_000, 500_000)])
-def test_a_pull_is_cancelled_wherever_it_waits(server: FileServer, cache: Path, responder: Any) -> None:
-    url = put_release(server, "runtime.tar.gz", runtime_archive())
+def cancel_a_pull(server: FileServer, content: bytes, responder: Any, cache: Path) -> None:
+    """Cancel a pull while the server responds, and require that it ends at once."""
+    url, cancel_token = put_release(server, "runtime.tar.gz", content), CancelToken(60)
     server.responders["/runtime.tar.gz"] = responder
-    cancel_token = CancelToken(60)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(pull, parse_reference(url, None, None), cache, cancel_token)
         eventually(lambda: server.count_gets("/runtime.tar.gz"))
@@ -572,6 +570,11 @@ def test_a_pull_is_cancelled_wherever_it_waits(server: FileServer, cache: Path, 
         with pytest.raises(PullCancelledError):
             running.result(20)
     assert time.monotonic() - started_at < 15, "the pull waited for the server, which hangs for 30 s"
+
+
+@pytest.mark.parametrize("responder", [hang, send_slowly, stall(b"x" * 1_000_000, 500_000)])
+def test_a_pull_is_cancelled_wherever_it_waits(server: FileServer, cache: Path, responder: Any) -> None:
+    cancel_a_pull(server, runtime_archive(), responder, cache)
     assert_no_partial_files(cache)
 
 
@@ -602,7 +605,7 @@ def tls_server(authority: trustme.CA) -> Iterator[FileServer]:
     """A TLS server with a certificate of the authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    with file_server(context) as running:
+    with FileServer(context) as running:
         yield running
 
 
@@ -628,16 +631,7 @@ def test_an_untrusted_certificate_is_an_error(tls_server: FileServer, cache: Pat
 
 def test_a_pull_over_tls_is_cancelled(tls_server: FileServer, cache: Path, trusted_authority: None) -> None:
     content = runtime_archive(padding=200_000)
-    url, cancel_token = put_release(tls_server, "runtime.tar.gz", content), CancelToken(60)
-    tls_server.responders["/runtime.tar.gz"] = stall(content, 100_000)
-    with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(pull, parse_reference(url, None, None), cache, cancel_token)
-        eventually(lambda: tls_server.count_gets("/runtime.tar.gz"))
-        started_at = time.monotonic()
-        cancel_token.cancel()
-        with pytest.raises(PullCancelledError):
-            running.result(20)
-    assert time.monotonic() - started_at < 15, "the pull waited for the server, which hangs for 30 s"
+    cancel_a_pull(tls_server, content, stall(content, 100_000), cache)
 
 
 # Redirects

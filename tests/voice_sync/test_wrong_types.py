@@ -60,12 +60,6 @@ def _valid_arguments(function: Any, parameter: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def client(tmp_path: Path, nothing_left_behind: None) -> Iterator[MemoAirVoiceClientSync]:
-    with MemoAirVoiceClientSync(**client_arguments(tmp_path / "storage")) as made:
-        yield made
-
-
-@pytest.fixture
 def memory(tmp_path: Path, nothing_left_behind: None) -> Iterator[MemoAirVoiceMemorySync]:
     arguments: dict[str, Any] = {"runtime_url": "http://127.0.0.1:0", "storage_root": str(tmp_path), "user_id": "ada"}
     with MemoAirVoiceMemorySync(project_id="proj", cloud_base_url=None, **arguments) as made:

@@ -33,12 +33,6 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    """Return the storage root of all agents of a test."""
-    return tmp_path / "storage"
-
-
-@pytest.fixture
 def agent_arguments(storage_root: Path) -> dict[str, Any]:
     """Return the default arguments of an agent; the search timeout suits a loaded machine."""
     return {

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from memoair_livekit import MemoAirLiveKitAgent
-from support.livekit_calls import FakeAudioOutput, ScriptedLLM, ScriptedSTT, new_session, open_call, wait_until
+from support.livekit_calls import FakeAudioOutput, ScriptedLLM, ScriptedSTT, new_session, open_call
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 

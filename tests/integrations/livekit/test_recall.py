@@ -9,7 +9,8 @@ import pytest
 from livekit.agents import llm
 from memoair_livekit import MemoAirLiveKitAgent
 from memoair_livekit._context import insert_recall
-from support.livekit_calls import LiveKitCall, open_call, wait_until
+from support.livekit_calls import LiveKitCall, open_call
+from support.waiting import wait_until
 
 from memoair_voice.integration import MAX_CONTEXT_CHARS, fence_text
 

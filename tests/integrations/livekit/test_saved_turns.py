@@ -14,7 +14,8 @@ import pytest
 from livekit.agents import Agent, function_tool, llm
 from livekit.agents.stt import SpeechEventType
 from memoair_livekit import MemoAirLiveKitAgent
-from support.livekit_calls import open_call, wait_until
+from support.livekit_calls import open_call
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,8 @@ from livekit import rtc
 from livekit.agents import JobContext, JobExecutorType, JobProcess
 from livekit.agents.job import JobAcceptArguments, RunningJobInfo, _JobContextVar
 from livekit.protocol import agent as agent_proto
-from support.livekit_calls import open_call, wait_until
+from support.livekit_calls import open_call
+from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clients import client_arguments, logged
+from support.clients import clients_over, logged
 from support.traces import record_pipecat
 from support.waiting import eventually
 
@@ -37,16 +37,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def storage_root(tmp_path: Path) -> Path:
-    return tmp_path / "storage"
-
-
-@pytest.fixture
 def client(storage_root: Path, nothing_left_behind: None) -> Iterator[MemoAirVoiceClient]:
     """Return one client for all calls of a test."""
-    client = MemoAirVoiceClient(**client_arguments(storage_root))
-    yield client
-    client._sync.close()  # the event loop has ended by then
+    with clients_over(storage_root, MemoAirVoiceClient) as make:
+        yield make()
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from memoair_pipecat import MemoAirMemoryProcessor
 from support.clients import AGENT, API_KEY, client_arguments
-from support.pipecat_calls import PipecatCall, wait_until
+from support.pipecat_calls import PipecatCall
 from support.runtimes import PROJECT
+from support.waiting import wait_until
 
 from memoair_voice import MemoAirVoiceClient, MemoAirVoiceClientSync
 

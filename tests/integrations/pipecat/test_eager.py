@@ -13,7 +13,8 @@ from pipecat.frames.frames import (
     TranscriptionFrame,
 )
 from pipecat.turns.user_turn_strategies import EagerUserTurnStrategies
-from support.pipecat_calls import TIMEOUT_S, Pause, PipecatCall, wait_until
+from support.pipecat_calls import TIMEOUT_S, Pause, PipecatCall
+from support.waiting import wait_until
 
 from memoair_voice import MemoAirVoiceClient
 

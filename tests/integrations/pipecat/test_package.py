@@ -5,15 +5,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from email.parser import Parser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from support.loopback_server import LoopbackHandler, LoopbackServer
 from support.waiting import PATIENCE
 
 # Building and running take seconds, and many times that on a busy machine.
@@ -68,38 +67,25 @@ def test_the_integration_imports_only_the_public_client(module: Path) -> None:
     }
 
 
-class ModelHandler(BaseHTTPRequestHandler):
+class RememberingModel(LoopbackServer):
     """A language model with OpenAI's API, whose answer depends on whether the request contains recalled text."""
 
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        remembers = "<memory>" in str(request["messages"])
+    def answer(self, handler: LoopbackHandler) -> None:
+        """Stream the answer."""
+        remembers = "<memory>" in str(json.loads(handler.body)["messages"])
         answer = "You told me that they are red." if remembers else "I do not know yet."
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
+        lines = []
         for delta in ({"role": "assistant", "content": answer}, {}):
             choice = {"index": 0, "delta": delta, "finish_reason": None if delta else "stop"}
             chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-            self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-        self.wfile.write(b"data: [DONE]\n\n")
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
+            lines.append(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        handler.reply(b"".join([*lines, b"data: [DONE]\n\n"]), Content_Type="text/event-stream")
 
 
 @pytest.fixture
 def model_url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), ModelHandler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-        thread.join()
+    with RememberingModel() as model:
+        yield f"{model.url}/v1"
 
 
 def test_the_second_run_of_the_example_remembers_the_first(

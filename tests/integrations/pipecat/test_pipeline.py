@@ -30,8 +30,9 @@ from pipecat.processors.filters.identity_filter import IdentityFilter
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.tests.utils import run_test
 from support.clients import client_arguments
-from support.pipecat_calls import TIMEOUT_S, Pause, PipecatCall, ScriptedLLM, ScriptedToolCall, wait_until
+from support.pipecat_calls import TIMEOUT_S, Pause, PipecatCall, ScriptedLLM, ScriptedToolCall
 from support.runtimes import freeze
+from support.waiting import wait_until
 
 from memoair_voice import MemoAirVoiceClient
 from memoair_voice.integration import is_fenced

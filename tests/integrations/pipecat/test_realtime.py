@@ -15,7 +15,8 @@ from pipecat.frames.frames import (
     TranscriptionFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection
-from support.pipecat_calls import PipecatCall, ScriptedLLM, wait_until
+from support.pipecat_calls import PipecatCall, ScriptedLLM
+from support.waiting import wait_until
 
 from memoair_voice import MemoAirVoiceClient
 

@@ -1,14 +1,16 @@
 """Heard answers: a real speech service and a real transport output them."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from memoair_pipecat import MemoAirMemoryProcessor
 from pipecat.frames.frames import TTSSpeakFrame
 from pipecat.services.llm_service import FunctionCallParams
-from support.pipecat_calls import PipecatCall, ScriptedLLM, ScriptedToolCall, wait_until
+from support.pipecat_calls import PipecatCall, ScriptedLLM, ScriptedToolCall
 from support.pipecat_speech import WORD_DURATION_S, RealTimeOutput, SlowTTS
+from support.waiting import wait_until
 
 from memoair_voice import MemoAirVoiceClient
 
@@ -21,9 +23,9 @@ LONG_ANSWER = "We have red boots " + " ".join(f"and number {number}" for number 
 HALF_OF_THE_WORDS = len(LONG_ANSWER.split()) // 2
 
 
-async def test_an_interrupted_answer_is_saved_as_far_as_it_was_heard(
-    client: MemoAirVoiceClient, saved_payloads: Callable[[], list[dict[str, Any]]]
-) -> None:
+@asynccontextmanager
+async def call_during_the_answer(client: MemoAirVoiceClient) -> AsyncIterator[PipecatCall]:
+    """Open a call, ask, and go on once some words of the long answer have been heard."""
     output = RealTimeOutput()
     async with PipecatCall(
         MemoAirMemoryProcessor(client=client, user_id="ada"), [LONG_ANSWER], after_llm=[SlowTTS(), output]
@@ -35,6 +37,13 @@ async def test_an_interrupted_answer_is_saved_as_far_as_it_was_heard(
                 and "We have" in call.pair.assistant().aggregation_string()
             )
         )
+        yield call
+
+
+async def test_an_interrupted_answer_is_saved_as_far_as_it_was_heard(
+    client: MemoAirVoiceClient, saved_payloads: Callable[[], list[dict[str, Any]]]
+) -> None:
+    async with call_during_the_answer(client) as call:
         await call.interrupt()
     [turn] = saved_payloads()
     heard_text = turn["assistantText"]
@@ -46,14 +55,7 @@ async def test_an_interrupted_answer_is_saved_as_far_as_it_was_heard(
 async def test_hanging_up_during_an_answer_saves_only_the_heard_text(
     client: MemoAirVoiceClient, saved_payloads: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    output = RealTimeOutput()
-    async with PipecatCall(
-        MemoAirMemoryProcessor(client=client, user_id="ada"), [LONG_ANSWER], after_llm=[SlowTTS(), output]
-    ) as call:
-        await call.say("Which boots?")
-        await wait_until(
-            lambda: output.output_duration_s > 3 * WORD_DURATION_S and call.pair.assistant().aggregation_string()
-        )
+    async with call_during_the_answer(client) as call:
         await call.hang_up()
     [turn] = saved_payloads()
     assert 0 < len(turn["assistantText"].split()) < HALF_OF_THE_WORDS
