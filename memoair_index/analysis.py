@@ -170,14 +170,26 @@ def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]
     return [*terms, *forms]
 
 
+def spell_terms(text: str, languages: Sequence[str]) -> dict[int, str]:
+    """Return the terms of a question's words in some languages, by their ids."""
+    words = {*split_words(fold(text)), *split_words(soft_fold(text))}
+    terms = {term for word in words for language in languages or (ENGLISH,) for term in _to_terms(word, language)}
+    return {stable_hash(term): term for term in terms}
+
+
 def _form_ids(folded: str) -> list[int]:
     return [stable_hash(form) for form in alternate_forms(folded, STOP_WORDS)]
+
+
+def hash_once(text: str) -> int:
+    """Return what `stable_hash` does, without keeping it: for texts that are seldom seen again."""
+    return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
 @lru_cache(maxsize=1 << 16)
 def stable_hash(text: str) -> int:
     """Return the 64-bit number that stands for a text in an index: the same on every machine, in every version."""
-    return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
+    return hash_once(text)
 
 
 def _to_terms(word: str, language: str) -> tuple[str, ...]:
