@@ -1,9 +1,11 @@
-"""The three data sets of recall quality in one form, and the noise of a speech recognizer.
+"""The data sets of recall quality in one form, and the noise of a speech recognizer.
 
 LoCoMo (snap-research/LoCoMo, ``data/locomo10.json``; Maharana et al., 2024): long chats of two people, questions about
 them, and the utterances that hold each answer. LongMemEval-S (Wu et al., 2025): some 50 chats with an assistant before
 each question. Spoken FAQ (DSTC10, track 2, task 2): an organization's documents, and telephone dialogs whose last turn
-asks for something that one of them says. The sets are read from local files; they are not part of this project.
+asks for something that one of them says. Sets of an organization's documents: a folder with ``NAME.corpus.jsonl.gz``
+(id, text, metadata) and ``NAME.questions.jsonl.gz`` (id, text, before, kind, gold) for each set. The sets are read from
+local files; they are not part of this project.
 """
 
 import gzip
@@ -26,6 +28,7 @@ LOCOMO_KINDS = {1: "several facts", 2: "time", 3: "outside knowledge", 4: "one f
 # No set says when within a session an utterance was made.
 _EXCHANGE_INTERVAL = timedelta(seconds=20)
 # The dialogs of the spoken FAQ have no date.
+_CORPUS = ".corpus.jsonl.gz"
 _FAQ_DATE = datetime(2021, 6, 1, 12, tzinfo=timezone.utc)
 
 TextTransform = Callable[[str], str]
@@ -146,6 +149,32 @@ def read_faq(folder: Path) -> Faq:
         item for path in sorted(folder.glob("dialogues*.json")) for item in json.loads(path.read_text(encoding="utf-8"))
     ]
     return Faq(tuple(documents), tuple(map(_faq_dialog, items)))
+
+
+def org_set_names(folder: Path) -> list[str]:
+    """Return the names of the sets of an organization's documents in a folder."""
+    return sorted(path.name.removesuffix(_CORPUS) for path in folder.glob(f"*{_CORPUS}"))
+
+
+def read_org(folder: Path, name: str) -> Faq:
+    """Return a set of an organization's documents; questions without gold ids ask for documents of their kind.
+
+    Such a question is one of the documents itself, which does not count.
+    """
+    documents = tuple(
+        OrgDocument(item["id"], item["text"], item.get("metadata") or {})
+        for item in _read_json_lines(folder / f"{name}{_CORPUS}")
+    )
+    by_intent: defaultdict[Any, set[str]] = defaultdict(set)
+    for document in documents:
+        by_intent[document.metadata.get("intent")].add(document.id)
+    dialogs = []
+    for item in _read_json_lines(folder / f"{name}.questions.jsonl.gz"):
+        sides = [(role == "user", Utterance(str(place), text)) for place, (role, text) in enumerate(item["before"])]
+        gold = tuple(item.get("gold") or sorted(by_intent[item["kind"]] - {item["id"]}))
+        call = _make_call(str(item["id"]), sides, _FAQ_DATE)
+        dialogs.append(Conversation(call.id, "", "", (call,), (Question(item["text"], gold),)))
+    return Faq(documents, tuple(dialogs))
 
 
 class Noise:

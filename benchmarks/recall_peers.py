@@ -1,10 +1,13 @@
-"""Peers for recall quality: plain BM25, a sentence transformer, and the sum of both."""
+"""Peers for recall quality: BM25 without and with stems, a sentence transformer, and the sum of both."""
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import bm25s
 import numpy as np
+import Stemmer
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float32]
@@ -51,22 +54,55 @@ class MiniLm:
 
 
 class Peers:
-    """The peers over the same texts: BM25 (bm25s with its defaults), and with MiniLM its cosine and the sum of both."""
+    """The peers over the same texts.
 
-    def __init__(self, texts: Sequence[str], minilm: MiniLm | None) -> None:
-        self._retriever = bm25s.BM25()
-        self._retriever.index(bm25s.tokenize(list(texts), stopwords="en", show_progress=False), show_progress=False)
+    bm25 is bm25s with its defaults, stem the same with Snowball's stems (with pairs of characters in Chinese), minilm
+    the cosine by MiniLM if it is given, and sum that of bm25 and minilm.
+    """
+
+    def __init__(self, texts: Sequence[str], minilm: MiniLm | None, language: str = "english") -> None:
+        self._language = language
+        self._plain, self._stemmed = bm25s.BM25(), bm25s.BM25()
+        for retriever, is_stemmed in ((self._plain, False), (self._stemmed, True)):
+            retriever.index(_tokenize(texts, language, is_stemmed=is_stemmed), show_progress=False)
         self._minilm = minilm
         self._vectors = None if minilm is None else minilm.encode(texts)
 
-    def rankings(self, question: str) -> Mapping[str, list[int]]:
-        """Return the positions of the texts by each peer, best first."""
-        tokens = bm25s.tokenize([question], stopwords="en", return_ids=False, show_progress=False)[0]
-        scores: dict[str, Scores] = {"bm25": self._retriever.get_scores(tokens)}
+    def rankings(self, question: str, said: Sequence[str] | None = None) -> Mapping[str, list[int]]:
+        """Return the positions of the texts by each peer, best first.
+
+        Args:
+            question: The question.
+            said: What was said before it. If it is given, also as "talk": the rankings of BM25 by all of it.
+        """
+        scores: dict[str, Scores] = {
+            "bm25": self._score(question, is_stemmed=False),
+            "stem": self._score(question, is_stemmed=True),
+        }
+        if said is not None:
+            scores["talk"] = self._score(" ".join([*said, question]), is_stemmed=False)
         if self._minilm is not None:
             scores["minilm"] = self._vectors @ self._minilm.encode([question])[0]
             scores["sum"] = _z_scores(scores["bm25"]) + _z_scores(scores["minilm"])
         return {name: np.argsort(-values, kind="stable").tolist() for name, values in scores.items()}
+
+    def _score(self, question: str, *, is_stemmed: bool) -> Scores:
+        (tokens,) = _tokenize([question], self._language, is_stemmed=is_stemmed)
+        known = [token for token in tokens if token in (self._stemmed if is_stemmed else self._plain).vocab_dict]
+        retriever = self._stemmed if is_stemmed else self._plain
+        return retriever.get_scores(known) if known else np.zeros(retriever.scores["num_docs"], np.float32)
+
+
+def _tokenize(texts: Sequence[str], language: str, *, is_stemmed: bool) -> list[list[str]]:
+    if is_stemmed and language == "chinese":
+        runs = (re.findall(r"\w+", text) for text in texts)
+        return [["".join(pair) for run in text_runs for pair in pairwise(run)] for text_runs in runs]
+    stop_words = "en" if language == "english" else language if language in ("german", "russian") else None
+    stemmer = Stemmer.Stemmer(language) if is_stemmed else None
+    tokens: list[list[str]] = bm25s.tokenize(
+        list(texts), stopwords=stop_words, stemmer=stemmer, return_ids=False, show_progress=False
+    )
+    return tokens
 
 
 def fill_context(texts: Sequence[str], ranking: Sequence[int], budget: int) -> str:

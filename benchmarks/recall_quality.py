@@ -1,16 +1,20 @@
-"""Recall quality: the share of evidence that is found in LoCoMo, LongMemEval-S and a spoken FAQ, compared with peers.
+"""Recall quality: the share of evidence that is found in memories of calls and in documents, compared with peers.
 
 LoCoMo and LongMemEval: each conversation is saved through the SDK call by call, then each question is asked in a new
-session with default budgets. The score is the share of LoCoMo's evidence whose text is in ``contextText``, and the
-share of LongMemEval's evidence that is among the first six turns of the permanent lane. FAQ: each dialog is saved up to
-its last turn, which is the query for five documents; the score is whether a document that answers it is among them.
+session with default budgets. The strict figure is the share of LoCoMo's evidence whose text is in ``contextText``, and
+the share of LongMemEval's evidence that is among the first six turns of the permanent lane. Below it are the figures
+that others publish: whether any evidence is among the first five turns, and the share of the sessions with evidence
+that are among the first five sessions. FAQ and organization (``--org``: a folder with several sets): each dialog is
+saved up to its last turn, which is the query for five documents; the score is whether a document that answers it is
+among them, and whether it is the first.
 
 "unnamed": without the names of the speakers. "noisy": everything that was said and asked as a speech recognizer might
 send it, with 5 % of the words lost and 5 % replaced, without capitals and punctuation; documents stay as written.
 
-Peers: BM25 (bm25s with its defaults), and with --minilm also all-MiniLM-L6-v2 and the sum of both (z-scores). They rank
-the same utterances, exchanges or documents, and get as many characters (LoCoMo) or items (the others) as memoair. In
-the FAQ they rank by the last turn and the two exchanges before it, which is best for them.
+Peers: BM25 (bm25s with its defaults), BM25 + stem (Snowball's stems of the set's language; pairs of characters in
+Chinese), and with --minilm also all-MiniLM-L6-v2 and the sum of BM25 and it (z-scores). They rank the same utterances,
+exchanges or chunks of documents, and get as many characters (LoCoMo) or items (the others) as memoair. BM25 + talk
+ranks by the last turn and the two exchanges before it, where there is a talk.
 """
 
 import argparse
@@ -20,18 +24,31 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import attrs
-from recall_data import Call, Conversation, OrgDocument, make_noise, read_faq, read_locomo, read_longmemeval
+from recall_data import (
+    Call,
+    Conversation,
+    Faq,
+    OrgDocument,
+    make_noise,
+    org_set_names,
+    read_faq,
+    read_locomo,
+    read_longmemeval,
+    read_org,
+)
 from recall_peers import MiniLm, Peers, fill_context
+from recall_table import print_table
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from memoair_index import split_document
 from memoair_voice_sync import MemoAirVoiceMemorySync, SearchResult
 
 ANY_PORT = "http://127.0.0.1:0"
@@ -41,12 +58,23 @@ TIMEOUT_MS = 10_000
 TIMEOUT_S = 15
 HITS = 6
 DOCUMENTS = 5
-# How many turns before the question the peers get: best for BM25, which finds .08 without them, .15 with all of them
-# and .31 with these.
+# How many turns before the question BM25 + talk gets: best in the FAQ, where it finds .08 without them, .15 with all of
+# them and .31 with these.
 PEER_TURNS = 4
-TABLE_WIDTH = 160  # when the output is not a terminal
 OURS = "memoair"
-SYSTEMS = {OURS: OURS, "bm25": "BM25", "minilm": "MiniLM", "sum": "BM25 + MiniLM"}
+TOP_SESSIONS = 5
+MANY_HITS = 40  # in which there are as many sessions, as a rule
+# What counts, by kind of set; the names of further figures say it themselves.
+STRICT = {
+    "locomo": "each utterance, whole, in the text for the model",
+    "longmemeval": f"each turn among {HITS}",
+    "faq": f"any right document among {DOCUMENTS}",
+    "org": f"any right document among {DOCUMENTS}",
+}
+AS_FIRST = "the first document is right"
+ANY_TURN = "any turn among 5 (hit@5)"
+SESSIONS = f"sessions among {TOP_SESSIONS}"
+LANGUAGES = {"de": "german", "ru": "russian", "zh": "chinese"}  # by the end of a set's name
 
 
 @attrs.frozen
@@ -58,7 +86,7 @@ class Answer:
     is_degraded: bool  # a lane was late, and what it would have found counts as missed
     kind: str = ""
     characters: int = 0
-    first: Mapping[str, float] | None = None  # the shares if only the best item counts
+    further: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict)  # by what counts: the shares of each system
 
 
 @attrs.frozen
@@ -89,7 +117,8 @@ def main() -> int:
     console = Console(stderr=True)
     minilm = MiniLm(arguments.minilm) if arguments.minilm else None
     results = {}
-    for row in ROWS:
+    rows = [*ROWS, *(Row(name, name, "org") for name in (org_set_names(arguments.org) if arguments.org else ()))]
+    for row in rows:
         path = getattr(arguments, row.set_name)
         if path is None or (arguments.only and row.name not in arguments.only):
             continue
@@ -99,7 +128,7 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(results))
     else:
-        _print(results)
+        print_table(results)
     return 0
 
 
@@ -109,9 +138,11 @@ def measure_row(row: Row, path: Path, minilm: MiniLm | None, console: Console) -
     def with_progress(conversations: Sequence[Conversation]) -> Iterable[Conversation]:
         return track(conversations, row.label, console=console, disable=not console.is_terminal, transient=True)
 
-    if row.set_name == "faq":
-        faq = read_faq(path)
-        yield from measure_faq(faq.documents, with_progress(_make_variant(row, faq.dialogs)), minilm)
+    if row.set_name in ("faq", "org"):
+        faq = read_faq(path) if row.set_name == "faq" else read_org(path, row.name)
+        faq = Faq(faq.documents, tuple(_make_variant(row, faq.dialogs)))
+        language = LANGUAGES.get(row.name.rpartition("_")[2], "english")
+        yield from measure_documents(faq.documents, with_progress(faq.dialogs), minilm, language)
         return
     read, ask = (read_locomo, measure_locomo) if row.set_name == "locomo" else (read_longmemeval, measure_longmemeval)
     for conversation in with_progress(_make_variant(row, read(path))):
@@ -122,51 +153,58 @@ def measure_locomo(conversation: Conversation, minilm: MiniLm | None) -> Iterato
     """Save a conversation, ask its questions, and look for the evidence in the context."""
     texts = {utterance.id: utterance.text for utterance in conversation.utterances()}
     lines = list(texts.values())
+    turn_ids = _turn_ids(conversation)
+    turn_by_utterance = {utterance_id: turn for turn, ids in turn_ids.items() for utterance_id in ids}
+    turns = [turn_by_utterance[utterance_id] for utterance_id in texts]
     peers = Peers(lines, minilm)
     with start_runtime(conversation) as runtime:
         runtime.save_conversation(conversation)
         for number, question in enumerate(conversation.questions):
             with runtime.start_session(f"question-{number}") as client:
                 reply, ms = search(client, question.text)
+                many, _ = search(client, question.text, top_k={"permanent": MANY_HITS})
             budget = len(reply.contextText)
-            contexts = {
-                name: fill_context(lines, ranking, budget) for name, ranking in peers.rankings(question.text).items()
-            }
+            rankings = peers.rankings(question.text)
+            contexts = {name: fill_context(lines, ranking, budget) for name, ranking in rankings.items()}
+            found = {OURS: _turns_found(many)}
+            found |= {name: [turns[position] for position in ranking] for name, ranking in rankings.items()}
+            wanted = {turn for turn, ids in turn_ids.items() if ids.intersection(question.evidence)}
             evidence = [texts[utterance_id] for utterance_id in question.evidence]
             shares = {
                 name: _share_found(text, evidence) for name, text in {OURS: reply.contextText, **contexts}.items()
             }
-            yield Answer(shares, ms, is_degraded(reply), question.kind, budget)
+            yield Answer(shares, ms, is_degraded(reply), question.kind, budget, _published_figures(found, wanted))
 
 
 def measure_longmemeval(conversation: Conversation, minilm: MiniLm | None) -> Iterator[Answer]:
     """Save a conversation, ask its questions, and look for the evidence among the permanent lane's turns."""
-    exchanges = [
-        (call_id, exchange.id, {exchange.user.id, exchange.assistant.id})
-        for call_id, exchange in conversation.exchanges()
-    ]
-    keys = [(call_id, turn_id) for call_id, turn_id, _ in exchanges]
+    turn_ids = _turn_ids(conversation)
+    turns = list(turn_ids)
     peers = Peers([exchange.text for _, exchange in conversation.exchanges()], minilm)
     with start_runtime(conversation) as runtime:
         runtime.save_conversation(conversation)
         for number, question in enumerate(conversation.questions):
             with runtime.start_session(f"question-{number}") as client:
                 reply, ms = search(client, question.text)
-            sources = [hit["source"] for hit in reply.permanent[:HITS]]
-            found = {OURS: [(source["sessionId"], source["turnId"]) for source in sources]}
+                many, _ = search(client, question.text, top_k={"permanent": MANY_HITS})
+            found = {OURS: _turns_found(reply)}
             for name, ranking in peers.rankings(question.text).items():
-                found[name] = [keys[position] for position in ranking[:HITS]]
-            wanted = {(call_id, turn_id) for call_id, turn_id, ids in exchanges if ids.intersection(question.evidence)}
-            shares = {name: len(wanted.intersection(keys_found)) / len(wanted) for name, keys_found in found.items()}
-            yield Answer(shares, ms, is_degraded(reply), question.kind)
+                found[name] = [turns[position] for position in ranking]
+            wanted = {turn for turn, ids in turn_ids.items() if ids.intersection(question.evidence)}
+            shares = {
+                name: len(wanted.intersection(turns_found[:HITS])) / len(wanted) for name, turns_found in found.items()
+            }
+            further = _published_figures(found | {OURS: _turns_found(many)}, wanted)
+            yield Answer(shares, ms, is_degraded(reply), question.kind, further=further)
 
 
-def measure_faq(
-    documents: Sequence[OrgDocument], dialogs: Iterable[Conversation], minilm: MiniLm | None
+def measure_documents(
+    documents: Sequence[OrgDocument], dialogs: Iterable[Conversation], minilm: MiniLm | None, language: str
 ) -> Iterator[Answer]:
     """Load the documents, save each dialog, ask its last turn, and look for an answer among the first documents."""
-    ids = [document.id for document in documents]
-    peers = Peers([document.text for document in documents], minilm)
+    chunks = [chunk for each in documents for chunk in split_document(each.id, each.text, each.metadata)]
+    ids = [chunk.group for chunk in chunks]
+    peers = Peers([chunk.text for chunk in chunks], minilm, language)
     with tempfile.TemporaryDirectory(prefix="memoair-recall-") as folder:
         org_file = Path(folder) / "documents.jsonl"
         org_file.write_text(
@@ -181,12 +219,13 @@ def measure_faq(
                     reply, ms = search(client, question.text, top_k={"org": DOCUMENTS})
                 found = {OURS: [hit["id"] for hit in reply.org[:DOCUMENTS]]}
                 said = [utterance.text for utterance in dialog.utterances()][-PEER_TURNS:]
-                for name, ranking in peers.rankings(" ".join([*said, question.text])).items():
-                    found[name] = [ids[number] for number in ranking[:DOCUMENTS]]
+                for name, ranking in peers.rankings(question.text, said).items():
+                    ranked = (ids[number] for number in ranking)
+                    found[name] = list(islice(dict.fromkeys(islice(ranked, MANY_HITS)), DOCUMENTS))
                 gold = set(question.evidence)
                 shares = {name: float(not gold.isdisjoint(found_ids)) for name, found_ids in found.items()}
                 first = {name: float(not gold.isdisjoint(found_ids[:1])) for name, found_ids in found.items()}
-                yield Answer(shares, ms, is_degraded(reply), first=first)
+                yield Answer(shares, ms, is_degraded(reply), further={AS_FIRST: first})
 
 
 class CallerRuntime:
@@ -256,6 +295,33 @@ def is_degraded(reply: SearchResult) -> bool:
     return bool(reply.trace["degraded"])
 
 
+def _turn_ids(conversation: Conversation) -> dict[tuple[str, str], set[str]]:
+    """Return the ids of the utterances of each turn, by the ids of its call and itself."""
+    return {
+        (call_id, exchange.id): {exchange.user.id, exchange.assistant.id}
+        for call_id, exchange in conversation.exchanges()
+    }
+
+
+def _turns_found(reply: SearchResult) -> list[tuple[str, str]]:
+    sources = [hit["source"] for hit in reply.permanent]
+    return list(dict.fromkeys((source["sessionId"], source["turnId"]) for source in sources))
+
+
+def _published_figures(
+    found: Mapping[str, Sequence[tuple[str, str]]], wanted: Collection[tuple[str, str]]
+) -> dict[str, dict[str, float]]:
+    """Return the figures that others publish; they are less strict, and say little about what a model is given."""
+    sessions = {call_id for call_id, _ in wanted}
+    first_sessions = {
+        name: set(islice(dict.fromkeys(call_id for call_id, _ in turns), TOP_SESSIONS)) for name, turns in found.items()
+    }
+    return {
+        ANY_TURN: {name: float(any(turn in wanted for turn in turns[:5])) for name, turns in found.items()},
+        SESSIONS: {name: len(sessions & first) / len(sessions) for name, first in first_sessions.items()},
+    }
+
+
 def _make_variant(row: Row, conversations: Sequence[Conversation]) -> Sequence[Conversation]:
     if row.name.endswith("-unnamed"):
         return [conversation.without_names() for conversation in conversations]
@@ -277,6 +343,7 @@ def _summarize(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
         by_kind[answer.kind].append(answer)
     summary = {
         "label": row.label,
+        "set": row.set_name,
         "questions": len(answers),
         "degraded": sum(answer.is_degraded for answer in answers),
         "bar": row.bar,
@@ -288,8 +355,8 @@ def _summarize(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
             "p99": round(times[min(len(times) - 1, int(len(times) * 0.99))], 2),
         },
     }
-    if answers[0].first:
-        summary["first"] = _means(answer.first or {} for answer in answers)
+    summary["counts"] = STRICT[row.set_name]
+    summary["further"] = {name: _means(answer.further[name] for answer in answers) for name in answers[0].further}
     if answers[0].characters:
         summary["characters"] = round(statistics.mean(answer.characters for answer in answers))
     return summary
@@ -300,57 +367,23 @@ def _means(shares: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: round(statistics.mean(row[name] for row in rows), 3) for name in rows[0]}
 
 
-def _print(results: Mapping[str, Mapping[str, Any]]) -> None:
-    systems = [name for name in SYSTEMS if any(name in result for result in results.values())]
-    table = Table("share of the evidence found", "questions", "bar", "goal", *(SYSTEMS[name] for name in systems))
-    table.add_column("search ms, median / p99")
-    for result in results.values():
-        times = f"{result['searchMs']['median']} / {result['searchMs']['p99']}"
-        limits = [_format_share(result["bar"], 2), _format_share(result["goal"], 2)]
-        cells = [_format_share(result[name]) for name in systems]
-        table.add_row(result["label"], str(result["questions"]), *limits, *cells, times)
-        if "first" in result:
-            cells = [_format_share(result["first"][name]) for name in systems]
-            table.add_row("  as the first document", "", "", "", *cells, "")
-    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
-    console.print(table)
-    for result in results.values():
-        if result["degraded"]:
-            console.print(f"{result['label']}: a lane was late in {result['degraded']} results; the share is too low")
-    _print_kinds(results, systems, console)
-
-
-def _print_kinds(results: Mapping[str, Mapping[str, Any]], systems: Sequence[str], console: Console) -> None:
-    for set_name in dict.fromkeys(row.set_name for row in ROWS):
-        rows = [results[row.name] for row in ROWS if row.set_name == set_name and row.name in results]
-        kinds = sorted({kind for result in rows for kind in result["kinds"]})
-        if not kinds:
-            continue
-        table = Table("by kind of question", "", *kinds)
-        for result in rows:
-            for name in systems:
-                cells = [_format_share(result["kinds"][kind][name]) for kind in kinds]
-                table.add_row(result["label"], SYSTEMS[name], *cells)
-        console.print(table)
-
-
-def _format_share(share: float | None, digits: int = 3) -> str:
-    return "" if share is None else f"{share:.{digits}f}"
-
-
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--locomo", type=Path, metavar="FILE", help="a LoCoMo JSON file")
     parser.add_argument("--longmemeval", type=Path, metavar="FILE", help="LongMemEval-S as .jsonl or .jsonl.gz")
     parser.add_argument("--faq", type=Path, metavar="FOLDER", help="with documents.jsonl(.gz) and dialogues*.json")
+    parser.add_argument(
+        "--org", type=Path, metavar="FOLDER", help="with NAME.corpus.jsonl.gz and NAME.questions.jsonl.gz"
+    )
     parser.add_argument("--minilm", type=Path, metavar="FOLDER", help="with model.onnx and tokenizer.json")
     parser.add_argument("--only", metavar="ROWS", help=f"measure only some of {','.join(row.name for row in ROWS)}")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
-    if not (arguments.locomo or arguments.longmemeval or arguments.faq):
-        parser.error("nothing to measure: give --locomo, --longmemeval or --faq")
+    if not (arguments.locomo or arguments.longmemeval or arguments.faq or arguments.org):
+        parser.error("nothing to measure: give --locomo, --longmemeval, --faq or --org")
     arguments.only = arguments.only.split(",") if arguments.only else []
     unknown = set(arguments.only) - {row.name for row in ROWS}
+    unknown -= {*(org_set_names(arguments.org) if arguments.org else ())}
     if unknown:
         parser.error(f"--only: unknown rows: {', '.join(sorted(unknown))}")
     return arguments

@@ -7,9 +7,12 @@ one.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
+
+from memoair_index.date_forms import DAY_BY_ORDINAL, date_forms, find_dates
+from memoair_index.spoken_spelling import write_spelling
 
 _DIGITS = {
     name: str(digit) for digit, name in enumerate("zero one two three four five six seven eight nine".split())
@@ -23,62 +26,21 @@ _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1
 _REPEATS = {"double": 2, "triple": 3, "treble": 3}
 # Digits that are also other words count only beside another digit.
 _AMBIGUOUS_DIGITS = frozenset(["oh", "o"])
-_ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth"
-    " sixteenth seventeenth eighteenth nineteenth twentieth"
-).split()
-_DAY_BY_ORDINAL = (
-    {name: day for day, name in enumerate(_ORDINALS, 1)}
-    | {
-        f"{tens}{separator}{name}": base + day
-        for tens, base in (("twenty", 20), ("thirty", 30))
-        for day, name in enumerate(_ORDINALS[:9], 1)
-        for separator in (" ", "-")
-        if base + day <= 31
-    }
-    | {"thirtieth": 30}
-)
-# The beginnings of month names in the languages with Latin script that callers speak most, and in Russian.
-_MONTHS = (
-    "jan(?:uary|uar|vier|eiro)?|ene(?:ro)?|gen(?:naio)?|ianuarie|ocak|янв(?:аря|арь)?",
-    "feb(?:ruary|ruar|rero|braio|ruarie)?|fev(?:rier|ereiro)?|subat|фев(?:раля|раль)?",
-    "mar(?:ch|z|s|zo|co|tie)?|maerz|mrz|mart|марта?",
-    "apr(?:il|ile|ilie)?|avr(?:il)?|abr(?:il)?|nisan|апр(?:еля|ель)?",
-    "may|mai|mayo|maggio|maio|mayis|мая|маи",
-    "jun(?:e|i|io|ho)?|juin|giu(?:gno)?|iunie|haziran|июн[яь]",
-    "jul(?:y|i|io|ho)?|juil(?:let)?|lug(?:lio)?|iulie|temmuz|июл[яь]",
-    "aug(?:ust)?|aout|ago(?:sto)?|agustos|авг(?:уста?)?",
-    "sep(?:t|tember|tembre|tiembre)?|set(?:tembre|embro)?|septembrie|eylul|сен(?:тября|тябрь)?",
-    "o[ck]t(?:ober|obre|ubre)?|out(?:ubro)?|ott(?:obre)?|octombrie|ekim|окт(?:ября|ябрь)?",
-    "nov(?:ember|embre|iembre|embro)?|noiembrie|kasim|ноя(?:бря|брь)?",
-    "de[cz](?:ember|embre|embro|iembre)?|dic(?:iembre|embre)?|decembrie|aralik|дек(?:абря|абрь)?",
-)
-_MONTH = "|".join(f"(?P<m{number}>{names})" for number, names in enumerate(_MONTHS, 1))
-_ORDINAL = "|".join(sorted(_DAY_BY_ORDINAL, key=len, reverse=True))
-_DAY = rf"(?:(?P<day>\d{{1,2}})(?:st|nd|rd|th|er)?|(?P<ordinal>{_ORDINAL}))"
-_YEAR = r"(?:,?\s+(?:de\s+)?(?P<year>(?:19|20)\d\d))?"
-_DATE_PATTERNS = tuple(
-    re.compile(rf"(?<![^\W_]){pattern}(?![^\W_])")
-    for pattern in (
-        rf"{_DAY}\.?\s*(?:of\s+|de\s+)?(?:{_MONTH})\.?{_YEAR}",
-        rf"(?:{_MONTH})\.?\s+(?:the\s+)?{_DAY}{_YEAR}",
-        r"(?P<year>(?:19|20)\d\d)-(?P<month>\d{1,2})-(?P<day>\d{1,2})",
-        r"(?P<first>\d{1,2})(?P<mark>[./-])(?P<second>\d{1,2})(?P=mark)(?P<year>(?:19|20)\d\d|\d\d)",
-    )
-)
-
 # Whether a text holds anything of the kind. Most do not, and for them this is all that it costs.
 _HINT = re.compile(
     r"\d|(?<![^\W_])(?:one|two|three|four|five|six|seven|eight|nine|zero|nought|ten|eleven|twelve|\w+teen|twenty|thirty"
     r"|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million|double|triple|treble|noon|midnight|o'?clock"
-    rf"|\w+teenth|{'|'.join(_ORDINALS[:12])}|twentieth|thirtieth)(?![^\W_])"
+    rf"|\w+teenth|{'|'.join(name for name in DAY_BY_ORDINAL if not {' ', '-'} & {*name})})(?![^\W_])"
+    r"|alpha|alfa|bravo|charlie|delta|(?<![^\W_])[^\W\d_],? (?:as in|for|like) \w"
     r"|(?<![^\W_])[^\W\d_](?:[ .,-]{1,3}[^\W\d_](?![^\W_])){2}"
 )
 _TOKEN = re.compile(
-    r"\d+(?:[.,]\d{3})+(?:[.,]\d{1,2})?(?!\d)|\d+[.,]\d{1,2}(?!\d)(?![.,]\d)|\d+|[^\W\d_]+(?:'[^\W\d_]+)?"
+    r"\d+(?:[.,']\d{3})+(?:[.,]\d{1,2})?(?!\d)|\d+[.,]\d{1,2}(?!\d)(?![.,]\d)|\d+|[^\W\d_]+(?:'[^\W\d_]+)?"
 )
 # What may stand between two parts of one number, between two parts of one code, and between two spelled letters.
 _NUMBER_GAP = re.compile(r"[\s\-\u2010-\u2015./()+,:#]{0,4}")
+_LIST_GAP = re.compile(r"[.,:]\s+")
+_CURRENCY_GAP = re.compile(r"\s?(?:dollars?|euros?|pounds?|bucks?|francs?|usd|eur|gbp|chf|[$€£])\s(?:and\s)?")
 _CODE_GAP = re.compile(r"[ \-\u2010-\u2015./]?")
 _LETTER_GAP = re.compile(r"[ .,\-]{1,3}")
 _PAST = re.compile(
@@ -90,8 +52,11 @@ _HALF_DAY = re.compile(
     r"\s*(?:(?P<early>a\.?\s?m\b|in the morning)|(?P<late>p\.?\s?m\b|in the (?:afternoon|evening)|at night))"
 )
 _OCLOCK = re.compile(r"\s*(?:o'?clock|uhr)\b")
+_AFTER_POINT_TIME = re.compile(rf"{_HALF_DAY.pattern}|{_OCLOCK.pattern}")
+_TIME_SEPARATORS = (":", ".", " ", "h", "", " uhr ")
 _NAMED_TIME = re.compile(r"(?<![^\W_])(noon|midnight)(?![^\W_])")
 
+_MAX_CURRENCY_CHARS = 16
 _MAX_PARTS = 40  # of one number; longer ones are tables
 _MAX_JOINED_PARTS = 6  # of which any run may be a number by itself: a country code in front, an extension behind
 _MAX_FORM_CHARS = 24
@@ -126,14 +91,17 @@ def alternate_forms(folded: str, stop_words: frozenset[str]) -> list[str]:
     """
     if not _HINT.search(folded):
         return []
+    folded = write_spelling(folded)
     tokens = [_Token(match[0], match.start(), match.end()) for match in _TOKEN.finditer(folded)]
     parts = _find_numbers(folded, tokens)
+    dates = list(find_dates(folded))
+    date_ends = {date.start: date.end for date in dates if date.is_numeric}
     found = [
-        *_number_forms(folded, parts),
+        *_number_forms(folded, parts, date_ends),
         *_code_forms(folded, tokens, parts, stop_words),
         *_spelled_words(folded, tokens),
         *_time_forms(folded, parts),
-        *_date_forms(folded),
+        *date_forms(folded, dates),
     ]
     words = {token.text for token in tokens}
     return [form for form in dict.fromkeys(found) if form not in words and 1 < len(form) <= _MAX_FORM_CHARS]
@@ -144,24 +112,50 @@ def alternate_forms(folded: str, stop_words: frozenset[str]) -> list[str]:
 
 def _find_numbers(folded: str, tokens: Sequence[_Token]) -> list[_Part]:
     """Return the numbers of a text in order: digits, digits in words ("double five"), and cardinals ("forty two")."""
-    parts = []
+    parts: list[_Part] = []
     at = 0
     while at < len(tokens):
         token = tokens[at]
         if token.text[0].isdigit():
-            parts.append(_Part(_normalize_written(token.text), token.start, token.end))
-            at += 1
-            continue
-        digits, count = _read_words(folded, tokens, at)
+            digits, count = _normalize_written(token.text), 1
+            if at + 1 < len(tokens) and tokens[at + 1].text in _SCALES and folded[token.end] == " ":
+                digits, count = _multiply(digits, _SCALES[tokens[at + 1].text]), 2
+        else:
+            digits, count = _read_words(folded, tokens, at)
         if count:
-            parts.append(_Part(digits, token.start, tokens[at + count - 1].end))
+            part = _Part(digits, token.start, tokens[at + count - 1].end)
+            if parts and (decimal := _read_decimal(folded, parts[-1], part)):
+                parts[-1] = decimal
+            else:
+                parts.append(part)
         at += max(1, count)
     return parts
 
 
+def _multiply(number: str, scale: int) -> str:
+    """Return a number of millions and the like in digits: 1.5 million."""
+    whole, _, decimals = number.partition(".")
+    return str(int(whole + decimals) * scale // 10 ** len(decimals)) if len(number) <= _MAX_FORM_CHARS else number
+
+
+def _read_decimal(folded: str, before: _Part, part: _Part) -> _Part | None:
+    """Return "two point five", and its further digits, as one number."""
+    if len(before.digits) > _MAX_FORM_CHARS or part.start - before.end > len(" point "):
+        return None
+    between = folded[before.end : part.start]
+    is_further = (
+        between == " " and "." in before.digits and not folded[before.start].isdigit() and len(part.digits) == 1
+    )
+    if between in (" point ", " comma ") and before.digits.isdigit() and part.digits.isdigit():
+        return _Part(f"{before.digits}.{part.digits}", before.start, part.end)
+    return _Part(before.digits + part.digits, before.start, part.end) if is_further else None
+
+
 def _normalize_written(number: str) -> str:
     """Return a written number without separators of thousands, and with a point before cents."""
-    whole_parts = re.split(r"[.,]", number)
+    if not number.isascii():  # digits of other scripts
+        number = "".join(str(int(char)) if char.isdigit() else char for char in number)
+    whole_parts = re.split(r"[.,']", number)
     if len(whole_parts) > 1 and len(whole_parts[-1]) < 3:
         return "".join(whole_parts[:-1]) + "." + whole_parts[-1]
     return "".join(whole_parts)
@@ -226,8 +220,14 @@ def _joins_unit(tokens: Sequence[_Token], at: int) -> bool:
     return 0 < at < len(tokens) - 1 and tokens[at - 1].text in _SCALES and _unit(tokens[at + 1].text) is not None
 
 
-def _number_forms(folded: str, parts: Sequence[_Part]) -> Iterator[str]:
-    for run in _runs(folded, parts):
+def _number_forms(folded: str, parts: Sequence[_Part], date_ends: Mapping[int, int]) -> Iterator[str]:
+    for part, cents in pairwise(parts):
+        is_amount = len(cents.digits) == 2 and part.digits.isdigit()
+        if is_amount and _CURRENCY_GAP.fullmatch(folded, part.end, min(cents.start, part.end + _MAX_CURRENCY_CHARS)):
+            yield f"{part.digits}.{cents.digits}"  # nineteen dollars and ninety nine cents
+    for run in _runs(folded, parts, date_ends):
+        if len(run) == 2 and _is_price(folded, *run):
+            yield f"{run[0].digits}.{run[1].digits}"
         for part in run:
             yield from _forms_of_number(part.digits)
         digits = [part.digits for part in run if "." not in part.digits]
@@ -241,16 +241,33 @@ def _number_forms(folded: str, parts: Sequence[_Part]) -> Iterator[str]:
                         yield from _forms_of_number(joined)
 
 
-def _runs(folded: str, parts: Sequence[_Part]) -> Iterator[list[_Part]]:
-    """Yield the runs of numbers between which there is nothing but separators."""
+def _is_price(folded: str, whole: _Part, cents: _Part) -> bool:
+    """Return whether two numbers may be an amount that is said without its currency: "ninety nine ninety nine"."""
+    are_words = not (folded[whole.start].isdigit() or folded[cents.start].isdigit())
+    return are_words and len(cents.digits) == 2 and whole.digits.isdigit() and int(whole.digits) < 1_000
+
+
+def _runs(folded: str, parts: Sequence[_Part], date_ends: Mapping[int, int]) -> Iterator[list[_Part]]:
+    """Yield the runs of numbers that may be one: with nothing but separators between them, and no date."""
     run: list[_Part] = []
+    date_end = -1
     for part in parts:
-        if run and (len(run) >= _MAX_PARTS or not _NUMBER_GAP.fullmatch(folded, run[-1].end, part.start)):
+        if run and (len(run) >= _MAX_PARTS or part.start < date_end or not _may_join(folded, run[-1], part)):
             yield run
             run = []
+        date_end = max(date_end, date_ends.get(part.start, -1))
         run.append(part)
     if run:
         yield run
+
+
+def _may_join(folded: str, before: _Part, part: _Part) -> bool:
+    if not _NUMBER_GAP.fullmatch(folded, before.end, part.start):
+        return False
+    # "200, 300" and "4. 5 more" are two numbers; "4, 1, 5" and "four one, double five" are one.
+    is_list = _LIST_GAP.fullmatch(folded, before.end, part.start)
+    are_written = folded[before.start].isdigit() and folded[part.start].isdigit()
+    return not (is_list and are_written and (len(before.digits) > 1 or len(part.digits) > 1 or is_list[0] != ", "))
 
 
 def _forms_of_number(digits: str) -> Iterator[str]:
@@ -326,7 +343,9 @@ def _spelled_words(folded: str, tokens: Sequence[_Token]) -> Iterator[str]:
         if is_near and token.text in _REPEATS:
             repeat, end = _REPEATS[token.text], token.end
         elif is_near and is_letter:
-            word, end, repeat = word + token.text * repeat, token.end, 1
+            # What is longer than a form may be is left out anyway, and would take quadratic time.
+            word = word + token.text * repeat if len(word) <= _MAX_FORM_CHARS else word
+            end, repeat = token.end, 1
         else:
             if len(word) >= _MIN_SPELLED_LETTERS:
                 yield word
@@ -338,6 +357,10 @@ def _spelled_words(folded: str, tokens: Sequence[_Token]) -> Iterator[str]:
 
 def _time_forms(folded: str, parts: Sequence[_Part]) -> Iterator[str]:
     for place, part in enumerate(parts):
+        if "." in part.digits and _AFTER_POINT_TIME.match(folded, part.end):  # 3.30 pm, 15.30 Uhr
+            whole, _, rest = part.digits.partition(".")
+            if len(whole) <= 2 and int(whole) <= 24 and len(rest) == 2 and rest < "60":
+                yield from _forms_of_time(int(whole), int(rest), _HALF_DAY.match(folded, part.end))
         if not part.digits.isdigit() or len(part.digits) > 2 or int(part.digits) > 24:
             continue
         hour, minute, end = int(part.digits), None, part.end
@@ -350,8 +373,8 @@ def _time_forms(folded: str, parts: Sequence[_Part]) -> Iterator[str]:
         elif place + 1 < len(parts):
             following = parts[place + 1]
             separator = folded[end : following.start]
-            is_minute = len(following.digits) == 2 and following.digits < "60" and separator in (":", ".", " ", "h", "")
-            if is_minute and (separator in (":", "h") or _HALF_DAY.match(folded, following.end)):
+            is_minute = len(following.digits) == 2 and following.digits < "60" and separator in _TIME_SEPARATORS
+            if is_minute and (separator in (":", "h", " uhr ") or _HALF_DAY.match(folded, following.end)):
                 minute, end = int(following.digits), following.end
         half = _HALF_DAY.match(folded, end)
         if minute is None and not half and not _OCLOCK.match(folded, end):
@@ -369,32 +392,3 @@ def _forms_of_time(hour: int, minute: int, half: "re.Match[str] | None") -> Iter
         yield f"@{hour % 24}:{minute:02}"
     elif half:
         yield f"@{hour % 12 + (12 if half['late'] else 0)}:{minute:02}"
-
-
-def _date_forms(folded: str) -> Iterator[str]:
-    """Yield the dates of a text: the day of the year, and with the year where it is given."""
-    for pattern in _DATE_PATTERNS:
-        for match in pattern.finditer(folded):
-            groups = match.groupdict()
-            year = groups.get("year")
-            year = f"20{year}" if year and len(year) == 2 else year
-            for month, day in _days_of(groups):
-                if 1 <= month <= 12 and 1 <= day <= 31:
-                    yield f"@{month}/{day}"
-                    if year:
-                        yield f"@{year}/{month}/{day}"
-
-
-def _days_of(groups: dict[str, str | None]) -> Iterator[tuple[int, int]]:
-    """Yield the month and day of a date; 3/4/2026 may be either of two."""
-    first, second = groups.get("first"), groups.get("second")
-    if first and second:
-        yield int(second), int(first)
-        if groups.get("mark") == "/" and first != second:
-            yield int(first), int(second)
-        return
-    day_text, ordinal = groups.get("day"), groups.get("ordinal")
-    day = int(day_text) if day_text else _DAY_BY_ORDINAL.get(ordinal or "", 0)
-    month_text = groups.get("month")
-    named = next((number for number in range(1, 13) if groups.get(f"m{number}")), 0)
-    yield (int(month_text) if month_text else named), day

@@ -14,6 +14,7 @@ import Stemmer
 from memoair_index.alternate_forms import alternate_forms
 from memoair_index.folding import fold, soft_fold
 from memoair_index.languages import ENGLISH, detect_language, stem
+from memoair_index.stop_word_names import asked_name_forms, name_forms
 
 # The Unicode blocks with combining marks: vowels in many scripts, accents in some. Python's `\w` does not match them.
 _MARK_BLOCKS = (
@@ -140,7 +141,9 @@ def document_terms(text: str, folded: str, folded_words: Sequence[str]) -> Docum
     language = detect_language(folded_words, STOP_WORDS)
     words = folded_words if language == ENGLISH else split_words(soft_fold(text))
     return DocumentTerms(
-        language, [term_id for word in words for term_id in _to_term_ids(word, language)], _form_ids(folded)
+        language,
+        [term_id for word in words for term_id in _to_term_ids(word, language)],
+        [*_form_ids(folded), *map(stable_hash, name_forms(text, STOP_WORDS))],
     )
 
 
@@ -150,7 +153,8 @@ def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]
     A word that is a function word in the question's own language is left out. Alternate forms of numbers and the like
     count as words.
     """
-    forms: list[tuple[int, ...]] = [(form_id,) for form_id in _form_ids(fold(text))]
+    name_form_ids = map(stable_hash, asked_name_forms(text, folded_words, STOP_WORDS))
+    forms: list[tuple[int, ...]] = [(form_id,) for form_id in (*_form_ids(fold(text)), *name_form_ids)]
     if not languages or tuple(languages) == (ENGLISH,):
         return [*((term_id,) for term_id in to_term_ids(folded_words)), *forms]
     own = languages[0] if len(languages) == 1 else detect_language(folded_words, STOP_WORDS, languages)
@@ -166,14 +170,26 @@ def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]
     return [*terms, *forms]
 
 
+def spell_terms(text: str, languages: Sequence[str]) -> dict[int, str]:
+    """Return the terms of a question's words in some languages, by their ids."""
+    words = {*split_words(fold(text)), *split_words(soft_fold(text))}
+    terms = {term for word in words for language in languages or (ENGLISH,) for term in _to_terms(word, language)}
+    return {stable_hash(term): term for term in terms}
+
+
 def _form_ids(folded: str) -> list[int]:
     return [stable_hash(form) for form in alternate_forms(folded, STOP_WORDS)]
+
+
+def hash_once(text: str) -> int:
+    """Return what `stable_hash` does, without keeping it: for texts that are seldom seen again."""
+    return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
 @lru_cache(maxsize=1 << 16)
 def stable_hash(text: str) -> int:
     """Return the 64-bit number that stands for a text in an index: the same on every machine, in every version."""
-    return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
+    return hash_once(text)
 
 
 def _to_terms(word: str, language: str) -> tuple[str, ...]:

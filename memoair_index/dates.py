@@ -2,11 +2,14 @@
 
 import calendar
 import re
+from collections.abc import Iterable
 from datetime import date
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+
+from memoair_index.date_forms import DAY_BY_ORDINAL, find_dates, find_months, may_name_date
 
 # `memoair_cloud.consolidation.date_expressions` uses these words, too. They are written out, because the names in the
 # calendar module depend on the machine's locale.
@@ -44,8 +47,14 @@ _MAX_NOW_S = 5e10
 # A question names fewer dates; only a pasted calendar names more.
 _MAX_SPANS = 24
 
-# A question without any of these names no date.
+# A question without any of these names no date in the forms above.
 _ANY_DATE = re.compile(rf"\b(?:{_MONTH}|{YEAR}-\d\d|ago|last|past|previous|today|yesterday|this morning)\b")
+# A day of this month or the last, where nothing after it is counted by the ordinal ("on the ninth try").
+_ORDINAL = "|".join(sorted(DAY_BY_ORDINAL, key=len, reverse=True))
+_DAY_ALONE = re.compile(
+    rf"\b(?:on|since|until|till|by|from|before|after)\s+the\s+(?:(?P<day>{_DAY})|(?P<ordinal>{_ORDINAL}))"
+    r"(?=\s*(?:[,.?!;]|$|at\b|and\b|between\b))"
+)
 
 # Callers often mention an event some days after it, seldom before.
 MENTIONED_BEFORE_DAYS = 2
@@ -91,21 +100,30 @@ def find_days(question: str, now: float | None = None) -> Days:
         now: When it is asked, in seconds since the epoch. "yesterday" and similar words are counted from it, and
             ignored without it.
     """
-    if not _ANY_DATE.search(question):  # true of nearly all questions
-        return _NO_DAYS
     if now is not None and not abs(now) < _MAX_NOW_S:  # the clock is wrong
         now = None
+    spans, months, taken = _find_english(question, now) if _ANY_DATE.search(question) else ([], set(), [])
+    if may_name_date(question):  # false of most questions
+        other_spans, other_months = _find_others(question, now, taken)
+        spans, months = spans + other_spans, months | other_months
+    return Days(tuple(dict.fromkeys(spans))[:_MAX_SPANS], frozenset(months)) if spans or months else _NO_DAYS
+
+
+def _find_english(question: str, now: float | None) -> tuple[list[tuple[int, int]], set[int], list[tuple[int, int]]]:
+    """Find full English months, ISO dates and relative days; also return where the first two are."""
     spans = [
         _mention_span(_day_number(*map(int, match.group("year", "month", "day"))))
         for match in _ISO_DATE.finditer(question)
     ]
     months = set()
+    taken = [match.span() for match in _ISO_DATE.finditer(question)]
     for match in _NAMED_MONTH.finditer(question):
         month, day = MONTHS.index(match["month"]) + 1, match["before"] or match["after"]
         year = int(match["year"]) if match["year"] else None
         preceding = question[max(0, match.start() - _MAX_PREPOSITION_CHARS) : match.start()]
         if match["month"] in ("may", "march") and not (day or year or _BEFORE_MONTH.search(preceding)):
             continue
+        taken.append(match.span())
         if day:
             day_of_month = int(re.sub(r"\D", "", day))
             spans += [
@@ -118,7 +136,48 @@ def find_days(question: str, now: float | None = None) -> Days:
             months.add(month)
     if now is not None:
         spans += _relative_spans(question, int(now // 86_400))
-    return Days(tuple(dict.fromkeys(spans))[:_MAX_SPANS], frozenset(months))
+    return spans, months, taken
+
+
+def _find_others(
+    question: str, now: float | None, taken: list[tuple[int, int]]
+) -> tuple[list[tuple[int, int]], set[int]]:
+    """Find dates in the other forms and months in the other languages, where no date was found before."""
+    spans: list[tuple[int, int]] = []
+    rest = _blank(question, taken)
+    found_dates = list(find_dates(rest))
+    for found in found_dates:
+        years = [found.year] if found.year else _candidate_years(now)
+        spans += [_mention_span(_day_number(year, found.month, found.day)) for year in years]
+        if len(spans) >= _MAX_SPANS:
+            return spans, set()
+    months = {month for _, month in find_months(_blank(rest, [found.place for found in found_dates]))}
+    if now is not None and " the " in question:
+        today = date.fromordinal(int(now // 86_400) + EPOCH.toordinal())
+        for match in _DAY_ALONE.finditer(question):
+            day_text = match["day"]
+            day = int(re.sub(r"\D", "", day_text)) if day_text else DAY_BY_ORDINAL[match["ordinal"]]
+            spans.append(_mention_span(_latest_day(today, day)))
+    return spans, months
+
+
+def _blank(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """Return a text with what is in some spans replaced by something that is no part of a date."""
+    pieces, end = [], 0
+    for first, last in sorted(spans):
+        pieces += [text[end:first], "\0" * (last - max(first, end))]
+        end = max(end, last)
+    return "".join([*pieces, text[end:]])
+
+
+def _latest_day(today: date, day_of_month: int) -> int:
+    """Return the last day with this number that is not in the future."""
+    year, month = (
+        (today.year, today.month) if day_of_month <= today.day else divmod(today.year * 12 + today.month - 2, 12)
+    )
+    if day_of_month > today.day:
+        month += 1
+    return _day_number(year, month, day_of_month)
 
 
 def _relative_spans(question: str, today: int) -> list[tuple[int, int]]:

@@ -116,7 +116,7 @@ def stem(word: str, language: str) -> str | None:
 
 
 def _script_of(text: str) -> str | None:
-    """Return the script of most letters of a folded text; None if it is none of those above."""
+    """Return the script of most letters of a folded text; None if it is in another."""
     counts = {name: len(pattern.findall(text)) for name, pattern in _SCRIPTS}
     best = max(counts, key=lambda name: counts[name])
     return best if counts[best] else None

@@ -76,6 +76,14 @@ class Postings:
         count = end - start if added is None else end - start + len(added.items)
         return max(0, count - self._removed[key] if self._removed else count)
 
+    def frequencies(self, keys: NDArray[np.uint64]) -> dict[int, int]:
+        """Return the frequency of those of many keys that any item has; most of them none has, and cost little."""
+        base = self._base.keys
+        positions = np.minimum(base.searchsorted(keys), max(0, len(base) - 1))
+        in_base = keys[base[positions] == keys].tolist() if len(base) else []
+        added = [key for key in keys.tolist() if key in self._added]
+        return {key: count for key in dict.fromkeys([*in_base, *added]) if (count := self.frequency(key))}
+
     def get_lists(self, key: int) -> Iterator[PostingList]:
         """Yield the posting lists of a key: views, valid until the next change."""
         start, end = self._find_span(key)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memoair_index import kernel
-from memoair_index.analysis import query_terms, split_words, to_term_ids
+from memoair_index.analysis import query_terms, spell_terms, split_words, to_term_ids
 from memoair_index.bm25 import K1, B, idf
 from memoair_index.cues import QuestionType, classify_question
 from memoair_index.dates import Days, find_days
@@ -20,6 +20,7 @@ from memoair_index.document import Document, Hit, Query
 from memoair_index.folding import fold
 from memoair_index.items import NONE
 from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, RankRequest
+from memoair_index.misspellings import misspelling_ids
 from memoair_index.ranking import BM25_UNIT, COSINE_UNIT, Evidence, Weights, cue_features, feature_values
 from memoair_index.static_model import Embedding
 from memoair_index.store import Store, sanitize
@@ -30,6 +31,10 @@ _MIN_CANDIDATES = 64
 _MAX_EXPANDED_WORDS = 96
 # A word is expanded by its nearest neighbors that occur in any document, each weighted by this times cosine squared.
 _MAX_NEIGHBORS = 12
+# A word that no document has is searched as the commonest words that differ from it by one letter, weighted by this.
+_MAX_MISSPELLINGS = 8
+_MISSPELLING_WEIGHT = 0.5
+_MAX_UNKNOWN_WORDS = 2  # each takes .8 ms the first time
 _NEIGHBOR_WEIGHT = 1.1
 # The impact of a word on the utterances around the one that contains it, one step away, two steps and so on.
 DECAYS = (0.7, 0.5, 0.35, 0.25)
@@ -68,6 +73,7 @@ class PreparedQuery:
     vector: _Floats
     question_type: QuestionType
     days: Days
+    languages: tuple[str, ...]  # of the documents
 
     def __bool__(self) -> bool:
         """Return whether there is anything to search for."""
@@ -81,6 +87,12 @@ def _analyze(text: str, languages: tuple[str, ...], embedding: Embedding) -> Ana
     words = split_words(folded)
     terms = tuple(dict.fromkeys(query_terms(text, words, languages)))
     return AnalyzedQuery(folded, terms, _drop_non_finite(embedding.encode([words])[0]), classify_question(folded))
+
+
+@lru_cache(maxsize=16)
+def _spellings(text: str, languages: tuple[str, ...]) -> Mapping[int, str]:
+    """Return the terms of a question by their ids."""
+    return spell_terms(text, languages)
 
 
 @lru_cache(maxsize=1_024)
@@ -116,7 +128,7 @@ class Searcher:
         for term in (*(term for variants in analyzed.terms for term in variants), *name_ids):
             talk_terms.pop(term, None)
         days = find_days(analyzed.folded, query.now)
-        return PreparedQuery(query, terms, talk_terms, analyzed.vector, analyzed.question_type, days)
+        return PreparedQuery(query, terms, talk_terms, analyzed.vector, analyzed.question_type, days, languages)
 
     def search(
         self, store: Store, prepared: PreparedQuery, limit: int, predicate: Callable[[Document], bool] | None
@@ -178,6 +190,9 @@ class Searcher:
         for word in expanded:
             for term in prepared.terms[word]:
                 words[word] += self._find_neighbors(store, term)
+        unknown = [word for word, variants in enumerate(words) if not variants][:_MAX_UNKNOWN_WORDS]
+        for word in unknown:
+            words[word] = self._find_misspelled(store, prepared, prepared.terms[word])
         weighted = [
             (word, term, factor * idf(size, count))
             for word, variants in enumerate(words)
@@ -204,6 +219,21 @@ class Searcher:
                 if len(neighbors) == _MAX_NEIGHBORS:
                     break
         return neighbors
+
+    def _find_misspelled(
+        self, store: Store, prepared: PreparedQuery, terms: Iterable[int]
+    ) -> list[tuple[int, int, float]]:
+        """Return the terms that a word without documents may be a misspelling of, as (term, frequency, factor).
+
+        Common English words are none: they are only not in these documents.
+        """
+        if any(self._embedding.neighbors(term) for term in terms):
+            return []
+        spellings = _spellings(prepared.query.text, prepared.languages)
+        ids = [misspelling_ids(spellings[term]) for term in terms if term in spellings]
+        counts = store.terms.frequencies(np.concatenate([_NO_IDS, *ids]))
+        likeliest = sorted(counts.items(), key=lambda item: -item[1])[:_MAX_MISSPELLINGS]
+        return [(term, count, _MISSPELLING_WEIGHT) for term, count in likeliest]
 
     def _find_dated(self, store: Store, prepared: PreparedQuery) -> tuple[NDArray[np.int32], _Floats]:
         """Return the documents of a day that the question names, which are candidates without any of its words."""
@@ -301,6 +331,7 @@ class _LazyExplanation:
 
 
 _NO_VECTOR = np.zeros(0, np.float32)
+_NO_IDS = np.zeros(0, np.uint64)
 _NO_ITEMS = np.zeros(0, np.int32)
 _NO_RESULT = KernelResult(_NO_ITEMS, _NO_VECTOR, _NO_VECTOR, _NO_VECTOR)
 

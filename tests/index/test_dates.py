@@ -1,5 +1,7 @@
 """Dates in questions: which days they name, and which documents are found by them."""
 
+# ruff: noqa: RUF001 - months in Turkish
+
 import time
 from datetime import date, datetime, timedelta, timezone
 
@@ -148,3 +150,58 @@ def test_a_hundred_thousand_characters_are_parsed_in_linear_time(words: str) -> 
     find_days(text, NOW.timestamp())
     find_days("yesterday " + words.strip() + " " * 100_000, NOW.timestamp())
     assert time.process_time() - began_at < 2
+
+
+@pytest.mark.parametrize(
+    ("question", "day"),
+    [
+        ("on 14 Jan 2023", "2023-01-14"),
+        ("on 01/14/2023", "2023-01-14"),
+        ("am 14.1.2023", "2023-01-14"),
+        ("2023/01/14", "2023-01-14"),
+        ("Jan. 14, 2023", "2023-01-14"),
+        ("14. Januar 2023", "2023-01-14"),
+        ("el 14 de enero de 2023", "2023-01-14"),
+        ("le 14 janvier 2023", "2023-01-14"),
+        ("14 gennaio 2023", "2023-01-14"),
+        ("14 de janeiro de 2023", "2023-01-14"),
+        ("14 ianuarie 2023", "2023-01-14"),
+        ("14 января 2023", "2023-01-14"),
+        ("14 Ocak 2023", "2023-01-14"),
+        ("2023年1月14日", "2023-01-14"),
+        ("what did I say on the ninth?", "2023-05-09"),
+        ("on the 31st", "2023-04-30"),
+        ("since the twenty-second", "2023-04-22"),
+    ],
+)
+def test_a_day_is_found_in_other_notations_and_languages(question: str, day: str) -> None:
+    assert days_asked_about(question) == days_around(day)
+
+
+def test_a_day_whose_order_is_unknown_is_either_of_two() -> None:
+    assert days_asked_about("on 3/4/2023") == days_around("2023-03-04") | days_around("2023-04-03")
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["was im Dezember war", "en diciembre", "en décembre", "a dicembre", "em dezembro", "в декабре", "aralık"],
+)
+def test_a_month_is_found_in_other_languages(question: str) -> None:
+    assert days_asked_about(question) == days_asked_about("in december")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "on the ninth try",
+        "2 out of 3",
+        "version 1.2.3",
+        "call 555-12-34",
+        "the second one",
+        "3 sets",
+        "room 8:30",
+        "May I",
+    ],
+)
+def test_other_numbers_name_no_day(question: str) -> None:
+    assert days_asked_about(question) == set()
