@@ -19,6 +19,7 @@ from support.clients import clients_over, recall, runtime_of
 from support.commands import environment, memoair, run_in_background
 from support.waiting import eventually
 
+from memoair_index.index_file import IndexFile
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 ARCHIVE = Path(__file__).parents[1] / "fixtures" / "release-0.4.0.tar.xz"
@@ -79,7 +80,9 @@ def events_of(data: Path, user_id: str) -> list[tuple[Any, ...]]:
         return connection.execute(rows, (user_id,)).fetchall()
 
 
-def test_a_storage_root_opens_and_its_files_stay_unchanged(data: Path, client: MemoAirVoiceClientSync) -> None:
+def test_a_storage_root_opens_and_its_logs_and_documents_stay_unchanged(
+    data: Path, client: MemoAirVoiceClientSync
+) -> None:
     storage = data / "storage"
     indexes, logs = contents(storage, "*.index"), contents(storage, "session.jsonl")
     assert len(indexes) == 2, "one of the user's memory, one of the documents"
@@ -99,7 +102,11 @@ def test_a_storage_root_opens_and_its_files_stay_unchanged(data: Path, client: M
     assert found.org[0]["id"] == "returns"
     client.close()
 
-    assert contents(storage, "*.index") == indexes, "the index files were opened, not rebuilt"
+    current = contents(storage, "*.index")
+    [memory_index] = [path for path in current if "permanent" in path]
+    assert not IndexFile.open(storage / memory_index).is_outdated, "the memory was analyzed again, behind the calls"
+    documents = {path: content for path, content in indexes.items() if "permanent" not in path}
+    assert {path: current.get(path) for path in documents} == documents, "the documents were opened as they are"
     current = contents(storage, "session.jsonl")
     assert {path: content for path, content in current.items() if path in logs} == logs
 
