@@ -78,7 +78,7 @@ class OrgLane:
         filter_ = None if predicate is None else lambda document: predicate(_metadata(document))
         self._poll_source()
         index = self._index
-        _, best_by_document = top_per_group(
+        best_by_document = top_per_group(
             lambda limit: index.search(index_query, limit, filter_),
             lambda document: document.group,
             query.limit,
