@@ -1,6 +1,9 @@
 """The hits and the context hold what matters: no repeats, the caller's own words, what is new, and all of a little."""
 
+import json
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,3 +209,25 @@ def test_earlier_in_call_brings_the_matching_turns_and_then_the_rest_of_this_cal
     usual = runtime.search("call-1", "What was the locker code?")
     assert [turn for _, turn in turn_ids(usual["working"])][:2] == ["t9", "t8"]
     assert "item 5." not in usual["contextText"]
+
+
+# Documents
+
+
+def test_copies_of_a_document_do_not_take_the_place_of_others(
+    start_runtime: Callable[..., RunningRuntime], tmp_path: Path
+) -> None:
+    copies = [{"id": f"copy-{number}", "text": "Boots are returned within 30 days."} for number in range(4)]
+    others = [
+        {"id": "other", "text": "Worn boots cannot be returned, except with a defect of the sole or the seam."},
+        {"id": "branch", "text": "Boots are returned within 30 days.", "metadata": {"branch": "Cork"}},
+    ]
+    org_file = tmp_path / "org.jsonl"
+    org_file.write_text("".join(json.dumps(document) + "\n" for document in [*copies, *others]))
+    runtime = start_runtime(ORG_FILE=str(org_file))
+    runtime.wait_until_loaded()
+    found = runtime.search("call-1", "When are boots returned?", topK={"org": 3})["org"]
+    assert sorted(hit["id"] for hit in found) == ["branch", "copy-0", "other"]
+    scores = [hit["score"] for hit in found]
+    assert scores == sorted(scores, reverse=True)
+    assert len(runtime.search("call-1", "When are boots returned?", topK={"org": 50})["org"]) == 6

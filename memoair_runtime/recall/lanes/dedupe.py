@@ -15,28 +15,33 @@ _MAX_OVERFETCH = 512
 
 
 def top_per_group(
-    search: Callable[[int], list[Hit]], group_of: Callable[[Document], str], limit: int, min_passages: int
+    search: Callable[[int], list[Hit]],
+    group_of: Callable[[Document], str],
+    limit: int,
+    min_passages: int,
+    extra: int = 0,
 ) -> dict[str, Hit]:
-    """Search until the hits belong to ``limit`` different turns or documents, if there are so many.
+    """Search until the hits belong to ``limit`` different documents, if there are so many.
 
     Args:
         search: Returns at most the given number of hits, best first.
-        group_of: Returns the turn or document that an indexed document belongs to.
-        limit: Number of turns or documents to find.
+        group_of: Returns the document that a passage belongs to.
+        limit: Number of documents to find.
         min_passages: Number of hits to search for at first.
+        extra: Return so many more documents if they are among the hits.
 
     Returns:
-        The best hit of each turn or document, best first.
+        The best hit of each document, best first.
     """
     wanted = max(min_passages, limit)
     while True:
         hits = search(wanted)
         best_by_group: dict[str, Hit] = {}
         for hit in hits:
-            if len(best_by_group) == limit:
+            if len(best_by_group) == limit + extra:
                 return best_by_group
             best_by_group.setdefault(group_of(hit.document), hit)
-        if len(best_by_group) == limit or len(hits) < wanted:
+        if len(best_by_group) >= limit or len(hits) < wanted:
             return best_by_group
         wanted *= _GROWTH_FACTOR  # one long text has filled the whole result
 

@@ -155,17 +155,12 @@ def _announces_change(text: str) -> bool:
 
 
 def _drop_repeated(hits: Iterable[Hit]) -> list[Hit]:
-    """Return the best hits, without those that repeat a better one; further passages of a reply are not counted."""
+    """Return the best hits, without those that repeat a better one."""
     best_by_key: dict[object, Hit] = {}
-    counted: set[str] = set()
     for hit in hits:
-        if len(counted) == _MAX_PASSAGES:
+        if len(best_by_key) == _MAX_PASSAGES:
             break
-        document = hit.document
-        key = _content_key(document)
-        if key not in best_by_key:
-            best_by_key[key] = hit
-            counted.add(f"reply {event_id_of(document)}" if _is_reply(document) else document.id)
+        best_by_key.setdefault(_content_key(hit.document), hit)
     return list(best_by_key.values())
 
 
