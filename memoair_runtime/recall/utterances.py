@@ -25,7 +25,7 @@ _COURTESIES = _FILLERS | frozenset(
 )
 _OPENING = re.compile(rf"^(?:(?:{'|'.join(sorted(_FILLERS - {'a', 'an', 'the'}))})\b[\s,.!]*)*")
 _ASKS = re.compile(
-    r"(?:what|when|where|who|whom|whose|which|why|how|what's|when's|where's|who's|how's|whats|is|are|was|were|do|does|did"
+    r"(?:what|when|where|who|whose|which|why|how|what's|when's|where's|who's|how's|whats|is|are|was|were|do|does|did"
     r"|can|could|will|would|shall|should|has|have|had|may|am|isn't|aren't|don't|doesn't|didn't|can't|couldn't|won't"
     r"|wouldn't|tell me (?:what|when|where|who|which|why|how|about)|remind me|do you (?:know|remember))\b"
 )
