@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from memoair_index.analysis import split_words, to_term_ids
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
@@ -156,6 +158,22 @@ class Index:
         """Return all documents in the order in which they were added. Takes long for a large file."""
         with self._lock:
             return self._live_documents()
+
+    def latest_documents(self, count: int, predicate: Callable[[Document], bool]) -> list[Document]:
+        """Return the documents with the latest times, the latest first; those without a time are left out.
+
+        Args:
+            count: The maximum number of documents.
+            predicate: Leaves out the documents for which it returns False. It must not call this index.
+        """
+        with self._lock:
+            times = self._store.items.to_array()["occurred_at"]
+            ordinals = np.array(self._store.live_ordinals(), np.int64)
+            ordinals = ordinals[~np.isnan(times[ordinals])]
+            # Stable, so that of equal times the document that was added last is the latest.
+            by_time = ordinals[np.argsort(times[ordinals], kind="stable")][::-1].tolist()
+            documents = map(self._store.get_document, by_time)
+            return list(islice(filter(predicate, documents), count))
 
     def group_documents(self, name: str, last: int | None = None) -> list[Document]:
         """Return the documents of a group in order.

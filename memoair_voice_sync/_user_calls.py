@@ -86,7 +86,9 @@ class UserCalls(CloudCalls):
             user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
             user_id: The user's id, as an alternative to ``user``.
             lanes: The lanes to search: ``profile``, ``working``, ``permanent``, ``org``. None means all.
-            intent: What the result is for, such as ``answer_current_user`` or ``summarise_recent``.
+            intent: What the result is for: ``answer_current_user``; ``summarise_recent``, which brings the last turns
+                first; ``earlier_in_call``, which brings what matches in this call and then the rest of it; or
+                ``fallback``.
             top_k: The largest number of hits per lane, such as ``{"org": 2}``.
             timeout_ms: The time within which this returns, in milliseconds, whatever hangs.
             filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes, such as

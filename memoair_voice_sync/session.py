@@ -54,7 +54,9 @@ class VoiceSessionSync(ToolAdapters, Closeable):
         Args:
             query: What to search for, usually what the caller has just said.
             lanes: The lanes to search: ``profile``, ``working``, ``permanent``, ``org``. None means all.
-            intent: What the result is for, such as ``answer_current_user`` or ``summarise_recent``.
+            intent: What the result is for: ``answer_current_user``; ``summarise_recent``, which brings the last turns
+                first; ``earlier_in_call``, which brings what matches in this call and then the rest of it; or
+                ``fallback``.
             top_k: The largest number of hits per lane, such as ``{"org": 2}``.
             timeout_ms: The time within which this returns, in milliseconds.
             filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes.

@@ -200,6 +200,33 @@ class UserMemory:
         document_predicate = None if predicate is None else lambda document: predicate(_turn_metadata(document))
         return self._up_to_date_index().search(query, limit, document_predicate)
 
+    def latest_documents(self, count: int, without_session: str, predicate: Predicate | None = None) -> list[Document]:
+        """Return the passages of turns that were spoken last, the latest first.
+
+        Args:
+            count: Maximum number of passages.
+            without_session: Leave out this session.
+            predicate: A condition on the metadata of turns.
+        """
+
+        def is_wanted(document: Document) -> bool:
+            return not is_fact(document) and _is_wanted(document, without_session, predicate)
+
+        return self._up_to_date_index().latest_documents(count, is_wanted)
+
+    def all_documents(self, max_count: int, without_session: str, predicate: Predicate | None = None) -> list[Document]:
+        """Return all passages of turns and facts, or none if the memory holds more than ``max_count``.
+
+        Args:
+            max_count: Maximum number of passages, those of the left-out session included.
+            without_session: Leave out this session.
+            predicate: A condition on the metadata of turns and facts.
+        """
+        index = self._up_to_date_index()
+        if len(index) > max_count:
+            return []
+        return [document for document in index.documents() if _is_wanted(document, without_session, predicate)]
+
     def get_turn(self, document: Document) -> StoredTurn:
         """Return the whole turn that a passage belongs to."""
         event_id = event_id_of(document)
@@ -364,3 +391,7 @@ class _SnapshotMetadata(msgspec.Struct, frozen=True):
 def _turn_metadata(document: Document) -> Mapping[str, Any]:
     metadata: Mapping[str, Any] = document.metadata["metadata"]
     return metadata
+
+
+def _is_wanted(document: Document, without_session: str, predicate: Predicate | None) -> bool:
+    return document.group != without_session and (predicate is None or predicate(_turn_metadata(document)))

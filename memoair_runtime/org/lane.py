@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # Several passages of one document may be among the best; only the best of them is returned.
 _PASSAGES_PER_HIT = 3
+# So many copies of documents are looked past.
+_MAX_COPIES = 4
 
 
 class OrgLane:
@@ -78,13 +80,14 @@ class OrgLane:
         filter_ = None if predicate is None else lambda document: predicate(_metadata(document))
         self._poll_source()
         index = self._index
-        _, best_by_document = top_per_group(
+        best_by_document = top_per_group(
             lambda limit: index.search(index_query, limit, filter_),
             lambda document: document.group,
             query.limit,
-            query.limit * _PASSAGES_PER_HIT,
+            (query.limit + _MAX_COPIES) * _PASSAGES_PER_HIT,
+            _MAX_COPIES,
         )
-        chosen = list(best_by_document.values())
+        chosen = _put_copies_last(best_by_document.values(), query.limit)
         return LaneAnswer(
             hits=tuple(map(self._to_lane_hit, chosen)),
             passages=tuple(Passage(hit.document.text, (rank,)) for rank, hit in enumerate(chosen)),
@@ -136,6 +139,19 @@ class OrgLane:
         document_id, index_name = document.metadata["id"], document.metadata.get("indexName")
         source = HitSource(self.name, document_id, "document", document_id=document_id, index_name=index_name)
         return LaneHit(document.text, hit.score, source, _metadata(document), hit)
+
+
+def _put_copies_last(hits: Iterable[Hit], limit: int) -> list[Hit]:
+    """Return the best hits; those with the text and the metadata of a better one only if there are too few others."""
+    seen: list[tuple[str, Mapping[str, Any]]] = []
+    distinct: list[Hit] = []
+    copies: list[Hit] = []
+    for hit in hits:
+        key = hit.document.text, _metadata(hit.document)
+        (copies if key in seen else distinct).append(hit)
+        seen.append(key)
+    # If copies fill the rest, the hits are in the order of their scores again.
+    return sorted([*distinct, *copies][:limit], key=lambda hit: -hit.score)
 
 
 def _metadata(document: Document) -> Mapping[str, Any]:

@@ -1,46 +1,141 @@
-"""Deduplication of passages by turn or document, shared by the lanes."""
+"""Deduplication of hits by turn or document and by what they say, before the best are cut; shared by the lanes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable
+
+import attrs
 
 from memoair_index import Document, Hit
+from memoair_runtime.memory.facts import is_fact
+from memoair_runtime.memory.turn import StoredTurn, event_id_of
+from memoair_runtime.recall.utterances import content_key, says_nothing
 
 _GROWTH_FACTOR = 8
+# Not more passages are searched because turns repeat each other or say nothing.
+_MAX_OVERFETCH = 512
 
 
 def top_per_group(
-    search: Callable[[int], list[Hit]], group_of: Callable[[Document], str], limit: int, min_passages: int
-) -> tuple[list[Hit], dict[str, Hit]]:
-    """Search until the hits belong to ``limit`` different turns or documents, if there are so many.
+    search: Callable[[int], list[Hit]],
+    group_of: Callable[[Document], str],
+    limit: int,
+    min_passages: int,
+    extra: int = 0,
+) -> dict[str, Hit]:
+    """Search until the hits belong to ``limit`` different documents, if there are so many.
 
     Args:
         search: Returns at most the given number of hits, best first.
-        group_of: Returns the turn or document that an indexed document belongs to.
-        limit: Number of turns or documents to find.
+        group_of: Returns the document that a passage belongs to.
+        limit: Number of documents to find.
         min_passages: Number of hits to search for at first.
+        extra: Return so many more documents if they are among the hits.
 
     Returns:
-        All hits, and the best hit of each turn or document, both best first.
+        The best hit of each document, best first.
     """
     wanted = max(min_passages, limit)
     while True:
         hits = search(wanted)
         best_by_group: dict[str, Hit] = {}
         for hit in hits:
-            if len(best_by_group) == limit:
-                return hits, best_by_group
+            if len(best_by_group) == limit + extra:
+                return best_by_group
             best_by_group.setdefault(group_of(hit.document), hit)
-        if len(best_by_group) == limit or len(hits) < wanted:
-            return hits, best_by_group
+        if len(best_by_group) >= limit or len(hits) < wanted:
+            return best_by_group
         wanted *= _GROWTH_FACTOR  # one long text has filled the whole result
 
 
-def limit_per_group(
-    documents: Iterable[Document], group_of: Callable[[Document], str], max_per_group: int
-) -> Iterator[Document]:
-    """Yield the documents in their order, but at most ``max_per_group`` of each turn or document."""
-    counts: dict[str, int] = {}
-    for document in documents:
-        group = group_of(document)
-        count = counts[group] = counts.get(group, 0) + 1
-        if count <= max_per_group:
-            yield document
+@attrs.frozen
+class FoundTurn:
+    """A turn or fact that was found.
+
+    Attributes:
+        hit: The hit of its best passage.
+        turn: The turn; None for a fact.
+        is_redundant: Whether it repeats a better one, or says nothing. It then ranks behind those that say something.
+    """
+
+    hit: Hit
+    turn: StoredTurn | None
+    is_redundant: bool = False
+
+
+@attrs.frozen
+class FoundTurns:
+    """The result of `top_turns`.
+
+    Attributes:
+        hits: All passages that were found, best first.
+        turns: The turns and facts, those first that say something that no better one says.
+    """
+
+    hits: list[Hit]
+    turns: list[FoundTurn]
+
+
+def top_turns(
+    search: Callable[[int], list[Hit]],
+    get_turn: Callable[[Document], StoredTurn],
+    limit: int,
+    min_passages: int,
+    seen_keys: frozenset[Hashable] = frozenset(),
+) -> FoundTurns:
+    """Search until ``limit`` turns or facts say something that no better one says, if there are so many.
+
+    Four repeats of a question would otherwise take the place of the turn that answers it.
+
+    Args:
+        search: Returns at most the given number of hits, best first.
+        get_turn: Returns the turn that a passage belongs to.
+        limit: Number of turns to find.
+        min_passages: Number of hits to search for at first.
+        seen_keys: The `turn_key` of turns that are known already.
+    """
+    wanted = max(min_passages, limit)
+    while True:
+        hits = search(wanted)
+        useful: list[FoundTurn] = []
+        redundant: list[FoundTurn] = []
+        seen_events: set[str] = set()
+        seen = set(seen_keys)
+        for hit in hits:
+            if len(useful) == limit:
+                break
+            event_id = event_id_of(hit.document)
+            if event_id in seen_events:
+                continue
+            seen_events.add(event_id)
+            turn = None if is_fact(hit.document) else get_turn(hit.document)
+            key = (content_key(hit.document.text),) if turn is None else turn_key(turn)
+            if key in seen or (turn is not None and is_empty(turn)):
+                redundant.append(FoundTurn(hit, turn, is_redundant=True))
+            else:
+                useful.append(FoundTurn(hit, turn))
+                seen.add(key)
+        has_enough = len(useful) == limit or (wanted >= _MAX_OVERFETCH and len(seen_events) >= limit)
+        if has_enough or len(hits) < wanted:
+            return FoundTurns(hits, [*useful, *redundant][:limit])
+        wanted *= _GROWTH_FACTOR  # one long text, or what says nothing new, has filled the whole result
+
+
+def turn_key(turn: StoredTurn) -> Hashable:
+    """Return a key that is the same for turns in which both sides say the same."""
+    return content_key(turn.user_text), content_key(turn.assistant_text)
+
+
+def is_empty(turn: StoredTurn) -> bool:
+    """Return whether neither side of a turn says anything: an unanswered question, a greeting."""
+    return says_nothing(turn.user_text, is_reply=False) and says_nothing(turn.assistant_text, is_reply=True)
+
+
+def drop_repeated_turns(turns: list[StoredTurn]) -> list[StoredTurn]:
+    """Return the turns without those that repeat an earlier one of the list.
+
+    Of turns that ask the same without an answer, the first is kept, too, whatever the words of the answers.
+    """
+    kept: dict[Hashable, StoredTurn] = {}
+    for turn in turns:
+        key = content_key(turn.user_text) if is_empty(turn) else turn_key(turn)
+        kept.setdefault(key, turn)
+    return list(kept.values())

@@ -1,48 +1,47 @@
 """Conversion of turns and facts to hits and passages, shared by the working and the permanent lane."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import attrs
 
-from memoair_index import Hit
+from memoair_index import Document, Hit
 from memoair_protocol.enums import LaneName
 from memoair_runtime.memory.facts import is_fact, to_fact
 from memoair_runtime.memory.speaker_names import AGENT
-from memoair_runtime.memory.turn import StoredTurn, event_id_of, from_timestamp
-from memoair_runtime.recall.lanes.dedupe import limit_per_group
+from memoair_runtime.memory.turn import StoredTurn, from_timestamp
 from memoair_runtime.recall.lanes.lane import HitSource, LaneHit, Passage
+from memoair_runtime.recall.lanes.passage_order import LINE_OVERHEAD_CHARS, order_passages, sort_latest
 from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS, extract_snippet
 
 _SECONDS_PER_DAY = 86_400
-_MONTHS = "January February March April May June July August September October November December".split()
-# A long reply must not take the space of all other turns.
-_MAX_PASSAGES_PER_TURN = 3
-# What an utterance's length in characters costs of its score. A line has an overhead besides its words.
-_LINE_OVERHEAD_CHARS = 20
-_LENGTH_PENALTIES = [0.6 * math.log(_LINE_OVERHEAD_CHARS + chars) for chars in range(MAX_WHOLE_CHARS + 1)]
+_MONTHS = (
+    "January February March April May June July August September October November December".split()
+)  # A memory whose passages have so many characters fits its section of the context, with dates and speakers.
+_SHORT_CHARS = 2_200
+_MAX_LINE_CHARS = MAX_WHOLE_CHARS
 
 
-def to_turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None) -> LaneHit:
+def to_turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None, penalty: float = 0.0) -> LaneHit:
     """Make the lane's hit for a turn.
 
     Args:
         lane: The lane.
         turn: The turn.
         hit: The index hit of the turn's best passage, or None if the turn was not found by its words.
+        penalty: What to take off the hit's score; see `LaneHit`.
     """
     source = HitSource(lane, turn.event_id, "turn", turn.session_id, turn.turn_id, created_at=turn.occurred_at)
     if hit is None:
         return LaneHit(turn.text, 0.0, source, turn.metadata)
-    return LaneHit(turn.text, hit.score, source, turn.metadata, hit)
+    return LaneHit(turn.text, hit.score - penalty, source, turn.metadata, hit, penalty)
 
 
-def to_fact_hit(lane: LaneName, hit: Hit) -> LaneHit:
+def to_fact_hit(lane: LaneName, hit: Hit, penalty: float = 0.0) -> LaneHit:
     """Make the lane's hit for a fact that the index found."""
     fact = to_fact(hit.document)
     source = HitSource(lane, fact.id, "fact", fact.session_id, created_at=fact.said_at)
-    return LaneHit(fact.text, hit.score, source, hit.document.metadata["metadata"], hit)
+    return LaneHit(fact.text, hit.score - penalty, source, hit.document.metadata["metadata"], hit, penalty)
 
 
 def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
@@ -57,45 +56,46 @@ def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
 
 @attrs.frozen
 class FoundPassages:
-    """The passages of index hits, those first that are worth most per character, under the dates of their turns.
+    """The passages of a search under the dates of their turns, in the order of `order_passages`.
 
     Facts have no speaker. Passages are made lazily while the context builder iterates, because most do not fit.
 
     Attributes:
         hits: The hits of turns and facts.
         query: The text of the query, for the snippets of long replies.
+        first: Passages that come before those that were found.
+        all_documents: All passages there are; empty if there are too many for a context.
     """
 
     hits: list[Hit]
     query: str
+    first: Sequence[Document] = ()
+    all_documents: Sequence[Document] = ()
 
     def __iter__(self) -> Iterator[Passage]:
-        by_value = sorted(self.hits, key=_passage_value, reverse=True)
-        for document in limit_per_group((hit.document for hit in by_value), event_id_of, _MAX_PASSAGES_PER_TURN):
-            if is_fact(document):
-                occurred_at = document.occurred_at or 0.0
-                yield Passage(
-                    document.text,
-                    (occurred_at, document.group, 0, False, 0),
-                    "",
-                    _format_day(occurred_at // _SECONDS_PER_DAY),
-                )
-                continue
-            metadata = document.metadata
-            is_reply = document.speaker == AGENT
-            text = extract_snippet(document.text, self.query) if is_reply else document.text
-            occurred_at = document.occurred_at or 0.0
-            position = (occurred_at, document.group, metadata["number"], is_reply, metadata["part"])
-            yield Passage(text, position, metadata[document.speaker], _format_day(occurred_at // _SECONDS_PER_DAY))
+        yielded: set[str] = set()
+        for document in self._ordered_documents():
+            if document.id not in yielded:
+                yielded.add(document.id)
+                yield self._to_passage(document)
 
+    def _ordered_documents(self) -> Iterator[Document]:
+        yield from sort_latest(self.first)
+        yield from order_passages(self.hits, self.query)
+        rest = sort_latest(self.all_documents)
+        if sum(min(len(document.text), _MAX_LINE_CHARS) + LINE_OVERHEAD_CHARS for document in rest) <= _SHORT_CHARS:
+            yield from rest
 
-def _passage_value(hit: Hit) -> float:
-    """Return the value of a passage in a context that is limited in characters: its score less a penalty for length.
-
-    Two short passages may say more than a long one. On LoCoMo, the context has one percentage point more of the
-    evidence than with the score alone; factors from 0.5 to 0.8 give the same result.
-    """
-    return hit.score - _LENGTH_PENALTIES[min(len(hit.document.text), MAX_WHOLE_CHARS)]
+    def _to_passage(self, document: Document) -> Passage:
+        occurred_at = document.occurred_at or 0.0
+        heading = _format_day(occurred_at // _SECONDS_PER_DAY)
+        if is_fact(document):
+            return Passage(document.text, (occurred_at, document.group, 0, False, 0), "", heading)
+        metadata = document.metadata
+        is_reply = document.speaker == AGENT
+        text = extract_snippet(document.text, self.query) if is_reply else document.text
+        position = (occurred_at, document.group, metadata["number"], is_reply, metadata["part"])
+        return Passage(text, position, metadata[document.speaker], heading)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -90,6 +90,7 @@ class LaneHit(msgspec.Struct, frozen=True):
         source: Where it comes from.
         metadata: The metadata of the turn, fact or document.
         index_hit: The hit of the index behind it, or None if it was not found by its words.
+        penalty: What was taken off the index's score, because the hit says nothing that a better one does not say.
     """
 
     text: str
@@ -97,10 +98,12 @@ class LaneHit(msgspec.Struct, frozen=True):
     source: HitSource
     metadata: Mapping[str, Any]
     index_hit: Hit | None = None
+    penalty: float = 0.0
 
     def contributions(self) -> Mapping[str, float]:
         """Return the terms whose sum is the score; empty without an index hit."""
-        return self.index_hit.contributions if self.index_hit else {}
+        terms = self.index_hit.contributions if self.index_hit else {}
+        return {**terms, "redundant": -self.penalty} if self.penalty else terms
 
     def to_wire(self) -> dict[str, Any]:
         """Return the hit as the wire has it."""

@@ -1,10 +1,13 @@
 """The working lane: the turns of this session."""
 
+from itertools import islice
+
+from memoair_index import Hit
 from memoair_protocol.enums import Intent, LaneName
-from memoair_runtime.memory.turn import event_id_of
+from memoair_runtime.memory.turn import StoredTurn, event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.recall.lanes.dedupe import top_per_group
+from memoair_runtime.recall.lanes.dedupe import drop_repeated_turns, top_turns, turn_key
 from memoair_runtime.recall.lanes.hits import to_turn_hit, to_turn_passages
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, LaneAnswer, LaneQuery
 
@@ -15,10 +18,16 @@ _RECENT_TURNS = {
     Intent.SUMMARIZE_RECENT: 1_000,
     Intent.EARLIER_IN_CALL: 0,
 }
+# The intents whose context holds more of the session than the hits: as many turns as its section has space for.
+_WHOLE_SESSION = frozenset([Intent.SUMMARIZE_RECENT, Intent.EARLIER_IN_CALL])
+_MAX_CONTEXT_TURNS = 24
 
 
 class WorkingLane:
-    """This session's turns: the last ones, and those that match the query. Thread-safe."""
+    """This session's turns: the last ones, and those that match the query. Thread-safe.
+
+    Turns that repeat another one or say nothing rank behind the others.
+    """
 
     name = LaneName.WORKING
     default_limit = 4
@@ -28,22 +37,47 @@ class WorkingLane:
         self._memory = memory
 
     def search(self, query: LaneQuery) -> LaneAnswer:
-        """Return at most ``limit`` turns: the recent ones first, then the matching ones, best first."""
+        """Return at most ``limit`` turns: the recent ones first, then the matching ones, best first.
+
+        With the intent ``earlier_in_call``, the matching ones are first, then the others from the last one back.
+        """
         recent_count = min(_RECENT_TURNS[query.intent], query.limit)
-        recent_turns = self._memory.get_recent_turns(query.session_id)[::-1][:recent_count]
-        if recent_count and not recent_turns:
+        latest_turns = drop_repeated_turns(self._memory.get_recent_turns(query.session_id)[::-1])
+        if not latest_turns:
             return NO_ANSWER  # nothing has been said yet
-        index_query = self._memory.build_query(query.text, query.now, group=query.session_id)
-        hit_limit = query.limit + recent_count
-        _, best_by_event = top_per_group(
-            lambda limit: self._memory.search(index_query, limit), event_id_of, hit_limit, 2 * hit_limit
-        )
-        recent_ids = {turn.event_id for turn in recent_turns}
-        chosen = [(turn, best_by_event.get(turn.event_id)) for turn in recent_turns]
-        for event_id, hit in best_by_event.items():
-            if len(chosen) < query.limit and event_id not in recent_ids:
-                chosen.append((self._memory.get_turn(hit.document), hit))
+        context_limit = query.limit
+        if query.intent in _WHOLE_SESSION:
+            context_limit = max(query.limit, _MAX_CONTEXT_TURNS)
+        recent_turns = latest_turns[:recent_count]
+        chosen = self._choose_turns(query, recent_turns, context_limit)
+        if query.intent in _WHOLE_SESSION:
+            chosen_ids = {turn.event_id for turn, _ in chosen}
+            others = (turn for turn in latest_turns if turn.event_id not in chosen_ids)
+            chosen += [(turn, None) for turn in islice(others, context_limit - len(chosen))]
         return LaneAnswer(
-            hits=tuple(to_turn_hit(self.name, turn, hit) for turn, hit in chosen),
+            hits=tuple(to_turn_hit(self.name, turn, hit) for turn, hit in chosen[: query.limit]),
             passages=tuple(passage for turn, _ in chosen for passage in to_turn_passages(turn, query.text)),
         )
+
+    def _choose_turns(
+        self, query: LaneQuery, recent_turns: list[StoredTurn], limit: int
+    ) -> list[tuple[StoredTurn, Hit | None]]:
+        """Return the recent turns, then the matching ones, each with its hit if it matches."""
+        index_query = self._memory.build_query(query.text, query.now, group=query.session_id)
+        hit_limit = limit + len(recent_turns)
+        found = top_turns(
+            lambda passages: self._memory.search(index_query, passages),
+            self._memory.get_turn,
+            hit_limit,
+            4 * hit_limit,
+            frozenset(map(turn_key, recent_turns)),
+        )
+        best_by_event: dict[str, Hit] = {}
+        for hit in found.hits:
+            best_by_event.setdefault(event_id_of(hit.document), hit)
+        recent_ids = {turn.event_id for turn in recent_turns}
+        matching = [(match.turn, match.hit) for match in found.turns if match.turn is not None]
+        return [
+            *((turn, best_by_event.get(turn.event_id)) for turn in recent_turns),
+            *((turn, hit) for turn, hit in matching if turn.event_id not in recent_ids),
+        ][:limit]
