@@ -1,6 +1,6 @@
-"""Deduplication of passages by turn or document, shared by the lanes."""
+"""Selection of hits, shared by the lanes: the best of each turn or document, and those of enough confidence."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from memoair_index import Document, Hit
 
@@ -32,6 +32,16 @@ def top_per_group(
         if len(best_by_group) == limit or len(hits) < wanted:
             return hits, best_by_group
         wanted *= _GROWTH_FACTOR  # one long text has filled the whole result
+
+
+def best_confidence(hits: Iterable[Hit]) -> float:
+    """Return the confidence of the hit with the most; 0 without hits."""
+    return max((hit.confidence for hit in hits), default=0.0)
+
+
+def select_confident(hits: Mapping[str, Hit], min_confidence: float) -> dict[str, Hit]:
+    """Return the hits of at least this confidence, by turn or document, in their order."""
+    return {group: hit for group, hit in hits.items() if hit.confidence >= min_confidence}
 
 
 def limit_per_group(

@@ -9,7 +9,7 @@ from memoair_runtime.memory.reranker import MAX_RERANKED, BackgroundReranker
 from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
-from memoair_runtime.recall.lanes.dedupe import top_per_group
+from memoair_runtime.recall.lanes.dedupe import best_confidence, select_confident, top_per_group
 from memoair_runtime.recall.lanes.hits import FoundPassages, to_fact_hit, to_turn_hit
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, LaneQuery
 
@@ -50,9 +50,15 @@ class PermanentLane:
         hits, best_by_event = top_per_group(
             lambda limit: self._search_memory(index_query, limit, query), event_id_of, query.limit, _MIN_PASSAGES
         )
+        confidence = best_confidence(best_by_event.values())
+        if query.min_confidence:
+            best_by_event = select_confident(best_by_event, query.min_confidence)
+            # All passages of a turn go the way of the best one.
+            hits = [hit for hit in hits if event_id_of(hit.document) in best_by_event]
         return LaneAnswer(
             hits=tuple(map(self._to_lane_hit, best_by_event.values())),
             passages=FoundPassages(hits, query.text),
+            confidence=confidence,
         )
 
     def _to_lane_hit(self, hit: Hit) -> LaneHit:

@@ -4,9 +4,9 @@ from memoair_protocol.enums import Intent, LaneName
 from memoair_runtime.memory.turn import event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.recall.lanes.dedupe import top_per_group
+from memoair_runtime.recall.lanes.dedupe import best_confidence, top_per_group
 from memoair_runtime.recall.lanes.hits import to_turn_hit, to_turn_passages
-from memoair_runtime.recall.lanes.lane import NO_ANSWER, LaneAnswer, LaneQuery
+from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneQuery
 
 # How many of the last turns are returned whether or not they match: most queries refer to them.
 _RECENT_TURNS = {
@@ -32,7 +32,7 @@ class WorkingLane:
         recent_count = min(_RECENT_TURNS[query.intent], query.limit)
         recent_turns = self._memory.get_recent_turns(query.session_id)[::-1][:recent_count]
         if recent_count and not recent_turns:
-            return NO_ANSWER  # nothing has been said yet
+            return LaneAnswer(confidence=0.0)  # nothing has been said yet
         index_query = self._memory.build_query(query.text, query.now, group=query.session_id)
         hit_limit = query.limit + recent_count
         _, best_by_event = top_per_group(
@@ -46,4 +46,5 @@ class WorkingLane:
         return LaneAnswer(
             hits=tuple(to_turn_hit(self.name, turn, hit) for turn, hit in chosen),
             passages=tuple(passage for turn, _ in chosen for passage in to_turn_passages(turn, query.text)),
+            confidence=best_confidence(best_by_event.values()),
         )
