@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from operator import mul
 
 import attrs
 import msgspec
-import numpy as np
 
 from memoair_index.bm25 import idf
 from memoair_index.document import Hit
@@ -53,6 +53,12 @@ def default_coefficients() -> Mapping[str, float]:
     return msgspec.json.decode(content, type=dict[str, float])
 
 
+@lru_cache(maxsize=1)
+def _split_coefficients() -> tuple[float, tuple[float, ...]]:
+    coefficients = default_coefficients()
+    return coefficients[INTERCEPT], tuple(coefficients[name] for name in CONFIDENCE_FEATURES)
+
+
 @attrs.define
 class LazyConfidence:
     """Computes the confidence of the hits of one search on demand. Thread-safe.
@@ -73,46 +79,67 @@ class LazyConfidence:
     weights: Weights
     question: str
     _shared: "_SearchFeatures | None" = attrs.field(init=False, default=None)
+    _known: dict[int, float] = attrs.field(init=False, factory=dict)
 
     def __call__(self, ordinal: int) -> float:
         """Return the confidence of a hit, from 0 to 1."""
-        coefficients = default_coefficients()
-        logit = coefficients[INTERCEPT]
-        for name, value in self.features(ordinal).items():
-            logit += coefficients[name] * value
-        # A damaged file may hold anything.
-        return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit)))) if math.isfinite(logit) else 0.0
+        confidence = self._known.get(ordinal)
+        if confidence is None:
+            intercept, coefficients = _split_coefficients()
+            logit = intercept + sum(map(mul, coefficients, self._values(ordinal)))
+            # A damaged file may hold anything.
+            confidence = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit)))) if math.isfinite(logit) else 0.0
+            self._known[ordinal] = confidence
+        return confidence
 
     def features(self, ordinal: int) -> dict[str, float]:
         """Return the values of `CONFIDENCE_FEATURES` for a hit."""
-        if self._shared is None:
-            self._shared = self._compute_shared()
+        return dict(zip(CONFIDENCE_FEATURES, self._values(ordinal), strict=True))
+
+    def _values(self, ordinal: int) -> tuple[float, ...]:
         shared = self._shared
-        score, pooled, cosine = shared.by_ordinal[ordinal]
-        words = pooled * self.weights["around"] / BM25_UNIT
-        context = score - words - cosine * self.weights["meaning"] / COSINE_UNIT
-        return {
-            "share": min(pooled / shared.word_sum, 1.0) if shared.word_sum else 0.0,
-            "meaning": cosine if shared.has_cosines else _TYPICAL_COSINE,
-            "context": min(max(context / BM25_UNIT, 0.0), _MAX_CONTEXT),
-            "behind": (shared.best_score - score) / shared.best_score if shared.best_score > 0 else 0.0,
-            "ahead": shared.ahead if ordinal == shared.best else 0.0,
-        }
+        if shared is None:
+            shared = self._shared = self._compute_shared()
+        _, score, pooled, cosine = shared.by_ordinal[ordinal]
+        context = score - pooled * shared.word_weight - cosine * shared.cosine_weight
+        return (
+            min(pooled / shared.word_sum, 1.0) if shared.word_sum else 0.0,
+            cosine if shared.has_cosines else _TYPICAL_COSINE,
+            min(max(context / BM25_UNIT, 0.0), _MAX_CONTEXT),
+            (shared.best_score - score) / shared.best_score if shared.best_score > 0 else 0.0,
+            shared.ahead if ordinal == shared.best else 0.0,
+        )
 
     def _compute_shared(self) -> "_SearchFeatures":
+        by_ordinal = {entry[0]: entry for entry in self.ranked}
         best = self.hits[0].position
-        by_ordinal = {ordinal: (score, pooled, cosine) for ordinal, score, pooled, cosine in self.ranked}
-        place = next(place for place, entry in enumerate(self.ranked) if entry[0] == best)
-        compared = self.ranked[place : place + _MAX_COMPARED]
-        groups = self.store.items.take(np.array([entry[0] for entry in compared], np.int64))["group"].tolist()
-        best_score = compared[0][1]
-        others = (entry[1] for entry, group in zip(compared, groups, strict=True) if group != groups[0])
-        next_score = next(others, None)
+        best_score = by_ordinal[best][1]
+        next_score = self._find_next_score(best)
         ahead = _TYPICAL_AHEAD
         if next_score is not None and best_score > 0:
             ahead = min((best_score - next_score) / best_score, _MAX_AHEAD)
-        is_latin = _is_latin(self.question)
-        return _SearchFeatures(best, best_score, ahead, by_ordinal, self._sum_words(), is_latin)
+        return _SearchFeatures(
+            best,
+            best_score,
+            ahead,
+            by_ordinal,
+            self._sum_words(),
+            _is_latin(self.question),
+            self.weights["around"] / BM25_UNIT,
+            self.weights["meaning"] / COSINE_UNIT,
+        )
+
+    def _find_next_score(self, best: int) -> float | None:
+        """Return the score of the best candidate of another group than the best hit's; None without one."""
+        best_group, place = self._group_of(best), 0
+        while self.ranked[place][0] != best:
+            place += 1
+        compared = self.ranked[place + 1 : place + _MAX_COMPARED]
+        return next((entry[1] for entry in compared if self._group_of(entry[0]) != best_group), None)
+
+    def _group_of(self, ordinal: int) -> int:
+        items, row = self.store.items.locate(ordinal)
+        return int(items["group"][row])
 
     def _sum_words(self) -> float:
         """Return the sum of the words' idf: what a hit gets that contains every word once."""
@@ -132,20 +159,26 @@ class _SearchFeatures:
         best: The ordinal of the best hit.
         best_score: Its score.
         ahead: How far it is ahead of the best of another group.
-        by_ordinal: The score, the sum of the question's words and the cosine of each candidate.
+        by_ordinal: Each candidate.
         word_sum: What a hit gets that contains every word once.
         has_cosines: Whether the cosines say anything.
+        word_weight: The factor of the sum of the question's words in the score.
+        cosine_weight: The factor of the cosine in the score.
     """
 
     best: int
     best_score: float
     ahead: float
-    by_ordinal: Mapping[int, tuple[float, float, float]]
+    by_ordinal: Mapping[int, tuple[int, float, float, float]]
     word_sum: float
     has_cosines: bool
+    word_weight: float
+    cosine_weight: float
 
 
 def _is_latin(text: str) -> bool:
     """Return whether most letters of a text, or of its beginning, are Latin."""
+    if text.isascii():
+        return bool(text)
     start = text[:_MAX_READ_CHARS]
     return 2 * len(_LATIN_LETTERS.findall(start)) > sum(map(str.isalpha, start))

@@ -49,9 +49,10 @@ def test_a_question_that_the_store_answers_has_more_confidence_than_a_foreign_on
 
 @pytest.mark.parametrize("text", ["repair boots", "where do I repair my boots please"])
 def test_confidence_does_not_grow_with_the_store_as_scores_do(text: str) -> None:
-    small, large = make_index(30), make_index(1_000)
+    small, large = make_index(30), make_index(30)
+    large.add(Document(f"more {number}", f"Note {number} about rivers, clouds and tea.") for number in range(1_000))
     scores = [index.search(Query(text), 1)[0].score for index in (small, large)]
-    assert scores[1] > 1.1 * scores[0]
+    assert scores[1] > 1.3 * scores[0]
     assert best_confidence(small, text) == pytest.approx(best_confidence(large, text), abs=0.15)
 
 
@@ -111,7 +112,7 @@ INDEX = make_index(40)
 
 def test_without_an_embedding_the_words_decide() -> None:
     index = make_index(100, embedding=NoEmbedding())
-    assert best_confidence(index, "repair the boots") > 0.5 > best_confidence(index, "desk telescope nebula")
+    assert best_confidence(index, "repair the boots") > 0.3 + best_confidence(index, "desk telescope nebula")
 
 
 def test_a_store_has_the_same_confidence_after_it_was_written(tmp_path: Path) -> None:
