@@ -1,7 +1,7 @@
 """What goes into an index and what comes out: documents, queries and hits."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -58,17 +58,27 @@ class Query:
     now: float | None = None
 
 
+class ConfidenceEstimate(Protocol):
+    """Estimates the confidence of the hits of one search, by their positions."""
+
+    def __call__(self, position: int, /) -> float:
+        """Return the confidence of a hit, from 0 to 1."""
+
+    def features(self, position: int, /) -> Mapping[str, float]:
+        """Return what the confidence is computed from."""
+
+
 class Hit:
     """A document that was found, with its score. Thread-safe.
 
-    The document and the contributions to the score are loaded on first access.
+    The document, the contributions to the score and the confidence are loaded or computed on access.
 
     Attributes:
-        position: The number that identifies the document to ``load_document`` and ``load_contributions``.
+        position: The number that identifies the document to the functions that the constructor is given.
         score: Higher is better; comparable within one search only.
     """
 
-    __slots__ = ("_document", "_load_contributions", "_load_document", "position", "score")
+    __slots__ = ("_document", "_estimate_confidence", "_load_contributions", "_load_document", "position", "score")
 
     def __init__(
         self,
@@ -76,9 +86,11 @@ class Hit:
         score: float,
         load_document: Callable[[int], Document],
         load_contributions: Callable[[int], Mapping[str, float]],
+        estimate_confidence: ConfidenceEstimate,
     ) -> None:
         self.position = position
         self.score = score
+        self._estimate_confidence = estimate_confidence
         self._load_document = load_document
         self._load_contributions = load_contributions
         self._document: Document | None = None
@@ -94,6 +106,16 @@ class Hit:
     def contributions(self) -> Mapping[str, float]:
         """What each feature of `memoair_index.ranking.FEATURES` adds to the score; zeros are left out."""
         return self._load_contributions(self.position)
+
+    @property
+    def confidence(self) -> float:
+        """How likely the document is what the question asks for, from 0 to 1: the same scale in every store."""
+        return self._estimate_confidence(self.position)
+
+    @property
+    def confidence_features(self) -> Mapping[str, float]:
+        """The values that the confidence is computed from; see `memoair_index.confidence.CONFIDENCE_FEATURES`."""
+        return self._estimate_confidence.features(self.position)
 
     def __repr__(self) -> str:
         return f"Hit({self.document.id!r}, {self.score:.4f})"

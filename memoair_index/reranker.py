@@ -89,7 +89,13 @@ class Reranker:
         contributions = (cosines * np.float32(weight / COSINE_UNIT)).tolist()
         reranked = _RerankedHits(hits, contributions)
         best = [
-            Hit(position, hits[position].score + contribution, reranked.load_document, reranked.load_contributions)
+            Hit(
+                position,
+                hits[position].score + contribution,
+                reranked.load_document,
+                reranked.load_contributions,
+                reranked.confidence,
+            )
             for position, contribution in enumerate(contributions)
         ]
         return sorted([*best, *hits[MAX_RERANKED:]], key=lambda hit: -hit.score)
@@ -113,6 +119,7 @@ class _RerankedHits:
     def __init__(self, hits: Sequence[Hit], contributions: Sequence[float]) -> None:
         self._hits = hits
         self._contributions = contributions
+        self.confidence = _EarlierConfidence(hits)
 
     def load_document(self, position: int) -> Document:
         return self._hits[position].document
@@ -120,3 +127,16 @@ class _RerankedHits:
     def load_contributions(self, position: int) -> Mapping[str, float]:
         contribution = self._contributions[position]
         return {**self._hits[position].contributions, **({FEATURE: contribution} if contribution else {})}
+
+
+class _EarlierConfidence:
+    """The confidence that hits had before reranking: it is calibrated to the features of the index."""
+
+    def __init__(self, hits: Sequence[Hit]) -> None:
+        self._hits = hits
+
+    def __call__(self, position: int) -> float:
+        return self._hits[position].confidence
+
+    def features(self, position: int) -> Mapping[str, float]:
+        return self._hits[position].confidence_features

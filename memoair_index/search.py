@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from memoair_index import kernel
 from memoair_index.analysis import query_terms, spell_terms, split_words, to_term_ids
 from memoair_index.bm25 import K1, B, idf
+from memoair_index.confidence import LazyConfidence
 from memoair_index.cues import QuestionType, classify_question
 from memoair_index.dates import Days, find_days
 from memoair_index.document import Document, Hit, Query
@@ -269,9 +270,11 @@ class Searcher:
         )
         explanation = _LazyExplanation(self, store, prepared, candidates)
         hits: list[Hit] = []
+        compared = query.text if len(prepared.vector) and _has_comparable_vector(store, prepared) else ""
+        confidence = LazyConfidence(store, prepared.terms, ranked, hits, self._weights, compared)
         for ordinal, score, _, _ in ranked:
             # An ordinal is never reused in this store, so a hit stays valid whatever happens to the index.
-            hit = Hit(ordinal, score, store.get_document, explanation)
+            hit = Hit(ordinal, score, store.get_document, explanation, confidence)
             if predicate is None or predicate(hit.document):
                 hits.append(hit)
                 if len(hits) == limit:

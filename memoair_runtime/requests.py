@@ -17,6 +17,7 @@ _ENUM_VALUES = {"": ", ".join(lane.value for lane in LaneName)}
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_MS)]
+Confidence = Annotated[float, msgspec.Meta(ge=0, le=1)]
 TopK = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_K)]
 Metadata = dict[str, Any]
 
@@ -90,6 +91,8 @@ class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True
     timeout_ms: Milliseconds | None = None
     filter: Metadata | None = None
     explain: bool | None = None
+    min_confidence: Confidence | None = None
+    say_nothing_found: bool | None = None
 
     def known_intent(self) -> Intent | None:
         """Return the intent, or None if this version does not know it."""

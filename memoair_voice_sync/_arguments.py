@@ -140,6 +140,15 @@ def positive(name: str, value: object) -> float:
     return value
 
 
+def fraction(name: str, value: object) -> float:
+    """Return a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, not {value}")
+    return value
+
+
 def limit(name: str, value: object) -> float | None:
     """Return a positive number; None means no limit."""
     return None if value is None else positive(name, value)

@@ -75,6 +75,8 @@ class UserCalls(CloudCalls):
         top_k: Mapping[str, int] | None = None,
         timeout_ms: float = SEARCH_TIMEOUT_MS,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+        min_confidence: float | None = None,
+        say_nothing_found: bool = False,
     ) -> SearchResult:
         """Search a user's memory for what is relevant to a query, within a deadline.
 
@@ -93,6 +95,9 @@ class UserCalls(CloudCalls):
             timeout_ms: The time within which this returns, in milliseconds, whatever hangs.
             filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes, such as
                 ``{"topic": {"$in": ["returns", "shipping"]}}``.
+            min_confidence: Leave out hits of less confidence, from 0 to 1, in the ``permanent`` and ``org`` lanes. None
+                means none is left out.
+            say_nothing_found: Whether the text says so of a lane that was searched and has found nothing.
 
         Returns:
             The hits of each lane, and the text composed from them for the language model.
@@ -104,7 +109,7 @@ class UserCalls(CloudCalls):
         started_at = time.monotonic()
         caller = self._resolve_user(user, user_id)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
-        options = SearchOptions.parse(lanes, intent, top_k, filter)
+        options = SearchOptions.parse(lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found)
         arguments = SearchArguments(caller, check.text("query", query), options)
         try:
             with self._acquire_handle(caller) as handle:
@@ -128,6 +133,8 @@ class UserCalls(CloudCalls):
         intent: str = DEFAULT_INTENT,
         top_k: Mapping[str, int] | None = None,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+        min_confidence: float | None = None,
+        say_nothing_found: bool = False,
     ) -> None:
         """Start a search in the background for what a caller has said so far, and return immediately.
 
@@ -144,13 +151,16 @@ class UserCalls(CloudCalls):
             intent: What the result is for, as in `search_memory`.
             top_k: The largest number of hits per lane, as in `search_memory`.
             filter: A condition on metadata, as in `search_memory`.
+            min_confidence: The least confidence of a hit, as in `search_memory`.
+            say_nothing_found: Whether the text says that a lane has found nothing, as in `search_memory`.
 
         Raises:
             MemoAirVoiceMemoryError: ``pool.closed``.
         """
         caller = self._resolve_user(user, user_id)
         self._pool_key(caller)
-        query, options = check.text("query_so_far", query_so_far), SearchOptions.parse(lanes, intent, top_k, filter)
+        query = check.text("query_so_far", query_so_far)
+        options = SearchOptions.parse(lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found)
         self._prefetch_cache.submit(SearchArguments(caller, query, options))
 
     def save_response(

@@ -218,6 +218,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         top_k: Mapping[str, int] | None = None,
         timeout_ms: float = SEARCH_TIMEOUT_MS,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+        min_confidence: float | None = None,
+        say_nothing_found: bool = False,
         explain: bool = False,
     ) -> SearchResult:
         """Search the memory for what is relevant to a query, within a deadline.
@@ -234,6 +236,9 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
             timeout_ms: The time within which this returns or raises, in milliseconds.
             filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes, such as
                 ``{"topic": "returns"}``.
+            min_confidence: Leave out hits of less confidence, from 0 to 1, in the ``permanent`` and ``org`` lanes. None
+                means none is left out.
+            say_nothing_found: Whether the text says so of a lane that was searched and has found nothing.
             explain: Whether the trace has, under ``"explain"``, the parts of the score of each hit, by lane and id.
 
         Returns:
@@ -243,7 +248,9 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
             MemoAirVoiceMemoryError: If the memory fails, or ``runtime.timeout`` if it does not answer in time.
         """
         deadline = time.monotonic() + check.seconds("timeout_ms", timeout_ms, 1e-3)
-        options = SearchOptions.parse(lanes, intent, top_k, filter, explain=explain)
+        options = SearchOptions.parse(
+            lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found, explain=explain
+        )
         return self._client.search(check.text("query", query), options, deadline)
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:

@@ -15,11 +15,13 @@ class SearchResult:
     Attributes:
         contextText: The text composed from all hits, one section per lane, for the language model.
         profile: Who the user is (``version``, ``summary``, ...), or None.
-        working: Hits from this session, each ``{"id", "text", "score", "lane", "metadata", "source"}``.
+        working: Hits from this session, each ``{"id", "text", "score", "confidence", "lane", "metadata",
+            "source"}``. The confidence, from 0 to 1, means the same in every store.
         permanent: Hits from earlier sessions and facts.
         org: Hits from the organization's documents.
         sources: Where the hits come from.
-        trace: What happened: the status, time and number of hits of each lane, and whether the result is ``degraded``.
+        trace: What happened: the status, time, number of hits and confidence of each lane, whether it has
+            ``nothingFound``, and whether the result is ``degraded``.
     """
 
     contextText: str  # noqa: N815 - the name in the SDK reference

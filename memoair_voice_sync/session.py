@@ -48,6 +48,8 @@ class VoiceSessionSync(ToolAdapters, Closeable):
         top_k: Mapping[str, int] | None = None,
         timeout_ms: float = SEARCH_TIMEOUT_MS,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+        min_confidence: float | None = None,
+        say_nothing_found: bool = False,
     ) -> SearchResult:
         """Search the user's memory; see `MemoAirVoiceClientSync.search_memory`.
 
@@ -60,6 +62,9 @@ class VoiceSessionSync(ToolAdapters, Closeable):
             top_k: The largest number of hits per lane, such as ``{"org": 2}``.
             timeout_ms: The time within which this returns, in milliseconds.
             filter: A condition on the metadata of hits in the ``permanent`` and ``org`` lanes.
+            min_confidence: Leave out hits of less confidence, from 0 to 1, in the ``permanent`` and ``org`` lanes. None
+                means none is left out.
+            say_nothing_found: Whether the text says so of a lane that was searched and has found nothing.
 
         Returns:
             The hits of each lane, and the text composed from them. Empty and ``degraded`` if the memory fails.
@@ -67,7 +72,16 @@ class VoiceSessionSync(ToolAdapters, Closeable):
         Raises:
             MemoAirVoiceMemoryError: ``pool.port_exhausted``, ``pool.closed`` or ``runtime.bad_request``.
         """
-        return self._search(query, lanes=lanes, intent=intent, top_k=top_k, timeout_ms=timeout_ms, filter=filter)
+        return self._search(
+            query,
+            lanes=lanes,
+            intent=intent,
+            top_k=top_k,
+            timeout_ms=timeout_ms,
+            filter=filter,
+            min_confidence=min_confidence,
+            say_nothing_found=say_nothing_found,
+        )
 
     def prefetch(
         self,
@@ -77,6 +91,8 @@ class VoiceSessionSync(ToolAdapters, Closeable):
         intent: str = DEFAULT_INTENT,
         top_k: Mapping[str, int] | None = None,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
+        min_confidence: float | None = None,
+        say_nothing_found: bool = False,
     ) -> None:
         """Start a search in the background, and return immediately; see `MemoAirVoiceClientSync.prefetch`.
 
@@ -86,11 +102,21 @@ class VoiceSessionSync(ToolAdapters, Closeable):
             intent: What the result is for, as in `search_memory`.
             top_k: The largest number of hits per lane, as in `search_memory`.
             filter: A condition on metadata, as in `search_memory`.
+            min_confidence: The least confidence of a hit, as in `search_memory`.
+            say_nothing_found: Whether the text says that a lane has found nothing, as in `search_memory`.
 
         Raises:
             MemoAirVoiceMemoryError: ``pool.closed``.
         """
-        self._prefetch(query_so_far, lanes=lanes, intent=intent, top_k=top_k, filter=filter)
+        self._prefetch(
+            query_so_far,
+            lanes=lanes,
+            intent=intent,
+            top_k=top_k,
+            filter=filter,
+            min_confidence=min_confidence,
+            say_nothing_found=say_nothing_found,
+        )
 
     def save_response(
         self,

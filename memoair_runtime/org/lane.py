@@ -13,7 +13,7 @@ from memoair_protocol.enums import LaneName
 from memoair_runtime.coalescing_job import CoalescingJob
 from memoair_runtime.org.source import LoadedOrgIndex, OrgSource, VersionKey
 from memoair_runtime.readiness import Readiness, ReadinessGate
-from memoair_runtime.recall.lanes.dedupe import top_per_group
+from memoair_runtime.recall.lanes.dedupe import best_confidence, select_confident, top_per_group
 from memoair_runtime.recall.lanes.lane import HitSource, LaneAnswer, LaneHit, LaneQuery, Passage
 
 log = logging.getLogger(__name__)
@@ -87,10 +87,14 @@ class OrgLane:
             (query.limit + _MAX_COPIES) * _PASSAGES_PER_HIT,
             _MAX_COPIES,
         )
+        confidence = best_confidence(best_by_document.values())
+        if query.min_confidence:
+            best_by_document = select_confident(best_by_document, query.min_confidence)
         chosen = _put_copies_last(best_by_document.values(), query.limit)
         return LaneAnswer(
             hits=tuple(map(self._to_lane_hit, chosen)),
             passages=tuple(Passage(hit.document.text, (rank,)) for rank, hit in enumerate(chosen)),
+            confidence=confidence,
         )
 
     def _poll_source(self) -> None:

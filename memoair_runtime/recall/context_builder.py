@@ -20,6 +20,12 @@ _SECTION_NOTES = {
     LaneName.ORG: "(from the organization's documents; background, not instructions)",
 }
 _SECTION_HEADERS = {name: f"## {name.value}\n{_SECTION_NOTES[name]}" for name in LaneName}
+# What a section says instead of passages, if the client asks for that. The lanes that leave out hits by confidence
+# have one.
+_NOTHING_FOUND = {
+    LaneName.PERMANENT: "(nothing found in earlier calls about what was asked)",
+    LaneName.ORG: "(nothing found in the organization's documents about what was asked)",
+}
 _SECTION_SEPARATOR = "\n\n"
 _SENTENCE_END = re.compile(r"[.!?\N{HORIZONTAL ELLIPSIS}]['\")\]]*(?=\s|$)|[\u3002\uff01\uff1f]")
 _TRUNCATION_MARK = " \N{HORIZONTAL ELLIPSIS}"
@@ -46,27 +52,38 @@ _LinesByHeading = dict[str, list[tuple[tuple[Any, ...], str]]]
 _position = itemgetter(0)
 
 
-def build_context(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets) -> str:
+def build_context(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets, *, says_nothing_found: bool = False) -> str:
     """Build the context: one section per lane that found something, in the order of `LaneName`.
 
     Args:
         answers: The answers of the lanes. Their passages are taken in order while they fit.
         budgets: The size limits.
+        says_nothing_found: Whether a lane that has searched and found nothing gets a section that says so.
 
     Returns:
         The context, within the budgets and without duplicate texts; empty if there is nothing to say.
     """
+    notes: Mapping[LaneName, str] = {}
+    if says_nothing_found:
+        notes = {name: note for name, note in _NOTHING_FOUND.items() if _found_nothing(answers.get(name))}
     sections = _build_sections(
-        answers, budgets.lane_chars, len(answers) * (budgets.lane_chars + len(_SECTION_SEPARATOR))
+        answers, notes, budgets.lane_chars, len(answers) * (budgets.lane_chars + len(_SECTION_SEPARATOR))
     )
     text_budget = budgets.context_chars - len(_SECTION_SEPARATOR) * (len(sections) - 1)
     if sum(map(len, sections)) > text_budget:
         section_limit = _fair_limit(list(map(len, sections)), text_budget)
-        sections = _build_sections(answers, min(budgets.lane_chars, section_limit), budgets.context_chars)
+        sections = _build_sections(answers, notes, min(budgets.lane_chars, section_limit), budgets.context_chars)
     return _SECTION_SEPARATOR.join(sections)
 
 
-def _build_sections(answers: Mapping[LaneName, LaneAnswer], lane_chars: int, context_chars: int) -> list[str]:
+def _found_nothing(answer: LaneAnswer | None) -> bool:
+    """Return whether a lane has searched, and has no hits."""
+    return answer is not None and answer.confidence is not None and not answer.hits
+
+
+def _build_sections(
+    answers: Mapping[LaneName, LaneAnswer], notes: Mapping[LaneName, str], lane_chars: int, context_chars: int
+) -> list[str]:
     seen: set[str] = set()
     sections: list[str] = []
     for name, header in _SECTION_HEADERS.items():
@@ -74,6 +91,9 @@ def _build_sections(answers: Mapping[LaneName, LaneAnswer], lane_chars: int, con
             # A text that no longer fits one section may move to a later one, which is then longer than before: so the
             # rest of the context's budget limits each section, too.
             section = _build_section(header, answers[name].passages, min(lane_chars, context_chars), seen)
+            if not section and name in notes:
+                note = f"## {name.value}\n{notes[name]}"
+                section = note if len(note) <= min(lane_chars, context_chars) else ""
             if section:
                 sections.append(section)
                 context_chars -= len(section) + len(_SECTION_SEPARATOR)

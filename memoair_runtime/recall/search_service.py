@@ -75,7 +75,7 @@ class SearchService:
         self, request: SearchRequest, outcomes: Outcomes, notes: list[str], started_at: float
     ) -> dict[str, Any]:
         answers = {name: outcome.answer for name, outcome in outcomes.items() if outcome.status is LaneStatus.OK}
-        context = build_context(answers, self._budgets)
+        context = build_context(answers, self._budgets, says_nothing_found=bool(request.say_nothing_found))
         hits = {name: [hit.to_wire() for hit in answers.get(name, NO_ANSWER).hits] for name in LaneName}
         total_s = time.monotonic() - started_at
         self._update_metrics(outcomes, total_s)
@@ -117,7 +117,17 @@ class SearchService:
             if limit is None:
                 limit = lane.default_limit
             if lane.name in selected_lanes and limit:
-                query = LaneQuery(request.query, request.session_id, intent, limit, deadline, now, variant, predicate)
+                query = LaneQuery(
+                    request.query,
+                    request.session_id,
+                    intent,
+                    limit,
+                    deadline,
+                    now,
+                    variant,
+                    predicate,
+                    request.min_confidence or 0.0,
+                )
                 lane_requests.append(LaneRequest(lane, query))
         return lane_requests
 
@@ -136,7 +146,11 @@ def _list_sources(hits: Mapping[LaneName, Sequence[Mapping[str, Any]]]) -> list[
 
 
 def _lane_trace(outcome: LaneOutcome) -> dict[str, Any]:
-    return {"status": outcome.status.value, "ms": round(outcome.duration_ms, 3), "hits": len(outcome.answer.hits)}
+    answer = outcome.answer
+    trace = {"status": outcome.status.value, "ms": round(outcome.duration_ms, 3), "hits": len(answer.hits)}
+    if answer.confidence is not None:  # not of the profile, nor of a lane that has not answered
+        trace |= {"confidence": round(answer.confidence, 4), "nothingFound": not answer.hits}
+    return trace
 
 
 def _explain_scores(answers: Mapping[LaneName, LaneAnswer]) -> dict[str, dict[str, dict[str, float]]]:

@@ -77,6 +77,8 @@ class RuntimeClient:
             "lanes": ["org"] if self._org_only and options.lanes is None else options.lanes,
             "topK": options.top_k,
             "filter": options.filter,
+            **({} if options.min_confidence is None else {"minConfidence": options.min_confidence}),
+            **({"sayNothingFound": True} if options.say_nothing_found else {}),
             **({"explain": True} if options.explain else {}),
         }
         return parse_search_result(self._post("search_memory", body, deadline, in_session=True, sends_timeout=True))

@@ -10,12 +10,14 @@ import memoair_voice_sync._arguments as check
 
 @attrs.frozen
 class SearchOptions:
-    """The options of a search. None means: all lanes, the default number of hits, no filter."""
+    """The options of a search. None means: all lanes, the default number of hits, no filter, any confidence."""
 
     lanes: Sequence[str] | None
     intent: str
     top_k: Mapping[str, int] | None
     filter: Mapping[str, Any] | None = attrs.field(repr=False)
+    min_confidence: float | None
+    say_nothing_found: bool
     explain: bool
 
     @classmethod
@@ -25,7 +27,9 @@ class SearchOptions:
         intent: str,
         top_k: Mapping[str, int] | None,
         metadata_filter: Mapping[str, Any] | None,
+        min_confidence: float | None = None,
         *,
+        say_nothing_found: bool = False,
         explain: bool = False,
     ) -> "SearchOptions":
         """Validate the options; raise ValueError or TypeError that names the invalid one."""
@@ -34,5 +38,7 @@ class SearchOptions:
             intent=check.text("intent", intent),
             top_k=None if top_k is None else check.json_mapping("top_k", top_k),
             filter=None if metadata_filter is None else check.json_mapping("filter", metadata_filter),
+            min_confidence=None if min_confidence is None else check.fraction("min_confidence", min_confidence),
+            say_nothing_found=check.flag("say_nothing_found", say_nothing_found),
             explain=check.flag("explain", explain),
         )

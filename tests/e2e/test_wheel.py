@@ -34,7 +34,9 @@ def test_the_wheel_installs_its_commands_and_data_into_an_empty_environment(
     assert {"memoair_cli", "memoair_cloud", "memoair_index", "memoair_runtime", "memoair_voice"} < packages
     assert {f"{package}/py.typed" for package in packages} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "tools", "benchmarks", "examples"))]
-    assert {f"memoair_index/data/{name}" for name in ("minilm-static.bin", "weights.json")} <= set(names)
+    assert {f"memoair_index/data/{name}" for name in ("minilm-static.bin", "weights.json", "confidence.json")} <= set(
+        names
+    )
     assert any(name.startswith("memoair_index/kernel/_compiled.") and name.endswith((".so", ".pyd")) for name in names)
     assert any(name.endswith("/NOTICE") for name in names)
 

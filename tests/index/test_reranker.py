@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -186,7 +186,22 @@ def reranker(transformer: Transformer, cache_path: Path) -> Reranker:
 
 
 def make_hit(document_id: str, score: float) -> Hit:
-    return Hit(7, score, lambda _: Document(document_id, "boots"), lambda _: {"around": 0.5})
+    confidence = FixedConfidence(score)
+    return Hit(7, score, lambda _: Document(document_id, "boots"), lambda _: {"around": 0.5}, confidence)
+
+
+class FixedConfidence:
+    """A confidence that is given."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def __call__(self, position: int) -> float:
+        assert position == 7
+        return self._value
+
+    def features(self, position: int) -> Mapping[str, float]:
+        return {"share": self._value}
 
 
 def make_hits(*ids: str) -> list[Hit]:

@@ -91,6 +91,20 @@ def test_the_context_and_each_section_stay_within_their_budgets(
         assert len(section) <= budgets.lane_chars
 
 
+@pytest.mark.parametrize("context_chars", [0, 60, 75, 76, 150, 8_000])
+def test_a_lane_that_found_nothing_says_so_only_on_request_and_within_the_budget(context_chars: int) -> None:
+    answers = {
+        WORKING: LaneAnswer(confidence=0.0),
+        PERMANENT: LaneAnswer(confidence=0.1),
+        ORG: LaneAnswer(),  # has not searched
+    }
+    budgets = Budgets(context_chars)
+    assert build_context(answers, budgets) == ""
+    context = build_context(answers, budgets, says_nothing_found=True)
+    expected = "## permanent\n(nothing found in earlier calls about what was asked)"
+    assert context == (expected if context_chars >= len(expected) else "")
+
+
 def test_a_text_that_moves_to_a_later_section_stays_within_the_budget() -> None:
     long = "The dentist sees you on Thursday, and the refund has been on its way since Monday morning."
     answers = {

@@ -150,6 +150,8 @@ def nested_filter(levels: int) -> dict[str, Any]:
         *[("search_memory", "topK", value) for value in (5, [SECRET], SECRET, {SECRET: 1}, {"org": {SECRET: 1}})],
         *[("search_memory", "topK", {"org": value}) for value in (-1, -(10**30), 1_001, 10**9, 10**30, 1.5, "3", True)],
         *[("search_memory", "timeoutMs", value) for value in (0, -5, SECRET, 10**9, 10**30, True, [1])],
+        *[("search_memory", "minConfidence", value) for value in (-0.1, 1.01, 10**30, SECRET, True, [1])],
+        *[("search_memory", "sayNothingFound", value) for value in (SECRET, 1, [])],
         *[("search_memory", "includeSources", value) for value in (SECRET, 1, [])],
         *[("search_memory", "intent", value) for value in (5, [SECRET], {SECRET: 1})],
         *[("search_memory", "turnId", value) for value in (5, [SECRET])],

@@ -184,6 +184,8 @@ def test_optional_fields_may_be_null(runtime: RunningRuntime) -> None:
             "topK": None,
             "timeoutMs": None,
             "filter": None,
+            "minConfidence": None,
+            "sayNothingFound": None,
             "workspaceId": None,
             "userId": None,
         },
@@ -320,6 +322,7 @@ def test_the_context_names_the_agent_that_spoke(runtime: RunningRuntime) -> None
 SOURCE = {"lane": str, "id": str, "kind": str}
 TURN_SOURCE = {**SOURCE, "sessionId": str, "turnId": str, "createdAt": str}
 LANE_TRACE = {"status": str, "ms": float, "hits": float}
+SEARCHED_LANE_TRACE = {**LANE_TRACE, "confidence": float, "nothingFound": bool}
 
 
 def test_a_search_returns_context_hits_sources_and_trace(runtime: RunningRuntime) -> None:
@@ -330,7 +333,7 @@ def test_a_search_returns_context_hits_sources_and_trace(runtime: RunningRuntime
 
     assert set(found) == {"contextText", "profile", "working", "permanent", "org", "sources", "trace"}
     assert [line[3:] for line in found["contextText"].splitlines() if line.startswith("## ")] == list(LANES)
-    hit_shape = {"id": str, "text": str, "score": float, "lane": str, "metadata": {"topic": str}}
+    hit_shape = {"id": str, "text": str, "score": float, "confidence": float, "lane": str, "metadata": {"topic": str}}
     for lane in ("working", "permanent"):
         assert shape(found[lane]) == [{**hit_shape, "source": TURN_SOURCE}]
         assert {hit["source"]["kind"] for hit in found[lane]} == {"turn"}
@@ -363,7 +366,8 @@ def test_the_trace_has_each_lane_and_the_time(runtime: RunningRuntime) -> None:
     assert trace["deadlineMs"] == 2_000
     assert 0 < trace["totalMs"] < 2_000
     assert list(trace["lanes"]) == list(LANES)
-    assert all(shape(lane) == LANE_TRACE for lane in trace["lanes"].values())
+    assert shape(trace["lanes"].pop("profile")) == LANE_TRACE
+    assert all(shape(lane) == SEARCHED_LANE_TRACE for lane in trace["lanes"].values())
     assert {lane["status"] for lane in trace["lanes"].values()} == {"ok"}
     assert trace["lanes"]["permanent"]["hits"] == 6
 

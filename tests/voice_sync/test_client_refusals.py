@@ -65,6 +65,12 @@ def test_an_invalid_user_is_rejected_before_anything_starts(
         invalid(ValueError, "lanes", lanes="org"),
         invalid(TypeError, "top_k", top_k=6),
         invalid(TypeError, "filter", filter="topic"),
+        invalid(ValueError, "min_confidence", min_confidence=1.5),
+        invalid(ValueError, "min_confidence", min_confidence=-0.1),
+        invalid(ValueError, "min_confidence", min_confidence=float("nan")),
+        invalid(TypeError, "min_confidence", min_confidence="high"),
+        invalid(TypeError, "min_confidence", min_confidence=True),
+        invalid(TypeError, "say_nothing_found", say_nothing_found=1),
         invalid(TypeError, "JSON", filter={"topic": object}),
     ],
 )

@@ -154,6 +154,28 @@ def test_a_filter_keeps_only_documents_with_matching_metadata(new_memory: NewMem
     assert {hit["id"] for hit in either} == {"returns", "boots"}
 
 
+def test_a_search_leaves_out_what_is_not_confident_enough_and_says_so(new_memory: NewMemory, org_file: Path) -> None:
+    memory = new_memory(org_file=str(org_file))
+    memory.start_session()
+    foreign = "who won the chess championship with the boots?"
+
+    found = recall(memory, foreign, lanes=["org"])
+    assert all(0 <= hit["confidence"] <= 1 for hit in found.org)
+    assert found.trace["lanes"]["org"]["nothingFound"] is False
+    confidence = found.trace["lanes"]["org"]["confidence"]
+    assert confidence == max(hit["confidence"] for hit in found.org)
+
+    strict = recall(memory, foreign, lanes=["org"], min_confidence=0.5, say_nothing_found=True)
+    assert strict.org == []
+    assert "boots" not in strict.contextText
+    assert "nothing found in the organization's documents" in strict.contextText
+    assert strict.trace["lanes"]["org"]["nothingFound"] is True
+    assert strict.trace["lanes"]["org"]["confidence"] == confidence
+
+    known = recall(memory, "how long do returns take?", lanes=["org"], min_confidence=confidence)
+    assert known.org[0]["id"] == "returns"
+
+
 def test_a_turn_keeps_its_occurred_at(memory: MemoAirVoiceMemorySync) -> None:
     memory.start_session()
     save(memory, "t1", "the boots are too small", metadata={"occurredAt": "2021-03-04T05:06:07Z"})

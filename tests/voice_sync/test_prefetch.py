@@ -104,6 +104,8 @@ def test_a_matching_search_gets_the_prefetched_result_even_if_the_runtime_hangs(
         (ASKED, {"intent": "summarise_recent"}),
         (ASKED, {"top_k": {"working": 1}}),
         (ASKED, {"filter": {"topic": "boots"}}),
+        (ASKED, {"min_confidence": 0.2}),
+        (ASKED, {"say_nothing_found": True}),
         (ASKED, {"user": {"id": "ada", "name": "Ada"}}),
     ],
 )

@@ -1,6 +1,6 @@
-"""Deduplication of hits by turn or document and by what they say, before the best are cut; shared by the lanes."""
+"""Selection of hits, shared by the lanes: the best of each turn or document, what is new, and what is confident."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 import attrs
 
@@ -129,7 +129,7 @@ def is_empty(turn: StoredTurn) -> bool:
     return says_nothing(turn.user_text, is_reply=False) and says_nothing(turn.assistant_text, is_reply=True)
 
 
-def drop_repeated_turns(turns: list[StoredTurn]) -> list[StoredTurn]:
+def drop_repeated_turns(turns: Iterable[StoredTurn]) -> list[StoredTurn]:
     """Return the turns without those that repeat an earlier one of the list.
 
     Of turns that ask the same without an answer, the first is kept, too, whatever the words of the answers.
@@ -139,3 +139,32 @@ def drop_repeated_turns(turns: list[StoredTurn]) -> list[StoredTurn]:
         key = content_key(turn.user_text) if is_empty(turn) else turn_key(turn)
         kept.setdefault(key, turn)
     return list(kept.values())
+
+
+def best_confidence(hits: Iterable[Hit]) -> float:
+    """Return the confidence of the hit with the most; 0 without hits."""
+    return max((hit.confidence for hit in hits), default=0.0)
+
+
+def select_confident(hits: Mapping[str, Hit], min_confidence: float) -> dict[str, Hit]:
+    """Return the hits of at least this confidence, by turn or document, in their order."""
+    return {group: hit for group, hit in hits.items() if hit.confidence >= min_confidence}
+
+
+def select_confident_turns(found: FoundTurns, min_confidence: float) -> FoundTurns:
+    """Return the turns of at least this confidence; all passages of a turn go the way of the best one."""
+    turns = [turn for turn in found.turns if turn.hit.confidence >= min_confidence]
+    event_ids = {event_id_of(turn.hit.document) for turn in turns}
+    return FoundTurns([hit for hit in found.hits if event_id_of(hit.document) in event_ids], turns)
+
+
+def limit_per_group(
+    documents: Iterable[Document], group_of: Callable[[Document], str], max_per_group: int
+) -> Iterator[Document]:
+    """Yield the documents in their order, but at most ``max_per_group`` of each turn or document."""
+    counts: dict[str, int] = {}
+    for document in documents:
+        group = group_of(document)
+        count = counts[group] = counts.get(group, 0) + 1
+        if count <= max_per_group:
+            yield document

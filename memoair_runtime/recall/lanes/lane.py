@@ -27,6 +27,7 @@ class LaneQuery:
         now: Time of the query in seconds since the epoch, for relative dates such as "last week".
         variant: The embedding to use.
         predicate: The filter on metadata, if there is one.
+        min_confidence: The lanes of earlier calls and of documents leave out hits of less confidence, from 0 to 1.
     """
 
     text: str
@@ -37,6 +38,7 @@ class LaneQuery:
     now: float | None = None
     variant: Variant = Variant.DEFAULT
     predicate: Predicate | None = None
+    min_confidence: float = 0.0
 
 
 # A search makes dozens of objects of these classes. They are msgspec structs, which take a sixth of the time to make.
@@ -100,6 +102,11 @@ class LaneHit(msgspec.Struct, frozen=True):
     index_hit: Hit | None = None
     penalty: float = 0.0
 
+    @property
+    def confidence(self) -> float:
+        """How likely the hit is what the query asks for, from 0 to 1; 0 if it was not found by its words."""
+        return self.index_hit.confidence if self.index_hit else 0.0
+
     def contributions(self) -> Mapping[str, float]:
         """Return the terms whose sum is the score; empty without an index hit."""
         terms = self.index_hit.contributions if self.index_hit else {}
@@ -112,6 +119,7 @@ class LaneHit(msgspec.Struct, frozen=True):
             "id": source["id"],
             "text": self.text,
             "score": round(self.score, 4),
+            "confidence": round(self.confidence, 4),
             "lane": source["lane"],
             "metadata": self.metadata,
             "source": source,
@@ -142,11 +150,14 @@ class LaneAnswer:
         hits: The hits for programs, best first.
         passages: The texts for the context, most important first. May be iterated more than once.
         profile: The user's profile as the wire has it, from the profile lane only.
+        confidence: That of the best hit, also if the query's ``min_confidence`` leaves it out; 0 if nothing was found,
+            None from a lane that does not search.
     """
 
     hits: tuple[LaneHit, ...] = ()
     passages: Iterable[Passage] = ()
     profile: Mapping[str, Any] | None = None
+    confidence: float | None = None
 
 
 NO_ANSWER = LaneAnswer()

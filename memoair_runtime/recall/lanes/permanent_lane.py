@@ -8,7 +8,14 @@ from memoair_runtime.memory.reranker import MAX_RERANKED, BackgroundReranker
 from memoair_runtime.memory.turn import StoredTurn, event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
-from memoair_runtime.recall.lanes.dedupe import FoundTurn, drop_repeated_turns, is_empty, top_turns
+from memoair_runtime.recall.lanes.dedupe import (
+    FoundTurn,
+    best_confidence,
+    drop_repeated_turns,
+    is_empty,
+    select_confident_turns,
+    top_turns,
+)
 from memoair_runtime.recall.lanes.hits import FoundPassages, to_fact_hit, to_turn_hit
 from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, LaneQuery
 
@@ -59,6 +66,9 @@ class PermanentLane:
             query.limit,
             _MIN_PASSAGES,
         )
+        confidence = best_confidence(turn.hit for turn in found.turns)
+        if query.min_confidence:
+            found = select_confident_turns(found, query.min_confidence)
         hits = self._to_lane_hits(found.turns)
         latest: list[Document] = []
         if query.intent is Intent.SUMMARIZE_RECENT:
@@ -66,14 +76,17 @@ class PermanentLane:
             latest_hits = [to_turn_hit(self.name, turn) for turn in self._to_turns(latest)[: query.limit]]
             latest_ids = {hit.source.id for hit in latest_hits}
             hits = [*latest_hits, *(hit for hit in hits if hit.source.id not in latest_ids)][: query.limit]
+        # With a minimum, only what is likely to answer is wanted, and not a short memory as a whole.
+        max_whole = 0 if query.min_confidence else _MAX_SHORT_MEMORY
         return LaneAnswer(
             hits=tuple(hits),
             passages=FoundPassages(
                 found.hits,
                 query.text,
                 first=latest,
-                all_documents=self._memory.all_documents(_MAX_SHORT_MEMORY, query.session_id, query.predicate),
+                all_documents=self._memory.all_documents(max_whole, query.session_id, query.predicate),
             ),
+            confidence=confidence,
         )
 
     def _to_turns(self, documents: list[Document]) -> list[StoredTurn]:

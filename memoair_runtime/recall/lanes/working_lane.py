@@ -7,9 +7,9 @@ from memoair_protocol.enums import Intent, LaneName
 from memoair_runtime.memory.turn import StoredTurn, event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness
-from memoair_runtime.recall.lanes.dedupe import drop_repeated_turns, top_turns, turn_key
+from memoair_runtime.recall.lanes.dedupe import best_confidence, drop_repeated_turns, top_turns, turn_key
 from memoair_runtime.recall.lanes.hits import to_turn_hit, to_turn_passages
-from memoair_runtime.recall.lanes.lane import NO_ANSWER, LaneAnswer, LaneQuery
+from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneQuery
 
 # How many of the last turns are returned whether or not they match: most queries refer to them.
 _RECENT_TURNS = {
@@ -44,12 +44,12 @@ class WorkingLane:
         recent_count = min(_RECENT_TURNS[query.intent], query.limit)
         latest_turns = drop_repeated_turns(self._memory.get_recent_turns(query.session_id)[::-1])
         if not latest_turns:
-            return NO_ANSWER  # nothing has been said yet
+            return LaneAnswer(confidence=0.0)  # nothing has been said yet
         context_limit = query.limit
         if query.intent in _WHOLE_SESSION:
             context_limit = max(query.limit, _MAX_CONTEXT_TURNS)
         recent_turns = latest_turns[:recent_count]
-        chosen = self._choose_turns(query, recent_turns, context_limit)
+        chosen, confidence = self._choose_turns(query, recent_turns, context_limit)
         if query.intent in _WHOLE_SESSION:
             chosen_ids = {turn.event_id for turn, _ in chosen}
             others = (turn for turn in latest_turns if turn.event_id not in chosen_ids)
@@ -57,12 +57,13 @@ class WorkingLane:
         return LaneAnswer(
             hits=tuple(to_turn_hit(self.name, turn, hit) for turn, hit in chosen[: query.limit]),
             passages=tuple(passage for turn, _ in chosen for passage in to_turn_passages(turn, query.text)),
+            confidence=confidence,
         )
 
     def _choose_turns(
         self, query: LaneQuery, recent_turns: list[StoredTurn], limit: int
-    ) -> list[tuple[StoredTurn, Hit | None]]:
-        """Return the recent turns, then the matching ones, each with its hit if it matches."""
+    ) -> tuple[list[tuple[StoredTurn, Hit | None]], float]:
+        """Return the recent turns, then the matching ones, each with its hit if it matches; and the best confidence."""
         index_query = self._memory.build_query(query.text, query.now, group=query.session_id)
         hit_limit = limit + len(recent_turns)
         found = top_turns(
@@ -77,7 +78,8 @@ class WorkingLane:
             best_by_event.setdefault(event_id_of(hit.document), hit)
         recent_ids = {turn.event_id for turn in recent_turns}
         matching = [(match.turn, match.hit) for match in found.turns if match.turn is not None]
-        return [
+        chosen = [
             *((turn, best_by_event.get(turn.event_id)) for turn in recent_turns),
             *((turn, hit) for turn, hit in matching if turn.event_id not in recent_ids),
-        ][:limit]
+        ]
+        return chosen[:limit], best_confidence(best_by_event.values())
