@@ -14,6 +14,8 @@ _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
 # What begins a line that is not part of a paragraph, and so cannot be underlined: a list, a quote, a table, HTML, an
 # indented block, a rule.
 _NOT_A_PARAGRAPH = re.compile(r" {0,3}(?:[-+*>|<]|\d{1,9}[.)] )| {4}|\t")
+# What ends a paragraph without an empty line: a quote or a list.
+_INTERRUPTION = re.compile(r" {0,3}(?:>|[-+*][ \t]|1[.)][ \t])")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")  # not str.splitlines, which also ends lines at form feeds
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|\*{1,3}(?=\S)(.+?)(?<=\S)\*{1,3}|`+([^`]+)`+|\\(?=[!-/:-@\[-`{-~])")
 
@@ -64,7 +66,7 @@ def _iterate_sections(text: str) -> Iterator[Section]:
         elif paragraph_start is not None and (underline := _UNDERLINE.match(bare)):
             found = 1 if underline[1][0] == "=" else 2, " ".join("".join(lines[paragraph_start:]).split())
             del lines[paragraph_start:]
-        elif not bare:
+        elif not bare or _INTERRUPTION.match(line):
             paragraph_start = None
         elif paragraph_start is None and not _NOT_A_PARAGRAPH.match(line) and not _continues_block(lines):
             paragraph_start = len(lines)

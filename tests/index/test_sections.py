@@ -38,6 +38,8 @@ def test_the_headings_of_our_own_pages_are_those_of_a_commonmark_parser(page: st
 @example(["text", "==="])
 @example(["```", "# a", "```", "# b"])
 @example(["> q", "text", "---"])
+@example(["text", "> q", "==="])
+@example(["text", "1. x", "---"])
 def test_headings_are_those_of_a_commonmark_parser(lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines) + "\n\nend\n"
     found = {name for section in split_sections(text) for name in section.headings}
