@@ -10,7 +10,7 @@ Example:
 """
 
 from memoair_index.analysis import extract_terms
-from memoair_index.chunks import document_group, split_chunks, split_document
+from memoair_index.chunks import document_group, split_chunks, split_document, split_text
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
 from memoair_index.index import Index
@@ -30,4 +30,5 @@ __all__ = [
     "split_document",
     "split_passages",
     "split_sentences",
+    "split_text",
 ]

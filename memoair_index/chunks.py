@@ -5,13 +5,16 @@ from typing import Any
 from urllib.parse import quote
 
 from memoair_index.document import Document
-from memoair_index.label_extraction import extract_labels
+from memoair_index.label_extraction import FORMAT_KEY, MARKDOWN, extract_labels
+from memoair_index.sections import Section, split_sections
 from memoair_index.sentences import split_passages, split_sentences
 
 # The size at which recall was best (docs/design.md), and an overlap of about two sentences, so that a chunk that is
 # read alone shows what it continues.
 CHUNK_CHARS = 700
 OVERLAP_CHARS = 150
+# The headings above a chunk are its first line. They come on top of its size, so very long ones are cut.
+_MAX_PATH_CHARS = 200
 
 
 def split_document(
@@ -22,7 +25,8 @@ def split_document(
     Args:
         document_id: The document's id, unique within its named index.
         text: The text of the document.
-        metadata: Copied to every chunk; its short strings become labels.
+        metadata: Copied to every chunk; its short strings become labels. ``"format": "markdown"`` splits the text at
+            its headings, see `split_text`.
         index_name: The named index of the document, where a project has several.
 
     Yields:
@@ -33,8 +37,47 @@ def split_document(
         chunk_metadata["indexName"] = index_name
     group = document_group(document_id, index_name)
     labels = extract_labels(text, metadata)
-    for ordinal, chunk in enumerate(split_chunks(text)):
+    for ordinal, chunk in enumerate(split_text(text, metadata)):
         yield Document(f"{group}#{ordinal}", chunk, group=group, labels=labels, metadata=chunk_metadata)
+
+
+def split_text(text: str, metadata: Mapping[str, Any]) -> list[str]:
+    """Split the text of a document into the texts of its chunks.
+
+    A text whose metadata has ``"format": "markdown"`` is split at its headings. The text of a section begins with the
+    title and the headings above it, as one line (``Returns > Boots``), so that it is found by them and is understood
+    when it is read alone. Short sections share a chunk as far as they fit: alone they were found less often
+    (docs/performance.md).
+
+    Args:
+        text: The text of the document.
+        metadata: The document's metadata.
+
+    Returns:
+        The chunks in order, at least one.
+    """
+    if metadata.get(FORMAT_KEY) != MARKDOWN:
+        return split_chunks(text)
+    title = metadata.get("title")
+    chunks: list[str] = []
+    can_extend = False  # whether the last chunk is of whole sections
+    for section in split_sections(text):
+        path = _format_path(section, title if isinstance(title, str) else "")
+        parts = [f"{path}\n{part.strip()}" if path else part.strip() for part in split_chunks(section.text.strip())]
+        is_whole = len(parts) == 1
+        if can_extend and is_whole and len(chunks[-1]) + 2 + len(parts[0]) <= CHUNK_CHARS:
+            chunks[-1] += f"\n\n{parts[0]}"
+        else:
+            chunks += parts
+        can_extend = is_whole
+    return chunks
+
+
+def _format_path(section: Section, title: str) -> str:
+    """Return the line above a section's text: the document's title, unless the headings begin with it, and those."""
+    title = " ".join(title.split())
+    names = section.headings if section.headings[:1] == (title,) or not title else (title, *section.headings)
+    return " > ".join(names)[:_MAX_PATH_CHARS]
 
 
 def document_group(document_id: str, index_name: str | None = None) -> str:

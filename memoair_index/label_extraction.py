@@ -5,6 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from memoair_index.analysis import STOP_WORDS
+from memoair_index.sections import split_sections
+
+# Metadata that says how to read the text, and nothing about its subject.
+FORMAT_KEY = "format"
+MARKDOWN = "markdown"
 
 # A label is a short title or name. URLs, numbers, file names and whole sentences are not labels: no caller says them
 # to name a subject.
@@ -24,8 +29,17 @@ def extract_labels(text: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
     Returns:
         At most 8 labels, without duplicates.
     """
-    values = [value for value in metadata.values() if isinstance(value, str)]
-    title, newline, _ = text.partition("\n")
+    is_markdown = metadata.get(FORMAT_KEY) == MARKDOWN
+    values = [
+        value for key, value in metadata.items() if isinstance(value, str) and not (is_markdown and key == FORMAT_KEY)
+    ]
+    if is_markdown:
+        # Its title is in the metadata, or else its first heading. The headings below it are no labels: that was
+        # measured, and hits became worse.
+        sections = [] if "title" in metadata else split_sections(text)
+        title, newline = next((section.headings[0] for section in sections if section.headings), ""), "\n"
+    else:
+        title, newline, _ = text.partition("\n")
     candidates = [*values, title] if newline and _is_title(title) else values
     return tuple(dict.fromkeys(label.strip() for label in candidates if _is_label(label.strip())))[:_MAX_LABELS]
 

@@ -6,12 +6,15 @@ from typing import Any
 import attrs
 from sqlalchemy import select, update
 
+from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.models import OrgDocument, OrgIndex, Project
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
-from memoair_index import split_chunks
+from memoair_index import split_text
 from memoair_protocol.timestamps import utc_now
+
+_BY_ID: PageOrder[OrgDocument] = PageOrder((OrgDocument.id,), (str,), lambda row: (row.id,))
 
 
 @attrs.frozen
@@ -54,7 +57,9 @@ def put_documents(
     Returns:
         The index after the change.
     """
-    counted_documents = {document.id: (document, len(split_chunks(document.text))) for document in documents}
+    counted_documents = {
+        document.id: (document, len(split_text(document.text, document.metadata))) for document in documents
+    }
     with tenant.begin_write() as session:
         project = _lock_project(session)
         index = _get_or_create_index(session, index_name)
@@ -128,6 +133,14 @@ def get_index(tenant: Tenant, index_name: str) -> OrgIndex:
     """Return an index; raise `NotFoundError` if it does not exist."""
     with tenant.begin_read() as session:
         return _get_live_index(session, index_name)
+
+
+def list_documents(tenant: Tenant, index_name: str, cursor: str | None, limit: int) -> ResultPage[OrgDocument]:
+    """Return a page of the documents of an index, sorted by id; raise `NotFoundError` if it does not exist."""
+    with tenant.begin_read() as session:
+        _get_live_index(session, index_name)
+        live = select(OrgDocument).where(OrgDocument.index_name == index_name, OrgDocument.deleted_at.is_(None))
+        return _BY_ID.fetch_page(session, live, cursor, limit)
 
 
 def _lock_project(session: ScopedSession) -> Project:

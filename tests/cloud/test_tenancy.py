@@ -24,6 +24,7 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/voice-sdk/index/create"): INDEX,
     ("GET", "/v1/voice-sdk/index/list"): None,
     ("GET", "/v1/voice-sdk/index/faq"): None,
+    ("GET", "/v1/voice-sdk/index/faq/documents"): None,
     ("DELETE", "/v1/voice-sdk/index/faq/documents/d"): None,
     ("DELETE", "/v1/voice-sdk/index/faq"): None,
     ("POST", "/v1/voice-sdk/events"): {"events": [turn("intruder")]},

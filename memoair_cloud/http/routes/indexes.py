@@ -6,10 +6,18 @@ from fastapi import APIRouter
 
 from memoair_cloud.errors import DocumentBatchTooLargeError
 from memoair_cloud.http.body_parsing import DocumentsRoute
-from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
+from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import PROJECT_ERRORS, FlatError, error_responses
 from memoair_cloud.http.exact_path import PathId
-from memoair_cloud.http.schemas.indexes import MAX_DOCUMENTS, IndexChangeOut, IndexesOut, IndexIn, IndexOut
+from memoair_cloud.http.schemas.indexes import (
+    MAX_DOCUMENTS,
+    DocumentOut,
+    DocumentsOut,
+    IndexChangeOut,
+    IndexesOut,
+    IndexIn,
+    IndexOut,
+)
 from memoair_cloud.indexes import documents
 
 router = APIRouter(prefix="/v1/voice-sdk/index", tags=["indexes"], route_class=DocumentsRoute)
@@ -42,6 +50,13 @@ def list_indexes(tenant: ProjectTenant) -> IndexesOut:
 def get_index(tenant: ProjectTenant, name: PathId) -> IndexOut:
     """Return an index."""
     return IndexOut.model_validate(documents.get_index(tenant, name))
+
+
+@router.get("/{name}/documents", operation_id="listDocuments", responses=error_responses(PROJECT_ERRORS))
+def list_documents(tenant: ProjectTenant, name: PathId, cursor: Cursor = None, limit: Limit = 100) -> DocumentsOut:
+    """List the documents of an index, sorted by id, without their texts."""
+    page = documents.list_documents(tenant, name, cursor, limit)
+    return DocumentsOut(documents=[DocumentOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
 @router.delete("/{name}", operation_id="deleteIndex", responses=error_responses(PROJECT_ERRORS))

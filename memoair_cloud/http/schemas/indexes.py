@@ -62,3 +62,18 @@ class IndexesOut(ResponseBody):
     """The project's indexes."""
 
     indexes: list[IndexOut]
+
+
+class DocumentOut(ResponseBody):
+    """A document of an index, without its text."""
+
+    id: str
+    chunk_count: int
+    metadata: dict[str, Any] = Field(validation_alias="details")
+
+
+class DocumentsOut(ResponseBody):
+    """A page of the documents of an index. `next` is the cursor of the next page, null on the last one."""
+
+    documents: list[DocumentOut]
+    next: str | None
