@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from memoair_index.analysis import split_words, to_term_ids
+from memoair_index.analyzed_document import AnalyzedDocument, analyze, sanitize
 from memoair_index.container import ContainerError
 from memoair_index.document import Document, Hit, Query
 from memoair_index.folding import fold
@@ -17,7 +18,7 @@ from memoair_index.items import NONE
 from memoair_index.ranking import Weights, default_weights
 from memoair_index.search import Searcher
 from memoair_index.static_model import Embedding, NoEmbedding, default_model
-from memoair_index.store import AnalyzedDocument, Store, StoreArrays, StoreSnapshot, analyze, sanitize
+from memoair_index.store import Store, StoreArrays, StoreSnapshot
 
 # How many documents are analyzed before they are added together; searches run in between.
 _BATCH_SIZE = 4_096

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from memoair_index import kernel
 from memoair_index.analysis import query_terms, spell_terms, split_words, to_term_ids
+from memoair_index.analyzed_document import sanitize
 from memoair_index.bm25 import K1, B, idf
 from memoair_index.confidence import LazyConfidence
 from memoair_index.cues import QuestionType, classify_question
@@ -24,7 +25,7 @@ from memoair_index.kernel import SCRATCH_BYTES, KernelRequest, KernelResult, Ran
 from memoair_index.misspellings import misspelling_ids
 from memoair_index.ranking import BM25_UNIT, COSINE_UNIT, Evidence, Weights, cue_features, feature_values
 from memoair_index.static_model import Embedding
-from memoair_index.store import Store, sanitize
+from memoair_index.store import Store
 
 # At least this many candidates are ranked by all features. Recall is the same with 50 and with 200.
 _MIN_CANDIDATES = 64
