@@ -58,6 +58,12 @@ def test_confidence_does_not_grow_with_the_store_as_scores_do(text: str) -> None
 
 def test_words_that_no_document_contains_lower_the_confidence() -> None:
     index = make_index(100)
+    shares = [
+        index.search(Query(f"repair the boots {unknown}"), 1)[0].confidence_features["share"]
+        for unknown in ("", "quasar", "quasar telescope")
+    ]
+    assert shares[0] == pytest.approx(1, abs=0.05)
+    assert shares[0] > shares[1] + 0.2 > shares[2] + 0.3
     confidences = [
         best_confidence(index, f"repair the boots {unknown}".strip())
         for unknown in ("", "quasar", "quasar telescope", "quasar telescope nebula zygote")
