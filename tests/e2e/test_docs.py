@@ -70,6 +70,8 @@ def write_sample_files(folder: Path) -> None:
     rows = [block.code for block in BLOCKS["docs/import.md"] if block.language == "jsonl"]
     (folder / "calls").mkdir()
     (folder / "calls" / "calls.jsonl").write_text("".join(rows), encoding="utf-8")
+    (folder / "help").mkdir()
+    (folder / "help" / "returns.md").write_text("# Returns\n\nBoots go back within thirty days.\n")
     (folder / "faq.jsonl").write_text(json.dumps({"id": "returns", "text": "Boots go back within thirty days."}))
     (folder / "opening-hours.md").write_text("We open at nine.")
 

@@ -1,5 +1,6 @@
 """The order of passages for the context, and which utterances say nothing or the same."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -27,7 +28,19 @@ def make_documents(number: int, user_text: str, assistant_text: str) -> list[Doc
 
 def make_hits(*documents: Document, step: float = 0.1) -> list[Hit]:
     """Return hits for documents, best first, with scores from 10 down."""
-    return [Hit(at, 10 - at * step, lambda at: documents[at], lambda _: {}) for at in range(len(documents))]
+    return [
+        Hit(at, 10 - at * step, lambda at: documents[at], lambda _: {}, NoConfidence()) for at in range(len(documents))
+    ]
+
+
+class NoConfidence:
+    """An estimate that these tests do not use."""
+
+    def __call__(self, position: int, /) -> float:
+        return 0.0
+
+    def features(self, position: int, /) -> Mapping[str, float]:
+        return {}
 
 
 def ordered_texts(query: str, *documents: Document) -> list[str]:

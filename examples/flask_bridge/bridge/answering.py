@@ -7,4 +7,4 @@ def answer(question: str, memory: str) -> str:
     This stand-in repeats what it remembers, so that you can hear the memory work without a model.
     """
     memories = [line[2:] for line in memory.splitlines() if line.startswith("- ") and "I remember:" not in line]
-    return f"I remember: {' / '.join(memories[:3])}" if memories else f"I have noted that you said: {question}"
+    return f"I remember: {' / '.join(memories[-3:])}" if memories else f"I have noted that you said: {question}"
