@@ -70,8 +70,13 @@ def write_sample_files(folder: Path) -> None:
     rows = [block.code for block in BLOCKS["docs/import.md"] if block.language == "jsonl"]
     (folder / "calls").mkdir()
     (folder / "calls" / "calls.jsonl").write_text("".join(rows), encoding="utf-8")
-    (folder / "help").mkdir()
-    (folder / "help" / "returns.md").write_text("# Returns\n\nBoots go back within thirty days.\n")
+    for name in ("help", "help/fees", "help/.git"):
+        (folder / name).mkdir()
+    (folder / "help" / "returns.md").write_text(
+        "# Returns\n\nUnworn goods go back free of charge.\n\n## Boots\n\nBoots go back within thirty days.\n"
+    )
+    (folder / "help" / "fees" / "shipping.html").write_text("<h1>Shipping</h1><p>Shipping costs four euros.</p>")
+    (folder / "help" / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
     (folder / "faq.jsonl").write_text(json.dumps({"id": "returns", "text": "Boots go back within thirty days."}))
     (folder / "opening-hours.md").write_text("We open at nine.")
 
