@@ -149,7 +149,7 @@ class VectorStore:
         try:
             return self._open_file()
         except FileNotFoundError:
-            pass
+            pass  # nothing has been cached yet
         except (OSError, ContainerError) as error:  # the path would reveal the user
             log.warning(
                 "the vector cache is unusable and will be rebuilt: action=vectors_refused why=%s",

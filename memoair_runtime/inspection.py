@@ -95,7 +95,7 @@ def _count_rejected(user: UserFolder, report: ProjectReport) -> None:
                 record = _parse_object(line)
                 codes[str(record.get("eventId", ordinal))] = str(record.get("code", "unknown"))
     except OSError:
-        pass
+        pass  # no event was rejected, or the rest cannot be read: report what was
     report.rejected.update(codes.values())
 
 

@@ -110,7 +110,7 @@ class BackgroundPull:
         try:
             runtime = pull(self._reference, self._cache_dir, cancel_token, self._on_progress)
         except PullCancelledError:
-            pass
+            pass  # only this object cancels a pull, as it closes: neither a result nor a failure
         except MemoAirVoiceMemoryError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - callers that wait need to learn of any failure

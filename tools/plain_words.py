@@ -50,7 +50,7 @@ _NO_VERB = re.compile(r"(The|A|An|What|Where|When|How|Which|Who|Whose|Whether|On
 TWICE = {"MemoAirVoiceAgent"}
 
 
-class Finding(NamedTuple):
+class RefusedWord(NamedTuple):
     """A refused word and its place."""
 
     path: str
@@ -71,13 +71,14 @@ def tracked_files() -> list[str]:
     return [path for path in listed.splitlines() if Path(path).suffix in _SUFFIXES and (ROOT / path).is_file()]
 
 
-def find_words(path: str) -> Iterator[Finding]:
+def find_words(path: str) -> Iterator[RefusedWord]:
     """Yield every refused word in one file."""
     text = (ROOT / path).read_text(encoding="utf-8")
     pieces = _python_pieces(path, text) if path.endswith(".py") else _plain_pieces(path, text)
     for line, piece in pieces:
         for match in REFUSED.finditer(piece):
-            yield Finding(path, line + piece.count("\n", 0, match.start()), match[0].lower(), _line_at(piece, match))
+            at = line + piece.count("\n", 0, match.start())
+            yield RefusedWord(path, at, match[0].lower(), _line_at(piece, match))
 
 
 def _line_at(piece: str, match: re.Match[str]) -> str:

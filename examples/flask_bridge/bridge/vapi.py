@@ -118,7 +118,7 @@ def _spoken_at(entry: _VapiMessage, started_at: datetime | None) -> datetime | N
         if started_at is not None and entry.seconds_from_start is not None:
             return started_at + timedelta(seconds=entry.seconds_from_start)
     except (ValueError, OverflowError, OSError):
-        pass
+        pass  # no date can hold this offset: the start of the call is the best estimate
     return started_at
 
 
