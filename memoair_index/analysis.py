@@ -14,6 +14,7 @@ import Stemmer
 from memoair_index.alternate_forms import alternate_forms
 from memoair_index.folding import fold, soft_fold
 from memoair_index.languages import ENGLISH, detect_language, stem
+from memoair_index.misspellings import signature_of
 from memoair_index.stop_word_names import asked_name_forms, name_forms
 
 # The Unicode blocks with combining marks: vowels in many scripts, accents in some. Python's `\w` does not match them.
@@ -129,21 +130,24 @@ class DocumentTerms(NamedTuple):
         language: The language that the document is in.
         words: The ids of its words' terms in that language, in order.
         forms: The ids of the alternate forms of its numbers, codes, times and dates.
+        signatures: The `memoair_index.misspellings.signature_of` its words' terms.
     """
 
     language: str
     words: list[int]
     forms: list[int]
+    signatures: frozenset[int]
 
 
 def document_terms(text: str, folded: str, folded_words: Sequence[str]) -> DocumentTerms:
     """Return the terms of a document."""
-    language = detect_language(folded_words, STOP_WORDS)
+    language = detect_language(text, folded_words, STOP_WORDS)
     words = folded_words if language == ENGLISH else split_words(soft_fold(text))
     return DocumentTerms(
         language,
         [term_id for word in words for term_id in _to_term_ids(word, language)],
         [*_form_ids(folded), *map(stable_hash, name_forms(text, STOP_WORDS))],
+        frozenset(signature for word in set(words) for signature in _to_signatures(word, language)),
     )
 
 
@@ -157,7 +161,7 @@ def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]
     forms: list[tuple[int, ...]] = [(form_id,) for form_id in (*_form_ids(fold(text)), *name_form_ids)]
     if not languages or tuple(languages) == (ENGLISH,):
         return [*((term_id,) for term_id in to_term_ids(folded_words)), *forms]
-    own = languages[0] if len(languages) == 1 else detect_language(folded_words, STOP_WORDS, languages)
+    own = languages[0] if len(languages) == 1 else detect_language(text, folded_words, STOP_WORDS, languages)
     terms: list[tuple[int, ...]] = []
     for word in split_words(soft_fold(text)):
         if not (ids := _to_term_ids(word, own)):
@@ -168,6 +172,19 @@ def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]
         others = [term_id for other in languages if other != own for term_id in _to_term_ids(word, other)]
         terms.append(tuple(dict.fromkeys((*ids, *others))))
     return [*terms, *forms]
+
+
+def utterance_terms(text: str, languages: Sequence[str]) -> tuple[int, ...]:
+    """Return the ids of the terms of what was said before a question, without duplicates.
+
+    They are of its words alone, in its own language: what it says in numbers hardly says what the talk is about, and to
+    find their forms takes longer than all the rest.
+    """
+    words = split_words(fold(text))
+    own = languages[0] if len(languages) == 1 else detect_language(text, words, STOP_WORDS, languages)
+    if own != ENGLISH:
+        words = split_words(soft_fold(text))
+    return tuple(dict.fromkeys(term_id for word in words for term_id in _to_term_ids(word, own)))
 
 
 def spell_terms(text: str, languages: Sequence[str]) -> dict[int, str]:
@@ -217,4 +234,10 @@ def _pairs_or_term(part: str, language: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 16)
 def _to_term_ids(word: str, language: str) -> tuple[int, ...]:
-    return tuple(map(stable_hash, _to_terms(word, language)))
+    return tuple(map(hash_once, _to_terms(word, language)))
+
+
+@lru_cache(maxsize=1 << 14)
+def _to_signatures(word: str, language: str) -> tuple[int, ...]:
+    signatures = map(signature_of, _to_terms(word, language))
+    return tuple(signature for signature in signatures if signature is not None)

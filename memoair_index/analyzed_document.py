@@ -24,6 +24,7 @@ class AnalyzedDocument:
     document: Document
     language: str
     term_counts: Mapping[int, int]  # how often each term occurs in it, by term id
+    signatures: frozenset[int]  # of the words, for misspellings
     term_count: int  # repetitions included, alternate forms left out
     cues: int  # flags of `memoair_index.cues.Cue`
     vector: NDArray[np.int8]  # the embedding in 8 bits; shape (dimensions,)
@@ -40,10 +41,15 @@ def analyze(documents: list[Document], embedding: Embedding) -> list[AnalyzedDoc
     rows = np.round(vectors / np.where(scales > 0, scales, 1)[:, None]).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8)
     analyzed = []
     for i, document in enumerate(documents):
-        language, terms, forms = document_terms(document.text, folded[i], words_by_document[i])
+        terms = document_terms(document.text, folded[i], words_by_document[i])
         cues = int(detect_cues(folded[i]))
         scale = float(scales[i])
-        analyzed.append(AnalyzedDocument(document, language, Counter(terms + forms), len(terms), cues, rows[i], scale))
+        counts = Counter(terms.words + terms.forms)
+        analyzed.append(
+            AnalyzedDocument(
+                document, terms.language, counts, terms.signatures, len(terms.words), cues, rows[i], scale
+            )
+        )
     return analyzed
 
 

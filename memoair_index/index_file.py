@@ -13,6 +13,7 @@ from memoair_index.id_map import IdArrays
 from memoair_index.items import ITEM_DTYPE, Array
 from memoair_index.labels import LabelArrays
 from memoair_index.languages import ENGLISH
+from memoair_index.misspellings import NO_SIGNATURES
 from memoair_index.postings import PostingArrays
 from memoair_index.store import StoreArrays
 
@@ -66,6 +67,7 @@ def write_index(path: Path, arrays: StoreArrays, fingerprint: str, metadata: Map
         "record_starts": arrays.record_starts,
         "labels": arrays.labels.text,
         "label_starts": arrays.labels.starts,
+        "signatures": arrays.signatures,
     }
     for name, postings in _postings_by_name(arrays).items():
         sections |= {f"{name}.{field}": getattr(postings, field) for field in ("keys", "starts", "items", "counts")}
@@ -105,6 +107,7 @@ def _read_arrays(file: Container) -> StoreArrays:
         has_neighbors=bool(file.meta["linked"]),
         vectors=file.get_array("vectors"),
         terms=read_postings("terms"),
+        signatures=file.get_array("signatures") if "analysis" in file.meta else NO_SIGNATURES,
         labels=LabelArrays(
             file.get_bytes("labels"),
             file.get_array("label_starts"),
@@ -124,6 +127,7 @@ def _check_arrays(arrays: StoreArrays, path: Path) -> None:
     """Raise `ContainerError` for arrays that do not fit together: later reads rely on their lengths."""
     size = len(arrays.items)
     fits = len(arrays.vectors) == size == len(arrays.record_starts) - 1 == len(arrays.ids.keys)
+    fits &= arrays.signatures.dtype == np.uint64
     fits &= len(arrays.groups.keys) == len(arrays.group_ends) and arrays.vectors.dtype == np.int8
     for postings in _postings_by_name(arrays).values():
         fits &= len(postings.starts) == len(postings.keys) + 1 and len(postings.items) == len(postings.counts)

@@ -44,9 +44,17 @@ _SCRIPTS = (
 # In these, an article or a pronoun is written together with the next word: l'hotel, dell'arte.
 _ELIDING = frozenset(["french", "italian", "catalan"])
 _MAX_ELIDED_CHARS = 5
-# Fewer common words than this, and less than this share of all words, do not identify a language.
+# A text is in a language if at least so many of its words, and this share, are common words of the language. In a few
+# words, one is enough if it is this share. Of real texts, a sixth or more are; but two in a long text may be chance.
 _MIN_COMMON_WORDS = 2
-_MIN_COMMON_SHARE = 0.25
+_MIN_SHARE = 0.15
+_MIN_SHARE_OF_SHORT = 0.25
+# With more letters of this kind, a text is not English: then any of the common words will do.
+_ACCENTED = re.compile("[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]")
+_MIN_ACCENTED_SHARE = 0.015
+
+# Words of other languages that in English are parts of words ("I've") or fillers.
+_FRAGMENTS = frozenset("dont er im ll re um ve".split())
 
 _lock = threading.Lock()
 _stemmers: dict[str, Stemmer.Stemmer] = {}
@@ -62,38 +70,50 @@ def stop_words(language: str) -> frozenset[str]:
 
 
 @cache
-def _languages_by_word(script: str) -> Mapping[str, tuple[str, ...]]:
-    """Return which languages of a script have a word among their common ones."""
+def _languages_by_word(script: str, english: frozenset[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return which languages of a script have a word among their common ones, without those that English has, too."""
     found: dict[str, tuple[str, ...]] = {}
     for language in _LANGUAGES_BY_SCRIPT[script]:
-        for word in stop_words(language):
-            found[word] = (*found.get(word, ()), language)
+        for word in stop_words(language) - english:
+            if len(word) > 1:  # initials are no words
+                found[word] = (*found.get(word, ()), language)
     return found
 
 
-def detect_language(words: Sequence[str], english: frozenset[str], among: Iterable[str] | None = None) -> str:
+def detect_language(
+    text: str, words: Sequence[str], english: frozenset[str], among: Iterable[str] | None = None
+) -> str:
     """Return the language of a text.
 
     Args:
+        text: The text.
         words: Its folded words.
         english: The common words of English.
         among: The languages to choose from; None means all.
     """
+    english = english - _FRAGMENTS
     english_count = sum(word in english for word in words)
     if 5 * english_count >= len(words) and all(map(str.isascii, words)):
         return ENGLISH
     script = _script_of("".join(words[:200]))
     if script is None:
         return ENGLISH
-    by_word = _languages_by_word(script)
+    by_word = _languages_by_word(script, english)
     counts = Counter(language for word in words for language in by_word.get(word, ()))
     allowed = _LANGUAGES_BY_SCRIPT[script] if among is None else [*among]
     candidates = [language for language in _LANGUAGES_BY_SCRIPT[script] if language in allowed]
-    if script != "latin":
-        return max(candidates, key=lambda language: counts[language], default=ENGLISH)
     best = max(candidates, key=lambda language: counts[language], default=ENGLISH)
-    is_enough = counts[best] >= _MIN_COMMON_WORDS or counts[best] >= _MIN_COMMON_SHARE * len(words)
-    return best if counts[best] > english_count and is_enough else ENGLISH
+    if script != "latin" or best == ENGLISH:
+        return best
+    distinct = set(words)  # a name may have a common word of another language, and be repeated
+    found = sum(best in by_word.get(word, ()) for word in distinct)
+    is_enough = found >= max(_MIN_COMMON_WORDS, _MIN_SHARE * len(distinct))
+    is_enough = is_enough or found >= _MIN_SHARE_OF_SHORT * len(distinct)
+    english_words = distinct & english
+    if len(_ACCENTED.findall(text)) > _MIN_ACCENTED_SHARE * len(text):
+        is_enough = True
+        english_words -= stop_words(best)
+    return best if is_enough and found > len(english_words) else ENGLISH
 
 
 def stem(word: str, language: str) -> str | None:
@@ -116,7 +136,7 @@ def stem(word: str, language: str) -> str | None:
 
 
 def _script_of(text: str) -> str | None:
-    """Return the script of most letters of a folded text; None if it is in another."""
+    """Return the script of most letters of a folded text; None if it is in another, or in none."""
     counts = {name: len(pattern.findall(text)) for name, pattern in _SCRIPTS}
     best = max(counts, key=lambda name: counts[name])
-    return best if counts[best] else None
+    return best if 2 * counts[best] > sum(map(str.isalpha, text)) else None

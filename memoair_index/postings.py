@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 _MAX_COUNT = 255  # one byte
 
 PostingList = tuple[Any, Any, int]  # ordinals of items, how often each has the key, and what to add to the ordinals
+# What was found for so many keys is remembered: a search looks up some hundred, most of which the next one needs again.
+_MAX_REMEMBERED = 2_048
 
 
 @attrs.define
@@ -54,11 +56,12 @@ class Postings:
         self._base_size = base_size
         self._added: dict[int, _AddedPostings] = {}
         self._removed: Counter[int] = Counter()
-        self._spans: dict[int, tuple[int, int]] = {}  # where a key's entries are in the base, which never changes
+        self._remembered: dict[int, tuple[int, tuple[PostingList, ...]]] = {}
 
     def add(self, ordinal: int, counts: Mapping[int, int]) -> None:
         """Append an item; ``counts`` says how often it has each key."""
         for key, count in counts.items():
+            self._remembered.pop(key, None)
             added = self._added.get(key)
             if added is None:
                 added = self._added[key] = _AddedPostings()
@@ -67,31 +70,18 @@ class Postings:
 
     def remove(self, keys: Iterable[int]) -> None:
         """Stop counting an item that has these keys."""
-        self._removed.update(set(keys))
+        distinct = set(keys)
+        self._removed.update(distinct)
+        for key in distinct:
+            self._remembered.pop(key, None)
 
     def frequency(self, key: int) -> int:
         """Return the number of items that have the key and were not removed."""
-        start, end = self._spans.get(key) or self._find_span(key)  # called for each neighbor of each word
-        added = self._added.get(key)
-        count = end - start if added is None else end - start + len(added.items)
-        return max(0, count - self._removed[key] if self._removed else count)
+        return (self._remembered.get(key) or self._look_up(key))[0]  # called for each neighbor of each word
 
-    def frequencies(self, keys: NDArray[np.uint64]) -> dict[int, int]:
-        """Return the frequency of those of many keys that any item has; most of them none has, and cost little."""
-        base = self._base.keys
-        positions = np.minimum(base.searchsorted(keys), max(0, len(base) - 1))
-        in_base = keys[base[positions] == keys].tolist() if len(base) else []
-        added = [key for key in keys.tolist() if key in self._added]
-        return {key: count for key in dict.fromkeys([*in_base, *added]) if (count := self.frequency(key))}
-
-    def get_lists(self, key: int) -> Iterator[PostingList]:
-        """Yield the posting lists of a key: views, valid until the next change."""
-        start, end = self._find_span(key)
-        if end > start:
-            yield self._base.items[start:end], self._base.counts[start:end], 0
-        added = self._added.get(key)
-        if added is not None:
-            yield added.items, added.counts, self._base_size
+    def get_lists(self, key: int) -> tuple[PostingList, ...]:
+        """Return the posting lists of a key: views, valid until the next change."""
+        return (self._remembered.get(key) or self._look_up(key))[1]
 
     def get_ordinals(self, key: int) -> NDArray[np.int64]:
         """Return the ordinals of all items that have a key, removed ones included."""
@@ -111,15 +101,25 @@ class Postings:
             np.concatenate([np.zeros(0, np.uint8), *counts]),
         )
 
-    def _find_span(self, key: int) -> tuple[int, int]:
-        span = self._spans.get(key)
-        if span is None:
-            keys = self._base.keys
-            position = int(keys.searchsorted(np.uint64(key)))
-            exists = position < len(keys) and int(keys[position]) == key
-            starts = self._base.starts
-            span = self._spans[key] = (int(starts[position]), int(starts[position + 1])) if exists else (0, 0)
-        return span
+    def _look_up(self, key: int) -> tuple[int, tuple[PostingList, ...]]:
+        """Return the frequency and the posting lists of a key, and remember them."""
+        base, added = self._base, self._added.get(key)
+        position = int(base.keys.searchsorted(np.uint64(key)))
+        start = end = 0
+        if position < len(base.keys) and int(base.keys[position]) == key:
+            start, end = int(base.starts[position]), int(base.starts[position + 1])
+        lists: tuple[PostingList, ...] = ()
+        if end > start:
+            lists = ((base.items[start:end], base.counts[start:end], 0),)
+        count = end - start
+        if added is not None:
+            lists += ((added.items, added.counts, self._base_size),)
+            count += len(added.items)
+        found = max(0, count - self._removed[key]), lists
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[key] = found
+        return found
 
 
 @attrs.frozen

@@ -22,6 +22,7 @@ from memoair_index.folding import fold
 from memoair_index.id_map import IdArrays, IdMap
 from memoair_index.items import ITEM_DTYPE, NONE, Array, GrowingArray
 from memoair_index.labels import LabelArrays, Labels, LabelSnapshot
+from memoair_index.misspellings import NO_SIGNATURES, Signatures, SignatureSet
 from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
 
 _MAX_CACHED_DOCUMENTS = 512
@@ -54,6 +55,7 @@ class StoreArrays:
         has_neighbors: Whether any document has a neighbor in its group.
         vectors: The embeddings in 8 bits; shape ``(documents, dimensions)``.
         terms: From a term to the documents that contain it.
+        signatures: The signatures of all words, sorted; see `memoair_index.misspellings`.
         labels: The labels of the documents.
         ids: From a document id to its ordinal.
         groups: From a group's name to its id.
@@ -69,6 +71,7 @@ class StoreArrays:
     has_neighbors: bool
     vectors: NDArray[np.int8]
     terms: PostingArrays
+    signatures: Signatures
     labels: LabelArrays
     ids: IdArrays
     groups: IdArrays
@@ -88,6 +91,7 @@ class StoreArrays:
             has_neighbors=False,
             vectors=np.zeros((0, dimensions), np.int8),
             terms=PostingArrays.empty(),
+            signatures=NO_SIGNATURES,
             labels=LabelArrays.empty(),
             ids=no_ids,
             groups=no_ids,
@@ -107,6 +111,7 @@ class Store:
         self.items = GrowingArray(base.items)
         self.vectors = GrowingArray(base.vectors)
         self.terms = Postings(base.terms, base_size)
+        self.signatures = SignatureSet(base.signatures)
         self.labels = Labels(base.labels, base_size, self.items, self.terms)
         self._ids = IdMap(base.ids)
         self._groups = IdMap(base.groups)
@@ -211,6 +216,7 @@ class Store:
         self.items.append(row)
         self.vectors.append(analyzed.vector)
         self.terms.add(ordinal, analyzed.term_counts)
+        self.signatures.update(analyzed.signatures)
         self.labels.add(ordinal, document.labels)
         self._languages[analyzed.language] += 1
         self._ids.set(document.id, ordinal)
@@ -235,9 +241,9 @@ class Store:
             self._set_group_end(group_id, previous)
         array["group"][position] = array["previous"][position] = array["following"][position] = NONE
         folded = fold(document.text)
-        language, terms, forms = document_terms(document.text, folded, split_words(folded))
-        self._languages[language] -= 1
-        self.terms.remove(terms + forms)
+        terms = document_terms(document.text, folded, split_words(folded))
+        self._languages[terms.language] -= 1
+        self.terms.remove(terms.words + terms.forms)
         self.labels.remove(document.labels)
         self._ids.set(document_id, NONE)
         self.live_count -= 1
@@ -252,6 +258,7 @@ class Store:
             np.array(self.vectors.tail),
             list(self._added),
             self.terms.snapshot(),
+            self.signatures.to_array(),
             self.labels.snapshot(),
             list(self._speaker_ids),
             {language: count for language, count in self._languages.items() if count > 0},
@@ -292,6 +299,7 @@ class StoreSnapshot:
     tail_vectors: NDArray[np.int8]
     added: list[Document]
     terms: PostingSnapshot
+    signatures: Signatures
     labels: LabelSnapshot
     speakers: list[str]
     languages: Mapping[str, int]
@@ -317,6 +325,7 @@ class StoreSnapshot:
             has_neighbors=bool((items["following"] != NONE).any()),
             vectors=np.concatenate([self.base.vectors, self.tail_vectors])[is_live],
             terms=self.terms.merge(new_ordinals),
+            signatures=self.signatures,
             labels=self.labels.merge(new_ordinals),
             ids=IdArrays.build([document.id for document in documents], list(range(len(documents)))),
             groups=IdArrays.build(groups, list(range(len(groups)))),

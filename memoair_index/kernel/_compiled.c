@@ -34,6 +34,7 @@ typedef struct {
     int32_t first; /* what to add to `items` for ordinals */
     float weight;
     int word;
+    float bound; /* of the impact on any item; for pruning */
 } Postings;
 
 /* The items that bear one label. */
@@ -81,17 +82,30 @@ static inline int is_worse(const Candidate *a, const Candidate *b) {
     return a->score < b->score || (a->score == b->score && a->item > b->item);
 }
 
+/* What the impact of a word depends on besides its postings, computed once for a list. */
+typedef struct {
+    float factor, shortest, longer;
+} Bm25;
+
+static inline Bm25 bm25_of(const ScoreOptions *o) {
+    Bm25 bm25 = {o->k1 + 1.0f, o->k1 * (1.0f - o->b), o->k1 * o->b / o->average};
+    return bm25;
+}
+
+static inline float impact_of(const Items *items, const Postings *list, Bm25 bm25, Py_ssize_t at, int64_t ordinal) {
+    float count = (float)list->counts[at];
+    float norm = bm25.shortest + bm25.longer * (float)item_at(items, ordinal)->length;
+    return list->weight * ((bm25.factor * count) / (count + norm));
+}
+
 /* Raise the best impact of a word on each item that contains one of its terms; return the number of items so far. */
 static Py_ssize_t gather_impacts(const Items *items, const Postings *postings, const ScoreOptions *o, Scratch *s,
                                  Py_ssize_t found) {
-    const float shortest = o->k1 * (1.0f - o->b), longer = o->k1 * o->b / o->average;
+    const Bm25 bm25 = bm25_of(o);
     for (Py_ssize_t i = 0; i < postings->size; i++) {
         int64_t ordinal = (int64_t)postings->items[i] + postings->first;
         if (!is_item(items, ordinal)) continue;
-        float count = (float)postings->counts[i];
-        float length = (float)item_at(items, ordinal)->length;
-        float norm = shortest + longer * length;
-        float impact = postings->weight * (((o->k1 + 1.0f) * count) / (count + norm));
+        float impact = impact_of(items, postings, bm25, i, ordinal);
         Cell *cell = s->cells + ordinal;
         if (impact > cell->best) {
             if (cell->best == 0.0f) s->touched[found++] = (int32_t)ordinal;
@@ -152,6 +166,18 @@ static void spread_impacts(const Items *items, const ScoreOptions *o, Scratch *s
         Cell *cell = s->cells + s->reached[i];
         add_pooled(s, s->reached[i], cell->pooled, is_talk, candidates);
         cell->pooled = cell->best = 0.0f; /* every touched item was also reached */
+    }
+}
+
+/* Do what `gather_impacts` and `spread_impacts` do for the only list of a word, if no item has a neighbor. */
+static void add_only_list(const Items *items, const Postings *list, const ScoreOptions *o, Scratch *s, int is_talk,
+                          Py_ssize_t *candidates) {
+    const Bm25 bm25 = bm25_of(o);
+    for (Py_ssize_t i = 0; i < list->size; i++) {
+        int64_t ordinal = (int64_t)list->items[i] + list->first;
+        if (!is_item(items, ordinal)) continue;
+        float impact = impact_of(items, list, bm25, i, ordinal);
+        if (impact > 0.0f) add_pooled(s, (int32_t)ordinal, impact, is_talk, candidates);
     }
 }
 
@@ -222,9 +248,12 @@ static Py_ssize_t keep_best(const Items *items, const ScoreOptions *o, const Scr
 
 /* Below this, to look at all postings takes less time than to find out whether it is necessary. */
 #define MIN_PRUNED_POSTINGS 8192
-/* The longest lists that are read in the first attempt, and how many times as long they are in the next. */
+/* The longest lists that are read in the first attempt, and how many times as long they are in the next if that has not
+ * found enough items. */
 #define FIRST_LIST_LIMIT 2048
 #define LIST_LIMIT_GROWTH 8
+/* If more than this share of the postings must be read for an attempt, all of them are. */
+#define MAX_PRUNED_SHARE 0.25f
 /* Sums of floats are off by some units in the last place; bounds are raised by more than that. */
 #define BOUND_MARGIN 1.0001f
 
@@ -243,14 +272,31 @@ static float bound_of_longer(const Postings *postings, Py_ssize_t lists, const S
     for (Py_ssize_t list = 0; list < lists;) {
         int word = postings[list].word;
         float bound = 0.0f;
-        for (; list < lists && postings[list].word == word; list++) {
-            if (postings[list].size <= list_limit) continue;
-            float impact = impact_bound(postings + list, o);
-            bound = impact > bound ? impact : bound;
-        }
+        for (; list < lists && postings[list].word == word; list++)
+            if (postings[list].size > list_limit && postings[list].bound > bound) bound = postings[list].bound;
         sum += (word >= o->first_talk_word ? o->talk_weight : o->pooled_weight) * bound;
     }
     return sum * BOUND_MARGIN;
+}
+
+/* Return the least length of a list, if there is one, so that what longer ones can add is below half of a score; else -1.
+ * With the whole score, nearly all items that were found could still be among the best. */
+static Py_ssize_t next_limit(const Postings *postings, Py_ssize_t lists, const ScoreOptions *o, float bonus, float score) {
+    Py_ssize_t best = -1;
+    for (Py_ssize_t list = 0; list < lists; list++) {
+        Py_ssize_t size = postings[list].size;
+        if (size > FIRST_LIST_LIMIT && (best < 0 || size < best) &&
+            (bound_of_longer(postings, lists, o, size) + bonus) * BOUND_MARGIN < 0.5f * score)
+            best = size;
+    }
+    return best;
+}
+
+/* Return how many postings are in the lists up to a limit. */
+static Py_ssize_t count_postings(const Postings *postings, Py_ssize_t lists, Py_ssize_t list_limit) {
+    Py_ssize_t total = 0;
+    for (Py_ssize_t list = 0; list < lists; list++) total += postings[list].size <= list_limit ? postings[list].size : 0;
+    return total;
 }
 
 /* Return the position of the first ordinal of a sorted list that is not less than a value, at or after a position. */
@@ -272,20 +318,14 @@ static Py_ssize_t find_from(const Postings *list, Py_ssize_t from, int64_t ordin
     return low;
 }
 
-static inline float impact_of(const Items *items, const Postings *list, const ScoreOptions *o, Py_ssize_t at,
-                              int64_t ordinal) {
-    float count = (float)list->counts[at];
-    float norm = o->k1 * (1.0f - o->b) + o->k1 * o->b / o->average * (float)item_at(items, ordinal)->length;
-    return list->weight * (((o->k1 + 1.0f) * count) / (count + norm));
-}
-
 /* Raise the best impact of a word on each of some sorted items, which are marked by `pooled`. */
 static void look_up(const Items *items, const Postings *list, const ScoreOptions *o, Scratch *s, Py_ssize_t wanted) {
+    const Bm25 bm25 = bm25_of(o);
     if (list->size < 8 * wanted) {
         for (Py_ssize_t i = 0; i < list->size; i++) {
             int64_t ordinal = (int64_t)list->items[i] + list->first;
             if (!is_item(items, ordinal) || s->cells[ordinal].pooled == 0.0f) continue;
-            float impact = impact_of(items, list, o, i, ordinal);
+            float impact = impact_of(items, list, bm25, i, ordinal);
             if (impact > s->cells[ordinal].best) s->cells[ordinal].best = impact;
         }
         return;
@@ -295,7 +335,7 @@ static void look_up(const Items *items, const Postings *list, const ScoreOptions
         int64_t ordinal = s->reached[i];
         at = find_from(list, at, ordinal - list->first);
         if (at == list->size || list->items[at] != ordinal - list->first) continue;
-        float impact = impact_of(items, list, o, at, ordinal);
+        float impact = impact_of(items, list, bm25, at, ordinal);
         if (impact > s->cells[ordinal].best) s->cells[ordinal].best = impact;
     }
 }
@@ -381,6 +421,13 @@ static void add_words(const Items *items, const Postings *postings, Py_ssize_t l
                       Py_ssize_t list_limit, Py_ssize_t *candidates) {
     for (Py_ssize_t list = 0; list < lists;) {
         int word = postings[list].word;
+        int is_only = list + 1 == lists || postings[list + 1].word != word;
+        if (is_only && !o->has_neighbors) {
+            if (postings[list].size <= list_limit)
+                add_only_list(items, postings + list, o, s, word >= o->first_talk_word, candidates);
+            list++;
+            continue;
+        }
         Py_ssize_t found = 0;
         for (; list < lists && postings[list].word == word; list++)
             if (postings[list].size <= list_limit) found = gather_impacts(items, postings + list, o, s, found);
@@ -395,39 +442,58 @@ static void clear_sums(Scratch *s, Py_ssize_t candidates) {
     }
 }
 
+/* Replace the sums of all items that can be among the best by those of all words; return how many of the best there are.
+ * The heap holds the best so far, and all items that may be better are candidates. */
+static Py_ssize_t complete_best(const Items *items, const Postings *postings, Py_ssize_t lists, const ScoreOptions *o,
+                                Scratch *s, Py_ssize_t candidates, Candidate *heap, Py_ssize_t limit, float bound) {
+    /* First the best so far: with the sums of all words, the worst of them rules out most of the others. */
+    int32_t *chosen = s->touched; /* only used while a word is gathered */
+    for (Py_ssize_t i = 0; i < limit; i++) chosen[i] = heap[i].item;
+    complete_sums(items, postings, lists, o, s, chosen, limit);
+    float worst = INFINITY;
+    for (Py_ssize_t i = 0; i < limit; i++) {
+        score_candidate(items, o, s, heap + i);
+        worst = heap[i].score < worst ? heap[i].score : worst;
+        s->cells[heap[i].item].best = 1.0f; /* marks it as chosen */
+    }
+    Py_ssize_t size = limit;
+    for (Py_ssize_t i = 0; i < candidates; i++) {
+        Candidate candidate = {0.0f, s->candidates[i]};
+        if (s->cells[candidate.item].best == 0.0f && score_candidate(items, o, s, &candidate) &&
+            (candidate.score + bound) * BOUND_MARGIN >= worst)
+            chosen[size++] = candidate.item;
+    }
+    for (Py_ssize_t i = 0; i < limit; i++) s->cells[chosen[i]].best = 0.0f;
+    complete_sums(items, postings, lists, o, s, chosen + limit, size - limit);
+    return keep_best(items, o, s, chosen, size, heap, limit);
+}
+
 /* Find the best items without reading all postings; return how many, or -1 if that is not possible. The items with a
  * bonus are candidates already. */
-static Py_ssize_t score_pruned(const Items *items, const Postings *postings, Py_ssize_t lists, const ScoreOptions *o,
+static Py_ssize_t score_pruned(const Items *items, Postings *postings, Py_ssize_t lists, const ScoreOptions *o,
                                Scratch *s, Py_ssize_t *candidates, Candidate *heap, Py_ssize_t limit) {
-    Py_ssize_t total = 0, longest = 0, with_bonus = *candidates;
-    for (Py_ssize_t list = 0; list < lists; list++) {
-        total += postings[list].size;
-        longest = postings[list].size > longest ? postings[list].size : longest;
-    }
+    Py_ssize_t total = count_postings(postings, lists, PY_SSIZE_T_MAX), with_bonus = *candidates;
     if (total < MIN_PRUNED_POSTINGS || !limit) return -1;
-    for (Py_ssize_t list_limit = FIRST_LIST_LIMIT; list_limit < longest; list_limit *= LIST_LIMIT_GROWTH) {
+    for (Py_ssize_t list = 0; list < lists; list++)
+        postings[list].bound = postings[list].size > FIRST_LIST_LIMIT ? impact_bound(postings + list, o) : 0.0f;
+    float bonus = o->speaker >= 0 && o->speaker_weight > 0.0f ? o->speaker_weight : 0.0f;
+    Py_ssize_t list_limit = FIRST_LIST_LIMIT;
+    while (count_postings(postings, lists, list_limit) <= MAX_PRUNED_SHARE * (float)total) {
         float bound = bound_of_longer(postings, lists, o, list_limit);
         add_words(items, postings, lists, o, s, list_limit, candidates);
-        float unseen = bound + (o->speaker >= 0 && o->speaker_weight > 0.0f ? o->speaker_weight : 0.0f);
         Py_ssize_t kept = keep_best(items, o, s, s->candidates, *candidates, heap, limit);
-        if (kept == limit && unseen * BOUND_MARGIN < heap->score) {
-            int32_t *chosen = s->touched; /* only used while a word is gathered */
-            Py_ssize_t size = 0;
-            for (Py_ssize_t i = 0; i < *candidates; i++) {
-                Candidate candidate = {0.0f, s->candidates[i]};
-                if (score_candidate(items, o, s, &candidate) && (candidate.score + bound) * BOUND_MARGIN >= heap->score)
-                    chosen[size++] = candidate.item;
-            }
-            complete_sums(items, postings, lists, o, s, chosen, size);
-            return keep_best(items, o, s, chosen, size, heap, limit);
-        }
+        if (kept == limit && (bound + bonus) * BOUND_MARGIN < heap->score)
+            return complete_best(items, postings, lists, o, s, *candidates, heap, limit, bound);
+        /* The scores only grow with the number of lists, so that the next limit is enough. */
+        list_limit = kept == limit ? next_limit(postings, lists, o, bonus, heap->score) : list_limit * LIST_LIMIT_GROWTH;
         clear_sums(s, *candidates);
         *candidates = with_bonus;
+        if (list_limit < 0) break;
     }
     return -1;
 }
 
-static Py_ssize_t score(const Items *items, const Postings *postings, Py_ssize_t lists, const Label *labels,
+static Py_ssize_t score(const Items *items, Postings *postings, Py_ssize_t lists, const Label *labels,
                         Py_ssize_t label_count, const int32_t *bonus_items, const float *bonus_values,
                         Py_ssize_t bonuses, const ScoreOptions *o, Scratch *s, Candidate *heap, Py_ssize_t limit,
                         float *sums) {
