@@ -14,9 +14,10 @@ from operator import mul
 
 import attrs
 import msgspec
+import numpy as np
 
 from memoair_index.bm25 import idf
-from memoair_index.document import Hit
+from memoair_index.items import NONE
 from memoair_index.kernel import RankedItems
 from memoair_index.ranking import BM25_UNIT, COSINE_UNIT, Weights
 from memoair_index.store import Store
@@ -67,17 +68,18 @@ class LazyConfidence:
         store: The store that was searched.
         terms: The ids of each word of the question.
         ranked: All candidates, best first.
-        hits: Those that were returned; they are compared with the best of them.
         weights: The weights of the score.
         question: The question, or "" if its embedding cannot be compared with those of the documents.
+        best: The best hit that was returned, with which the others are compared. Its ordinal, not the hit: a cycle of
+            references would keep everything until the garbage collector finds it.
     """
 
     store: Store
     terms: Sequence[Sequence[int]]
     ranked: RankedItems
-    hits: Sequence[Hit]
     weights: Weights
     question: str
+    best: int = NONE
     _shared: "_SearchFeatures | None" = attrs.field(init=False, default=None)
     _known: dict[int, float] = attrs.field(init=False, factory=dict)
 
@@ -112,7 +114,7 @@ class LazyConfidence:
 
     def _compute_shared(self) -> "_SearchFeatures":
         by_ordinal = {entry[0]: entry for entry in self.ranked}
-        best = self.hits[0].position
+        best = self.best
         best_score = by_ordinal[best][1]
         next_score = self._find_next_score(best)
         ahead = _TYPICAL_AHEAD
@@ -131,15 +133,12 @@ class LazyConfidence:
 
     def _find_next_score(self, best: int) -> float | None:
         """Return the score of the best candidate of another group than the best hit's; None without one."""
-        best_group, place = self._group_of(best), 0
+        place = 0
         while self.ranked[place][0] != best:
             place += 1
-        compared = self.ranked[place + 1 : place + _MAX_COMPARED]
-        return next((entry[1] for entry in compared if self._group_of(entry[0]) != best_group), None)
-
-    def _group_of(self, ordinal: int) -> int:
-        items, row = self.store.items.locate(ordinal)
-        return int(items["group"][row])
+        compared = self.ranked[place : place + 1 + _MAX_COMPARED]
+        best_group, *groups = self.store.items.take(np.array([entry[0] for entry in compared]))["group"].tolist()
+        return next((entry[1] for entry, group in zip(compared[1:], groups, strict=True) if group != best_group), None)
 
     def _sum_words(self) -> float:
         """Return the sum of the words' idf: what a hit gets that contains every word once."""

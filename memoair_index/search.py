@@ -37,7 +37,7 @@ _MAX_NEIGHBORS = 12
 # A word that no document has is searched as the commonest words that differ from it by one letter, weighted by this.
 _MAX_MISSPELLINGS = 8
 _MISSPELLING_WEIGHT = 0.5
-_MAX_UNKNOWN_WORDS = 4  # each takes some 40 µs the first time
+_MAX_UNKNOWN_WORDS = 2  # each takes some 40 µs the first time
 _NEIGHBOR_WEIGHT = 1.1
 # The impact of a word on the utterances around the one that contains it, one step away, two steps and so on.
 DECAYS = (0.7, 0.5, 0.35, 0.25)
@@ -58,10 +58,10 @@ _Floats = NDArray[np.float32]
 
 @attrs.frozen
 class AnalyzedQuery:
-    """What a search needs of a question's text alone, independent of its context; cached."""
+    """What a search needs of a question's text alone, independent of its context and of the documents; cached."""
 
     folded: str
-    terms: tuple[tuple[int, ...], ...]  # for each word its ids in the languages of the documents, without duplicates
+    words: tuple[str, ...]
     vector: _Floats
     question_type: QuestionType
 
@@ -84,12 +84,18 @@ class PreparedQuery:
 
 
 @lru_cache(maxsize=64)
-def _analyze(text: str, languages: tuple[str, ...], embedding: Embedding) -> AnalyzedQuery:
+def _analyze(text: str, embedding: Embedding) -> AnalyzedQuery:
     """Analyze a question. Cached, because the lanes of one search ask the same question, each of its own index."""
     folded = fold(text)
     words = split_words(folded)
-    terms = tuple(dict.fromkeys(query_terms(text, words, languages)))
-    return AnalyzedQuery(folded, terms, _drop_non_finite(embedding.encode([words])[0]), classify_question(folded))
+    vector = _drop_non_finite(embedding.encode([words])[0])
+    return AnalyzedQuery(folded, tuple(words), vector, classify_question(folded))
+
+
+@lru_cache(maxsize=64)
+def _question_terms(text: str, words: tuple[str, ...], languages: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return for each word of a question its ids in the languages of the documents, without duplicates."""
+    return tuple(dict.fromkeys(query_terms(text, words, languages)))
 
 
 @lru_cache(maxsize=16)
@@ -116,16 +122,16 @@ class Searcher:
 
     def prepare(self, query: Query, languages: tuple[str, ...]) -> PreparedQuery:
         """Analyze a query for documents in some languages."""
-        analyzed = _analyze(query.text, languages, self._embedding)
+        analyzed = _analyze(query.text, self._embedding)
         name_ids = _name_ids(query.speaker_names)
-        terms = analyzed.terms
+        asked_terms = terms = _question_terms(query.text, analyzed.words, languages)
         if name_ids:
             terms = tuple(variants for variants in terms if name_ids.isdisjoint(variants))
         talk_terms: dict[int, float] = {}
         for age, utterance in enumerate(reversed(query.recent_turns[-_MAX_TALK_UTTERANCES:])):
             for term in _utterance_terms(utterance, languages):
                 talk_terms.setdefault(term, TALK_DECAY**age)
-        for term in (*(term for variants in analyzed.terms for term in variants), *name_ids):
+        for term in (*(term for variants in asked_terms for term in variants), *name_ids):
             talk_terms.pop(term, None)
         days = find_days(analyzed.folded, query.now)
         return PreparedQuery(query, terms, talk_terms, analyzed.vector, analyzed.question_type, days, languages)
@@ -271,7 +277,7 @@ class Searcher:
         explanation = _LazyExplanation(self, store, prepared, candidates)
         hits: list[Hit] = []
         compared = query.text if len(prepared.vector) and _has_comparable_vector(store, prepared) else ""
-        confidence = LazyConfidence(store, prepared.terms, ranked, hits, self._weights, compared)
+        confidence = LazyConfidence(store, prepared.terms, ranked, self._weights, compared)
         for ordinal, score, _, _ in ranked:
             # An ordinal is never reused in this store, so a hit stays valid whatever happens to the index.
             hit = Hit(ordinal, score, store.get_document, explanation, confidence)
@@ -279,6 +285,8 @@ class Searcher:
                 hits.append(hit)
                 if len(hits) == limit:
                     break
+        if hits:
+            confidence.best = hits[0].position
         return hits
 
     def explain(

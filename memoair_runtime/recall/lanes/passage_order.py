@@ -8,7 +8,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
+from typing import NamedTuple
 
 from memoair_index import Document, Hit
 from memoair_index.cues import Cue, detect_cues
@@ -54,131 +55,185 @@ def order_passages(hits: Sequence[Hit], query: str) -> Iterator[Document]:
         hits: The passages that were found, best first.
         query: The text of the query.
     """
-    documents = [hit.document for hit in sorted(_drop_repeated(hits), key=_passage_value, reverse=True)]
-    return _Order(documents, query).run()
+    return _Order(_select_passages(hits, key_terms(query))).run()
 
 
 def sort_latest(documents: Iterable[Document]) -> list[Document]:
     """Return passages without duplicates, the latest first, and those that say nothing behind the others."""
-    seen: set[object] = set()
-    kept: list[Document] = []
+    seen: set[tuple[str, str]] = set()
+    kept: list[tuple[bool, Document]] = []
     for document in sorted(documents, key=lambda document: document.occurred_at or 0.0, reverse=True):
-        key = _content_key(document)
+        traits = _traits_of(document.text, _is_reply(document))
+        key = document.speaker, traits.key
         if key not in seen:
             seen.add(key)
-            kept.append(document)
-    return sorted(kept, key=lambda document: says_nothing(document.text, is_reply=_is_reply(document)))
+            kept.append((traits.says_nothing, document))
+    return [document for _, document in sorted(kept, key=itemgetter(0))]
 
 
-class _Order:
-    """The state of one `order_passages`."""
+class _Traits(NamedTuple):
+    """What the order depends on in the text of a passage.
 
-    def __init__(self, documents: Sequence[Document], query: str) -> None:
-        self._documents = documents
-        self._query_terms = key_terms(query)
-        self._yielded: set[str] = set()
-        self._counts: Counter[str] = Counter()  # passages that were yielded, by turn
-        # What callers stated: when, the terms of the query in it, and the passage; the latest first.
-        self._statements: list[tuple[float, frozenset[str], Document]] = []
-        self._statements_by_turn: defaultdict[str, list[Document]] = defaultdict(list)
-        for document in documents:
-            if _is_own_statement(document):
-                asked_terms = key_terms(document.text) & self._query_terms
-                self._statements.append((document.occurred_at or 0.0, asked_terms, document))
-                self._statements_by_turn[event_id_of(document)].append(document)
-        self._statements.sort(key=itemgetter(0), reverse=True)
+    Attributes:
+        key: The same for texts that say the same. A string, whose hash is computed once.
+        terms: Its terms.
+        says_nothing: See `memoair_runtime.recall.utterances.says_nothing`.
+        penalty: What to take off the score.
+    """
 
-    def run(self) -> Iterator[Document]:
-        replied: set[str] = set()
-        postponed: list[Document] = []
-        for document in self._documents:
-            if _is_reply(document):
-                event_id = event_id_of(document)
-                if event_id in replied:
-                    postponed.append(document)
-                    continue
-                replied.add(event_id)
-                if len(document.text) > _SHORT_REPLY_CHARS:
-                    for statement in self._statements_by_turn[event_id]:
-                        yield from self._take(statement)
-            yield from self._take(document)
-        for document in postponed:
-            yield from self._take(document)
-
-    def _take(self, document: Document) -> Iterator[Document]:
-        event_id = event_id_of(document)
-        if document.id in self._yielded or self._counts[event_id] == _MAX_PASSAGES_PER_TURN:
-            return
-        self._yielded.add(document.id)
-        self._counts[event_id] += 1
-        replacement = self._find_replacement(document)
-        if replacement is not None:
-            yield from self._take(replacement)
-        yield document
-
-    def _find_replacement(self, document: Document) -> Document | None:
-        """Return the latest statement that may replace this one, unless it was yielded."""
-        if _is_reply(document) or is_fact(document):
-            return None
-        asked_terms = key_terms(document.text) & self._query_terms
-        if not asked_terms:
-            return None
-        said_at = document.occurred_at or 0.0
-        for later_at, later_asked_terms, later in self._statements:
-            if later_at <= said_at:
-                return None
-            # The first two conditions rule out nearly all.
-            if (
-                asked_terms <= later_asked_terms
-                and later.id not in self._yielded
-                and _may_replace(later.text, document.text, asked_terms)
-            ):
-                return later
-        return None
+    key: str
+    terms: frozenset[str]
+    says_nothing: bool
+    penalty: float
 
 
-def _may_replace(later_text: str, text: str, asked_terms: frozenset[str]) -> bool:
-    """Return whether a later statement may replace one: it is about the same, and says something else."""
-    later_terms, terms = key_terms(later_text), key_terms(text)
-    shared = len(later_terms & terms)
-    if later_terms <= terms or shared < _MIN_SHARED_TERMS:
-        return False
-    if shared >= _MIN_OVERLAP * len(later_terms | terms):
-        return True
-    return len(asked_terms) >= _MIN_SHARED_TERMS and _announces_change(later_text)
+# A search asks for the same four things of some 40 texts, most of which the next one finds again.
+@lru_cache(maxsize=4_096)
+def _traits_of(text: str, is_reply: bool) -> _Traits:  # noqa: FBT001 - a keyword would double the time of the cache
+    empty = says_nothing(text, is_reply=is_reply)
+    penalty = _LENGTH_PENALTIES[min(len(text), MAX_WHOLE_CHARS)]
+    if is_bare_question(text):
+        penalty += _QUESTION_PENALTY
+    elif empty:
+        penalty += _EMPTY_PENALTY
+    return _Traits(" ".join(content_key(text)), key_terms(text), empty, penalty)
 
 
-@lru_cache(maxsize=2_048)
-def _announces_change(text: str) -> bool:
-    folded = fold(text)
-    return bool(detect_cues(folded) & Cue.CORRECTION or _CHANGE.search(folded))
+class _Passage(NamedTuple):
+    """A passage that was found.
+
+    Attributes:
+        value: How much it is worth.
+        document: The passage.
+        is_reply: Whether the agent said it.
+        is_own: Whether the caller said it.
+        is_statement: Whether they did, and it says something.
+        event_id: The turn it belongs to.
+        said_at: When it was said, in seconds since the epoch.
+        traits: What its text is like.
+        asked_terms: The terms of the query in it.
+    """
+
+    value: float
+    document: Document
+    is_reply: bool
+    is_own: bool
+    is_statement: bool
+    event_id: str
+    said_at: float
+    traits: _Traits
+    asked_terms: frozenset[str]
 
 
-def _drop_repeated(hits: Iterable[Hit]) -> list[Hit]:
-    """Return the best hits, without those that repeat a better one."""
-    best_by_key: dict[object, Hit] = {}
+_value = attrgetter("value")
+_said_at = attrgetter("said_at")
+
+
+def _select_passages(hits: Iterable[Hit], query_terms: frozenset[str]) -> list[_Passage]:
+    """Return the best passages, those first that are worth most, without those that repeat a better one."""
+    seen: set[tuple[str, str]] = set()
+    passages: list[_Passage] = []
     for hit in hits:
-        if len(best_by_key) == _MAX_PASSAGES:
+        if len(passages) == _MAX_PASSAGES:
             break
-        best_by_key.setdefault(_content_key(hit.document), hit)
-    return list(best_by_key.values())
-
-
-def _content_key(document: Document) -> object:
-    return document.speaker, content_key(document.text)
-
-
-def _passage_value(hit: Hit) -> float:
-    document = hit.document
-    value = hit.score - _LENGTH_PENALTIES[min(len(document.text), MAX_WHOLE_CHARS)]
-    if is_bare_question(document.text):
-        return value - _QUESTION_PENALTY
-    return value - _EMPTY_PENALTY if says_nothing(document.text, is_reply=_is_reply(document)) else value
+        document = hit.document
+        is_reply = _is_reply(document)
+        is_own = not (is_reply or is_fact(document))
+        traits = _traits_of(document.text, is_reply)
+        key = document.speaker, traits.key
+        if key in seen:
+            continue
+        seen.add(key)
+        passages.append(
+            _Passage(
+                hit.score - traits.penalty,
+                document,
+                is_reply,
+                is_own,
+                is_own and not traits.says_nothing,
+                event_id_of(document),
+                document.occurred_at or 0.0,
+                traits,
+                traits.terms & query_terms,
+            )
+        )
+    passages.sort(key=_value, reverse=True)
+    return passages
 
 
 def _is_reply(document: Document) -> bool:
     return document.speaker == AGENT and not is_fact(document)
 
 
-def _is_own_statement(document: Document) -> bool:
-    return document.speaker != AGENT and not is_fact(document) and not says_nothing(document.text, is_reply=False)
+class _Order:
+    """The state of one `order_passages`."""
+
+    def __init__(self, passages: Sequence[_Passage]) -> None:
+        self._passages = passages
+        self._yielded: set[str] = set()
+        self._counts: Counter[str] = Counter()  # passages that were yielded, by turn
+        statements = [passage for passage in passages if passage.is_statement]
+        self._statements_by_turn: defaultdict[str, list[_Passage]] = defaultdict(list)
+        for statement in statements:
+            self._statements_by_turn[statement.event_id].append(statement)
+        # What may replace an earlier statement, the latest first.
+        self._latest = sorted((passage for passage in statements if passage.asked_terms), key=_said_at, reverse=True)
+
+    def run(self) -> Iterator[Document]:
+        replied: set[str] = set()
+        postponed: list[_Passage] = []
+        for passage in self._passages:
+            if passage.is_reply:
+                event_id = passage.event_id
+                if event_id in replied:
+                    postponed.append(passage)
+                    continue
+                replied.add(event_id)
+                if len(passage.document.text) > _SHORT_REPLY_CHARS:
+                    for statement in self._statements_by_turn.get(event_id, ()):
+                        yield from self._take(statement)
+            yield from self._take(passage)
+        for passage in postponed:
+            yield from self._take(passage)
+
+    def _take(self, passage: _Passage) -> list[Document]:
+        """Return a passage, behind the one that may replace it, without what was yielded before."""
+        document, event_id = passage.document, passage.event_id
+        if document.id in self._yielded or self._counts[event_id] == _MAX_PASSAGES_PER_TURN:
+            return []
+        self._yielded.add(document.id)
+        self._counts[event_id] += 1
+        replacement = self._find_replacement(passage) if passage.is_own and passage.asked_terms else None
+        return [document] if replacement is None else [*self._take(replacement), document]
+
+    def _find_replacement(self, passage: _Passage) -> _Passage | None:
+        """Return the latest statement that may replace this one, unless it was yielded."""
+        asked_terms = passage.asked_terms
+        for later in self._latest:
+            if later.said_at <= passage.said_at:
+                return None
+            # The first two conditions rule out nearly all.
+            if (
+                asked_terms <= later.asked_terms
+                and later.document.id not in self._yielded
+                and _may_replace(later, passage)
+            ):
+                return later
+        return None
+
+
+def _may_replace(later: _Passage, passage: _Passage) -> bool:
+    """Return whether a later statement may replace one: it is about the same, and says something else."""
+    later_terms, terms = later.traits.terms, passage.traits.terms
+    shared = len(later_terms & terms)
+    if later_terms <= terms or shared < _MIN_SHARED_TERMS:
+        return False
+    if shared >= _MIN_OVERLAP * len(later_terms | terms):
+        return True
+    return len(passage.asked_terms) >= _MIN_SHARED_TERMS and _announces_change(later.document.text)
+
+
+@lru_cache(maxsize=2_048)
+def _announces_change(text: str) -> bool:
+    folded = fold(text)
+    return bool(detect_cues(folded) & Cue.CORRECTION or _CHANGE.search(folded))
