@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from operator import mul
 
 import attrs
 import msgspec
@@ -55,9 +54,10 @@ def default_coefficients() -> Mapping[str, float]:
 
 
 @lru_cache(maxsize=1)
-def _split_coefficients() -> tuple[float, tuple[float, ...]]:
+def _split_coefficients() -> tuple[float, tuple[float, float, float, float, float]]:
     coefficients = default_coefficients()
-    return coefficients[INTERCEPT], tuple(coefficients[name] for name in CONFIDENCE_FEATURES)
+    share, meaning, context, behind, ahead = (coefficients[name] for name in CONFIDENCE_FEATURES)
+    return coefficients[INTERCEPT], (share, meaning, context, behind, ahead)
 
 
 @attrs.define
@@ -87,8 +87,10 @@ class LazyConfidence:
         """Return the confidence of a hit, from 0 to 1."""
         confidence = self._known.get(ordinal)
         if confidence is None:
-            intercept, coefficients = _split_coefficients()
-            logit = intercept + sum(map(mul, coefficients, self._values(ordinal)))
+            intercept, (share, meaning, context, behind, ahead) = _split_coefficients()
+            values = self._values(ordinal)
+            logit = intercept + share * values[0] + meaning * values[1] + context * values[2]
+            logit += behind * values[3] + ahead * values[4]
             # A damaged file may hold anything.
             confidence = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit)))) if math.isfinite(logit) else 0.0
             self._known[ordinal] = confidence
@@ -103,11 +105,12 @@ class LazyConfidence:
         if shared is None:
             shared = self._shared = self._compute_shared()
         _, score, pooled, cosine = shared.by_ordinal[ordinal]
-        context = score - pooled * shared.word_weight - cosine * shared.cosine_weight
+        share = pooled / shared.word_sum if shared.word_sum else 0.0
+        context = (score - pooled * shared.word_weight - cosine * shared.cosine_weight) / BM25_UNIT
         return (
-            min(pooled / shared.word_sum, 1.0) if shared.word_sum else 0.0,
+            share if share < 1.0 else 1.0,
             cosine if shared.has_cosines else _TYPICAL_COSINE,
-            min(max(context / BM25_UNIT, 0.0), _MAX_CONTEXT),
+            min(context, _MAX_CONTEXT) if context > 0 else 0.0,
             (shared.best_score - score) / shared.best_score if shared.best_score > 0 else 0.0,
             shared.ahead if ordinal == shared.best else 0.0,
         )

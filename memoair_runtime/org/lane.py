@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from memoair_index import ContainerError, Document, Hit, Index, Query
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 _PASSAGES_PER_HIT = 3
 # So many copies of documents are looked past.
 _MAX_COPIES = 4
+# Scores that differ by less may be equal but for rounding.
+_EQUAL_SCORES = 1e-3
 
 
 class OrgLane:
@@ -85,7 +88,7 @@ class OrgLane:
             lambda document: document.group,
             query.limit,
             (query.limit + _MAX_COPIES) * _PASSAGES_PER_HIT,
-            _MAX_COPIES,
+            lambda hits: _MAX_COPIES if _have_equal_scores(hits) else 0,
         )
         confidence = best_confidence(best_by_document.values())
         if query.min_confidence:
@@ -143,6 +146,11 @@ class OrgLane:
         document_id, index_name = document.metadata["id"], document.metadata.get("indexName")
         source = HitSource(self.name, document_id, "document", document_id=document_id, index_name=index_name)
         return LaneHit(document.text, hit.score, source, _metadata(document), hit)
+
+
+def _have_equal_scores(hits: Iterable[Hit]) -> bool:
+    """Return whether there may be copies among hits, best first: the scores of copies are equal."""
+    return any(hit.score - following.score < _EQUAL_SCORES for hit, following in pairwise(hits))
 
 
 def _put_copies_last(hits: Iterable[Hit], limit: int) -> list[Hit]:

@@ -19,7 +19,7 @@ def top_per_group(
     group_of: Callable[[Document], str],
     limit: int,
     min_passages: int,
-    extra: int = 0,
+    count_extra: Callable[[Iterable[Hit]], int] = lambda _: 0,
 ) -> dict[str, Hit]:
     """Search until the hits belong to ``limit`` different documents, if there are so many.
 
@@ -28,7 +28,7 @@ def top_per_group(
         group_of: Returns the document that a passage belongs to.
         limit: Number of documents to find.
         min_passages: Number of hits to search for at first.
-        extra: Return so many more documents if they are among the hits.
+        count_extra: Returns how many more documents to return if they are among the hits, given the best ones.
 
     Returns:
         The best hit of each document, best first.
@@ -37,8 +37,11 @@ def top_per_group(
     while True:
         hits = search(wanted)
         best_by_group: dict[str, Hit] = {}
+        needed = limit
         for hit in hits:
-            if len(best_by_group) == limit + extra:
+            if len(best_by_group) == limit == needed:
+                needed += count_extra(best_by_group.values())
+            if len(best_by_group) >= needed:
                 return best_by_group
             best_by_group.setdefault(group_of(hit.document), hit)
         if len(best_by_group) >= limit or len(hits) < wanted:
