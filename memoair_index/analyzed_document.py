@@ -46,9 +46,7 @@ def analyze(documents: list[Document], embedding: Embedding) -> list[AnalyzedDoc
         scale = float(scales[i])
         counts = Counter(terms.words + terms.forms)
         analyzed.append(
-            AnalyzedDocument(
-                document, terms.language, counts, terms.signatures, len(terms.words), cues, rows[i], scale
-            )
+            AnalyzedDocument(document, terms.language, counts, terms.signatures, len(terms.words), cues, rows[i], scale)
         )
     return analyzed
 

@@ -160,6 +160,16 @@ class Index:
         with self._lock:
             return self._live_documents()
 
+    def iterate_documents(self) -> Iterator[Document]:
+        """Yield the documents that are there now, in the order in which they were added; searches run in between."""
+        with self._lock:
+            store = self._store
+            ordinals = store.live_ordinals()
+        for ordinal in ordinals:
+            with self._lock:
+                document = store.get_document(ordinal)
+            yield document
+
     def latest_documents(self, count: int, predicate: Callable[[Document], bool]) -> list[Document]:
         """Return the documents with the latest times, the latest first; those without a time are left out.
 

@@ -93,7 +93,7 @@ def detect_language(
     """
     english = english - _FRAGMENTS
     english_count = sum(word in english for word in words)
-    if 5 * english_count >= len(words) and all(map(str.isascii, words)):
+    if 5 * english_count >= len(words) and text.isascii():
         return ENGLISH
     script = _script_of("".join(words[:200]))
     if script is None:

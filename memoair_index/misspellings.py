@@ -4,8 +4,8 @@ An index holds words as numbers only. It keeps a *signature* of each beside them
 set of its letters. Of the hundreds of words that differ from a word by one letter, only those with the signature of a
 word in the index are spelled out and looked up: a dozen as a rule.
 
-The first letter is taken to be right, unless it was swapped with the second: slips are rare there, and it rules out most
-words that were not meant.
+The first letter is taken to be right, unless it was swapped with the second: slips are rare there, and it rules out
+most words that were not meant.
 """
 
 from collections.abc import Iterable, Iterator

@@ -104,10 +104,11 @@ class Postings:
     def _look_up(self, key: int) -> tuple[int, tuple[PostingList, ...]]:
         """Return the frequency and the posting lists of a key, and remember them."""
         base, added = self._base, self._added.get(key)
-        position = int(base.keys.searchsorted(np.uint64(key)))
         start = end = 0
-        if position < len(base.keys) and int(base.keys[position]) == key:
-            start, end = int(base.starts[position]), int(base.starts[position + 1])
+        if size := len(base.keys):
+            position = int(base.keys.searchsorted(np.uint64(key)))
+            if position < size and int(base.keys[position]) == key:
+                start, end = int(base.starts[position]), int(base.starts[position + 1])
         lists: tuple[PostingList, ...] = ()
         if end > start:
             lists = ((base.items[start:end], base.counts[start:end], 0),)

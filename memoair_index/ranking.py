@@ -27,8 +27,8 @@ FEATURES: Mapping[str, str] = {
     "time_word": "the question asks when, and the utterance contains a word for a time",
     "amount": "the question asks how many or how long, and the utterance contains a word for a time",
     "correction": "the speaker takes back or corrects something: the later word wins",
-    "transformer": "cosine of question and document (with its neighbors) by MiniLM, for the best 50, where there is a"
-    " model and the session asks for it",
+    "transformer": "cosine of question and utterance (with its neighbors) or passage of a document by MiniLM, for the"
+    " best 50, where there is a model and the session asks for it",
     "label": "the conversation mentioned what the document and others are about: share of the label's rare words, .95"
     " per turn",
 }

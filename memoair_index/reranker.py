@@ -4,8 +4,8 @@ It encodes the question during the search (2 to 7 ms). The documents are encoded
 fifty of them during the search would take half a second.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 
 import numpy as np
 
@@ -29,25 +29,19 @@ class Reranker:
         vectors: The vectors of the documents, which belong to this reranker alone.
     """
 
-    def __init__(self, transformer: Transformer, cache_path: Path) -> None:
+    def __init__(
+        self, vectors: VectorStore, transformer: Transformer, vector_id: Callable[[Document], str] = attrgetter("id")
+    ) -> None:
         """Create a reranker.
 
         Args:
+            vectors: The documents' vectors.
             transformer: The model, which any number of rerankers may share.
-            cache_path: The file with the documents' vectors; see `VectorStore`.
+            vector_id: Returns the id of a document's vector.
         """
         self._transformer = transformer
-        self.vectors = VectorStore(cache_path, transformer)
-
-    @classmethod
-    def open(cls, folder: Path, cache_path: Path) -> "Reranker":
-        """Open the transformer in a folder with ``model.onnx`` and ``tokenizer.json``.
-
-        Raises:
-            memoair_index.transformer.TransformerError: The folder holds no usable transformer.
-            ImportError: onnxruntime is not installed.
-        """
-        return cls(Transformer(folder), cache_path)
+        self._vector_id = vector_id
+        self.vectors = vectors
 
     def encode_group(self, group: Sequence[Document], *, is_complete: bool) -> int:
         """Encode the documents of a group whose vectors are missing.
@@ -78,7 +72,7 @@ class Reranker:
             query_text: The question.
             weight: The weight of the feature.
         """
-        ids = [hit.document.id for hit in hits[:MAX_RERANKED]]
+        ids = [self._vector_id(hit.document) for hit in hits[:MAX_RERANKED]]
         if len(self.vectors.find_missing(ids)) == len(ids):
             return list(hits)
         cosines = self.vectors.cosines(self._transformer.encode_query(query_text), ids)

@@ -21,6 +21,7 @@ from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.org.documents import FileOrg
 from memoair_runtime.org.lane import OrgLane
 from memoair_runtime.org.manifest import CloudOrg
+from memoair_runtime.org.reranker import OrgReranker
 from memoair_runtime.org.source import OrgSource
 from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
@@ -40,6 +41,7 @@ from memoair_runtime.requests import (
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync.scheduler import ALL_SCOPES
+from memoair_runtime.transformer_model import TransformerModel
 
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_ERASE_MS = 5_000
 # An erasure waits at least this long for logs that are being read, whatever its deadline: it should run to completion.
@@ -66,10 +68,12 @@ class RuntimeService:
         self._gate = ReadinessGate()
         self._store = UserStore(settings, self._gate, lambda events: self._sync.record_logged(events))
         self._memory = memory = self._store.memory
-        self._reranker = BackgroundReranker(settings.medium_model, self._store.folder.vectors, memory.get_documents)
+        self._model = TransformerModel(settings.medium_model)
+        self._reranker = BackgroundReranker(self._model, self._store.folder.vectors, memory.get_documents)
         self._writer = SessionWriter(self._store, self._reranker)
         self._eraser = Eraser(self._store, self._writer, self._reranker)
-        self._org_lane = OrgLane(_make_org_source(settings), memory.get_recent_texts)
+        org_reranker = OrgReranker(self._model, ProjectFolder(settings.storage_root, settings.project_id))
+        self._org_lane = OrgLane(_make_org_source(settings), memory.get_recent_texts, org_reranker)
         self._sync = make_sync(settings, self._store, self._gate, self._eraser, self._org_lane.load, self.metrics)
         self._sessions_loader = CoalescingJob("load-sessions", self._store.load)
         self._variants: dict[str, Variant] = {}  # of sessions with another variant than the default
@@ -126,6 +130,7 @@ class RuntimeService:
         if request.variant() is Variant.MEDIUM:
             self._variants[request.session_id] = Variant.MEDIUM
             self._reranker.start([session_id for session_id, _ in self._store.folder.list_session_logs()])
+            self._org_lane.encode_in_background()
         folder = self._store.folder.session(request.session_id)
         return {
             "sessionId": request.session_id,
@@ -160,7 +165,7 @@ class RuntimeService:
         if self._store.unread_logs:
             notes.append(f"{self._store.unread_logs} earlier sessions could not be read")
         variant = self._variants.get(request.session_id, Variant.DEFAULT)
-        if variant is Variant.MEDIUM and self._reranker.error:
+        if variant is Variant.MEDIUM and self._model.error:
             notes.append("the variant medium is not available: its model is missing or invalid; hits are not reranked")
         is_org_only = self._settings.org_only or isinstance(session, EphemeralSession)
         if session.is_unknown:

@@ -169,18 +169,6 @@ static void spread_impacts(const Items *items, const ScoreOptions *o, Scratch *s
     }
 }
 
-/* Do what `gather_impacts` and `spread_impacts` do for the only list of a word, if no item has a neighbor. */
-static void add_only_list(const Items *items, const Postings *list, const ScoreOptions *o, Scratch *s, int is_talk,
-                          Py_ssize_t *candidates) {
-    const Bm25 bm25 = bm25_of(o);
-    for (Py_ssize_t i = 0; i < list->size; i++) {
-        int64_t ordinal = (int64_t)list->items[i] + list->first;
-        if (!is_item(items, ordinal)) continue;
-        float impact = impact_of(items, list, bm25, i, ordinal);
-        if (impact > 0.0f) add_pooled(s, (int32_t)ordinal, impact, is_talk, candidates);
-    }
-}
-
 static void sift_down(Candidate *heap, Py_ssize_t size, Py_ssize_t at) {
     for (;;) {
         Py_ssize_t child = 2 * at + 1;
@@ -421,13 +409,6 @@ static void add_words(const Items *items, const Postings *postings, Py_ssize_t l
                       Py_ssize_t list_limit, Py_ssize_t *candidates) {
     for (Py_ssize_t list = 0; list < lists;) {
         int word = postings[list].word;
-        int is_only = list + 1 == lists || postings[list + 1].word != word;
-        if (is_only && !o->has_neighbors) {
-            if (postings[list].size <= list_limit)
-                add_only_list(items, postings + list, o, s, word >= o->first_talk_word, candidates);
-            list++;
-            continue;
-        }
         Py_ssize_t found = 0;
         for (; list < lists && postings[list].word == word; list++)
             if (postings[list].size <= list_limit) found = gather_impacts(items, postings + list, o, s, found);

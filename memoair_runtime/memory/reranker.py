@@ -12,8 +12,9 @@ from pathlib import Path
 from memoair_index import Document, Hit
 from memoair_index.ranking import default_weights
 from memoair_index.reranker import FEATURE, MAX_RERANKED, Reranker
-from memoair_index.transformer import TransformerError
+from memoair_index.vector_store import VectorStore
 from memoair_runtime.coalescing_job import CoalescingJob
+from memoair_runtime.transformer_model import TransformerModel
 
 log = logging.getLogger(__name__)
 
@@ -21,17 +22,15 @@ __all__ = ["MAX_RERANKED", "BackgroundReranker"]
 
 
 class BackgroundReranker:
-    """Encodes the turns of one user in the background, and reranks search results. Thread-safe.
+    """Encodes the turns of one user in the background, and reranks search results. Thread-safe."""
 
-    Attributes:
-        error: Why reranking is not available; None if it is, or has not been tried.
-    """
-
-    def __init__(self, model: Path | None, cache: Path, get_documents: Callable[[str], Sequence[Document]]) -> None:
+    def __init__(
+        self, model: TransformerModel, cache: Path, get_documents: Callable[[str], Sequence[Document]]
+    ) -> None:
         """Create a reranker that is not started.
 
         Args:
-            model: The folder of the model, if any.
+            model: The model.
             cache: The file for vectors.
             get_documents: Returns all passages of a session, in order.
         """
@@ -44,12 +43,11 @@ class BackgroundReranker:
         self._pending: dict[str, bool] = {}  # sessions with new turns, and whether they have ended
         self._is_started = False
         self._job = CoalescingJob("second-reading", self._encode_pending)  # the name is part of an action code in logs
-        self.error: str | None = None if model else "no model is configured"
 
     def start(self, session_ids: Sequence[str]) -> None:
         """Open the model and encode these sessions in the background. Has an effect once, until `erase`."""
         with self._lock:
-            if self._is_started or self.error:
+            if self._is_started or self._model.error:
                 return
             self._is_started = True
         for session_id in session_ids:
@@ -65,7 +63,7 @@ class BackgroundReranker:
                 its context.
         """
         with self._lock:
-            if not self._is_started or self.error:
+            if not self._is_started or self._model.error:
                 return
             self._pending[session_id] = is_complete
         self._job.start()
@@ -110,10 +108,7 @@ class BackgroundReranker:
                 log.warning("cannot save vectors: action=vectors_unsaved errno=%s", error.errno)
 
     def _open_model(self) -> Reranker | None:
-        assert self._model is not None  # noqa: S101 - without a model `error` is set, and nothing is started
-        try:
-            self._reranker = Reranker.open(self._model, self._cache)
-        except (TransformerError, ImportError, OSError) as error:
-            self.error = str(error)
-            log.error("reranking is not available: action=medium_missing why=%s", error)
+        transformer = self._model.open()
+        if transformer is not None:
+            self._reranker = Reranker(VectorStore(self._cache, transformer), transformer)
         return self._reranker

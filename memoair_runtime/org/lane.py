@@ -10,8 +10,10 @@ from itertools import pairwise
 from typing import Any
 
 from memoair_index import ContainerError, Document, Hit, Index, Query
+from memoair_index.reranker import MAX_RERANKED
 from memoair_protocol.enums import LaneName
 from memoair_runtime.coalescing_job import CoalescingJob
+from memoair_runtime.org.reranker import OrgReranker
 from memoair_runtime.org.source import LoadedOrgIndex, OrgSource, VersionKey
 from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.recall.lanes.dedupe import best_confidence, select_confident, top_per_group
@@ -35,6 +37,7 @@ class OrgLane:
     Args:
         source: The source of the documents.
         get_recent_turns: Returns the last texts of a session, oldest first, by its id.
+        reranker: Reranks what was found, for sessions with the variant ``medium``.
 
     Attributes:
         version: Version of the documents; it grows with every change. None before they are loaded.
@@ -44,8 +47,12 @@ class OrgLane:
     name = LaneName.ORG
     default_limit = 4
 
-    def __init__(self, source: OrgSource, get_recent_turns: Callable[[str], tuple[str, ...]]) -> None:
+    def __init__(
+        self, source: OrgSource, get_recent_turns: Callable[[str], tuple[str, ...]], reranker: OrgReranker
+    ) -> None:
         self._source = source
+        self._reranker = reranker
+        self._is_encoding = False  # whether any session has asked for the variant medium
         self._get_recent_turns = get_recent_turns
         self._gate = ReadinessGate()
         self._index = Index()
@@ -71,6 +78,11 @@ class OrgLane:
         """Start `load` in the background and return immediately."""
         self._loader.start()
 
+    def encode_in_background(self) -> None:
+        """Encode the documents for `Variant.MEDIUM` in the background, now and whenever they have changed."""
+        self._is_encoding = True
+        self._reranker.start(self._index)
+
     def search(self, query: LaneQuery) -> LaneAnswer:
         """Return at most ``limit`` documents, best first, each with its best passage.
 
@@ -84,7 +96,7 @@ class OrgLane:
         self._poll_source()
         index = self._index
         best_by_document = top_per_group(
-            lambda limit: index.search(index_query, limit, filter_),
+            lambda limit: self._search_index(index, index_query, limit, filter_, query),
             lambda document: document.group,
             query.limit,
             (query.limit + _MAX_COPIES) * _PASSAGES_PER_HIT,
@@ -99,6 +111,18 @@ class OrgLane:
             passages=tuple(Passage(hit.document.text, (rank,)) for rank, hit in enumerate(chosen)),
             confidence=confidence,
         )
+
+    def _search_index(
+        self,
+        index: Index,
+        index_query: Query,
+        limit: int,
+        predicate: Callable[[Document], bool] | None,
+        query: LaneQuery,
+    ) -> list[Hit]:
+        if not query.can_rerank():
+            return index.search(index_query, limit, predicate)
+        return self._reranker.rerank(index.search(index_query, max(limit, MAX_RERANKED), predicate), query.text)
 
     def _poll_source(self) -> None:
         """Check at intervals whether another process has pulled other documents; this search does not wait for them."""
@@ -124,6 +148,8 @@ class OrgLane:
                 self._gate.open(Readiness.ERROR)
             return
         self._index, self._version_key, self.error = loaded.index, version_key, None
+        if self._is_encoding:
+            self._reranker.start(loaded.index)
         self.version = loaded.version if version_key is not None else None
         self._gate.open()
         if loaded.base_sha256 is None or loaded.base_sha256 != self._verified_base:
@@ -140,6 +166,8 @@ class OrgLane:
         except (OSError, ContainerError) as error:
             log.error("the stored index is damaged and is rebuilt: action=index_damaged why=%s", str(error))
             self._index = self._source.rebuild().index
+            if self._is_encoding:
+                self._reranker.start(self._index)
 
     def _to_lane_hit(self, hit: Hit) -> LaneHit:
         document = hit.document

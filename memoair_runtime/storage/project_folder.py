@@ -48,6 +48,11 @@ class ProjectFolder:
         return [*self.path.glob("org-cloud-*.index"), *self.path.glob("*org-cloud-*.part")]
 
     @property
+    def org_vectors(self) -> Path:
+        """The file with the transformer's vectors of the project's documents."""
+        return self.path / "org-vectors.bin"
+
+    @property
     def erasures(self) -> Path:
         """The file that holds which erasures have been pulled from the cloud."""
         return self.path / "forgotten.json"

@@ -122,6 +122,33 @@ def test_a_text_without_enough_common_words_is_english(text: str) -> None:
     assert language_of(text) == ENGLISH
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Does La Mediterranee accept Apple Pay? No, La Mediterranee doesn't accept Apple Pay.",
+        "Is alcohol served at La Mar Cebicheria Peruana? La Mar Cebicheria Peruana serves a full bar.",
+        "I must make several disposable cards per day.",
+        "Judges: Hon. L. Stephen Gizzi, Hon. Carlos R. Gutierrez, Hon. Daniel J. Healy, Hon. Jeffrey C. Kauffman",
+        "Ubicado near Los Angeles, the café is open daily, and señor Gómez runs it with care for the guests.",
+        "We\u2019re sorry: we can\u2019t take the bus, so we\u2019ll come by car; don\u2019t wait for us.",
+    ],
+)
+def test_an_english_text_with_foreign_names_is_english(text: str) -> None:
+    assert language_of(text) == ENGLISH
+
+
+def test_two_foreign_words_in_a_long_text_are_chance() -> None:
+    text = "rune kilometer lavender tablet mirror garden sofa lantern copper ladder window cushion blanket noch dann"
+    assert language_of(text) == ENGLISH
+
+
+@pytest.mark.parametrize(
+    ("text", "language"), [("Toda a família tem direito à segurança, e não só os pais.", "portuguese")]
+)
+def test_letters_with_accents_are_not_english(text: str, language: str) -> None:
+    assert language_of(text) == language
+
+
 def test_a_short_question_is_searched_in_the_languages_of_the_documents() -> None:
     document, _, other = EXAMPLES["german"]
     index = index_of(document, other, EXAMPLES["english"][0])

@@ -19,6 +19,7 @@ from memoair_runtime.requests import StartRequest, TurnRequest
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.events import encode_line, new_event
 from memoair_runtime.storage.user_folder import UserFolder
+from memoair_runtime.transformer_model import TransformerModel
 from support.runtimes import PROJECT, USER
 
 LONG_AGO = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)
@@ -62,7 +63,9 @@ class WritableStore(UserStore):
     def __init__(self, root: Path) -> None:
         self.gate = ReadinessGate()
         super().__init__(RuntimeSettings(PROJECT, USER, root), self.gate)
-        self.writer = SessionWriter(self, BackgroundReranker(None, self.folder.vectors, self.memory.get_documents))
+        self.writer = SessionWriter(
+            self, BackgroundReranker(TransformerModel(None), self.folder.vectors, self.memory.get_documents)
+        )
 
 
 @contextmanager

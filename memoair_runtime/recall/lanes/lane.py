@@ -1,5 +1,6 @@
 """The interface of a lane: its query and its answer."""
 
+import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ from memoair_protocol.enums import Intent, LaneName, Variant
 from memoair_protocol.timestamps import format_utc
 from memoair_runtime.filters import Predicate
 from memoair_runtime.readiness import Readiness
+
+# Reranking takes some milliseconds; with less time left than this it is skipped.
+_MIN_RERANK_S = 0.015
 
 
 @attrs.frozen
@@ -39,6 +43,10 @@ class LaneQuery:
     variant: Variant = Variant.DEFAULT
     predicate: Predicate | None = None
     min_confidence: float = 0.0
+
+    def can_rerank(self) -> bool:
+        """Return whether the session asks for reranking, and enough time is left for it."""
+        return self.variant is Variant.MEDIUM and self.deadline - time.monotonic() > _MIN_RERANK_S
 
 
 # A search makes dozens of objects of these classes. They are msgspec structs, which take a sixth of the time to make.

@@ -89,7 +89,7 @@ class _Traits(NamedTuple):
 
 # A search asks for the same four things of some 40 texts, most of which the next one finds again.
 @lru_cache(maxsize=4_096)
-def _traits_of(text: str, is_reply: bool) -> _Traits:  # noqa: FBT001 - a keyword would double the time of the cache
+def _traits_of(text: str, is_reply: bool) -> _Traits:
     empty = says_nothing(text, is_reply=is_reply)
     penalty = _LENGTH_PENALTIES[min(len(text), MAX_WHOLE_CHARS)]
     if is_bare_question(text):

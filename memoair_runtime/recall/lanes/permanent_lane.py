@@ -1,9 +1,7 @@
 """The permanent lane: the turns of earlier sessions, and facts."""
 
-import time
-
 from memoair_index import Document, Hit, Query
-from memoair_protocol.enums import Intent, LaneName, Variant
+from memoair_protocol.enums import Intent, LaneName
 from memoair_runtime.memory.reranker import MAX_RERANKED, BackgroundReranker
 from memoair_runtime.memory.turn import StoredTurn, event_id_of
 from memoair_runtime.memory.user_memory import UserMemory
@@ -21,8 +19,6 @@ from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneHit, LaneQuery
 
 # More than the context takes, so that duplicates can be left out. The kernel ranks as many anyway.
 _MIN_PASSAGES = 64
-# Reranking takes some milliseconds; with less time left than this it is skipped.
-_MIN_RERANK_S = 0.015
 # A larger memory is not short, whatever its texts.
 _MAX_SHORT_MEMORY = 200
 # How many of the last utterances `summarise_recent` brings.
@@ -109,6 +105,8 @@ class PermanentLane:
         return lane_hits
 
     def _search_memory(self, index_query: Query, limit: int, query: LaneQuery) -> list[Hit]:
-        can_rerank = query.variant is Variant.MEDIUM and query.deadline - time.monotonic() > _MIN_RERANK_S
-        hits = self._memory.search(index_query, max(limit, MAX_RERANKED) if can_rerank else limit, query.predicate)
-        return self._reranker.rerank(hits, query.text) if can_rerank else hits
+        if not query.can_rerank():
+            return self._memory.search(index_query, limit, query.predicate)
+        return self._reranker.rerank(
+            self._memory.search(index_query, max(limit, MAX_RERANKED), query.predicate), query.text
+        )
