@@ -70,10 +70,10 @@ class RuntimeService:
         self._memory = memory = self._store.memory
         self._model = TransformerModel(settings.medium_model)
         self._reranker = BackgroundReranker(self._model, self._store.folder.vectors, memory.get_documents)
-        self._writer = SessionWriter(self._store, self._reranker)
-        self._eraser = Eraser(self._store, self._writer, self._reranker)
         org_reranker = OrgReranker(self._model, ProjectFolder(settings.storage_root, settings.project_id))
         self._org_lane = OrgLane(_make_org_source(settings), memory.get_recent_texts, org_reranker)
+        self._writer = SessionWriter(self._store, self._reranker, self._org_lane.prepare_talk)
+        self._eraser = Eraser(self._store, self._writer, self._reranker)
         self._sync = make_sync(settings, self._store, self._gate, self._eraser, self._org_lane.load, self.metrics)
         self._sessions_loader = CoalescingJob("load-sessions", self._store.load)
         self._variants: dict[str, Variant] = {}  # of sessions with another variant than the default

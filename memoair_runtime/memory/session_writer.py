@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -32,13 +32,17 @@ class SessionWriter:
     Args:
         store: The user's store.
         reranker: Encodes new turns in the background.
+        prepare_talk: Called in the background after each turn, with the session's id: the next search comes soon.
     """
 
-    def __init__(self, store: UserStore, reranker: BackgroundReranker) -> None:
+    def __init__(
+        self, store: UserStore, reranker: BackgroundReranker, prepare_talk: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._folder = store.folder
         self._memory = store.memory
         self._sessions = store.sessions
         self._reranker = reranker
+        self._prepare_talk = prepare_talk
         self._lock = threading.Lock()  # held while derived files are written, and during an erasure
         self._profile_lock = ProcessLock(store.folder.lock("profile"))
         self._stored_profile = store.memory.profile
@@ -104,6 +108,7 @@ class SessionWriter:
         if event_id is not None:
             self._reranker.add_session(session.id, is_complete=False)
             self._background.schedule("memory", self._memory.index_pending)
+            self._background.schedule(f"talk {session.id}", lambda: self._prepare_talk(session.id))
             self._background.schedule(f"brief {session.id}", lambda: self._write_brief(session.id))
         return event_id
 

@@ -83,6 +83,10 @@ class OrgLane:
         self._is_encoding = True
         self._reranker.start(self._index)
 
+    def prepare_talk(self, session_id: str) -> None:
+        """Analyze what was said last in a session, so that its next search need not: some 20 µs for each sentence."""
+        self._index.prepare_talk(self._get_recent_turns(session_id))
+
     def search(self, query: LaneQuery) -> LaneAnswer:
         """Return at most ``limit`` documents, best first, each with its best passage.
 

@@ -632,3 +632,20 @@ def test_words_of_other_scripts_are_found() -> None:
     )
     for question, found in (("עולם", "he"), ("\u202eمرحبا\u202c", "ar"), ("世界", "zh"), ("👢 שלום!", "he")):
         assert ids(index.search(Query(question), 5)) == [found]
+
+
+@pytest.mark.parametrize(
+    "turns", [(), ("",), ("Do you know the Acme hotel?", "It has forty rooms and a garden."), ("\ud800",)]
+)
+def test_preparing_a_talk_changes_no_result(turns: tuple[str, ...]) -> None:
+    documents = [
+        Document("garden", "The garden opens at nine.", "1", labels=("Acme hotel",)),
+        Document("pool", "The pool opens at ten.", "2", labels=("Miller hotel",)),
+    ]
+    query = Query("When does it open?", recent_turns=turns)
+    unprepared, prepared = Index(), Index()
+    for index in (unprepared, prepared):
+        index.add(documents)
+    prepared.prepare_talk(turns)
+    expected = [(hit.document.id, hit.score) for hit in unprepared.search(query, 2)]
+    assert [(hit.document.id, hit.score) for hit in prepared.search(query, 2)] == expected
