@@ -35,7 +35,8 @@ _HINT = re.compile(
     r"|(?<![^\W_])[^\W\d_](?:[ .,-]{1,3}[^\W\d_](?![^\W_])){2}"
 )
 _TOKEN = re.compile(
-    r"\d+(?:[.,']\d{3})+(?:[.,]\d{1,2})?(?!\d)|\d+[.,]\d{1,2}(?!\d)(?![.,]\d)|\d+|[^\W\d_]+(?:'[^\W\d_]+)?"
+    r"\d{1,3}(?: \d{3})+,\d{1,2}(?!\d)|\d+(?:[.,']\d{3})+(?:[.,]\d{1,2})?(?!\d)|\d+[.,]\d{1,2}(?!\d)(?![.,]\d)|\d+"
+    r"|[^\W\d_]+(?:'[^\W\d_]+)?"
 )
 # What may stand between two parts of one number, between two parts of one code, and between two spelled letters.
 _NUMBER_GAP = re.compile(r"[\s\-\u2010-\u2015./()+,:#]{0,4}")
@@ -47,6 +48,11 @@ _PAST = re.compile(
     r"(?<![^\W_])(?P<part>half|quarter|five|ten|twenty|twenty[ -]five|\d{1,2})(?: minutes?)? "
     r"(?P<side>past|to|after|before) $"
 )
+# "half nine" is half past nine; where something follows that is counted, half of it is meant.
+_HALF_BEFORE = re.compile(r"(?<![^\W_])half $")
+_HOUR_END = re.compile(r"\s*(?:[,.?!;]|$|(?:a|p)\.?m\b|in the |on |at |for |please|today|to(?:morrow|night)|o'?clock)")
+_CODE_BEFORE = re.compile(r"[^\W_]-?$")
+_AND_A_HALF = re.compile(r" and a half(?![^\W_])")
 _PAST_MINUTES = {"half": 30, "quarter": 15, "five": 5, "ten": 10, "twenty": 20, "twenty five": 25}
 _HALF_DAY = re.compile(
     r"\s*(?:(?P<early>a\.?\s?m\b|in the morning)|(?P<late>p\.?\s?m\b|in the (?:afternoon|evening)|at night))"
@@ -57,6 +63,7 @@ _TIME_SEPARATORS = (":", ".", " ", "h", "", " uhr ")
 _NAMED_TIME = re.compile(r"(?<![^\W_])(noon|midnight)(?![^\W_])")
 
 _MAX_CURRENCY_CHARS = 16
+_MAX_SPOKEN_PRICE = 10_000
 _MAX_PARTS = 40  # of one number; longer ones are tables
 _MAX_JOINED_PARTS = 6  # of which any run may be a number by itself: a country code in front, an extension behind
 _MAX_FORM_CHARS = 24
@@ -82,12 +89,14 @@ class _Part(NamedTuple):
     end: int
 
 
-def alternate_forms(folded: str, stop_words: frozenset[str]) -> list[str]:
+def alternate_forms(folded: str, stop_words: frozenset[str], *, is_question: bool = False) -> list[str]:
     """Return the canonical forms in a text, each once; those that are words of the text are left out.
 
     Args:
         folded: The text, folded.
         stop_words: Words that are no part of a code.
+        is_question: A question about a day without its month ("on the ninth") has the form that the dates of documents
+            have for their days.
     """
     if not _HINT.search(folded):
         return []
@@ -101,7 +110,7 @@ def alternate_forms(folded: str, stop_words: frozenset[str]) -> list[str]:
         *_code_forms(folded, tokens, parts, stop_words),
         *_spelled_words(folded, tokens),
         *_time_forms(folded, parts),
-        *date_forms(folded, dates),
+        *date_forms(folded, dates, is_question=is_question),
     ]
     words = {token.text for token in tokens}
     return [form for form in dict.fromkeys(found) if form not in words and 1 < len(form) <= _MAX_FORM_CHARS]
@@ -118,8 +127,8 @@ def _find_numbers(folded: str, tokens: Sequence[_Token]) -> list[_Part]:
         token = tokens[at]
         if token.text[0].isdigit():
             digits, count = _normalize_written(token.text), 1
-            if at + 1 < len(tokens) and tokens[at + 1].text in _SCALES and folded[token.end] == " ":
-                digits, count = _multiply(digits, _SCALES[tokens[at + 1].text]), 2
+        elif parts and token.text in _DIGITS and _is_point(folded, parts[-1].end, token.start):
+            digits, count = _DIGITS[token.text], 1  # without a scale behind it, which belongs to the whole
         else:
             digits, count = _read_words(folded, tokens, at)
         if count:
@@ -128,8 +137,35 @@ def _find_numbers(folded: str, tokens: Sequence[_Token]) -> list[_Part]:
                 parts[-1] = decimal
             else:
                 parts.append(part)
+            if tail := _read_tail(folded, tokens, at + count, parts[-1]):
+                parts[-1], further = tail
+                count += further
         at += max(1, count)
     return parts
+
+
+def _read_tail(folded: str, tokens: Sequence[_Token], at: int, part: _Part) -> tuple[_Part, int] | None:
+    """Read "and a half", "million" or "k" behind a number; return the number and how many tokens that took."""
+    digits, end, count = part.digits, part.end, 0
+    if digits.isdigit() and (half := _AND_A_HALF.match(folded, end)):
+        digits, end, count = f"{digits}.5", half.end(), 3
+    if at + count < len(tokens):
+        token = tokens[at + count]
+        gap = folded[end : token.start]
+        if token.text in _SCALES and gap == " ":
+            digits, end, count = _multiply(digits, _SCALES[token.text]), token.end, count + 1
+        elif token.text == "k" and not gap and folded[end - 1].isdigit() and not _continues_code(folded, part.start):
+            digits, end, count = _multiply(digits, _SCALES["thousand"]), token.end, count + 1
+    return (_Part(digits, part.start, end), count) if count else None
+
+
+def _continues_code(folded: str, start: int) -> bool:
+    """Return whether a number is part of a code: WX-4471-K, wx4471k."""
+    return _CODE_BEFORE.search(folded, max(0, start - 2), start) is not None
+
+
+def _is_point(folded: str, start: int, end: int) -> bool:
+    return end - start <= len(" point ") and folded[start:end] in (" point ", " comma ")
 
 
 def _multiply(number: str, scale: int) -> str:
@@ -146,7 +182,7 @@ def _read_decimal(folded: str, before: _Part, part: _Part) -> _Part | None:
     is_further = (
         between == " " and "." in before.digits and not folded[before.start].isdigit() and len(part.digits) == 1
     )
-    if between in (" point ", " comma ") and before.digits.isdigit() and part.digits.isdigit():
+    if _is_point(folded, before.end, part.start) and before.digits.isdigit() and part.digits.isdigit():
         return _Part(f"{before.digits}.{part.digits}", before.start, part.end)
     return _Part(before.digits + part.digits, before.start, part.end) if is_further else None
 
@@ -155,7 +191,7 @@ def _normalize_written(number: str) -> str:
     """Return a written number without separators of thousands, and with a point before cents."""
     if not number.isascii():  # digits of other scripts
         number = "".join(str(int(char)) if char.isdigit() else char for char in number)
-    whole_parts = re.split(r"[.,']", number)
+    whole_parts = re.split(r"[.,' ]", number)
     if len(whole_parts) > 1 and len(whole_parts[-1]) < 3:
         return "".join(whole_parts[:-1]) + "." + whole_parts[-1]
     return "".join(whole_parts)
@@ -244,7 +280,7 @@ def _number_forms(folded: str, parts: Sequence[_Part], date_ends: Mapping[int, i
 def _is_price(folded: str, whole: _Part, cents: _Part) -> bool:
     """Return whether two numbers may be an amount that is said without its currency: "ninety nine ninety nine"."""
     are_words = not (folded[whole.start].isdigit() or folded[cents.start].isdigit())
-    return are_words and len(cents.digits) == 2 and whole.digits.isdigit() and int(whole.digits) < 1_000
+    return are_words and len(cents.digits) == 2 and whole.digits.isdigit() and int(whole.digits) < _MAX_SPOKEN_PRICE
 
 
 def _runs(folded: str, parts: Sequence[_Part], date_ends: Mapping[int, int]) -> Iterator[list[_Part]]:
@@ -370,6 +406,12 @@ def _time_forms(folded: str, parts: Sequence[_Part]) -> Iterator[str]:
             offset = int(past["part"]) if offset is None else offset
             minutes = hour * 60 + (offset if past["side"] in ("past", "after") else -offset)
             hour, minute = minutes // 60 % 24, minutes % 60
+        elif (
+            1 <= hour <= 12
+            and _HALF_BEFORE.search(folded, max(0, part.start - 6), part.start)
+            and _HOUR_END.match(folded, end)
+        ):
+            minute = 30
         elif place + 1 < len(parts):
             following = parts[place + 1]
             separator = folded[end : following.start]

@@ -146,7 +146,7 @@ def document_terms(text: str, folded: str, folded_words: Sequence[str]) -> Docum
     return DocumentTerms(
         language,
         [term_id for word in words for term_id in _to_term_ids(word, language)],
-        [*_form_ids(folded), *map(stable_hash, name_forms(text, STOP_WORDS))],
+        [*_form_ids(folded, is_question=False), *map(stable_hash, name_forms(text, STOP_WORDS))],
         frozenset(signature for word in set(words) for signature in _to_signatures(word, language)),
     )
 
@@ -158,7 +158,9 @@ def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]
     count as words.
     """
     name_form_ids = map(stable_hash, asked_name_forms(text, folded_words, STOP_WORDS))
-    forms: list[tuple[int, ...]] = [(form_id,) for form_id in (*_form_ids(fold(text)), *name_form_ids)]
+    forms: list[tuple[int, ...]] = [
+        (form_id,) for form_id in (*_form_ids(fold(text), is_question=True), *name_form_ids)
+    ]
     if not languages or tuple(languages) == (ENGLISH,):
         return [*((term_id,) for term_id in to_term_ids(folded_words)), *forms]
     own = languages[0] if len(languages) == 1 else detect_language(text, folded_words, STOP_WORDS, languages)
@@ -194,8 +196,8 @@ def spell_terms(text: str, languages: Sequence[str]) -> dict[int, str]:
     return {stable_hash(term): term for term in terms}
 
 
-def _form_ids(folded: str) -> list[int]:
-    return [stable_hash(form) for form in alternate_forms(folded, STOP_WORDS)]
+def _form_ids(folded: str, *, is_question: bool) -> list[int]:
+    return [stable_hash(form) for form in alternate_forms(folded, STOP_WORDS, is_question=is_question)]
 
 
 def hash_once(text: str) -> int:

@@ -89,6 +89,19 @@ _ORDINAL_WORD = re.compile(rf"(?<![^\W_])(?:{_ORDINAL})(?![^\W_])")
 _ORDINAL_ENDINGS = {1: "st", 2: "nd", 3: "rd", 21: "st", 22: "nd", 23: "rd", 31: "st"}
 
 
+# A day without its month, where nothing after it is counted by the ordinal ("on the ninth try").
+DAY_ALONE = re.compile(
+    r"(?<![^\W_])(?:on|since|until|till|by|from|before|after)\s+the\s+"
+    rf"(?:(?P<day>(?:3[01]|[12]\d|0?[1-9])(?:st|nd|rd|th)?)|(?P<ordinal>{_ORDINAL}))"
+    r"(?=\s*(?:[,.?!;]|$|at\b|and\b|between\b))"
+)
+
+
+def day_of(match: "re.Match[str]") -> int:
+    """Return the day of a match of `DAY_ALONE`."""
+    return DAY_BY_ORDINAL[match["ordinal"]] if match["ordinal"] else int(match["day"].rstrip("stndrh"))
+
+
 class NamedDate(NamedTuple):
     """A date in a text: where it is, its month and day, and its year if it is given."""
 
@@ -141,12 +154,19 @@ def find_months(folded: str) -> Iterator[tuple[int, int]]:
         yield match.start(), _month_of(match.groupdict())
 
 
-def date_forms(folded: str, dates: list[NamedDate]) -> Iterator[str]:
-    """Yield one form for each date of a text, one with its year, and the short form of each ordinal in words."""
+def date_forms(folded: str, dates: list[NamedDate], *, is_question: bool) -> Iterator[str]:
+    """Yield one form for each date of a text, one with its year, one of its day, and one of each ordinal in words.
+
+    The form of a day is that of all dates in a document, and in a question that of days without a month.
+    """
     for date in dates:
         yield f"@{date.month}/{date.day}"
+        if not is_question:
+            yield f"@d{date.day}"
         if date.year:
             yield f"@{date.year}/{date.month}/{date.day}"
+    if is_question:
+        yield from (f"@d{day_of(match)}" for match in DAY_ALONE.finditer(folded))
     if DAY_BY_ORDINAL.keys().isdisjoint(_WORDS.findall(folded)):
         return  # nearly always
     for match in _ORDINAL_WORD.finditer(folded):

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from memoair_index.date_forms import DAY_BY_ORDINAL, find_dates, find_months, may_name_date
+from memoair_index.date_forms import DAY_ALONE, day_of, find_dates, find_months, may_name_date
 
 # `memoair_cloud.consolidation.date_expressions` uses these words, too. They are written out, because the names in the
 # calendar module depend on the machine's locale.
@@ -49,13 +49,6 @@ _MAX_SPANS = 24
 
 # A question without any of these names no date in the forms above.
 _ANY_DATE = re.compile(rf"\b(?:{_MONTH}|{YEAR}-\d\d|ago|last|past|previous|today|yesterday|this morning)\b")
-# A day of this month or the last, where nothing after it is counted by the ordinal ("on the ninth try").
-_ORDINAL = "|".join(sorted(DAY_BY_ORDINAL, key=len, reverse=True))
-_DAY_ALONE = re.compile(
-    rf"\b(?:on|since|until|till|by|from|before|after)\s+the\s+(?:(?P<day>{_DAY})|(?P<ordinal>{_ORDINAL}))"
-    r"(?=\s*(?:[,.?!;]|$|at\b|and\b|between\b))"
-)
-
 # Callers often mention an event some days after it, seldom before.
 MENTIONED_BEFORE_DAYS = 2
 MENTIONED_AFTER_DAYS = 10
@@ -154,10 +147,7 @@ def _find_others(
     months = {month for _, month in find_months(_blank(rest, [found.place for found in found_dates]))}
     if now is not None and " the " in question:
         today = date.fromordinal(int(now // 86_400) + EPOCH.toordinal())
-        for match in _DAY_ALONE.finditer(question):
-            day_text = match["day"]
-            day = int(re.sub(r"\D", "", day_text)) if day_text else DAY_BY_ORDINAL[match["ordinal"]]
-            spans.append(_mention_span(_latest_day(today, day)))
+        spans += [_mention_span(_latest_day(today, day_of(match))) for match in DAY_ALONE.finditer(question)]
     return spans, months
 
 

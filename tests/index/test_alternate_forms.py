@@ -61,6 +61,12 @@ def distinctive_forms(text: str) -> set[str]:
         ("120,000", "one hundred twenty thousand"),
         ("2500", "twenty five hundred"),
         ("1999", "nineteen ninety nine"),
+        ("2,500", "two and a half thousand"),
+        ("2,500", "2.5k"),
+        ("1,500,000", "one and a half million"),
+        ("1,500,000", "one point five million"),
+        ("$1,299.50", "1 299,50 EUR"),
+        ("1299.50", "one thousand two hundred ninety nine fifty"),
         ("2005", "two thousand and five"),
         # Codes
         ("BA-117", "b a one one seven"),
@@ -110,6 +116,7 @@ def test_what_means_the_same_shares_a_form(written: str, said: str) -> None:
         ("9th", "the ninth"),
         ("3.50", "three fifty"),
         ("2,5 kg", "two point five kilos"),
+        ("12.5", "twelve and a half"),
     ],
 )
 def test_short_forms_are_shared_too(written: str, said: str) -> None:
@@ -127,6 +134,8 @@ def test_short_forms_are_shared_too(written: str, said: str) -> None:
         ("a quarter past nine", "9:15"),
         ("quarter to nine", "8:45"),
         ("ten to four", "3:50"),
+        ("half nine", "9:30"),
+        ("half nine in the morning", "9.30 am"),
         ("five o'clock", "5 pm"),
         ("seven in the morning", "7 a.m."),
         ("noon", "12:00"),
@@ -157,7 +166,30 @@ def test_clock_times_share_a_form(one: str, other: str) -> None:
 )
 def test_what_means_something_else_shares_no_form(one: str, other: str) -> None:
     shared = distinctive_forms(one) & distinctive_forms(other)
-    assert not {form for form in shared if form not in {"4155", "415555", "2026"}}
+    # A document's dates have a form of the day alone, for questions that leave the month out.
+    assert not {form for form in shared if form not in {"4155", "415555", "2026", "@d14"}}
+
+
+@pytest.mark.parametrize(
+    ("document", "question", "is_found"),
+    [
+        ("Closed on 9 January 2026.", "are you open on the ninth?", True),
+        ("Closed on 9.1.2026.", "are you open on the 9th", True),
+        ("Closed on 9 January.", "are you open on 9 February?", False),
+        ("Closed on 9 January.", "is it on the ninth try?", False),
+        ("Closed on 19 January.", "are you open on the ninth?", False),
+    ],
+)
+def test_a_day_without_its_month_finds_dates_of_that_day(document: str, question: str, is_found: bool) -> None:
+    asked = set(alternate_forms(fold(question), STOP_WORDS, is_question=True))
+    assert bool({form for form in asked & forms_of(document) if form.startswith("@")}) == is_found
+
+
+@pytest.mark.parametrize(
+    ("text", "unwanted"), [("WX4471K", "4471000"), ("half nine bottles", "@~9:30"), ("5 km", "5000")]
+)
+def test_what_only_looks_like_a_number_or_time_has_no_form(text: str, unwanted: str) -> None:
+    assert unwanted not in forms_of(text)
 
 
 @pytest.mark.parametrize(
