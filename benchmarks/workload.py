@@ -21,6 +21,7 @@ from typing import Any
 from memoair_voice_sync import MemoAirVoiceMemorySync
 from memoair_voice_sync._loopback.transport import RuntimeTransport, encode_body
 
+TOPICS = 12
 ANY_PORT = "http://127.0.0.1:0"
 TIMEOUT_MS = 5_000
 
@@ -54,9 +55,13 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def write_documents(path: Path, speech: Speech, count: int) -> None:
-    """Write so many generated documents in the format of `org_file`."""
-    lines = (json.dumps({"id": f"doc-{number}", "text": speech.sentence(40)}) for number in range(count))
-    path.write_text("".join(f"{line}\n" for line in lines))
+    """Write so many generated documents in the format of `org_file`, each tagged with one of `TOPICS` topics."""
+    topics = [speech.sentence(2).removesuffix(".") for _ in range(TOPICS)]
+    documents = (
+        {"id": f"doc-{number}", "text": speech.sentence(40), "metadata": {"topic": topics[number % TOPICS]}}
+        for number in range(count)
+    )
+    path.write_text("".join(f"{json.dumps(document)}\n" for document in documents))
 
 
 def save_turns(memory: MemoAirVoiceMemorySync, speech: Speech, count: int) -> None:
