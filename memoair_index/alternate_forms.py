@@ -9,23 +9,19 @@ one.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from memoair_index.date_forms import DAY_BY_ORDINAL, date_forms, find_dates
+from memoair_index.numbers_in_text import (
+    MAX_FORM_CHARS,
+    NUMBER_GAP,
+    REPEATS,
+    NumberInText,
+    Token,
+    find_numbers,
+    find_tokens,
+)
 from memoair_index.spoken_spelling import write_spelling
 
-_DIGITS = {
-    name: str(digit) for digit, name in enumerate("zero one two three four five six seven eight nine".split())
-} | {"oh": "0", "o": "0", "nought": "0"}
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_NUMBERS = {name: number for number, name in enumerate(_TEENS, 10)} | {
-    name: 10 * number for number, name in enumerate(_TENS, 2)
-}
-_SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
-_REPEATS = {"double": 2, "triple": 3, "treble": 3}
-# Digits that are also other words count only beside another digit.
-_AMBIGUOUS_DIGITS = frozenset(["oh", "o"])
 # Whether a text holds anything of the kind. Most do not, and for them this is all that it costs.
 _HINT = re.compile(
     r"\d|(?<![^\W_])(?:one|two|three|four|five|six|seven|eight|nine|zero|nought|ten|eleven|twelve|\w+teen|twenty|thirty"
@@ -34,12 +30,7 @@ _HINT = re.compile(
     r"|alpha|alfa|bravo|charlie|delta|(?<![^\W_])[^\W\d_],? (?:as in|for|like) \w"
     r"|(?<![^\W_])[^\W\d_](?:[ .,-]{1,3}[^\W\d_](?![^\W_])){2}"
 )
-_TOKEN = re.compile(
-    r"\d{1,3}(?: \d{3})+,\d{1,2}(?!\d)|\d+(?:[.,']\d{3})+(?:[.,]\d{1,2})?(?!\d)|\d+[.,]\d{1,2}(?!\d)(?![.,]\d)|\d+"
-    r"|[^\W\d_]+(?:'[^\W\d_]+)?"
-)
 # What may stand between two parts of one number, between two parts of one code, and between two spelled letters.
-_NUMBER_GAP = re.compile(r"[\s\-\u2010-\u2015./()+,:#]{0,4}")
 _LIST_GAP = re.compile(r"[.,:]\s+")
 _CURRENCY_GAP = re.compile(r"\s?(?:dollars?|euros?|pounds?|bucks?|francs?|usd|eur|gbp|chf|[$€£])\s(?:and\s)?")
 _CODE_GAP = re.compile(r"[ \-\u2010-\u2015./]?")
@@ -51,8 +42,6 @@ _PAST = re.compile(
 # "half nine" is half past nine; where something follows that is counted, half of it is meant.
 _HALF_BEFORE = re.compile(r"(?<![^\W_])half $")
 _HOUR_END = re.compile(r"\s*(?:[,.?!;]|$|(?:a|p)\.?m\b|in the |on |at |for |please|today|to(?:morrow|night)|o'?clock)")
-_CODE_BEFORE = re.compile(r"[^\W_]-?$")
-_AND_A_HALF = re.compile(r" and a half(?![^\W_])")
 _PAST_MINUTES = {"half": 30, "quarter": 15, "five": 5, "ten": 10, "twenty": 20, "twenty five": 25}
 _HALF_DAY = re.compile(
     r"\s*(?:(?P<early>a\.?\s?m\b|in the morning)|(?P<late>p\.?\s?m\b|in the (?:afternoon|evening)|at night))"
@@ -66,27 +55,12 @@ _MAX_CURRENCY_CHARS = 16
 _MAX_SPOKEN_PRICE = 10_000
 _MAX_PARTS = 40  # of one number; longer ones are tables
 _MAX_JOINED_PARTS = 6  # of which any run may be a number by itself: a country code in front, an extension behind
-_MAX_FORM_CHARS = 24
 _MIN_JOINED_DIGITS = 3
 # Telephone numbers are the same with and without country code: their last digits decide.
 _PHONE_DIGITS, _LOCAL_PHONE_DIGITS = 9, 7
 _MAX_CODE_WORD_CHARS = 3
 _MAX_CODE_PARTS = 16
 _MIN_SPELLED_LETTERS = 3
-
-
-class _Token(NamedTuple):
-    text: str
-    start: int
-    end: int
-
-
-class _Part(NamedTuple):
-    """A number in a text, in digits, and where it is."""
-
-    digits: str
-    start: int
-    end: int
 
 
 def alternate_forms(folded: str, stop_words: frozenset[str], *, is_question: bool = False) -> list[str]:
@@ -101,8 +75,8 @@ def alternate_forms(folded: str, stop_words: frozenset[str], *, is_question: boo
     if not _HINT.search(folded):
         return []
     folded = write_spelling(folded)
-    tokens = [_Token(match[0], match.start(), match.end()) for match in _TOKEN.finditer(folded)]
-    parts = _find_numbers(folded, tokens)
+    tokens = find_tokens(folded)
+    parts = find_numbers(folded, tokens)
     dates = list(find_dates(folded))
     date_ends = {date.start: date.end for date in dates if date.is_numeric}
     found = [
@@ -113,150 +87,13 @@ def alternate_forms(folded: str, stop_words: frozenset[str], *, is_question: boo
         *date_forms(folded, dates, is_question=is_question),
     ]
     words = {token.text for token in tokens}
-    return [form for form in dict.fromkeys(found) if form not in words and 1 < len(form) <= _MAX_FORM_CHARS]
+    return [form for form in dict.fromkeys(found) if form not in words and 1 < len(form) <= MAX_FORM_CHARS]
 
 
 # Numbers
 
 
-def _find_numbers(folded: str, tokens: Sequence[_Token]) -> list[_Part]:
-    """Return the numbers of a text in order: digits, digits in words ("double five"), and cardinals ("forty two")."""
-    parts: list[_Part] = []
-    at = 0
-    while at < len(tokens):
-        token = tokens[at]
-        if token.text[0].isdigit():
-            digits, count = _normalize_written(token.text), 1
-        elif parts and token.text in _DIGITS and _is_point(folded, parts[-1].end, token.start):
-            digits, count = _DIGITS[token.text], 1  # without a scale behind it, which belongs to the whole
-        else:
-            digits, count = _read_words(folded, tokens, at)
-        if count:
-            part = _Part(digits, token.start, tokens[at + count - 1].end)
-            if parts and (decimal := _read_decimal(folded, parts[-1], part)):
-                parts[-1] = decimal
-            else:
-                parts.append(part)
-            if tail := _read_tail(folded, tokens, at + count, parts[-1]):
-                parts[-1], further = tail
-                count += further
-        at += max(1, count)
-    return parts
-
-
-def _read_tail(folded: str, tokens: Sequence[_Token], at: int, part: _Part) -> tuple[_Part, int] | None:
-    """Read "and a half", "million" or "k" behind a number; return the number and how many tokens that took."""
-    digits, end, count = part.digits, part.end, 0
-    if digits.isdigit() and (half := _AND_A_HALF.match(folded, end)):
-        digits, end, count = f"{digits}.5", half.end(), 3
-    if at + count < len(tokens):
-        token = tokens[at + count]
-        gap = folded[end : token.start]
-        if token.text in _SCALES and gap == " ":
-            digits, end, count = _multiply(digits, _SCALES[token.text]), token.end, count + 1
-        elif token.text == "k" and not gap and folded[end - 1].isdigit() and not _continues_code(folded, part.start):
-            digits, end, count = _multiply(digits, _SCALES["thousand"]), token.end, count + 1
-    return (_Part(digits, part.start, end), count) if count else None
-
-
-def _continues_code(folded: str, start: int) -> bool:
-    """Return whether a number is part of a code: WX-4471-K, wx4471k."""
-    return _CODE_BEFORE.search(folded, max(0, start - 2), start) is not None
-
-
-def _is_point(folded: str, start: int, end: int) -> bool:
-    return end - start <= len(" point ") and folded[start:end] in (" point ", " comma ")
-
-
-def _multiply(number: str, scale: int) -> str:
-    """Return a number of millions and the like in digits: 1.5 million."""
-    whole, _, decimals = number.partition(".")
-    return str(int(whole + decimals) * scale // 10 ** len(decimals)) if len(number) <= _MAX_FORM_CHARS else number
-
-
-def _read_decimal(folded: str, before: _Part, part: _Part) -> _Part | None:
-    """Return "two point five", and its further digits, as one number."""
-    if len(before.digits) > _MAX_FORM_CHARS or part.start - before.end > len(" point "):
-        return None
-    between = folded[before.end : part.start]
-    is_further = (
-        between == " " and "." in before.digits and not folded[before.start].isdigit() and len(part.digits) == 1
-    )
-    if _is_point(folded, before.end, part.start) and before.digits.isdigit() and part.digits.isdigit():
-        return _Part(f"{before.digits}.{part.digits}", before.start, part.end)
-    return _Part(before.digits + part.digits, before.start, part.end) if is_further else None
-
-
-def _normalize_written(number: str) -> str:
-    """Return a written number without separators of thousands, and with a point before cents."""
-    if not number.isascii():  # digits of other scripts
-        number = "".join(str(int(char)) if char.isdigit() else char for char in number)
-    whole_parts = re.split(r"[.,' ]", number)
-    if len(whole_parts) > 1 and len(whole_parts[-1]) < 3:
-        return "".join(whole_parts[:-1]) + "." + whole_parts[-1]
-    return "".join(whole_parts)
-
-
-def _read_words(folded: str, tokens: Sequence[_Token], at: int) -> tuple[str, int]:
-    """Return the digits of the number in words that begins at a token, and of how many tokens it is; 0 for none."""
-    word = tokens[at].text
-    following = tokens[at + 1].text if at + 1 < len(tokens) else ""
-    if word in _REPEATS:
-        digit = _DIGITS.get(following) or (following if len(following) == 1 and following.isdigit() else None)
-        return (digit * _REPEATS[word], 2) if digit is not None else ("", 0)
-    if word in _AMBIGUOUS_DIGITS:
-        return (_DIGITS[word], 1) if _is_beside_digit(tokens, at) else ("", 0)
-    if word in _DIGITS and following not in _SCALES:
-        return _DIGITS[word], 1
-    return _read_cardinal(folded, tokens, at)
-
-
-def _is_beside_digit(tokens: Sequence[_Token], at: int) -> bool:
-    neighbors = [tokens[place].text for place in (at - 1, at + 1) if 0 <= place < len(tokens)]
-    return any(
-        word[0].isdigit() or word in _REPEATS or (word in _DIGITS and word not in _AMBIGUOUS_DIGITS)
-        for word in neighbors
-    )
-
-
-def _read_cardinal(folded: str, tokens: Sequence[_Token], at: int) -> tuple[str, int]:
-    """Read a cardinal number in words: "two hundred and five", "forty two", "nineteen"."""
-    total = current = count = 0
-    limit = 10**12  # what follows must be below this: after "forty" only a unit
-    while at + count < len(tokens):
-        word = tokens[at + count].text
-        if count and not _NUMBER_GAP.fullmatch(folded, tokens[at + count - 1].end, tokens[at + count].start):
-            break
-        unit = _unit(word)
-        if unit is not None:
-            if unit >= limit:
-                break
-            current += unit
-            limit = 10 if unit >= 20 else 1
-        elif word == "hundred" and 0 < current < 100:
-            current *= 100
-            limit = 100
-        elif word in _SCALES and word != "hundred" and count:
-            total += max(1, current) * _SCALES[word]
-            current, limit = 0, _SCALES[word]
-        elif not (word == "and" and _joins_unit(tokens, at + count)):
-            break
-        count += 1
-    return (str(total + current), count) if count else ("", 0)
-
-
-def _unit(word: str) -> int | None:
-    if word in _DIGITS:
-        return int(_DIGITS[word]) if _DIGITS[word] != "0" else None
-    return _NUMBERS.get(word)
-
-
-def _joins_unit(tokens: Sequence[_Token], at: int) -> bool:
-    """Return whether an "and" is part of a number: after a scale, before a unit."""
-    return 0 < at < len(tokens) - 1 and tokens[at - 1].text in _SCALES and _unit(tokens[at + 1].text) is not None
-
-
-def _number_forms(folded: str, parts: Sequence[_Part], date_ends: Mapping[int, int]) -> Iterator[str]:
+def _number_forms(folded: str, parts: Sequence[NumberInText], date_ends: Mapping[int, int]) -> Iterator[str]:
     for part, cents in pairwise(parts):
         is_amount = len(cents.digits) == 2 and part.digits.isdigit()
         if is_amount and _CURRENCY_GAP.fullmatch(folded, part.end, min(cents.start, part.end + _MAX_CURRENCY_CHARS)):
@@ -277,15 +114,15 @@ def _number_forms(folded: str, parts: Sequence[_Part], date_ends: Mapping[int, i
                         yield from _forms_of_number(joined)
 
 
-def _is_price(folded: str, whole: _Part, cents: _Part) -> bool:
+def _is_price(folded: str, whole: NumberInText, cents: NumberInText) -> bool:
     """Return whether two numbers may be an amount that is said without its currency: "ninety nine ninety nine"."""
     are_words = not (folded[whole.start].isdigit() or folded[cents.start].isdigit())
     return are_words and len(cents.digits) == 2 and whole.digits.isdigit() and int(whole.digits) < _MAX_SPOKEN_PRICE
 
 
-def _runs(folded: str, parts: Sequence[_Part], date_ends: Mapping[int, int]) -> Iterator[list[_Part]]:
+def _runs(folded: str, parts: Sequence[NumberInText], date_ends: Mapping[int, int]) -> Iterator[list[NumberInText]]:
     """Yield the runs of numbers that may be one: with nothing but separators between them, and no date."""
-    run: list[_Part] = []
+    run: list[NumberInText] = []
     date_end = -1
     for part in parts:
         if run and (len(run) >= _MAX_PARTS or part.start < date_end or not _may_join(folded, run[-1], part)):
@@ -297,8 +134,8 @@ def _runs(folded: str, parts: Sequence[_Part], date_ends: Mapping[int, int]) -> 
         yield run
 
 
-def _may_join(folded: str, before: _Part, part: _Part) -> bool:
-    if not _NUMBER_GAP.fullmatch(folded, before.end, part.start):
+def _may_join(folded: str, before: NumberInText, part: NumberInText) -> bool:
+    if not NUMBER_GAP.fullmatch(folded, before.end, part.start):
         return False
     # "200, 300" and "4. 5 more" are two numbers; "4, 1, 5" and "four one, double five" are one.
     is_list = _LIST_GAP.fullmatch(folded, before.end, part.start)
@@ -324,11 +161,11 @@ def _forms_of_number(digits: str) -> Iterator[str]:
 
 
 def _code_forms(
-    folded: str, tokens: Sequence[_Token], numbers: Sequence[_Part], stop_words: frozenset[str]
+    folded: str, tokens: Sequence[Token], numbers: Sequence[NumberInText], stop_words: frozenset[str]
 ) -> Iterator[str]:
     """Yield codes of letters and digits without separators: AB-12, BA 117, "b a one one seven"."""
-    run: list[_Part] = []
-    for part in [*_merge_numbers(tokens, numbers), _Part("", -1, -1)]:
+    run: list[NumberInText] = []
+    for part in [*_merge_numbers(tokens, numbers), NumberInText("", -1, -1)]:
         is_number = part.digits[:1].isdigit()
         is_word = 0 < len(part.digits) <= _MAX_CODE_WORD_CHARS and (
             len(part.digits) == 1 or part.digits not in stop_words
@@ -341,14 +178,14 @@ def _code_forms(
             run.append(part)
 
 
-def _merge_numbers(tokens: Sequence[_Token], numbers: Sequence[_Part]) -> Iterator[_Part]:
+def _merge_numbers(tokens: Sequence[Token], numbers: Sequence[NumberInText]) -> Iterator[NumberInText]:
     """Yield the tokens of a text in order, those of a number as one part."""
     number_by_start = {part.start: part for part in numbers}
     end = -1
     for token in tokens:
         if token.start < end:
             continue
-        part = number_by_start.get(token.start) or _Part(*token)
+        part = number_by_start.get(token.start) or NumberInText(*token)
         end = part.end
         yield part
 
@@ -361,7 +198,7 @@ def _forms_of_code(parts: Sequence[str]) -> Iterator[str]:
         joined = ""
         for following in parts[first : first + _MAX_CODE_PARTS]:
             joined += following
-            if len(joined) > _MAX_FORM_CHARS:
+            if len(joined) > MAX_FORM_CHARS:
                 break
             if following[0].isdigit():
                 yield joined
@@ -370,17 +207,17 @@ def _forms_of_code(parts: Sequence[str]) -> Iterator[str]:
             yield number + letter  # room 12 b
 
 
-def _spelled_words(folded: str, tokens: Sequence[_Token]) -> Iterator[str]:
+def _spelled_words(folded: str, tokens: Sequence[Token]) -> Iterator[str]:
     """Yield words that are spelled letter by letter, with "double" where it is said."""
     word, end, repeat = "", -1, 1
-    for token in [*tokens, _Token("", len(folded) + 9, -1)]:
+    for token in [*tokens, Token("", len(folded) + 9, -1)]:
         is_near = end < 0 or bool(_LETTER_GAP.fullmatch(folded, end, min(token.start, len(folded))))
         is_letter = len(token.text) == 1 and token.text.isalpha()
-        if is_near and token.text in _REPEATS:
-            repeat, end = _REPEATS[token.text], token.end
+        if is_near and token.text in REPEATS:
+            repeat, end = REPEATS[token.text], token.end
         elif is_near and is_letter:
             # What is longer than a form may be is left out anyway, and would take quadratic time.
-            word = word + token.text * repeat if len(word) <= _MAX_FORM_CHARS else word
+            word = word + token.text * repeat if len(word) <= MAX_FORM_CHARS else word
             end, repeat = token.end, 1
         else:
             if len(word) >= _MIN_SPELLED_LETTERS:
@@ -391,7 +228,7 @@ def _spelled_words(folded: str, tokens: Sequence[_Token]) -> Iterator[str]:
 # Clock times and dates
 
 
-def _time_forms(folded: str, parts: Sequence[_Part]) -> Iterator[str]:
+def _time_forms(folded: str, parts: Sequence[NumberInText]) -> Iterator[str]:
     for place, part in enumerate(parts):
         if "." in part.digits and _AFTER_POINT_TIME.match(folded, part.end):  # 3.30 pm, 15.30 Uhr
             whole, _, rest = part.digits.partition(".")
