@@ -23,6 +23,7 @@ from memoair_cli.options import (
     require,
 )
 from memoair_protocol.defaults import CLOUD_BASE_URL
+from memoair_protocol.installing import install_command
 from memoair_voice_sync import MemoAirVoiceClientSync
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def serve_mcp(
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
-        fail("memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'", McpExit.FAILED)
+        fail(f"memoair mcp needs the MCP library: {install_command('mcp')}", McpExit.FAILED)
 
     if not http and (host != _DEFAULT_HOST or port != _DEFAULT_PORT or token_file or allowed_host):
         fail("--host, --port, --token-file and --allowed-host require --http", McpExit.USAGE)
