@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from memoair_protocol.installing import install_command
+
 if TYPE_CHECKING:
     from memoair_cloud.settings import CloudSettings
     from memoair_cloud.tenancy.accounts import Accounts, KnownKey
@@ -138,7 +140,7 @@ def _load_settings(**flags: Any) -> "CloudSettings":
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("memoair_"):
             raise
-        typer.echo(f"{error.name} is not installed; run: pip install 'memoair-voice[cloud]'", err=True)
+        typer.echo(f"{error.name} is not installed; run: {install_command('cloud')}", err=True)
         raise typer.Exit(1) from None
     try:
         return load_settings(**flags)

@@ -2,7 +2,7 @@
 
 It takes milliseconds for a question and tens of milliseconds for a hundred tokens, so that questions are encoded during
 a search and everything else beforehand. Optional: onnxruntime is imported when a model is opened; it is installed by
-``pip install "memoair-voice[onnx]"``.
+``pip install 'memoair-voice[onnx]>=0.4'``.
 """
 
 import math
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+
+from memoair_protocol.installing import install_command
 
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
@@ -157,9 +159,7 @@ def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError(
-            'reranking needs onnxruntime, which is not installed: pip install "memoair-voice[onnx]"'
-        ) from error
+        raise ImportError(f"reranking needs onnxruntime, which is not installed: {install_command('onnx')}") from error
     onnxruntime.disable_telemetry_events()  # builds for Windows apps ignore the environment variable
     return onnxruntime
 

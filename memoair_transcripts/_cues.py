@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import attrs
 
+from memoair_protocol.installing import install_command
 from memoair_protocol.timestamps import parse_local_timestamp
 from memoair_transcripts._lines import TextLine, read_lines
 from memoair_transcripts._pairing import TranscriptTurnAssembler
@@ -23,7 +24,7 @@ from memoair_transcripts._speakers import (
     Utterance,
 )
 
-_MISSING_LIBRARY = "subtitles require webvtt-py: pip install 'memoair-voice[transcripts]'"
+_MISSING_LIBRARY = f"subtitles require webvtt-py: {install_command('transcripts')}"
 _NON_CUE_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")  # a WebVTT block without speech
 _SRT_TIMES = re.compile(r"(\d:\d{1,2}:\d{1,2}),(\d)")
 _VOICE = re.compile(r"(?=<v[ .\t])")

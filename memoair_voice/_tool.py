@@ -1,9 +1,10 @@
 """The tool that a language model calls to search the memory, for asyncio and trio."""
 
-from typing import Any, Literal
+from typing import Any
 
 from memoair_voice._threads import async_method
 from memoair_voice_sync import MemoAirVoiceMemorySync, MemoryToolSync, VoiceSessionSync
+from memoair_voice_sync._tools.tool import OpenAIApi
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
 
 
@@ -28,18 +29,20 @@ class MemoryTool:
 
     __call__ = async_method(MemoryToolSync.__call__, abandon_on_cancel=True)
 
-    def schema(self, api: Literal["chat", "responses"] = "chat", *, strict: bool = False) -> dict[str, Any]:
+    def schema(self, api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
         """Return the tool's schema for OpenAI, as `MemoAirVoiceMemory.to_openai_function` does.
 
         Args:
-            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
-            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
+            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API, ``realtime`` for the
+                Realtime API.
+            strict: Whether OpenAI enforces the schema. The model must then also choose an intent. The Realtime API
+                does not offer it.
 
         Returns:
             The schema, to be passed in ``tools``.
 
         Raises:
-            ValueError: If ``api`` is unknown.
+            ValueError: If ``api`` is unknown, or ``strict`` is True for the Realtime API.
         """
         return self._sync.schema(api, strict=strict)
 

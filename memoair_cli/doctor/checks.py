@@ -29,7 +29,7 @@ _PREFIX, _CLOUD_PREFIX = "MEMOAIR_", "MEMOAIR_CLOUD_"
 KNOWN_VARIABLES = frozenset(
     f"MEMOAIR_{name}"
     for name in (
-        "API_KEY PROJECT_ID AGENT_ID USER_ID BASE_URL ORG_ONLY SESSION_IDLE_S "
+        "API_KEY PROJECT_ID AGENT_ID USER_ID BASE_URL ORG_ONLY SESSION_IDLE_S MCP_TOKEN "
         "RUNTIME_BINARY RUNTIME_VERSION RUNTIME_REPO RUNTIME_CACHE_DIR "
         "RUNTIME_BIND_ADDR RUNTIME_PROJECT_ID RUNTIME_WORKSPACE_ID RUNTIME_USER_ID RUNTIME_AGENT_ID RUNTIME_API_KEY "
         "RUNTIME_INTERNAL_TOKEN RUNTIME_TOKEN RUNTIME_CLOUD_BASE_URL RUNTIME_STORAGE_ROOT RUNTIME_MODE "
@@ -42,7 +42,7 @@ _TEST_ID = "doctor"
 _START_TIMEOUT_S = 30.0
 _SEARCH_TIMEOUT_MS = 10_000.0
 _REMEDY_BY_CODE = {
-    "runtime.not_found": "pip install --force-reinstall memoair-voice; if MEMOAIR_RUNTIME_BINARY or "
+    "runtime.not_found": "in the checkout: pip install --force-reinstall . ; if MEMOAIR_RUNTIME_BINARY or "
     "MEMOAIR_RUNTIME_VERSION is set, it must name an existing runtime: see `memoair runtime which`",
     "pool.port_exhausted": "free some ports of the range, or give clients another runtime_port_range",
     "runtime.storage_unavailable": "free space in the folder for temporary files, or set TMPDIR",
@@ -134,11 +134,11 @@ def check_packages(_: DoctorContext) -> Iterator[Finding]:
     try:
         installed, requirements = metadata.version(_PACKAGE), metadata.requires(_PACKAGE) or []
     except metadata.PackageNotFoundError:
-        yield problem("packages", f"{_PACKAGE} is not installed; this is a source tree", f"pip install {_PACKAGE}")
+        yield problem("packages", f"{_PACKAGE} is not installed; this is a source tree", "pip install .")
         return
     errors = [error for error in map(_requirement_error, requirements) if error is not None]
     if errors:
-        yield problem("packages", f"{_PACKAGE} {installed}; {', '.join(errors)}", f"pip install --upgrade {_PACKAGE}")
+        yield problem("packages", f"{_PACKAGE} {installed}; {', '.join(errors)}", f"pip install '{_PACKAGE}>=0.4'")
     else:
         required = sum(_REQUIREMENT.fullmatch(requirement) is not None for requirement in requirements)
         yield ok("packages", f"{_PACKAGE} {installed} and the {required} packages that it requires")
@@ -149,7 +149,7 @@ def check_kernel(_: DoctorContext) -> Iterator[Finding]:
     if find_spec("memoair_index.kernel._compiled") is not None:
         yield ok("kernel", "searches use the compiled kernel")
         return
-    remedy = f"install a C compiler, then pip install --force-reinstall --no-binary {_PACKAGE} {_PACKAGE}"
+    remedy = "install a C compiler, then in the checkout: pip install --force-reinstall ."
     yield note(
         "kernel", "the compiled kernel is not installed; searches use NumPy, which is several times slower", remedy
     )

@@ -18,6 +18,7 @@ from memoair_protocol.addresses import is_loopback_url
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.http_headers import encode_header
+from memoair_protocol.installing import install_command
 
 if TYPE_CHECKING:
     from memoair_protocol.cloud_http import CloudHttp
@@ -156,7 +157,7 @@ def check_server(context: DoctorContext) -> Iterator[Finding]:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("memoair_"):
             raise
-        yield problem("server", f"{error.name} is not installed", "pip install 'memoair-voice[cloud]'")
+        yield problem("server", f"{error.name} is not installed", install_command("cloud"))
         return
     try:
         settings = load_settings(database_url=context.database_url, blob_url=context.blob_url)

@@ -1,6 +1,7 @@
-"""``memoair mcp``: the memory of one caller as a server of the Model Context Protocol, over stdin and stdout.
+"""``memoair mcp``: the memory of one caller as a server of the Model Context Protocol, over stdio or HTTP.
 
-command (options) -> server (stdio, signals, logs) -> tools (names, schemas, arguments, results) -> the client
+command (options) -> stdio, http (transports) -> server (signals, logs, end) -> tools (names, schemas, arguments,
+results) -> the client
 """
 
 from enum import IntEnum
@@ -10,5 +11,5 @@ class McpExit(IntEnum):
     """Exit codes."""
 
     DONE = 0  # end of input, or a signal
-    FAILED = 1  # the client has closed the output, or the MCP library is not installed
+    FAILED = 1  # the output is closed, the address is in use, or the MCP library is not installed
     USAGE = 2

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import attrs
 from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
@@ -37,6 +38,35 @@ class _Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_json_of_models(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Take null for an argument that may be missing, and 5.0 for an integer: models write both.
+
+        The schemas don't offer null. They would have to do it by ``anyOf`` or a list of types, and there are clients
+        that refuse a server whose schemas contain either.
+        """
+        accepted = {}
+        for name, value in arguments.items():
+            field = cls.model_fields.get(name)
+            if field is not None and value is None and not field.is_required():
+                continue
+            is_whole = isinstance(value, float) and value.is_integer()
+            accepted[name] = int(value) if field is not None and field.annotation is int and is_whole else value
+        return accepted
+
+    @classmethod
+    def input_schema(cls) -> dict[str, Any]:
+        """Return the JSON schema of the arguments."""
+        schema = cls.model_json_schema()
+        properties = {name: {**value} for name, value in schema["properties"].items()}
+        for value in properties.values():
+            value.pop("title", None)
+            if value.get("default", "") is None:  # not a value of the property's type
+                del value["default"]
+        kept = {name: value for name, value in schema.items() if name not in ("title", "description")}
+        return {**kept, "properties": properties}
+
 
 class SearchMemory(_Arguments):
     """Arguments of ``search_memory``."""
@@ -52,7 +82,9 @@ class SaveTurn(_Arguments):
 
     user_text: str = Field(description="What the caller said, word for word.")
     assistant_text: str = Field("", description="What you answered.")
-    turn_id: str | None = Field(None, description="An id of the turn. A turn with the same id is not saved twice.")
+    turn_id: str | SkipJsonSchema[None] = Field(
+        None, description="An id of the turn. A turn with the same id is not saved twice."
+    )
 
 
 class ListMemories(_Arguments):
@@ -83,11 +115,7 @@ class _MemoryToolSpec:
         return Tool(
             name=self.name,
             description=self.description,
-            input_schema={
-                name: value
-                for name, value in self.arguments.model_json_schema().items()
-                if name not in ("title", "description")
-            },
+            input_schema=self.arguments.input_schema(),
             annotations=self.hints,
         )
 

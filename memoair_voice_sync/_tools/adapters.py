@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 
+from memoair_protocol.installing import install_command
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._tools.tool import (
     DEFAULT_INTENT,
@@ -99,7 +100,7 @@ def langchain_tool(tool: MemoryToolSync) -> Any:
 
 
 def _missing_dependency(method: str, framework: str, extra: str) -> ImportError:
-    return ImportError(f"{method}() needs {framework}: pip install 'memoair-voice[{extra}]'")
+    return ImportError(f"{method}() needs {framework}: {install_command(extra)}")
 
 
 def _search_in_thread(tool: MemoryToolSync) -> Callable[[str, str], Awaitable[str]]:

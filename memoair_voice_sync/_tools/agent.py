@@ -3,11 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.http_headers import identity_headers
+from memoair_voice_sync._diagnostics import warn_deprecated
 from memoair_voice_sync.client import MemoAirVoiceClientSync
 
 if TYPE_CHECKING:
@@ -18,6 +20,31 @@ _VARIABLES = {**_REQUIRED_VARIABLES, "user_id": "MEMOAIR_USER_ID"}
 _TRUE_VALUES, _FALSE_VALUES = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 
 
+_Kind = TypeVar("_Kind", bound=type[Any])
+
+
+def _accept_former_names(kind: _Kind) -> _Kind:
+    """Let the constructor of a dataclass take ``base_url=``, its name in 0.3. The signature does not show it."""
+    init = kind.__init__
+
+    @wraps(init)
+    def init_with_former_names(self: Any, *values: Any, **named: Any) -> None:
+        init(self, *values, **_rename_base_url(named))
+
+    kind.__init__ = init_with_former_names
+    return kind
+
+
+def _rename_base_url(named: dict[str, Any]) -> dict[str, Any]:
+    if "base_url" not in named:
+        return named
+    if "cloud_base_url" in named:
+        raise TypeError("base_url and cloud_base_url are the same; pass cloud_base_url")
+    warn_deprecated("base_url= of the agent is now cloud_base_url=")
+    return {"cloud_base_url" if name == "base_url" else name: value for name, value in named.items()}
+
+
+@_accept_former_names
 @dataclass(frozen=True)
 class MemoAirVoiceAgent:
     """The identity of a voice agent, in the form that every part of MemoAir uses.
@@ -77,7 +104,7 @@ class MemoAirVoiceAgent:
         Raises:
             ValueError: If required variables are missing (the message names all of them) or a value is invalid.
         """
-        values = cls.read_env(environ) | overrides
+        values = cls.read_env(environ) | _rename_base_url(overrides)
         if missing := [variable for name, variable in _REQUIRED_VARIABLES.items() if name not in values]:
             raise ValueError(f"{', '.join(missing)} must be set")
         return cls(**values)

@@ -19,8 +19,8 @@ INTENT_DESCRIPTION = (
 Intent = Literal["answer_current_user", "summarise_recent", "earlier_in_call", "fallback"]
 INTENTS: tuple[Intent, ...] = ("answer_current_user", "summarise_recent", "earlier_in_call", "fallback")
 DEFAULT_INTENT: Intent = "answer_current_user"
-OpenAIApi = Literal["chat", "responses"]
-_APIS = ("chat", "responses")
+OpenAIApi = Literal["chat", "responses", "realtime"]
+_APIS = ("chat", "responses", "realtime")
 
 
 def tool_parameters() -> dict[str, Any]:
@@ -37,13 +37,17 @@ def tool_parameters() -> dict[str, Any]:
 
 
 def openai_function(api: OpenAIApi = "chat", *, strict: bool = False) -> dict[str, Any]:
-    """Return the tool's schema for OpenAI's Chat Completions API or its Responses API."""
+    """Return the tool's schema for OpenAI's Chat Completions, Responses or Realtime API."""
     check.choice("api", api, _APIS)
     check.flag("strict", strict)
+    if strict and api == "realtime":  # the session would be refused: its tools have no such key
+        raise ValueError("strict is not available in the Realtime API")
     parameters = tool_parameters()
     if strict:  # strict mode demands that every property is required
         parameters["required"] = list(parameters["properties"])
     function = {"name": TOOL_NAME, "description": TOOL_DESCRIPTION, "parameters": parameters}
+    if api == "realtime":
+        return {"type": "function", **function}
     if api == "responses":
         # Always given: without it, the Responses API tries to make the schema strict by itself.
         return {"type": "function", **function, "strict": strict}
@@ -90,13 +94,15 @@ class MemoryToolSync:
         """Return the tool's schema for OpenAI, as `MemoAirVoiceMemorySync.to_openai_function` does.
 
         Args:
-            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
-            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
+            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API, ``realtime`` for the
+                Realtime API.
+            strict: Whether OpenAI enforces the schema. The model must then also choose an intent. The Realtime API
+                does not offer it.
 
         Returns:
             The schema, to be passed in ``tools``.
 
         Raises:
-            ValueError: If ``api`` is unknown.
+            ValueError: If ``api`` is unknown, or ``strict`` is True for the Realtime API.
         """
         return openai_function(api, strict=strict)

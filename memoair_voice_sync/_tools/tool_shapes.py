@@ -21,14 +21,16 @@ class ToolAdapters:
         """Return the search tool's schema for OpenAI.
 
         Args:
-            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API.
-            strict: Whether OpenAI enforces the schema. The model must then also choose an intent.
+            api: ``chat`` for the Chat Completions API, ``responses`` for the Responses API, ``realtime`` for the
+                Realtime API.
+            strict: Whether OpenAI enforces the schema. The model must then also choose an intent. The Realtime API
+                does not offer it.
 
         Returns:
-            The schema, to be passed in ``tools``.
+            The schema, to be passed in ``tools``: of a request, or of the session in the Realtime API.
 
         Raises:
-            ValueError: If ``api`` is unknown.
+            ValueError: If ``api`` is unknown, or ``strict`` is True for the Realtime API.
         """
         return openai_function(api, strict=strict)
 

@@ -6,24 +6,23 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
 import psutil
 import pytest
-from mcp import Client, StdioServerParameters, stdio_client
+from adapters.mcp_server import McpServer, storage
+from jsonschema import Draft202012Validator
+from mcp import Client, stdio_client
 from support.clients import turn_ids
 from support.clouds import running
-from support.commands import MEMOAIR, environment, memoair, start_process
+from support.commands import MEMOAIR, memoair, start_process
 from support.runtimes import PROJECT
-from support.waiting import PATIENCE, eventually
+from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceMemorySync
 
-T = TypeVar("T")
 TOOLS = ["search_memory", "save_turn", "list_memories", "forget_memory"]
 NO_CLOUD = "cloud.unreachable: listing and forgetting memories requires a cloud; MEMOAIR_API_KEY is not set"
 SECRET = "xyzzy-plugh"
@@ -34,48 +33,9 @@ def nothing_left(nothing_left_behind: None) -> None:
     """Fail a test whose server or runtime outlives its client."""
 
 
-class McpServer:
-    """``memoair mcp`` for one user over a storage root, started as a program starts it."""
-
-    def __init__(self, home: Path, user: str, *arguments: str | Path, **environ: str) -> None:
-        command = ("mcp", "--storage", home / "storage", "--timeout-ms", "10000", *arguments)
-        variables = {"MEMOAIR_PROJECT_ID": PROJECT, "MEMOAIR_USER_ID": user, "PYTHONPATH": PATIENCE, **environ}
-        self.arguments = list(map(str, command))
-        self.environ = environment(home, **variables)
-
-    @property
-    def parameters(self) -> StdioServerParameters:
-        return StdioServerParameters(command=MEMOAIR[0], args=[*MEMOAIR[1:], *self.arguments], env=self.environ)
-
-    def run_client(self, call_tools: Callable[[Client], Awaitable[T]], *, mode: Any = "auto") -> tuple[T, str]:
-        """Connect a client, await ``call_tools`` with it, and return the result and the server's log."""
-
-        async def run() -> T:
-            parameters = StdioServerParameters(
-                command=MEMOAIR[0], args=[*MEMOAIR[1:], *self.arguments], env=self.environ
-            )
-            async with Client(stdio_client(parameters, errlog=errors), mode=mode) as client:
-                return await call_tools(client)
-
-        with tempfile.TemporaryFile("w+") as errors:
-            result = anyio.run(run)
-            errors.seek(0)
-            return result, errors.read()
-
-    def call_tool(self, name: str, **arguments: Any) -> str:
-        """Return the text of a tool call that must succeed."""
-        result, logged = self.run_client(lambda client: client.call_tool(name, arguments))
-        assert (result.is_error, logged) == (False, ""), result
-        return str(result.content[0].text)
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> McpServer:
     return McpServer(tmp_path, "ana")
-
-
-def storage(home: Path) -> Path:
-    return home / "storage"
 
 
 # Tools
@@ -106,6 +66,61 @@ def test_a_client_lists_four_tools_and_none_takes_a_user(server: McpServer, mode
     own_parameters = memory.to_openai_function()["function"]["parameters"]
     assert tools[0].input_schema["properties"]["intent"]["enum"] == own_parameters["properties"]["intent"]["enum"]
     assert tools[0].input_schema["required"] == own_parameters["required"]
+
+
+VALID_ARGUMENTS: dict[str, list[dict[str, Any]]] = {
+    "search_memory": [{"query": "boots"}, {"query": "boots", "intent": "fallback"}],
+    "save_turn": [{"user_text": "Red."}, {"user_text": "Red.", "assistant_text": "Noted.", "turn_id": "t1"}],
+    "list_memories": [{}, {"history": True, "limit": 5}, {"limit": 5.0}],
+    "forget_memory": [{"memory_id": "mem_1"}],
+}
+INVALID_ARGUMENTS: dict[str, list[dict[str, Any]]] = {
+    "search_memory": [{}, {"query": 5}, {"query": "boots", "intent": "chat"}, {"query": "boots", "user_id": "ben"}],
+    "save_turn": [{"assistant_text": "Noted."}],
+    "list_memories": [{"limit": 0}, {"limit": 5.5}, {"limit": "5"}],
+    "forget_memory": [{}, {"memory_id": ""}],
+}
+
+
+def collect_keys(schema: Any) -> set[str]:
+    """Return the keys of a JSON value and of all values within it."""
+    if isinstance(schema, dict):
+        return set(schema).union(*map(collect_keys, schema.values()))
+    return set().union(*map(collect_keys, schema)) if isinstance(schema, list) else set()
+
+
+def test_the_schemas_are_valid_and_within_what_all_clients_take(server: McpServer) -> None:
+    listed, _ = server.run_client(lambda client: client.list_tools())
+    assert [tool.name for tool in listed.tools] == list(VALID_ARGUMENTS)
+    for tool in listed.tools:
+        schema = tool.input_schema
+        Draft202012Validator.check_schema(schema)
+        assert not {"anyOf", "oneOf", "allOf", "not", "$ref", "$defs"} & collect_keys(schema)
+        for description in schema["properties"].values():
+            assert isinstance(description["type"], str), "some clients refuse a list of types"
+            assert description["description"]
+            assert "default" not in description or Draft202012Validator(description).is_valid(description["default"])
+        validator = Draft202012Validator(schema)
+        assert all(map(validator.is_valid, VALID_ARGUMENTS[tool.name])), tool.name
+        assert not any(map(validator.is_valid, INVALID_ARGUMENTS[tool.name])), tool.name
+
+
+def test_null_means_that_an_optional_argument_is_omitted(server: McpServer, tmp_path: Path) -> None:
+    async def call_tools(client: Client) -> list[Any]:
+        turn = {"user_text": "The boots are red.", "assistant_text": None, "turn_id": None}
+        return [
+            await client.call_tool("save_turn", turn),
+            await client.call_tool("search_memory", {"query": "Which colour are the boots?", "intent": None}),
+            await client.call_tool("list_memories", {"history": None, "limit": None}),
+            await client.call_tool("search_memory", {"query": None}),
+        ]
+
+    (saved, found, listed, rejected), _ = server.run_client(call_tools)
+    assert saved.content[0].text == "Saved."
+    assert len(turn_ids(storage(tmp_path), "ana")) == 1
+    assert "The boots are red." in found.content[0].text
+    assert listed.content[0].text == NO_CLOUD, "the arguments are valid"
+    assert rejected.content[0].text == "query: Input should be a valid string"
 
 
 def test_a_saved_turn_is_found_in_the_next_session(server: McpServer, tmp_path: Path) -> None:
@@ -167,6 +182,9 @@ INVALID_CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("save_turn", {"user_text": SECRET * 100_000}, "runtime.payload_too_large"),
     ("list_memories", {"limit": SECRET}, "limit: Input should be a valid integer"),
     ("list_memories", {"limit": "5"}, "limit: Input should be a valid integer"),
+    ("list_memories", {"limit": 5.5}, "limit: Input should be a valid integer"),
+    ("list_memories", {"limit": True}, "limit: Input should be a valid integer"),
+    ("list_memories", {"limit": 1e300}, "limit: Input should be less than or equal to 1000"),
     ("list_memories", {"limit": 0}, "limit: Input should be greater than or equal to 1"),
     ("forget_memory", {"memory_id": ""}, "memory_id: String should have at least 1 character"),
     ("list_memories", {}, NO_CLOUD),
@@ -238,7 +256,7 @@ def test_with_a_cloud_memories_are_listed_and_deleted(server_with_memories: tupl
     async def call_tools(client: Client) -> Any:
         listed = await client.call_tool("list_memories", {})
         first = listed.structured_content["memories"][0]
-        first_page = await client.call_tool("list_memories", {"limit": 1})
+        first_page = await client.call_tool("list_memories", {"limit": 1.0})
         forgotten = await client.call_tool("forget_memory", {"memory_id": first["memoryId"]})
         unknown = await client.call_tool("forget_memory", {"memory_id": SECRET})
         return listed, first, first_page, forgotten, unknown, await client.call_tool("list_memories", {})

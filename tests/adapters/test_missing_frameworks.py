@@ -59,7 +59,7 @@ def test_the_error_for_a_missing_framework_names_the_package_to_install(
     code = TOOL_CODE.format(package=package, kind=kind, method=method, frameworks=FRAMEWORKS)
     message, loaded = run_code(HIDE_CODE.format(hidden=[hidden]) + code)
 
-    assert message == f"{method}() needs {framework}: pip install 'memoair-voice[{extra}]'"
+    assert message == f"{method}() needs {framework}: pip install 'memoair-voice[{extra}]>=0.4'"
     assert hidden not in loaded.split()
 
 
@@ -68,7 +68,7 @@ def test_the_mcp_server_names_the_package_to_install() -> None:
         HIDE_CODE.format(hidden=["mcp", "mcp_types"]) + "sys.argv = ['memoair', 'mcp']\nimport memoair_cli.app as app\n"
     )
     assert run_code(code + "app.main()", status=1) == [
-        "memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]'"
+        "memoair mcp needs the MCP library: pip install 'memoair-voice[mcp]>=0.4'"
     ]
 
 

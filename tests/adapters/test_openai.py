@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from adapters.model_server import ANSWER, ModelServer
+from adapters.realtime_server import serve_realtime_model
 from openai import AsyncOpenAI, OpenAI, pydantic_function_tool
 from openai.types.chat import ChatCompletionFunctionToolParam
+from openai.types.realtime import RealtimeFunctionToolParam
 from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel, TypeAdapter
 from support.clients import PATIENT_MS
@@ -71,6 +73,17 @@ def test_the_responses_schema_is_flat_and_states_strict(idle_memory: Any) -> Non
     assert strict["parameters"]["required"] == ["query", "intent"]
 
 
+def test_the_realtime_schema_is_flat_and_has_no_strict(idle_memory: Any) -> None:
+    schema = idle_memory.to_openai_function("realtime")
+    assert schema == {"type": "function", **idle_memory.to_openai_function()["function"]}
+    assert set(schema) == {"type", "name", "description", "parameters"}
+    assert TypeAdapter(RealtimeFunctionToolParam).validate_python(schema) == schema
+    assert idle_memory.search_memory_tool().schema("realtime") == schema
+    for create in (idle_memory.to_openai_function, idle_memory.search_memory_tool().schema):
+        with pytest.raises(ValueError, match=r"^strict is not available in the Realtime API$"):
+            create("realtime", strict=True)
+
+
 def test_a_strict_schema_equals_the_one_that_the_openai_library_builds(idle_memory: Any) -> None:
     Intent = Enum("Intent", {name: name for name in INTENTS})  # type: ignore[misc]  # noqa: N806
 
@@ -88,7 +101,7 @@ def test_a_strict_schema_equals_the_one_that_the_openai_library_builds(idle_memo
 @pytest.mark.parametrize("api", ["completions", "", None, 7, "Chat"])
 def test_an_unknown_api_is_rejected_and_the_error_names_the_choices(idle_memory: Any, api: Any) -> None:
     for create in (idle_memory.to_openai_function, idle_memory.search_memory_tool().schema):
-        with pytest.raises(ValueError, match=r"^api must be one of chat, responses$"):
+        with pytest.raises(ValueError, match=r"^api must be one of chat, responses, realtime$"):
             create(api)
         with pytest.raises(TypeError, match=r"^strict must be True or False, not str$"):
             create(strict="yes")
@@ -142,3 +155,33 @@ def test_a_responses_model_calls_the_tool_and_gets_the_result(
     assert asyncio.run(converse()).output_text == ANSWER
     assert model_server.requests[0]["tools"][0]["name"] == "search_memory"
     assert "the boots are red" in model_server.requests[1]["input"][-1]["output"]
+
+
+def test_a_realtime_model_calls_the_tool_and_gets_the_result(new_memory: Callable[..., Any]) -> None:
+    tool = new_memory(MemoAirVoiceMemory).search_memory_tool(search_memory_timeout_ms=PATIENT_MS)
+
+    async def converse() -> tuple[list[str], list[dict[str, Any]]]:
+        events = []
+        async with (
+            serve_realtime_model() as (url, received),
+            AsyncOpenAI(api_key="none", base_url=url) as client,
+            client.realtime.connect(model="m") as connection,
+        ):
+            await connection.session.update(session={"type": "realtime", "tools": [tool.schema("realtime")]})
+            async for event in connection:
+                events.append(event.type)
+                if event.type == "session.updated":
+                    await connection.response.create()
+                elif event.type == "response.function_call_arguments.done":
+                    found = await tool(**json.loads(event.arguments))
+                    output: Any = {"type": "function_call_output", "call_id": event.call_id, "output": found}
+                    await connection.conversation.item.create(item=output)
+                    await connection.response.create()
+                else:
+                    break
+        return events, received
+
+    events, received = asyncio.run(converse())
+    assert events == ["session.updated", "response.function_call_arguments.done", "response.output_text.done"]
+    [output] = [event["item"]["output"] for event in received if event["type"] == "conversation.item.create"]
+    assert "the boots are red" in output

@@ -178,7 +178,7 @@ def test_without_webvtt_py_the_file_is_rejected_with_the_command_to_install_it(m
     turns, rejected = read("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Caller>Hi.\n", "call.vtt")
 
     assert not turns
-    assert rejected == ["call.vtt: subtitles require webvtt-py: pip install 'memoair-voice[transcripts]'"]
+    assert rejected == ["call.vtt: subtitles require webvtt-py: pip install 'memoair-voice[transcripts]>=0.4'"]
 
 
 # Call exports

@@ -116,7 +116,7 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     )
 
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "fastapi is not installed; run: pip install 'memoair-voice[cloud]'\n"
+    assert result.stderr == "fastapi is not installed; run: pip install 'memoair-voice[cloud]>=0.4'\n"
 
 
 def test_the_command_line_does_not_import_the_cloud() -> None:

@@ -257,7 +257,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    assert 'pip install "memoair-voice[onnx]"' in run_python(code, tiny_folder)
+    assert "pip install 'memoair-voice[onnx]>=0.4'" in run_python(code, tiny_folder)
 
 
 def test_onnxruntime_is_imported_only_when_a_model_is_opened() -> None:

@@ -312,7 +312,9 @@ def check_cli_arguments(arguments: list[str]) -> None:
 
 def check_requirement(text: str) -> None:
     """Check that a requirement is valid, and that our package has its extras."""
-    requirement = Requirement(text)
+    path, bracket, extras = text.partition("[")
+    # A path to our checkout, where the reader is.
+    requirement = Requirement(f"memoair-voice{bracket}{extras}" if path.startswith(".") else text)
     setup = configparser.ConfigParser()
     setup.read(Path(__file__).parents[2] / "setup.cfg", encoding="utf-8")
     if requirement.name == "memoair-voice":

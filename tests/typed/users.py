@@ -181,6 +181,7 @@ def memory_sync() -> None:
         assert_type(tool.last_trace, dict[str, Any] | None)
         assert_type((tool.name, tool.schema()), tuple[str, dict[str, Any]])
         assert_type(tool.schema("responses", strict=True), dict[str, Any])
+        assert_type(tool.schema("realtime"), dict[str, Any])
         assert_type(memory.to_openai_function(), dict[str, Any])
         assert_type(memory.to_pipecat_tool(), dict[str, Any])
 

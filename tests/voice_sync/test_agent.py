@@ -55,6 +55,20 @@ def test_overrides_take_precedence_over_the_environment() -> None:
     assert agent == dataclasses.replace(ME, project_id="proj_beta", cloud_base_url=None, org_only=True)
 
 
+@pytest.mark.parametrize("package", [memoair_voice_sync, memoair_voice])
+def test_the_name_of_the_url_in_0_3_still_works_and_warns(package: Any) -> None:
+    identity = {"api_key": API_KEY, "project_id": "proj_acme", "agent_id": "agent_acme_returns"}
+    kind, url = package.MemoAirVoiceAgent, "http://127.0.0.1:8080"
+    with pytest.warns(DeprecationWarning, match="^base_url= of the agent is now cloud_base_url=$") as caught:
+        agents = [kind(**identity, base_url=url), kind.from_env({**ENVIRONMENT, "MEMOAIR_BASE_URL": ""}, base_url=url)]
+    assert {warning.filename for warning in caught} == {__file__}, "the warning is for the application's line"
+    assert len(caught) == 2
+    assert agents == [kind(**identity, cloud_base_url=url)] * 2
+    assert dataclasses.replace(agents[0], cloud_base_url=None).cloud_base_url is None
+    with pytest.raises(TypeError, match=r"pass cloud_base_url$"):
+        kind(**identity, base_url=url, cloud_base_url=url)
+
+
 def test_the_error_names_all_missing_variables() -> None:
     with pytest.raises(ValueError, match="MEMOAIR_API_KEY, MEMOAIR_AGENT_ID must be set"):
         MemoAirVoiceAgent.from_env({"MEMOAIR_PROJECT_ID": "proj_acme", "MEMOAIR_API_KEY": ""})

@@ -1,6 +1,6 @@
 """A LiveKit worker with memory: the ready-made agent, without further wiring.
 
-pip install memoair-livekit
+pip install . ./integrations/livekit   # in the root of the checkout
 export MEMOAIR_API_KEY=... MEMOAIR_PROJECT_ID=... MEMOAIR_AGENT_ID=...   # MEMOAIR_BASE_URL= means no cloud
 export LIVEKIT_URL=... LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=...
 python memoair_agent.py dev

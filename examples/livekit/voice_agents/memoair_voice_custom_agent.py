@@ -4,7 +4,7 @@ Without the LiveKit code, what remains is ``search_memory`` before the answer an
 in any framework that has these two moments (Pipecat, Vapi, Retell, a WebRTC bridge). For LiveKit, ``memoair_agent.py``
 is shorter and also handles typed input, tool calls, early answers and hang-ups.
 
-    pip install memoair-voice livekit-agents
+    pip install '.[livekit]'   # in the root of the checkout
     export MEMOAIR_API_KEY=... MEMOAIR_PROJECT_ID=... MEMOAIR_AGENT_ID=...
     python memoair_voice_custom_agent.py dev
 """

@@ -112,4 +112,4 @@ def test_the_wheel_declares_its_requirements(tmp_path: Path) -> None:
     assert "License-Expression: Apache-2.0" in lines
     assert any(line.startswith("Requires-Dist: livekit-agents>=1.") for line in lines)
     assert any(line.startswith("Requires-Dist: memoair-voice>=0.") for line in lines)
-    assert "pip install memoair-livekit" in metadata
+    assert "pip install . ./integrations/livekit" in metadata
