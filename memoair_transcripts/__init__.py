@@ -9,11 +9,12 @@ exports of ``twilio``, ``vapi`` and ``retell``. Files are read as streams; an in
 
 from memoair_protocol.timestamps import parse_timestamp
 from memoair_transcripts._formats import FORMATS, TranscriptFormat, format_of, read_transcript
-from memoair_transcripts._records import Rejection, TranscriptOptions, TranscriptTurn
+from memoair_transcripts._records import Rejection, SkippedItem, TranscriptOptions, TranscriptTurn
 
 __all__ = [
     "FORMATS",
     "Rejection",
+    "SkippedItem",
     "TranscriptFormat",
     "TranscriptOptions",
     "TranscriptTurn",

@@ -16,6 +16,7 @@ from memoair_transcripts._records import (
     InvalidTurnError,
     PartialTurn,
     Rejection,
+    SkippedItem,
     TranscriptOptions,
     TranscriptSource,
     TranscriptTurn,
@@ -83,6 +84,7 @@ def read_transcript(
     options: TranscriptOptions | None = None,
     *,
     format: str | None = None,  # noqa: A002
+    on_skip: Callable[[SkippedItem], None] | None = None,
 ) -> Iterator[TranscriptTurn | Rejection]:
     """Read the turns of an open file.
 
@@ -93,6 +95,8 @@ def read_transcript(
         name: The name of the file in rejections. Its extension may select the format.
         options: What the file does not say itself, such as the caller's id.
         format: A key of `FORMATS`. By default it is detected from the name and the head of the file.
+        on_skip: Called with each part of the file that is passed over, because neither the caller nor the agent said
+            it.
 
     Returns:
         An iterator of turns and rejections, in the order of the file. It raises nothing for invalid content.
@@ -110,7 +114,7 @@ def read_transcript(
     """
     if format is not None and format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
-    return _read_turns(stream, name, options or TranscriptOptions(), format)
+    return _read_turns(stream, name, options or TranscriptOptions(), format, on_skip)
 
 
 def format_of(name: str, head: bytes) -> str:
@@ -138,7 +142,11 @@ def _first_match(
 
 
 def _read_turns(
-    stream: BinaryIO, name: str, options: TranscriptOptions, format_: str | None
+    stream: BinaryIO,
+    name: str,
+    options: TranscriptOptions,
+    format_: str | None,
+    on_skip: Callable[[SkippedItem], None] | None,
 ) -> Iterator[TranscriptTurn | Rejection]:
     try:
         head, rewound = peek_head(stream)
@@ -146,7 +154,8 @@ def _read_turns(
         yield Rejection(name, 0, f"the file is not readable: {getattr(error, 'strerror', None) or error}")
         return
     # Identified by its content, not its name: a copy in another folder is the same call.
-    source = TranscriptSource(name, options.session_id or f"call-{hash_head(head)}", options)
+    call_id = options.session_id or f"call-{hash_head(head)}"
+    source = TranscriptSource(name, call_id, options, head.removeprefix(b"\xef\xbb\xbf"), on_skip)
     ids = TurnIds()
     for item in FORMATS[format_ or format_of(name, head)].read(rewound, source):
         if isinstance(item, Rejection):
