@@ -7,11 +7,12 @@ from typing import BinaryIO, Protocol
 
 import attrs
 
-from memoair_transcripts._call_exports import read_retell, read_twilio, read_vapi
 from memoair_transcripts._cues import read_srt, read_webvtt
 from memoair_transcripts._json_lines import read_json_lines
 from memoair_transcripts._lines import hash_head, peek_head
 from memoair_transcripts._plain_text import read_plain_text
+from memoair_transcripts._platforms import read_elevenlabs, read_retell, read_vapi
+from memoair_transcripts._recognizers import read_assemblyai, read_deepgram, read_rev, read_twilio
 from memoair_transcripts._records import (
     InvalidTurnError,
     PartialTurn,
@@ -27,11 +28,21 @@ from memoair_transcripts._turn_ids import TurnIds
 _EXPORT_SIGNATURES = {
     "twilio": re.compile(rb'"(?:media_channel|sentence_index)"\s*:'),
     "vapi": re.compile(
-        rb'"(?:secondsFromStart|messagesOpenAIFormatted)"\s*:|"(?:end-of-call-report|(?:in|out)boundPhoneCall|webCall)"'
+        rb'"(?:secondsFromStart|messagesOpenAIFormatted|assistantOverrides)"\s*:'
+        rb'|"(?:end-of-call-report|(?:in|out)boundPhoneCall|webCall|vapi\.websocketCall)"'
     ),
-    "retell": re.compile(rb'"(?:transcript_object|transcript_with_tool_calls|call_analysis)"\s*:|"(?:web|phone)_call"'),
+    "retell": re.compile(
+        rb'"(?:transcript_object|(?:scrubbed_)?transcript_with_tool_calls|call_analysis)"\s*:|"call_type"\s*:\s*"(?:web|phone)_call"'
+    ),
+    "elevenlabs": re.compile(
+        rb'"(?:time_in_call_secs|conversation_initiation_client_data|call_duration_secs)"\s*:|"post_call_\w+"'
+    ),
+    "rev": re.compile(rb'"monologues"\s*:'),
+    "assemblyai": re.compile(rb'"(?:audio_url|speech_models?|speaker_labels|acoustic_model|language_model)"\s*:'),
+    "deepgram": re.compile(rb'"(?:punctuated_word|model_info|model_uuid|alternatives)"\s*:'),
 }
-_OWN_FIELDS = re.compile(rb'"(?:userText|assistantText|sessionId)"\s*:')
+# In an object of the file itself. Some platforms have a sessionId inside.
+_OWN_FIELDS = re.compile(rb'"(?:userText|assistantText)"\s*:|^\s*\[?\s*\{[^{}\[\]]*"sessionId"\s*:')
 _SUBTITLE_SIGNATURES = {
     "webvtt": re.compile(rb"WEBVTT(?:\s|$)"),
     "srt": re.compile(rb"\s*\d+\s*\n\s*\d+:\d\d:\d\d,\d{3}\s*-->"),
@@ -73,6 +84,10 @@ FORMATS: Mapping[str, TranscriptFormat] = MappingProxyType(
             TranscriptFormat("twilio", (), read_twilio),
             TranscriptFormat("vapi", (), read_vapi),
             TranscriptFormat("retell", (), read_retell),
+            TranscriptFormat("elevenlabs", (), read_elevenlabs),
+            TranscriptFormat("deepgram", (), read_deepgram),
+            TranscriptFormat("assemblyai", (), read_assemblyai),
+            TranscriptFormat("rev", (), read_rev),
         )
     }
 )

@@ -194,7 +194,8 @@ def _find_bracketed(text: str, is_known: Callable[[str], bool]) -> LineStart | N
     if is_known(label):
         return LineStart(label, rest, is_definite=True)
     # "[Ben] No." names someone, "[laughs]" and "(softly) no" do not.
-    is_name = bool(rest) and not label[:1].islower() and _word_count(label) <= _MAX_WORDS
+    has_words = any(char.isalnum() for char in rest)
+    is_name = has_words and not label[:1].islower() and _word_count(label) <= _MAX_WORDS
     return LineStart(label, rest, is_marked=True) if is_name else LineStart(None, text)
 
 

@@ -104,9 +104,9 @@ class Speakers:
         if self._default_side is not None and head:
             self._seen.update(self._find_returning_labels(head))
 
-    def side_of(self, label: str) -> Side:
-        """Return the side of a label. Raise `InvalidTurnError` if it belongs to neither."""
-        side = self._known_side(label) or self._default_side
+    def side_of(self, *labels: str) -> Side:
+        """Return the side of a label, or of its spellings. Raise `InvalidTurnError` if it belongs to neither."""
+        side = next((side for label in labels if (side := self._known_side(label))), self._default_side)
         if side is None:
             raise InvalidTurnError(UNKNOWN_SPEAKER)
         return side
