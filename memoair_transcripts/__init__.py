@@ -10,7 +10,7 @@ Formats: ``jsonl`` (one turn or one message per line), ``text`` (``Speaker: text
 
 from memoair_protocol.timestamps import parse_timestamp
 from memoair_transcripts._formats import FORMATS, TranscriptFormat, format_of, read_transcript
-from memoair_transcripts._records import Rejection, SkippedItem, TranscriptOptions, TranscriptTurn
+from memoair_transcripts._records import Rejection, SkippedItem, TranscriptOptions, TranscriptTexts, TranscriptTurn
 
 __all__ = [
     "FORMATS",
@@ -18,6 +18,7 @@ __all__ = [
     "SkippedItem",
     "TranscriptFormat",
     "TranscriptOptions",
+    "TranscriptTexts",
     "TranscriptTurn",
     "format_of",
     "parse_timestamp",

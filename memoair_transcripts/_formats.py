@@ -20,6 +20,7 @@ from memoair_transcripts._records import (
     SkippedItem,
     TranscriptOptions,
     TranscriptSource,
+    TranscriptTexts,
     TranscriptTurn,
 )
 from memoair_transcripts._turn_ids import TurnIds
@@ -100,6 +101,7 @@ def read_transcript(
     *,
     format: str | None = None,  # noqa: A002
     on_skip: Callable[[SkippedItem], None] | None = None,
+    redact: Callable[[TranscriptTexts], TranscriptTexts] | None = None,
 ) -> Iterator[TranscriptTurn | Rejection]:
     """Read the turns of an open file.
 
@@ -112,6 +114,8 @@ def read_transcript(
         format: A key of `FORMATS`. By default it is detected from the name and the head of the file.
         on_skip: Called with each part of the file that is passed over, because neither the caller nor the agent said
             it.
+        redact: Removes personal data from the texts of a turn. Generated turn ids are made from what it returns. A turn
+            that it fails for is rejected.
 
     Returns:
         An iterator of turns and rejections, in the order of the file. It raises nothing for invalid content.
@@ -129,7 +133,7 @@ def read_transcript(
     """
     if format is not None and format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
-    return _read_turns(stream, name, options or TranscriptOptions(), format, on_skip)
+    return _read_turns(stream, name, options or TranscriptOptions(), format, on_skip, redact)
 
 
 def format_of(name: str, head: bytes) -> str:
@@ -162,6 +166,7 @@ def _read_turns(
     options: TranscriptOptions,
     format_: str | None,
     on_skip: Callable[[SkippedItem], None] | None,
+    redact: Callable[[TranscriptTexts], TranscriptTexts] | None,
 ) -> Iterator[TranscriptTurn | Rejection]:
     try:
         head, rewound = peek_head(stream)
@@ -177,6 +182,15 @@ def _read_turns(
             yield item
             continue
         try:
-            yield ids.assign_id(item)
+            yield ids.assign_id(item if redact is None else _redact_turn(item, redact))
         except InvalidTurnError as error:
             yield source.reject(item.line, str(error))
+
+
+def _redact_turn(turn: PartialTurn, redact: Callable[[TranscriptTexts], TranscriptTexts]) -> PartialTurn:
+    names = [field.name for field in attrs.fields(TranscriptTexts)]
+    try:
+        redacted = redact(TranscriptTexts(**{name: getattr(turn, name) for name in names}))
+        return attrs.evolve(turn, **{name: getattr(redacted, name) for name in names})
+    except Exception:  # noqa: BLE001 - whatever the error, the texts must not be saved; and it may quote them
+        raise InvalidTurnError("redaction failed; the turn is not saved") from None

@@ -54,6 +54,25 @@ class TranscriptTurn:
 
 
 @attrs.frozen
+class TranscriptTexts:
+    """What of a turn may hold personal data, for a function that redacts it.
+
+    Attributes:
+        user_text: What the caller said.
+        assistant_text: What the agent answered.
+        user_name: The caller's name, if it is known.
+        assistant_name: The agent's name, if it is known.
+        metadata: Metadata from the file.
+    """
+
+    user_text: str = attrs.field(repr=False)
+    assistant_text: str = attrs.field(repr=False)
+    user_name: str | None = attrs.field(default=None, repr=False)
+    assistant_name: str | None = attrs.field(default=None, repr=False)
+    metadata: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+
+
+@attrs.frozen
 class Rejection:
     """A line of a file that is not a valid turn or part of one.
 
