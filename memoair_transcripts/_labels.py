@@ -15,10 +15,12 @@ import attrs
 from memoair_transcripts._stamps import HAS_DATE, INNER_STAMP, LEADING_STAMP, TRAILING_STAMP
 
 MAX_LABEL_CHARS = 120
-_COLON = re.compile(r"[:\uff1a\ufe55\ufe13]")
+_COLON = re.compile(r"[:\uff1a\ufe55\ufe13\u2236\ua789\u05c3]")  # full width, small, vertical, ratio, letter, Hebrew
+# What else stands between a name and words: in tables, chats and captions.
+_DIVIDER = re.compile(r"[ \t]*(?:\t|\|(?=\s)|>(?=\s)|(?P<dash>(?<=\s)[-\u2013\u2014](?=\s)))[ \t]*")
 # The typographic variants of characters in names, which people and tools mix.
 _VARIANTS = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u0060\u00b4", "'") | dict.fromkeys("\u2010\u2011", "-"))
-_BULLET = re.compile(r"(?:[-\u2013\u2014\u2022\u2023\u25aa\u25cf\u25e6\u00b7]+|\*(?=\s)|>{1,3}|#{1,6}(?=\s))\s*")
+_BULLET = re.compile(r"(?:[-\u2013\u2014\u2022\u2023\u25aa\u25cf\u25e6\u00b7]+|[*|](?=\s)|>{1,3}|#{1,6}(?=\s))\s*")
 _SUBTITLE_STYLE = re.compile(r"\{\\[^{}]*\}")
 _BOLD = re.compile(r"(\*\*|__|<b>|<strong>)\s*(?P<label>.+?)\s*(?:\*\*|__|</b>|</strong>)\s*(?P<rest>.*)", re.DOTALL)
 _EMPHASIS = re.compile(
@@ -59,6 +61,8 @@ class LineStart:
         is_marked: Whether the line begins an utterance, of any speaker: with a time, a bullet, or bold print.
         is_definite: Whether a label looks like this. Otherwise it may be words, unless it names a known speaker.
         is_notice: Whether a messenger, not a person, wrote the line.
+        has_dash: Whether only a dash separates the label from the words, as it may separate words.
+        is_alone: Whether the label is all of the line.
     """
 
     label: str | None
@@ -67,6 +71,8 @@ class LineStart:
     is_marked: bool = False
     is_definite: bool = False
     is_notice: bool = False
+    has_dash: bool = False
+    is_alone: bool = False
 
 
 def label_key(label: str) -> str:
@@ -145,12 +151,16 @@ def _first_label(text: str, is_known: Callable[[str], bool], *, has_stamp: bool)
         found = find(text, is_known)
         if found is not None:
             return found
-    found = _find_before_colon(text, is_known, has_stamp=has_stamp) or _find_before_stamp(text, is_known)
+    found = (
+        _find_before_colon(text, is_known, has_stamp=has_stamp)
+        or _find_before_stamp(text, is_known)
+        or _find_before_divider(text, is_known)
+    )
     if found is not None:
         return found
     label = _clean_label(text)
     if label and len(label) <= MAX_LABEL_CHARS and is_known(label):  # a name on a line of its own
-        return LineStart(label, "", is_definite=True)
+        return LineStart(label, "", is_definite=True, is_alone=True)
     return LineStart(None, text)
 
 
@@ -249,6 +259,24 @@ def _find_before_stamp(text: str, is_known: Callable[[str], bool]) -> LineStart 
     if not (is_known(label) or is_apart or is_name):  # "It came at 10:30"
         return None
     return LineStart(label, rest, match["stamp"], is_definite=is_apart)  # not "Monday 10:30"
+
+
+def _find_before_divider(text: str, is_known: Callable[[str], bool]) -> LineStart | None:
+    match = _DIVIDER.search(text, 1, MAX_LABEL_CHARS)
+    if match is None:
+        return None
+    label, has_dash = _clean_label(text[: match.start()]), match["dash"] is not None
+    is_short = bool(label) and not _begins_small(label) and _word_count(label) <= _MAX_INNER_WORDS
+    is_name = not has_dash and is_short and is_name_shaped(label)
+    if not label or not (is_known(label) or is_name):
+        return None
+    return LineStart(label, text[match.end() :], has_dash=has_dash)
+
+
+def looks_like_name_line(text: str) -> bool:
+    """Return whether a whole line is written like a name: few words with capitals, and nothing that ends a sentence."""
+    is_short = 0 < _word_count(text) <= _MAX_INNER_WORDS + 1 and len(text) <= MAX_LABEL_CHARS
+    return is_short and text[-1].isalpha() and not _begins_small(text) and is_name_shaped(text)
 
 
 def _split_stamp(label: str) -> tuple[str, str | None]:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 
 import attrs
@@ -14,6 +14,7 @@ from memoair_transcripts._labels import (
     is_name_shaped,
     label_key,
     looks_like_label,
+    looks_like_name_line,
     read_start,
     split_inner_labels,
     strip_parentheses,
@@ -101,8 +102,10 @@ class Speakers:
             self._default_side = Side.ASSISTANT if options.callers else Side.USER
         self._suffix_by_label: dict[str, str] = {}
         self._seen: set[str] = set()  # other labels that belong to the default side
-        if self._default_side is not None and head:
-            self._seen.update(self._find_returning_labels(head))
+        # Whether the file separates names from words with dashes, or puts them on lines of their own.
+        self._has_dashes = self._has_name_lines = False
+        if head:
+            self._read_head(head)
 
     def side_of(self, *labels: str) -> Side:
         """Return the side of a label, or of its spellings. Raise `InvalidTurnError` if it belongs to neither."""
@@ -129,6 +132,10 @@ class Speakers:
             InvalidTurnError: The line begins like the words of a speaker, but names none that is known.
         """
         start = read_start(clean_line(line), self._is_known)
+        if start.has_dash and not self._has_dashes:  # "Agent - hello", or "Dana - are you there?"
+            raise InvalidTurnError(_NO_SPEAKER)
+        if start.label is None and self._has_name_lines and not has_voice and looks_like_name_line(start.text):
+            raise InvalidTurnError(UNKNOWN_SPEAKER)
         if start.is_notice:
             return [SpokenPart("", stamp=start.stamp, is_notice=True)]
         if start.label is not None and (not has_voice or self._is_known(start.label)):
@@ -184,13 +191,22 @@ class Speakers:
             return label
         return strip_parentheses(label)[0] or label
 
-    def _find_returning_labels(self, head: str) -> Iterator[str]:
+    def _read_head(self, head: str) -> None:
         counts: Counter[str] = Counter()
+        dashes = colons = 0
         for line in head.split("\n")[:_MAX_HEAD_LINES]:
-            label = read_start(clean_line(line), self._is_known).label
-            if label is not None and looks_like_label(label) and not self._is_known(label):
-                counts[label_key(label)] += 1
-        return (label for label, count in counts.items() if count > 1)
+            start = read_start(clean_line(line), self._is_known)
+            if start.label is None:
+                continue
+            is_known = self._is_known(start.label)
+            self._has_name_lines = self._has_name_lines or start.is_alone
+            dashes += start.has_dash
+            colons += is_known and not start.has_dash
+            if not is_known and looks_like_label(start.label):
+                counts[label_key(start.label)] += 1
+        self._has_dashes = dashes > 1 and not colons
+        if self._default_side is not None:
+            self._seen.update(label for label, count in counts.items() if count > 1)
 
 
 class TranscriptHeader:

@@ -152,6 +152,25 @@ def test_words_that_only_contain_a_colon_or_a_time_go_on(line: str) -> None:
     assert read(f"Dana Whitlock: Hi.\n{line}\nJuno: Yes?\n") == ([(f"Hi. {line}", "Yes?")], [])
 
 
+@pytest.mark.parametrize("divider", ["\t", " | ", "> ", "\u2236 ", " \ua789 ", "\ufe55"])
+def test_other_dividers_separate_a_speaker_from_words(divider: str) -> None:
+    text = f"Dana Whitlock{divider}Hi.\nBen Kaplan{divider}No.\nJuno{divider}Yes?\n"
+
+    assert read(text) == ([("Hi.", "Yes?")], [(2, UNKNOWN)])
+
+
+def test_a_dash_separates_speakers_from_words_only_in_files_without_colons() -> None:
+    assert read("Dana Whitlock - Hi.\nJuno \u2013 Yes?\n") == ([("Hi.", "Yes?")], [])
+    assert read("Dana Whitlock: Hi.\nJuno - is late.\nJuno: Yes?\n") == ([("Hi.", "Yes?")], [(2, MARKED)])
+
+
+def test_an_unknown_name_on_a_line_of_its_own_is_rejected_where_names_stand_so() -> None:
+    text = "Dana Whitlock\nHi.\nBen Kaplan\nNo.\nJuno\nYes?\n"
+
+    assert read(text) == ([("Hi.", "Yes?")], [(3, UNKNOWN), (4, "continues a line that was rejected")])
+    assert read("Dana Whitlock: Hi.\nBen Kaplan\nJuno: Yes?\n") == ([("Hi. Ben Kaplan", "Yes?")], [])
+
+
 def test_people_who_differ_only_in_parentheses_are_not_taken_for_one() -> None:
     text = "Dana (Leeds): One.\nDana (York): Two.\nJuno: Yes?\nDana (agent): Three.\n"
     options = TranscriptOptions(user_id="ana", callers=("Dana",), assistants=("Juno",))
