@@ -15,10 +15,11 @@ from memoair_protocol.installing import install_command
 from memoair_protocol.timestamps import parse_local_timestamp
 from memoair_transcripts._lines import TextLine, read_lines
 from memoair_transcripts._pairing import TranscriptTurnAssembler
-from memoair_transcripts._records import InvalidTurnError, Message, PartialTurn, Rejection, Side, TranscriptSource
+from memoair_transcripts._records import InvalidTurnError, Message, PartialTurn, Rejection, TranscriptSource
 from memoair_transcripts._speakers import (
     MAX_MESSAGE_CHARS,
     Speakers,
+    SpokenPart,
     TranscriptHeader,
     UnusableFileError,
     Utterance,
@@ -56,8 +57,11 @@ def _read_subtitles(stream: BinaryIO, source: TranscriptSource, *, is_srt: bool)
             transcript.mark_gap()
             continue
         try:
-            for message in transcript.add_block(block):
-                yield from assembler.add(message)
+            for item in transcript.add_block(block):
+                if isinstance(item, Rejection):
+                    yield item
+                else:
+                    yield from assembler.add(item)
         except UnusableFileError as error:
             yield source.reject(0, str(error))
             return
@@ -102,30 +106,38 @@ def _read_blocks(stream: BinaryIO) -> Iterator[_Block]:
 
 @attrs.frozen
 class _Caption:
-    """A part of a cue: its speaker, if it names one, its text, and its offset from the start of the call."""
+    """A part of a cue: its speaker, if it names one, its lines, and its offset from the start of the call."""
 
     voice: str  # may be empty
-    text: str
+    lines: list[str]
     offset: timedelta
+    is_outside: bool = False  # of the voices that the rest of the cue is in
 
 
 def _parse_captions(
     from_string: Callable[[str], Any], unescape: Callable[[str], str], timing_line: str, payload: list[str]
 ) -> Iterator[_Caption]:
-    """Yield the parts of a cue, one per voice."""
-    for part in _VOICE.split("\n".join(payload)):
-        if not part.strip():
-            continue
-        try:
-            captions = from_string(f"WEBVTT\n\n{timing_line}\n{part.strip()}\n").captions
-        except Exception:  # noqa: BLE001 - the library's errors quote the cue
-            captions = []
-        if not captions:
-            raise InvalidTurnError("the cue cannot be parsed")
-        for caption in captions:
-            text = " ".join(unescape(caption.text).split())
-            if text:
-                yield _Caption(unescape(caption.voice or "").strip(), text, _parse_offset(caption.start))
+    """Yield the parts of a cue: one per voice, and what no voice says."""
+    text = "\n".join(payload)
+    parts = [part for part in _VOICE.split(text) if part.strip()]
+    has_voices = any(_VOICE.match(part) for part in parts)
+    for part in parts:
+        voiced, _, behind = part.partition("</v>") if _VOICE.match(part) else ("", "", part)
+        for markup in (voiced, behind):
+            if not markup.strip():
+                continue
+            try:
+                captions = from_string(f"WEBVTT\n\n{timing_line}\n{markup.strip()}\n").captions
+            except Exception:  # noqa: BLE001 - the library's errors quote the cue
+                captions = []
+            if not captions:
+                raise InvalidTurnError("the cue cannot be parsed")
+            for caption in captions:
+                lines = [" ".join(unescape(line).split()) for line in caption.text.split("\n")]
+                lines = [line for line in lines if line]
+                if lines:
+                    voice = unescape(caption.voice or "").strip()
+                    yield _Caption(voice, lines, _parse_offset(caption.start), has_voices and not voice)
 
 
 def _parse_offset(start: str) -> timedelta:
@@ -139,18 +151,19 @@ class _SubtitleTranscript:
     def __init__(
         self, source: TranscriptSource, parse_captions: Callable[[str, list[str]], Iterator[_Caption]], *, is_srt: bool
     ) -> None:
+        self._source = source
         self._parse_captions = parse_captions
         self._is_srt = is_srt
         self._header = TranscriptHeader(source)
-        self._speakers = Speakers(source.options)
+        self._speakers = Speakers(source.options, source.head_text())
         self._has_started = False
         self._expects_file_header = not is_srt  # a WebVTT file begins with a WEBVTT block
         self._started_at: datetime | None = None
         self._current: Utterance | None = None
         self._has_gap = False  # whether a cue was rejected that the next one may continue
 
-    def add_block(self, block: _Block) -> Iterator[Message]:
-        """Add a block and yield the messages that it completes. Raises `InvalidTurnError`."""
+    def add_block(self, block: _Block) -> Iterator[Message | Rejection]:
+        """Add a block. Yield the messages that it completes, and its rejected lines. Raises `InvalidTurnError`."""
         is_file_header, self._expects_file_header = self._expects_file_header, False
         if is_file_header or (not self._is_srt and _NON_CUE_BLOCK.match(block.lines[0])):
             self._read_header(block.lines, is_file_header=is_file_header)
@@ -191,33 +204,61 @@ class _SubtitleTranscript:
             for line in lines[1:] if is_file_header else [lines[0].partition(" ")[2], *lines[1:]]:
                 self._header.add_line(line)
 
-    def _add_caption(self, caption: _Caption, line: int) -> Iterator[Message]:
-        try:
-            speaker = self._split_speaker(caption)
-        except InvalidTurnError as error:
-            raise self._gap_error(str(error)) from None
+    def _add_caption(self, caption: _Caption, line: int) -> Iterator[Message | Rejection]:
+        """Add the lines of a part of a cue. A line that is rejected does not affect the ones that name a speaker."""
         current = self._current
-        label, side, text = speaker or (None, None, caption.text)
-        if label is None and (current is None or self._has_gap):
+        if caption.is_outside and current is not None:
+            yield from self._end_utterance()
+            self.mark_gap()
+        for number, text in enumerate(caption.lines):
+            try:
+                for part in self._read_line(caption, number, text):
+                    yield from self._add_part(part, line, caption.offset)
+            except InvalidTurnError as error:
+                self.mark_gap()
+                yield self._source.reject(line, str(error))
+
+    def _read_line(self, caption: _Caption, number: int, text: str) -> list[SpokenPart]:
+        if not caption.voice:
+            return self._speakers.read_cue_line(text)
+        label, side = caption.voice, self._speakers.side_of(caption.voice)
+        if number > 0:
+            return self._speakers.read_cue_line(text, has_voice=True)
+        parts = self._speakers.read_cue_line(text.lstrip("-\u2013\u2014 ") or text, has_voice=True)
+        if parts[0].label is None:
+            return [SpokenPart(parts[0].text or text, label, side), *parts[1:]]
+        if parts[0].side is not side:
+            raise InvalidTurnError("the voice and the label name two speakers")
+        return parts
+
+    def _add_part(self, part: SpokenPart, line: int, offset: timedelta) -> Iterator[Message]:
+        current, text = self._current, part.text.strip()
+        if part.is_notice or (part.label is None and not text):
+            yield from self._end_utterance()
+            self.mark_gap()
+            return
+        if part.label is None and (current is None or self._has_gap):
             raise InvalidTurnError(
                 "continues a cue that was rejected" if self._has_gap else "no speaker is named for this text"
             )
-        continues = current is not None and (label is None or (label, side) == (current.label, current.side))
+        continues = current is not None and (
+            part.label is None or (part.label, part.side) == (current.label, current.side)
+        )
         if current is None or not continues or current.chars + len(text) > MAX_MESSAGE_CHARS:
-            message = self.flush()
-            if message is not None:
-                yield message
-            label, side = (label or current.label, side or current.side) if current else (label, side)
+            yield from self._end_utterance()
+            label, side = part.label, part.side
+            if current is not None:
+                label, side = label or current.label, side or current.side
             assert label is not None  # noqa: S101 - a continuation has a current speaker
             assert side is not None  # noqa: S101
-            current = self._current = Utterance(label, side, line, self._resolve_offset(caption.offset))
+            current = self._current = Utterance(label, side, line, self._resolve_offset(offset))
         self._has_gap = False
-        current.add(text.strip())
+        current.add(text)
 
-    def _split_speaker(self, caption: _Caption) -> tuple[str, Side, str] | None:
-        if caption.voice:
-            return caption.voice, self._speakers.side_of(caption.voice), caption.text
-        return self._speakers.split(caption.text)
+    def _end_utterance(self) -> Iterator[Message]:
+        message = self.flush()
+        if message is not None:
+            yield message
 
     def _resolve_offset(self, offset: timedelta) -> datetime | None:
         if self._started_at is None:

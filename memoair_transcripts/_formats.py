@@ -7,17 +7,20 @@ from typing import BinaryIO, Protocol
 
 import attrs
 
-from memoair_transcripts._call_exports import read_retell, read_twilio, read_vapi
 from memoair_transcripts._cues import read_srt, read_webvtt
 from memoair_transcripts._json_lines import read_json_lines
 from memoair_transcripts._lines import hash_head, peek_head
 from memoair_transcripts._plain_text import read_plain_text
+from memoair_transcripts._platforms import read_elevenlabs, read_retell, read_vapi
+from memoair_transcripts._recognizers import read_assemblyai, read_deepgram, read_rev, read_twilio
 from memoair_transcripts._records import (
     InvalidTurnError,
     PartialTurn,
     Rejection,
+    SkippedItem,
     TranscriptOptions,
     TranscriptSource,
+    TranscriptTexts,
     TranscriptTurn,
 )
 from memoair_transcripts._turn_ids import TurnIds
@@ -26,11 +29,21 @@ from memoair_transcripts._turn_ids import TurnIds
 _EXPORT_SIGNATURES = {
     "twilio": re.compile(rb'"(?:media_channel|sentence_index)"\s*:'),
     "vapi": re.compile(
-        rb'"(?:secondsFromStart|messagesOpenAIFormatted)"\s*:|"(?:end-of-call-report|(?:in|out)boundPhoneCall|webCall)"'
+        rb'"(?:secondsFromStart|messagesOpenAIFormatted|assistantOverrides)"\s*:'
+        rb'|"(?:end-of-call-report|(?:in|out)boundPhoneCall|webCall|vapi\.websocketCall)"'
     ),
-    "retell": re.compile(rb'"(?:transcript_object|transcript_with_tool_calls|call_analysis)"\s*:|"(?:web|phone)_call"'),
+    "retell": re.compile(
+        rb'"(?:transcript_object|(?:scrubbed_)?transcript_with_tool_calls|call_analysis)"\s*:|"call_type"\s*:\s*"(?:web|phone)_call"'
+    ),
+    "elevenlabs": re.compile(
+        rb'"(?:time_in_call_secs|conversation_initiation_client_data|call_duration_secs)"\s*:|"post_call_\w+"'
+    ),
+    "rev": re.compile(rb'"monologues"\s*:'),
+    "assemblyai": re.compile(rb'"(?:audio_url|speech_models?|speaker_labels|acoustic_model|language_model)"\s*:'),
+    "deepgram": re.compile(rb'"(?:punctuated_word|model_info|model_uuid|alternatives)"\s*:'),
 }
-_OWN_FIELDS = re.compile(rb'"(?:userText|assistantText|sessionId)"\s*:')
+# In an object of the file itself. Some platforms have a sessionId inside.
+_OWN_FIELDS = re.compile(rb'"(?:userText|assistantText)"\s*:|^\s*\[?\s*\{[^{}\[\]]*"sessionId"\s*:')
 _SUBTITLE_SIGNATURES = {
     "webvtt": re.compile(rb"WEBVTT(?:\s|$)"),
     "srt": re.compile(rb"\s*\d+\s*\n\s*\d+:\d\d:\d\d,\d{3}\s*-->"),
@@ -72,6 +85,10 @@ FORMATS: Mapping[str, TranscriptFormat] = MappingProxyType(
             TranscriptFormat("twilio", (), read_twilio),
             TranscriptFormat("vapi", (), read_vapi),
             TranscriptFormat("retell", (), read_retell),
+            TranscriptFormat("elevenlabs", (), read_elevenlabs),
+            TranscriptFormat("deepgram", (), read_deepgram),
+            TranscriptFormat("assemblyai", (), read_assemblyai),
+            TranscriptFormat("rev", (), read_rev),
         )
     }
 )
@@ -83,6 +100,8 @@ def read_transcript(
     options: TranscriptOptions | None = None,
     *,
     format: str | None = None,  # noqa: A002
+    on_skip: Callable[[SkippedItem], None] | None = None,
+    redact: Callable[[TranscriptTexts], TranscriptTexts] | None = None,
 ) -> Iterator[TranscriptTurn | Rejection]:
     """Read the turns of an open file.
 
@@ -93,6 +112,10 @@ def read_transcript(
         name: The name of the file in rejections. Its extension may select the format.
         options: What the file does not say itself, such as the caller's id.
         format: A key of `FORMATS`. By default it is detected from the name and the head of the file.
+        on_skip: Called with each part of the file that is passed over, because neither the caller nor the agent said
+            it.
+        redact: Removes personal data from the texts of a turn. Generated turn ids are made from what it returns. A turn
+            that it fails for is rejected.
 
     Returns:
         An iterator of turns and rejections, in the order of the file. It raises nothing for invalid content.
@@ -110,7 +133,7 @@ def read_transcript(
     """
     if format is not None and format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
-    return _read_turns(stream, name, options or TranscriptOptions(), format)
+    return _read_turns(stream, name, options or TranscriptOptions(), format, on_skip, redact)
 
 
 def format_of(name: str, head: bytes) -> str:
@@ -138,7 +161,12 @@ def _first_match(
 
 
 def _read_turns(
-    stream: BinaryIO, name: str, options: TranscriptOptions, format_: str | None
+    stream: BinaryIO,
+    name: str,
+    options: TranscriptOptions,
+    format_: str | None,
+    on_skip: Callable[[SkippedItem], None] | None,
+    redact: Callable[[TranscriptTexts], TranscriptTexts] | None,
 ) -> Iterator[TranscriptTurn | Rejection]:
     try:
         head, rewound = peek_head(stream)
@@ -146,13 +174,23 @@ def _read_turns(
         yield Rejection(name, 0, f"the file is not readable: {getattr(error, 'strerror', None) or error}")
         return
     # Identified by its content, not its name: a copy in another folder is the same call.
-    source = TranscriptSource(name, options.session_id or f"call-{hash_head(head)}", options)
+    call_id = options.session_id or f"call-{hash_head(head)}"
+    source = TranscriptSource(name, call_id, options, head.removeprefix(b"\xef\xbb\xbf"), on_skip)
     ids = TurnIds()
     for item in FORMATS[format_ or format_of(name, head)].read(rewound, source):
         if isinstance(item, Rejection):
             yield item
             continue
         try:
-            yield ids.assign_id(item)
+            yield ids.assign_id(item if redact is None else _redact_turn(item, redact))
         except InvalidTurnError as error:
             yield source.reject(item.line, str(error))
+
+
+def _redact_turn(turn: PartialTurn, redact: Callable[[TranscriptTexts], TranscriptTexts]) -> PartialTurn:
+    names = [field.name for field in attrs.fields(TranscriptTexts)]
+    try:
+        redacted = redact(TranscriptTexts(**{name: getattr(turn, name) for name in names}))
+        return attrs.evolve(turn, **{name: getattr(redacted, name) for name in names})
+    except Exception:  # noqa: BLE001 - whatever the error, the texts must not be saved; and it may quote them
+        raise InvalidTurnError("redaction failed; the turn is not saved") from None

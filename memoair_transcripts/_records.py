@@ -1,7 +1,7 @@
 """The input and output of readers. Callers' ids and words are left out of every ``repr``."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -54,6 +54,25 @@ class TranscriptTurn:
 
 
 @attrs.frozen
+class TranscriptTexts:
+    """What of a turn may hold personal data, for a function that redacts it.
+
+    Attributes:
+        user_text: What the caller said.
+        assistant_text: What the agent answered.
+        user_name: The caller's name, if it is known.
+        assistant_name: The agent's name, if it is known.
+        metadata: Metadata from the file.
+    """
+
+    user_text: str = attrs.field(repr=False)
+    assistant_text: str = attrs.field(repr=False)
+    user_name: str | None = attrs.field(default=None, repr=False)
+    assistant_name: str | None = attrs.field(default=None, repr=False)
+    metadata: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+
+
+@attrs.frozen
 class Rejection:
     """A line of a file that is not a valid turn or part of one.
 
@@ -69,6 +88,21 @@ class Rejection:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.reason}" if self.line else f"{self.file}: {self.reason}"
+
+
+@attrs.frozen
+class SkippedItem:
+    """A part of a file that is passed over, because neither the caller nor the agent said it.
+
+    Attributes:
+        file: The name of the file.
+        line: The number of the line, from 1.
+        reason: Why it is passed over. It never quotes the file.
+    """
+
+    file: str
+    line: int
+    reason: str
 
 
 @attrs.frozen
@@ -107,11 +141,30 @@ class TranscriptOptions:
 
 @attrs.frozen
 class TranscriptSource:
-    """The file that is being read. ``call_id`` is the session id of calls without one."""
+    """The file that is being read.
+
+    Attributes:
+        name: Its name.
+        call_id: The session id of calls without one.
+        options: What the file may lack.
+        head: The first 64 KiB of the file.
+        on_skip: Receives what is passed over.
+    """
 
     name: str
     call_id: str
     options: TranscriptOptions
+    head: bytes = attrs.field(default=b"", repr=False)
+    on_skip: Callable[["SkippedItem"], None] | None = None
+
+    def head_text(self) -> str:
+        """Return the head of the file as text."""
+        return self.head.decode(errors="replace").replace("\r\n", "\n")
+
+    def skip(self, line: int, reason: str) -> None:
+        """Report something that is passed over."""
+        if self.on_skip is not None:
+            self.on_skip(SkippedItem(self.name, line, reason))
 
     def reject(self, line: int, reason: str) -> Rejection:
         """Return the rejection of one of its lines."""

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from enum import IntEnum
@@ -17,6 +17,7 @@ import typer
 from memoair_cli.importing.cloud_target import CloudTarget
 from memoair_cli.importing.local_target import LocalTarget
 from memoair_cli.importing.progress import ProgressReporter, summary_json, summary_text
+from memoair_cli.importing.redaction import make_redaction
 from memoair_cli.importing.run import STDIN, Import, ImportOutcome, ImportPlan, display_name
 from memoair_cli.importing.state import ImportState, default_state_file
 from memoair_cli.importing.targets import ImportTarget
@@ -34,8 +35,9 @@ from memoair_cli.options import (
     warn_renamed,
 )
 from memoair_protocol.defaults import CLOUD_BASE_URL
-from memoair_transcripts import FORMATS, TranscriptOptions, parse_timestamp
+from memoair_transcripts import FORMATS, TranscriptOptions, TranscriptTexts, parse_timestamp
 from memoair_voice_sync import MemoAirVoiceClientSync
+from memoair_voice_sync.redaction import KINDS
 
 
 class ImportExit(IntEnum):
@@ -70,6 +72,12 @@ def import_files(
     ] = None,
     format_: Annotated[
         OptionalText, typer.Option("--format", help=f"{', '.join(FORMATS)}; by default detected from the file.")
+    ] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Remove account, card and telephone numbers before anything is sent.")
+    ] = False,
+    redact_kind: Annotated[
+        Labels, typer.Option(help=f"Remove only these kinds: {', '.join(KINDS)}. May be given several times.")
     ] = None,
     local: Annotated[
         bool, typer.Option("--local", help="Import into this machine's memory, not into a cloud.")
@@ -108,6 +116,7 @@ def import_files(
     _check_files(files)
     if format_ is not None and format_ not in FORMATS:
         fail(f"--format must be one of {', '.join(FORMATS)}", ImportExit.USAGE)
+    redaction = _make_redaction(redact_kind or ()) if redact or redact_kind else None
     options = _make_options(
         user_id=user,
         user_name=user_name,
@@ -129,7 +138,7 @@ def import_files(
         target = CloudTarget(cloud, project_id, agent, retry_timeout, stop_event)
     with closing(target), _open_output(refused) as rejections_file:
         saved_state = ImportState(state or default_state_file(target.name), target.name, restart=restart)
-        plan = ImportPlan(files, project_id, options, format_, threads, saved_state)
+        plan = ImportPlan(files, project_id, options, format_, threads, saved_state, redaction)
         with ProgressReporter(files, target.name, rejections_file, quiet=quiet or as_json) as reporter:
             outcome = _run_until_signal(plan, target, reporter, stop_event)
     _print_summary(outcome, reporter, target, quiet=quiet, as_json=as_json)
@@ -141,6 +150,13 @@ def _make_options(**values: Any) -> TranscriptOptions:
         return TranscriptOptions(**values)
     except ValueError as error:
         fail(str(error), ImportExit.USAGE)
+
+
+def _make_redaction(kinds: Sequence[str]) -> Callable[[TranscriptTexts], TranscriptTexts]:
+    try:
+        return make_redaction(kinds)
+    except ValueError:
+        fail(f"--redact-kind must be one of {', '.join(KINDS)}", ImportExit.USAGE)
 
 
 def _open_local_target(

@@ -118,6 +118,7 @@ def summary_json(outcome: ImportOutcome, reporter: ProgressReporter, target: str
         "files": outcome.files,
         "sessions": counts.calls,
         "turns": {"kept": counts.kept, "alreadyThere": counts.already_kept, "refused": counts.rejected},
+        "skipped": {"count": counts.skipped.total(), "reasons": dict(counts.skipped)},
         "refused": [_rejection_to_json(rejection) for rejection in reporter.shown_rejections],
         "seconds": round(outcome.seconds, 3),
         "turnsPerS": round(counts.kept / outcome.seconds, 1) if outcome.seconds else None,
@@ -134,6 +135,7 @@ def summary_text(outcome: ImportOutcome, reporter: ProgressReporter) -> str:
         f" {pluralize(counts.kept, 'turn')} saved, {counts.already_kept:,} already there, {counts.rejected:,} rejected"
         f" ({outcome.seconds:.1f} s, {counts.kept / max(outcome.seconds, 1e-3):,.0f} turns/s)"
     ]
+    lines += [f"passed over: {times:,} x {reason}" for reason, times in counts.skipped.most_common()]
     if reporter.shown_rejections:
         lines += ["", *map(str, reporter.shown_rejections)]
         if reporter.rejection_count > len(reporter.shown_rejections):

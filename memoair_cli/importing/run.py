@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from operator import itemgetter
@@ -19,7 +19,7 @@ from memoair_cli.importing.state import ImportState
 from memoair_cli.importing.tally import ImportCounts, ImportTally
 from memoair_cli.importing.targets import ImportInterruptedError, ImportTarget, TargetError
 from memoair_protocol.keyed_queue import KeyedQueue
-from memoair_transcripts import Rejection, TranscriptOptions, read_transcript
+from memoair_transcripts import Rejection, TranscriptOptions, TranscriptTexts, read_transcript
 
 STDIN = Path("-")
 _TICK_INTERVAL_S = 0.2
@@ -52,6 +52,7 @@ class ImportPlan:
         format: The format of the files, None to detect it.
         threads: The number of batches sent in parallel.
         state: The recorded progress.
+        redact: Removes personal data from the texts of a turn, None to leave them as they are.
     """
 
     files: Sequence[Path]
@@ -60,6 +61,7 @@ class ImportPlan:
     format: str | None
     threads: int
     state: ImportState
+    redact: Callable[[TranscriptTexts], TranscriptTexts] | None = None
 
 
 @attrs.frozen
@@ -152,7 +154,14 @@ class Import:
         plan = self._plan
         events = CallEvents(plan.project_id, display_name(path), plan.options.started_at or _modified_at(file))
         try:
-            for item in read_transcript(file, display_name(path), plan.options, format=plan.format):
+            for item in read_transcript(
+                file,
+                display_name(path),
+                plan.options,
+                format=plan.format,
+                on_skip=self._tally.skip,
+                redact=plan.redact,
+            ):
                 if isinstance(item, Rejection):
                     self._tally.reject_line(item)
                 else:

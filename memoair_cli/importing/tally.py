@@ -1,6 +1,7 @@
 """Count what becomes of the lines and events of an import, and report what is rejected."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -8,7 +9,7 @@ import attrs
 from memoair_cli.importing.batches import EventBatch
 from memoair_cli.importing.targets import SendResult
 from memoair_protocol.enums import EventType
-from memoair_transcripts import Rejection
+from memoair_transcripts import Rejection, SkippedItem
 
 # More rejections than these point to one common cause; beyond them, two of one line may count as two.
 _MAX_REPORTED = 10_000
@@ -23,12 +24,14 @@ class ImportCounts:
         kept: Turns that are new to the target.
         already_kept: Turns that the target had before.
         rejected: Lines and turns that were rejected.
+        skipped: How often something was passed over that neither the caller nor the agent said, by reason.
     """
 
     calls: int = 0
     kept: int = 0
     already_kept: int = 0
     rejected: int = 0
+    skipped: Counter[str] = attrs.field(factory=Counter)
 
 
 class ImportTally:
@@ -49,6 +52,11 @@ class ImportTally:
         with self._lock:
             self.counts.rejected += 1
         self._on_rejection(rejection)
+
+    def skip(self, item: SkippedItem) -> None:
+        """Record something that is passed over."""
+        with self._lock:
+            self.counts.skipped[item.reason] += 1
 
     def record_known(self, batch: EventBatch) -> None:
         """Record that a batch need not be sent, because the target has it."""

@@ -268,6 +268,38 @@ def test_quiet_prints_only_rejections(client: Client, new_file: NewFile) -> None
     assert "calls.jsonl:2: not JSON" in wrong.err
 
 
+def test_what_neither_side_said_is_counted_and_is_no_failure(server: EventServer, tmp_path: Path) -> None:
+    file = tmp_path / "call.json"
+    said = [("user", "Hi."), ("transfer_target", "secret"), ("new_role", "secret"), ("newer_role", "secret")]
+    call = {"call_id": "c", "transcript_object": [{"role": role, "content": text} for role, text in said]}
+    file.write_text(json.dumps({"items": [call], "has_more": False}))
+    summary = run_import(file, "--user", "ana", **stand_in_environment(server))
+    done = memoair("import", file, "--user", "ana", "--restart", **stand_in_environment(server))
+
+    reasons = {"said by a person the call was transferred to": 1, "the role is unknown": 2}
+    assert summary["skipped"] == {"count": 3, "reasons": reasons}
+    assert summary["turns"]["refused"] == 0
+    assert "passed over: 2 x the role is unknown\n" in done.out
+    assert "secret" not in done.out + done.err + json.dumps([batch.events for batch in server.batches])
+
+
+def test_redact_removes_numbers_before_anything_is_sent(server: EventServer, tmp_path: Path) -> None:
+    file = tmp_path / "call.txt"
+    file.write_text("Caller: Ring +44 20 7946 0123 or ana@example.com.\nAgent: +44 20 7946 0123, yes.\n")
+    options = ("--user", "ana", "--session", "call-1")
+    run_import(file, *options, "--redact", **stand_in_environment(server))
+    run_import(file, *options, "--redact-kind", "email", "--restart", **stand_in_environment(server))
+    run_import(file, *options, "--restart", **stand_in_environment(server))
+
+    turns = [event for batch in server.batches for event in batch.events if event["type"] == "turn"]
+    assert [(turn["payload"]["userText"], turn["payload"]["assistantText"]) for turn in turns] == [
+        ("Ring [phone number] or ana@example.com.", "[phone number], yes."),
+        ("Ring +44 20 7946 0123 or [e-mail address].", "+44 20 7946 0123, yes."),
+        ("Ring +44 20 7946 0123 or ana@example.com.", "+44 20 7946 0123, yes."),
+    ]
+    assert len({turn["payload"]["turnId"] for turn in turns}) == 3  # made from the redacted words
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -276,6 +308,7 @@ def test_quiet_prints_only_rejections(client: Client, new_file: NewFile) -> None
         (["-", "-"], "standard input (-) can be read only once"),
         (["-", "--occurred-at", "today"], "--occurred-at must be an ISO 8601 timestamp"),
         (["-", "--format", "otter"], "--format must be one of jsonl, text, webvtt, srt, twilio, vapi, retell"),
+        (["-", "--redact-kind", "name"], "--redact-kind must be one of iban, card, phone, email"),
         (["-", "--user", " ana"], "user_id begins or ends with whitespace"),
         (["-", "--refused", "/nowhere/refused.jsonl"], "/nowhere/refused.jsonl is not writable"),
         (["-", "--threads", "0"], "--threads"),

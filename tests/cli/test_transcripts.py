@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memoair_transcripts
+from memoair_cli.importing.redaction import make_redaction
 from memoair_transcripts import (
     FORMATS,
     Rejection,
     TranscriptOptions,
+    TranscriptTexts,
     TranscriptTurn,
     format_of,
     parse_timestamp,
@@ -288,6 +290,31 @@ def test_repr_contains_neither_text_nor_ids_of_callers() -> None:
     )
 
     assert not [word for word in ("4412345", "ecret", "parcel", "Sorry") if word in repr(found)]
+
+
+# Redaction
+
+
+def test_names_metadata_and_generated_ids_are_redacted_too() -> None:
+    redact = make_redaction(())
+    row = turn(userName="+44 20 7946 0123", assistantName="Juno", metadata={"number": "+44 20 7946 0123", "at": 7})
+    [found] = read_transcript(io.BytesIO(json_lines(row)), "calls.jsonl", redact=redact)
+    [plain] = read_transcript(io.BytesIO(json_lines(row)), "calls.jsonl")
+
+    assert isinstance(found, TranscriptTurn)
+    assert isinstance(plain, TranscriptTurn)
+    assert (found.user_name, found.assistant_name) == (None, "Juno")
+    assert found.metadata == {"number": "[phone number]", "at": 7}
+    assert found.turn_id == plain.turn_id  # the words hold no number
+
+
+def test_a_turn_that_cannot_be_redacted_is_rejected_without_its_words() -> None:
+    def fail(texts: TranscriptTexts) -> TranscriptTexts:
+        raise RuntimeError(texts.user_text)
+
+    [rejection] = read_transcript(io.BytesIO(json_lines(turn(userText="secret"))), "calls.jsonl", redact=fail)
+
+    assert str(rejection) == "calls.jsonl:1: redaction failed; the turn is not saved"
 
 
 # Messages
