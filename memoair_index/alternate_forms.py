@@ -30,7 +30,7 @@ _HINT = re.compile(
     r"|alpha|alfa|bravo|charlie|delta|(?<![^\W_])[^\W\d_],? (?:as in|for|like) \w"
     r"|(?<![^\W_])[^\W\d_](?:[ .,-]{1,3}[^\W\d_](?![^\W_])){2}"
 )
-# What may stand between two parts of one number, between two parts of one code, and between two spelled letters.
+# What separates two numbers of a list, an amount from its cents, two parts of one code, and two spelled letters.
 _LIST_GAP = re.compile(r"[.,:]\s+")
 _CURRENCY_GAP = re.compile(r"\s?(?:dollars?|euros?|pounds?|bucks?|francs?|usd|eur|gbp|chf|[$€£])\s(?:and\s)?")
 _CODE_GAP = re.compile(r"[ \-\u2010-\u2015./]?")

@@ -151,9 +151,8 @@ class OrgLane:
             if self._version_key is None:
                 self._gate.open(Readiness.ERROR)
             return
-        self._index, self._version_key, self.error = loaded.index, version_key, None
-        if self._is_encoding:
-            self._reranker.start(loaded.index)
+        self._use_index(loaded.index)
+        self._version_key, self.error = version_key, None
         self.version = loaded.version if version_key is not None else None
         self._gate.open()
         if loaded.base_sha256 is None or loaded.base_sha256 != self._verified_base:
@@ -169,9 +168,12 @@ class OrgLane:
             self._index.verify()
         except (OSError, ContainerError) as error:
             log.error("the stored index is damaged and is rebuilt: action=index_damaged why=%s", str(error))
-            self._index = self._source.rebuild().index
-            if self._is_encoding:
-                self._reranker.start(self._index)
+            self._use_index(self._source.rebuild().index)
+
+    def _use_index(self, index: Index) -> None:
+        self._index = index
+        if self._is_encoding:
+            self._reranker.start(index)
 
     def _to_lane_hit(self, hit: Hit) -> LaneHit:
         document = hit.document

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from memoair_index import extract_terms, split_sentences
+from memoair_runtime.recall.utterances import key_terms
 
 # Shorter texts stay whole: a reply of a few sentences is one thought.
 MAX_WHOLE_CHARS = 400
@@ -25,7 +26,7 @@ def extract_snippet(text: str, query: str) -> str:
     """
     if len(text) <= MAX_WHOLE_CHARS:
         return text
-    query_terms = _query_terms(query)
+    query_terms = key_terms(query)
     sentence_texts, sentence_terms = _split_with_terms(text)
     match_counts = [len(query_terms & terms_of_sentence) for terms_of_sentence in sentence_terms]
     chosen: list[int] = []
@@ -36,12 +37,6 @@ def extract_snippet(text: str, query: str) -> str:
         chosen.append(position)
         budget -= len(sentence_texts[position])
     return _join_chosen(sentence_texts, sorted(chosen))
-
-
-@lru_cache(maxsize=64)
-def _query_terms(query: str) -> frozenset[str]:
-    """Return the terms of a query; cached, because one query is compared with many texts."""
-    return frozenset(extract_terms(query))
 
 
 @lru_cache(maxsize=512)  # at most 5 MB

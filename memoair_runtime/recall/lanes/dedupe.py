@@ -1,6 +1,6 @@
 """Selection of hits, shared by the lanes: the best of each turn or document, what is new, and what is confident."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
 import attrs
 
@@ -159,15 +159,3 @@ def select_confident_turns(found: FoundTurns, min_confidence: float) -> FoundTur
     turns = [turn for turn in found.turns if turn.hit.confidence >= min_confidence]
     event_ids = {event_id_of(turn.hit.document) for turn in turns}
     return FoundTurns([hit for hit in found.hits if event_id_of(hit.document) in event_ids], turns)
-
-
-def limit_per_group(
-    documents: Iterable[Document], group_of: Callable[[Document], str], max_per_group: int
-) -> Iterator[Document]:
-    """Yield the documents in their order, but at most ``max_per_group`` of each turn or document."""
-    counts: dict[str, int] = {}
-    for document in documents:
-        group = group_of(document)
-        count = counts[group] = counts.get(group, 0) + 1
-        if count <= max_per_group:
-            yield document

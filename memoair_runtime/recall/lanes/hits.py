@@ -15,11 +15,9 @@ from memoair_runtime.recall.lanes.passage_order import LINE_OVERHEAD_CHARS, orde
 from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS, extract_snippet
 
 _SECONDS_PER_DAY = 86_400
-_MONTHS = (
-    "January February March April May June July August September October November December".split()
-)  # A memory whose passages have so many characters fits its section of the context, with dates and speakers.
+_MONTHS = "January February March April May June July August September October November December".split()
+# A memory whose passages have so many characters fits its section of the context, with dates and speakers.
 _SHORT_CHARS = 2_200
-_MAX_LINE_CHARS = MAX_WHOLE_CHARS
 
 
 def to_turn_hit(lane: LaneName, turn: StoredTurn, hit: Hit | None = None, penalty: float = 0.0) -> LaneHit:
@@ -83,7 +81,7 @@ class FoundPassages:
         yield from sort_latest(self.first)
         yield from order_passages(self.hits, self.query)
         rest = sort_latest(self.all_documents)
-        if sum(min(len(document.text), _MAX_LINE_CHARS) + LINE_OVERHEAD_CHARS for document in rest) <= _SHORT_CHARS:
+        if sum(min(len(document.text), MAX_WHOLE_CHARS) + LINE_OVERHEAD_CHARS for document in rest) <= _SHORT_CHARS:
             yield from rest
 
     def _to_passage(self, document: Document) -> Passage:
