@@ -52,7 +52,10 @@ class SaveTurn(_Arguments):
 
     user_text: str = Field(description="What the caller said, word for word.")
     assistant_text: str = Field("", description="What you answered.")
-    turn_id: str | None = Field(None, description="An id of the turn. A turn with the same id is not saved twice.")
+    turn_id: str | None = Field(
+        None,
+        description="An id of the turn. With the same id, the same words are saved once; other words are a correction.",
+    )
 
 
 class ListMemories(_Arguments):

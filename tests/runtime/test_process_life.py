@@ -515,7 +515,7 @@ def test_a_kill_at_any_moment_loses_no_acknowledged_turn(
     ids = {hit["id"] for hit in recalled["permanent"]}
     assert set(savers.acknowledged.values()) <= ids
     session, turn_id = chance.choice(sorted(savers.acknowledged))
-    assert second.save(session, turn_id, "again") == savers.acknowledged[session, turn_id]
+    assert second.save(session, turn_id, f"apricot {turn_id}") == savers.acknowledged[session, turn_id]
     second.save("call-0", "afterwards", "the log takes more")
     assert set(count_logged_turns(first.storage_root).values()) == {1}
 
