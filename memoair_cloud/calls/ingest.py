@@ -232,7 +232,8 @@ def _apply_events(call: CallSession, user: EndUser, events: list[IncomingEvent])
     call.started_at, call.last_event_at = min(call.started_at, first), max(call.last_event_at, last)
     user.first_seen_at, user.last_seen_at = min(user.first_seen_at, first), max(user.last_seen_at, last)
     call.event_count += len(events)
-    call.turn_count += sum(event.type is EventType.TURN for event in events)
+    # A correction is another event of the same turn.
+    call.turn_count += sum(event.type is EventType.TURN and event.corrects is None for event in events)
     for event in events:
         if event.type is not EventType.TURN:
             _update_boundaries(call, user, event)

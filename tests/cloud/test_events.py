@@ -289,3 +289,28 @@ def test_events_require_a_user(client: Client) -> None:
     without_user = Client(client.url, client.key, project=client.identity["project"])
 
     assert without_user.error_of("POST", PATH, {"events": [turn("x")]}) == (422, "cloud.invalid")
+
+
+def correction(event_id: str, corrects: str, seq: int, said: str) -> Any:
+    """Return a turn that corrects another one, as a runtime sends it."""
+    event = turn(event_id, seq=seq, said=said)
+    event["payload"] |= {"turnId": "t-2", "corrects": corrects}
+    return event
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_corrected_turn_counts_once_and_all_its_versions_can_be_read(client: Client, order: tuple[int, ...]) -> None:
+    versions = [turn("a"), correction("b", "a", 3, "My parcel is lost."), correction("c", "b", 4, "It was found.")]
+    for at in order:
+        client.send(versions[at])
+    ((_, (session,)),) = list_users_with_sessions(client)
+    assert session["turnCount"] == 1
+    assert [event["payload"] for event in client.events("call-1")] == [event["payload"] for event in versions]
+
+
+def test_a_turn_with_an_invalid_mark_of_a_correction_is_a_turn(client: Client) -> None:
+    event = turn("a")
+    event["payload"]["corrects"] = ["b"]
+    assert client.send(event)["accepted"] == ["a"]
+    ((_, (session,)),) = list_users_with_sessions(client)
+    assert session["turnCount"] == 1
