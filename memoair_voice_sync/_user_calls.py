@@ -192,7 +192,8 @@ class UserCalls(CloudCalls):
                 ``occurredAt`` is the time of the turn in ISO 8601.
 
         Returns:
-            The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all.
+            The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all. Also None
+            for a turn from before an erasure of the user, which is not saved.
 
         Raises:
             MemoAirVoiceMemoryError: If the turn can never be saved: ``runtime.bad_request``,
@@ -271,7 +272,7 @@ class UserCalls(CloudCalls):
             timeout_s: The time that this may take, in seconds.
 
         Returns:
-            The ids of the events of the turns.
+            The ids of the events of the turns, without those from before an erasure of the user, which are not saved.
 
         Raises:
             MemoAirVoiceMemoryError: If not all turns are on the disk within ``timeout_s``. Importing the call again

@@ -11,7 +11,8 @@ import attrs
 
 from memoair_protocol.corrections import CORRECTS_KEY
 from memoair_protocol.enums import EventType
-from memoair_runtime.errors import SessionNotFoundError
+from memoair_runtime.errors import ErasedTurnError, SessionNotFoundError
+from memoair_runtime.storage.erasure_record import ErasedTurns
 from memoair_runtime.storage.events import Event, new_event
 from memoair_runtime.storage.session_log import SessionLog, storage_error
 from memoair_runtime.storage.turn_words import TurnWords, VersionKey, fill_unsaid
@@ -93,6 +94,7 @@ class Session(Protocol):
             The event id of these words. None if nothing is stored.
 
         Raises:
+            ErasedTurnError: The turn is from before an erasure of its user.
             SessionNotFoundError: The session has ended.
             StorageUnavailableError: The turn cannot be written.
         """
@@ -136,6 +138,7 @@ class LoggedSession:
         self._folder = folder
         self._on_event = on_event
         self._on_logged = on_logged
+        self._erased_turns = ErasedTurns(folder)
         self._lock = threading.Lock()
         self._requested_start = SessionStart({"id": folder.user_id}, {})  # as last requested
         self._is_start_pending = False  # whether a start still has to be written
@@ -200,11 +203,16 @@ class LoggedSession:
 
     def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> str:
         """Log a turn, which is durable on return; see `Session.save_turn`."""
+        words = TurnWords.of(payload)
+        if payload["turnId"] not in self._turn_versions:  # before the folder of a user who is gone is created again
+            self._check_not_erased(payload, words, occurred_at)
         with self._open_for_append() as append:
             versions = self._turn_versions.get(payload["turnId"], ())
-            known = _find_version(versions, TurnWords.of(payload).version_key())
+            known = _find_version(versions, words.version_key())
             if known is not None:  # even after the end: a late retry must not look like a lost turn
                 return known.event_id
+            if not versions:  # again: the user may have been erased since, together with this log
+                self._check_not_erased(payload, words, occurred_at)
             check_not_ended(self)
             if versions:
                 payload, occurred_at = self._as_correction(payload, occurred_at, versions[-1].event_id)
@@ -215,6 +223,15 @@ class LoggedSession:
             append([*events, turn])
             self._is_start_pending = False
             return turn.event_id
+
+    def _check_not_erased(self, payload: Mapping[str, Any], words: TurnWords, occurred_at: datetime | None) -> None:
+        """Check that a turn that is not in the log was not erased. After an erasure, the log is a new one."""
+        try:
+            is_erased = self._erased_turns.contains(payload["turnId"], words, occurred_at)
+        except OSError as error:
+            raise storage_error("cannot read what was erased", error) from error
+        if is_erased:
+            raise ErasedTurnError
 
     def _as_correction(
         self, payload: Mapping[str, Any], occurred_at: datetime | None, corrected_id: str

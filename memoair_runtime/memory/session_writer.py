@@ -85,6 +85,7 @@ class SessionWriter:
             The event id of the turn, see `Session.save_turn`; None if nothing is stored.
 
         Raises:
+            ErasedTurnError: The turn is from before an erasure of its user.
             SessionNotFoundError: The session has ended.
             StorageUnavailableError: The turn cannot be written.
         """
