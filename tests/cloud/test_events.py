@@ -314,3 +314,15 @@ def test_a_turn_with_an_invalid_mark_of_a_correction_is_a_turn(client: Client) -
     assert client.send(event)["accepted"] == ["a"]
     ((_, (session,)),) = list_users_with_sessions(client)
     assert session["turnCount"] == 1
+
+
+def test_an_event_id_that_comes_again_with_other_words_is_rejected_and_is_no_duplicate(client: Client) -> None:
+    client.send(turn("a"), turn("b", seq=3))
+    receipt = client.send(turn("a", said="My parcel is lost."), turn("b", seq=3))
+    assert (receipt["accepted"], receipt["duplicate"]) == ([], ["b"])
+    assert [(rejection["eventId"], rejection["code"]) for rejection in receipt["rejected"]] == [("a", "cloud.conflict")]
+    assert "lost" not in str(receipt)
+    assert client.events("call-1")[0]["payload"]["userText"] == "My parcel is late."
+    receipt = client.send(turn("c", seq=4), turn("c", seq=4, said="My parcel is lost."))
+    assert (receipt["accepted"], receipt["duplicate"]) == (["c"], [])
+    assert [rejection["code"] for rejection in receipt["rejected"]] == ["cloud.conflict"]
