@@ -572,8 +572,8 @@ def test_a_second_process_serves_beside_the_first_and_finds_its_turns(
 
     assert second.start("call-2")["sessionId"] == "call-2"
     eventually(lambda: second.search("call-2", "persimmons")["permanent"])
-    second.save("call-1", "t2", "Persimmons in May.")
-    assert first.save("call-1", "t2", "other words") == second.save("call-1", "t2", "other words")
+    event_id = second.save("call-1", "t2", "Persimmons in May.")
+    assert first.save("call-1", "t2", "Persimmons in May.") == event_id
     assert len(first.search("call-1", "persimmons", topK={"working": 9})["working"]) == 2
     first.kill()
     second.start("call-3", name="Dana Smith")
