@@ -67,3 +67,7 @@ class StorageUnavailableError(RequestError):
 
 class InternalError(RequestError):
     """A defect of the runtime."""
+
+
+class ErasedTurnError(Exception):
+    """The turn is from before an erasure of its user. The reply to the request says so; it is no error."""

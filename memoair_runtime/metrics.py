@@ -30,6 +30,11 @@ class RuntimeMetrics:
         self.turns_refused = prometheus.Counter(
             "memoair_runtime_turns_refused", "Turns not saved because of a storage error", registry=self._registry
         )
+        self.turns_forgotten = prometheus.Counter(
+            "memoair_runtime_turns_forgotten",
+            "Turns not saved because they are from before an erasure of their user",
+            registry=self._registry,
+        )
         self.events_pushed = prometheus.Counter(
             "memoair_runtime_events_pushed", "Events that the cloud accepted or already had", registry=self._registry
         )

@@ -1,5 +1,6 @@
 """The runtime's service, without HTTP: one method per endpoint, from a validated request to the body of the reply."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -8,9 +9,16 @@ from typing import Any
 
 from memoair_protocol.defaults import ORG_ONLY_MODE
 from memoair_protocol.enums import LaneName, Variant
+from memoair_protocol.timestamps import utc_now
 from memoair_runtime.cloud_sync import make_sync
 from memoair_runtime.coalescing_job import CoalescingJob
-from memoair_runtime.errors import BadRequestError, DrainingError, IdentityMismatchError, StorageUnavailableError
+from memoair_runtime.errors import (
+    BadRequestError,
+    DrainingError,
+    ErasedTurnError,
+    IdentityMismatchError,
+    StorageUnavailableError,
+)
 from memoair_runtime.lifecycle import Lifecycle, LifecycleState
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.reranker import BackgroundReranker
@@ -42,6 +50,8 @@ from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync.scheduler import ALL_SCOPES
 from memoair_runtime.transformer_model import TransformerModel
+
+log = logging.getLogger(__name__)
 
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_ERASE_MS = 5_000
 # An erasure waits at least this long for logs that are being read, whatever its deadline: it should run to completion.
@@ -177,6 +187,8 @@ class RuntimeService:
     def save_turn(self, request: TurnRequest) -> dict[str, Any]:
         """Save a turn; it is on the disk when this returns. In an org-only session nothing is saved; the id is null.
 
+        A turn from before an erasure of its user is not saved either, and the reply says so under ``forgotten``.
+
         Raises:
             StorageUnavailableError: If the turn could not be saved.
             SessionNotFoundError: If the session has ended.
@@ -187,6 +199,10 @@ class RuntimeService:
         except StorageUnavailableError:
             self.metrics.turns_refused.inc()
             raise
+        except ErasedTurnError:
+            self.metrics.turns_forgotten.inc()
+            log.warning("a turn from before the erasure of its user is not saved: action=turn_forgotten")
+            return {"localEventId": None, "forgotten": True}
         if event_id is not None:
             self.metrics.turns_kept.inc()
         return {"localEventId": event_id}
@@ -234,7 +250,9 @@ class RuntimeService:
             return {"status": "ok", "removed": {"sessions": 0, "turns": 0}}
         forgotten_at = request.forgotten_time()
         deadline = max(_deadline_of(request, DEFAULT_ERASE_MS), time.monotonic() + MIN_ERASE_S)
-        erased = self._eraser.erase(deadline)
+        now = utc_now()
+        # A cloud whose clock is ahead rejects events up to its own time.
+        erased = self._eraser.erase(deadline, max(now, forgotten_at or now))
         self._sync.on_erased(forgotten_at)
         return {"status": "ok", "removed": {"sessions": erased.sessions, "turns": erased.turns}}
 

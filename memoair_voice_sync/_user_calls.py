@@ -184,14 +184,16 @@ class UserCalls(CloudCalls):
             assistant_text: What the agent answered, in full even if the caller interrupted it.
             user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
             user_id: The user's id, as an alternative to ``user``.
-            turn_id: The id of the turn. A turn whose id was saved before is not saved again. None makes a new id.
+            turn_id: The id of the turn within its call. The same id with the same words is not saved again; other words
+                correct the turn. None makes a new id.
             tool_calls: The tools that the agent called, as JSON objects.
             metadata: A JSON object that is stored with the turn. ``heard`` is the part of an interrupted answer that
                 the caller heard ("" for nothing): memory then recalls and learns from that part alone.
                 ``occurredAt`` is the time of the turn in ISO 8601.
 
         Returns:
-            The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all.
+            The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all. Also None
+            for a turn from before an erasure of the user, which is not saved.
 
         Raises:
             MemoAirVoiceMemoryError: If the turn can never be saved: ``runtime.bad_request``,
@@ -257,8 +259,8 @@ class UserCalls(CloudCalls):
     ) -> list[str]:
         """Save a call that is over, for example from a transcript.
 
-        A turn whose ``turn_id`` is already stored in this session is not saved again, so a call can be imported in
-        parts and repeatedly.
+        A turn that is already stored in this session is not saved again, so a call can be imported in parts and
+        repeatedly. A known ``turn_id`` with other words corrects the turn.
 
         Args:
             session_id: The id of the call.
@@ -270,7 +272,7 @@ class UserCalls(CloudCalls):
             timeout_s: The time that this may take, in seconds.
 
         Returns:
-            The ids of the events of the turns.
+            The ids of the events of the turns, without those from before an erasure of the user, which are not saved.
 
         Raises:
             MemoAirVoiceMemoryError: If not all turns are on the disk within ``timeout_s``. Importing the call again

@@ -280,7 +280,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         Args:
             user_text: What the caller said.
             assistant_text: What the agent answered, in full even if the caller interrupted it.
-            turn_id: The id of the turn. A turn whose id was saved before is not saved again and returns the same id.
+            turn_id: The id of the turn within its call. The same id with the same words is not saved again and returns
+                the same event id; other words correct the turn.
             tool_calls: The tools that the agent called, as JSON objects.
             metadata: A JSON object that is stored with the turn. ``heard`` is the part of an interrupted answer that
                 the caller heard ("" for nothing): memory then recalls and learns from that part alone.

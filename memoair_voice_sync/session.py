@@ -132,7 +132,8 @@ class VoiceSessionSync(ToolAdapters, Closeable):
         Args:
             user_text: What the caller said.
             assistant_text: What the agent answered, in full even if the caller interrupted it.
-            turn_id: The id of the turn. A turn whose id was saved before is not saved again. None makes a new id.
+            turn_id: The id of the turn within its call. The same id with the same words is not saved again; other words
+                correct the turn. None makes a new id.
             tool_calls: The tools that the agent called, as JSON objects.
             metadata: A JSON object that is stored with the turn, such as ``heard`` and ``occurredAt``.
 

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -14,12 +14,15 @@ import attrs
 from memoair_cli.importing.events import ImportEvent
 from memoair_cli.importing.targets import RetryPolicy, SendResult, TargetError
 from memoair_protocol.enums import EventType
+from memoair_protocol.interruption import truncate_to_heard
+from memoair_runtime.storage.turn_words import TurnWords, VersionKey
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 _IMPORT_TIMEOUT_S = 60.0
-# How many calls' turn ids are cached. When an evicted call returns, its log is read again.
+# How many calls' turns are cached. When an evicted call returns, its log is read again.
 _MAX_CACHED_CALLS = 1_024
+_ERASED_REASON = "the user was erased after this turn"
 # The turns are too large, or something in them is invalid. They are split and sent again, so that only the invalid
 # ones are rejected.
 _SPLIT_CODES = frozenset(["runtime.bad_request", "runtime.payload_too_large"])
@@ -28,11 +31,14 @@ _FINAL_CODES = frozenset(
 )
 
 
+_TurnKey = tuple[str, VersionKey]  # the turn's id, and what tells its words from others
+
+
 @attrs.define
 class _LocalCall:
     """A call that is being imported."""
 
-    turn_ids: set[str]  # the turns in its log
+    turns: set[_TurnKey]  # the turns in its log, in all their versions
     user: dict[str, Any]
     metadata: dict[str, Any] = attrs.field(factory=dict)
 
@@ -87,14 +93,14 @@ class LocalTarget:
         for event in events:
             if event.kind is EventType.SESSION_START:
                 call.user, call.metadata = dict(event.payload["user"]), dict(event.payload["metadata"])
-            elif event.kind is EventType.TURN and event.payload["turnId"] not in call.turn_ids:
+            elif event.kind is EventType.TURN and _turn_key(event.payload) not in call.turns:
                 new_turns.append(event)
         # Without new turns, send nothing: each start and end of the call would add events to its log.
         if new_turns:
             result.rejected = self._save_turns(call, session_id, new_turns)
             result.accepted = {event.id for event in new_turns} - set(result.rejected)
             result.duplicate -= {event.id for event in new_turns}
-            call.turn_ids |= {event.payload["turnId"] for event in new_turns if event.id in result.accepted}
+            call.turns |= {_turn_key(event.payload) for event in new_turns if event.id in result.accepted}
         return result
 
     def _save_turns(self, call: _LocalCall, session_id: str, events: list[ImportEvent]) -> dict[str, str]:
@@ -102,7 +108,7 @@ class LocalTarget:
         retry_policy = RetryPolicy(self._retry_timeout_s, self._stop_event)
         while True:
             try:
-                self._client.import_call(
+                saved = self._client.import_call(
                     session_id,
                     list(map(_turn_from_event, events)),
                     user=call.user,
@@ -121,7 +127,14 @@ class LocalTarget:
                     )
                 retry_policy.wait(f"{self.name} accepts no turns: {error}")
             else:
-                return {}
+                if not saved:
+                    return {event.id: _ERASED_REASON for event in events}
+                if len(saved) == len(events):
+                    return {}
+                half = len(events) // 2  # which of them are missing?
+                return self._save_turns(call, session_id, events[:half]) | self._save_turns(
+                    call, session_id, events[half:]
+                )
 
     def _get_call(self, user_id: str, session_id: str) -> _LocalCall:
         with self._lock:
@@ -130,7 +143,7 @@ class LocalTarget:
                 self._calls.move_to_end((user_id, session_id))
                 return call
         log = UserFolder(self._root, self._project_id, user_id).session(session_id).log
-        call = _LocalCall(_read_turn_ids(log), {"id": user_id})
+        call = _LocalCall(_read_turns(log), {"id": user_id})
         with self._lock:  # a user's batches are sent one at a time, so no other thread reads this log
             self._calls[user_id, session_id] = call
             if len(self._calls) > _MAX_CACHED_CALLS:
@@ -148,13 +161,17 @@ def _turn_from_event(event: ImportEvent) -> dict[str, Any]:
     }
 
 
-def _read_turn_ids(log: Path) -> set[str]:
-    """Return the ids of the turns in a call's log. Skip lines that are not valid events."""
-    turn_ids = set()
+def _turn_key(payload: Mapping[str, Any]) -> _TurnKey:
+    return str(payload["turnId"]), TurnWords.of(truncate_to_heard(payload)).version_key()
+
+
+def _read_turns(log: Path) -> set[_TurnKey]:
+    """Return the turns in a call's log. Skip lines that are not valid events."""
+    turns = set()
     with suppress(OSError), log.open("rb") as lines:
         for line in lines:
             with suppress(ValueError, KeyError, TypeError):
                 event = json.loads(line)
                 if event["type"] == "turn":
-                    turn_ids.add(str(event["payload"]["turnId"]))
-    return turn_ids
+                    turns.add(_turn_key(event["payload"]))
+    return turns

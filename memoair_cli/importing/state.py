@@ -1,6 +1,7 @@
 """The state file: which batches are acknowledged, so that the next run need not send them.
 
-A line for each batch: a hash of the target and of the ids of its events, which are the same whenever a file is read.
+A line for each batch: a hash of the target, and of the ids and words of its events. They are the same whenever a file
+is read.
 The file may be lost, outdated or damaged: then batches are sent again, and the target recognizes their events.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 import platformdirs
 
 from memoair_cli.importing.batches import EventBatch
+from memoair_cli.importing.events import ImportEvent
 from memoair_protocol.durable import write_file
 
 # A batch is at least a call, except for very long ones. Beyond the limit, the oldest are dropped.
@@ -64,8 +66,14 @@ class ImportState:
             self.path.unlink()
 
     def _hash(self, batch: EventBatch) -> bytes:
-        content = b"\0".join((self._target, *(event.id.encode() for event in batch.events)))
+        # The words of a turn are not in its id, and a turn with other words must be sent again.
+        content = b"\0".join((self._target, *(_identify(event) for event in batch.events)))
         return hashlib.blake2b(content, digest_size=_HASH_BYTES).hexdigest().encode()
+
+
+def _identify(event: ImportEvent) -> bytes:
+    words = [str(event.payload.get(side, "")) for side in ("userText", "assistantText")]
+    return "\0".join((event.id, *words)).encode(errors="surrogatepass")
 
 
 def _read_lines(path: Path) -> list[bytes]:

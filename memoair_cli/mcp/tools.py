@@ -83,7 +83,8 @@ class SaveTurn(_Arguments):
     user_text: str = Field(description="What the caller said, word for word.")
     assistant_text: str = Field("", description="What you answered.")
     turn_id: str | SkipJsonSchema[None] = Field(
-        None, description="An id of the turn. A turn with the same id is not saved twice."
+        None,
+        description="An id of the turn. With the same id, the same words are saved once; other words are a correction.",
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier
+from memoair_protocol.corrections import CORRECTS_KEY, corrected_event_id
 from memoair_protocol.enums import EventType
 from memoair_protocol.json_guards import is_deeper_than, strip_values
 from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_EVENT_BYTES
@@ -42,6 +43,7 @@ class _TurnPayload(_WireStruct, frozen=True, rename="camel"):
     turn_id: str
     user_text: str
     assistant_text: str
+    corrects: Any = None
 
 
 class _Event(_WireStruct, frozen=True, rename="camel"):
@@ -64,6 +66,7 @@ class IncomingEvent(msgspec.Struct, frozen=True):
         occurred_at: When it happened, in UTC.
         payload: The payload as JSON, exactly as it was sent.
         start: The parsed payload of a session start; None for other events.
+        corrects: The id of the event that a turn corrects; None if it corrects none.
     """
 
     event_id: str
@@ -73,6 +76,7 @@ class IncomingEvent(msgspec.Struct, frozen=True):
     occurred_at: datetime
     payload: str
     start: StartPayload | None
+    corrects: str | None = None
 
     @property
     def user(self) -> UserPart:
@@ -129,6 +133,7 @@ def parse_event(content: bytes) -> IncomingEvent:
         occurred_at=occurred_at,
         payload=bytes(event.payload).decode(),
         start=payload if isinstance(payload, StartPayload) else None,
+        corrects=corrected_event_id({CORRECTS_KEY: payload.corrects}) if isinstance(payload, _TurnPayload) else None,
     )
 
 

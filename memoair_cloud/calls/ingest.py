@@ -1,6 +1,6 @@
 """Ingest events: each one once, in any order, a batch in one transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from memoair_protocol.timestamps import utc_now
 
 # How far a machine's clock may be ahead for its timestamps to be accepted unchanged.
 MAX_CLOCK_SKEW = timedelta(minutes=5)
+_OTHER_WORDS = "the event id belongs to a turn with other words; send them as an event of its own that corrects it"
 
 
 @attrs.frozen
@@ -104,6 +105,8 @@ def _parse_batch(batch: Iterable[bytes], user_id: str, result: IngestResult) -> 
             first = seen.setdefault(event.event_id, event)
             if first.session_id != event.session_id:
                 raise _other_session_error()
+            if first is not event and event.type is EventType.TURN and _have_other_words(first.payload, event.payload):
+                raise ConflictError(_OTHER_WORDS)
         except ApiError as error:
             result.record_rejection(extract_event_id(content), error)
         else:
@@ -172,13 +175,18 @@ def _select_new_events(
         find_erased_sessions(session, user_id, {event.session_id for event in events}) if erasure else set[str]()
     )
     stored_sessions = _find_stored_events(session, user_id, events)
+    changed_ids = _find_changed_turns(
+        session, user_id, [event for event in events if event.event_id in stored_sessions]
+    )
     new_events = []
     for event in events:
         if event.event_id in stored_sessions:
-            if stored_sessions[event.event_id] == event.session_id:
-                result.duplicate.append(event.event_id)
-            else:
+            if stored_sessions[event.event_id] != event.session_id:
                 result.record_rejection(event.event_id, _other_session_error())
+            elif event.event_id in changed_ids:
+                result.record_rejection(event.event_id, ConflictError(_OTHER_WORDS))
+            else:
+                result.duplicate.append(event.event_id)
         elif event.session_id in erased_sessions or (erasure and event.occurred_at <= erasure.forgotten_at):
             result.record_rejection(event.event_id, UserErasedError("the user was erased after this event"))
         else:
@@ -193,6 +201,24 @@ def _find_stored_events(session: ScopedSession, user_id: str, events: list[Incom
     columns = (CallEvent.id, CallEvent.session_id, CallEvent.type)
     statement = select(*columns).where(CallEvent.user_id == user_id, CallEvent.id.in_(event_ids))
     return {row.id: row.session_id for row in session.execute(statement)}
+
+
+def _find_changed_turns(session: ScopedSession, user_id: str, events: list[IncomingEvent]) -> set[str]:
+    """Return the ids of the turns that are stored with other words: they must not look like saved ones."""
+    turns = {event.event_id: event for event in events if event.type is EventType.TURN}
+    statement = select(CallEvent.id, CallEvent.payload).where(
+        CallEvent.user_id == user_id, CallEvent.id.in_(turns), CallEvent.type == EventType.TURN.value
+    )
+    rows = session.execute(statement) if turns else ()
+    return {row.id for row in rows if _words_of(row.payload) != _words_of(msgspec.json.decode(turns[row.id].payload))}
+
+
+def _have_other_words(payload: str, other: str) -> bool:
+    return payload != other and _words_of(msgspec.json.decode(payload)) != _words_of(msgspec.json.decode(other))
+
+
+def _words_of(payload: Mapping[str, Any]) -> list[str]:
+    return [str(payload.get(side)) for side in ("userText", "assistantText")]
 
 
 def _load_or_create_calls(
@@ -232,7 +258,8 @@ def _apply_events(call: CallSession, user: EndUser, events: list[IncomingEvent])
     call.started_at, call.last_event_at = min(call.started_at, first), max(call.last_event_at, last)
     user.first_seen_at, user.last_seen_at = min(user.first_seen_at, first), max(user.last_seen_at, last)
     call.event_count += len(events)
-    call.turn_count += sum(event.type is EventType.TURN for event in events)
+    # A correction is another event of the same turn.
+    call.turn_count += sum(event.type is EventType.TURN and event.corrects is None for event in events)
     for event in events:
         if event.type is not EventType.TURN:
             _update_boundaries(call, user, event)

@@ -21,6 +21,7 @@ from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.backoff import Backoff
+from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.enums import EventType
 from memoair_protocol.interruption import truncate_to_heard
 from memoair_protocol.timestamps import utc_now
@@ -156,9 +157,24 @@ def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[Cal
         CallEvent.session_id == claim.session_id,
         CallEvent.type == EventType.TURN.value,
     )
-    events = session.scalars(statement.order_by(CallEvent.seq, CallEvent.id))
+    events = _latest_versions(session.scalars(statement.order_by(CallEvent.seq, CallEvent.id)).all())
     caller, agent = _sanitize_name(user.name), _sanitize_name(call.details.get("assistantName"))
     return [_to_turn(event, number, caller, agent) for number, event in enumerate(events)], call.event_count
+
+
+def _latest_versions(events: Sequence[CallEvent]) -> list[CallEvent]:
+    """Return the events without those that another one corrects; a correction takes the place of the first version."""
+    versions: dict[str, CallEvent] = {}  # the latest version so far, by the id of the event that it may correct
+    places: dict[str, int] = {}
+    for place, event in enumerate(events):
+        corrected_id = corrected_event_id(event.payload)
+        places[event.id] = place if corrected_id is None else places.get(corrected_id, place)
+        versions[event.id] = event
+    for event in events:
+        corrected_id = corrected_event_id(event.payload)
+        if corrected_id not in (None, event.id):
+            versions.pop(corrected_id, None)
+    return sorted(versions.values(), key=lambda event: places[event.id])
 
 
 def _to_turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn:

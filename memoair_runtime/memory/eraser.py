@@ -24,12 +24,13 @@ class Eraser:
         self._writer = writer
         self._reranker = reranker
 
-    def erase(self, deadline: float, before: datetime | None = None) -> ErasedCounts:
+    def erase(self, deadline: float, erased_at: datetime, *, keeps_later: bool = False) -> ErasedCounts:
         """Erase the user's data on this machine.
 
         Args:
             deadline: How long to wait for logs that are being read, in monotonic seconds.
-            before: If given, keep the sessions in which every event is at or after this time.
+            erased_at: The time of the erasure.
+            keeps_later: Whether to keep the sessions in which every event is at or after this time.
 
         Returns:
             How much was deleted.
@@ -40,7 +41,7 @@ class Eraser:
         try:
             with self._store.exclusive(deadline), self._writer.exclusive():
                 try:
-                    return erasure.erase(self._store.folder, before)
+                    return erasure.erase(self._store.folder, erased_at, keeps_later=keeps_later)
                 finally:
                     self._store.reset()
                     self._reranker.erase()

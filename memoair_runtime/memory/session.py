@@ -9,10 +9,13 @@ from typing import Any, Protocol
 
 import attrs
 
+from memoair_protocol.corrections import CORRECTS_KEY
 from memoair_protocol.enums import EventType
-from memoair_runtime.errors import SessionNotFoundError
+from memoair_runtime.errors import ErasedTurnError, SessionNotFoundError
+from memoair_runtime.storage.erasure_record import ErasedTurns
 from memoair_runtime.storage.events import Event, new_event
 from memoair_runtime.storage.session_log import SessionLog, storage_error
+from memoair_runtime.storage.turn_words import TurnWords, VersionKey, fill_unsaid
 from memoair_runtime.storage.user_folder import UserFolder
 
 
@@ -31,6 +34,14 @@ _STATE_AFTER = {
     EventType.TURN: SessionState.OPEN,
     EventType.SESSION_END: SessionState.ENDED,
 }
+
+
+@attrs.frozen
+class _TurnVersion:
+    """One version of a turn in the log."""
+
+    event_id: str
+    key: VersionKey
 
 
 @attrs.frozen
@@ -68,19 +79,22 @@ class Session(Protocol):
             StorageUnavailableError: The start cannot be written.
         """
 
-    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> str | None:
+    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> str | None:
         """Save a turn.
+
+        A turn id that is known with the same words adds nothing. With other words, they correct the turn: they are
+        logged as an event of their own, whose payload names the event that it corrects under `CORRECTS_KEY`.
 
         Args:
             payload: The payload of the turn event.
-            occurred_at: When it was spoken.
+            occurred_at: When it was spoken. None means now or, for a correction, when the turn was.
             now: The current time.
 
         Returns:
-            The event id of the turn; if the turn id is known, that of the first turn with it. None if nothing is
-            stored.
+            The event id of these words. None if nothing is stored.
 
         Raises:
+            ErasedTurnError: The turn is from before an erasure of its user.
             SessionNotFoundError: The session has ended.
             StorageUnavailableError: The turn cannot be written.
         """
@@ -124,6 +138,7 @@ class LoggedSession:
         self._folder = folder
         self._on_event = on_event
         self._on_logged = on_logged
+        self._erased_turns = ErasedTurns(folder)
         self._lock = threading.Lock()
         self._requested_start = SessionStart({"id": folder.user_id}, {})  # as last requested
         self._is_start_pending = False  # whether a start still has to be written
@@ -132,7 +147,7 @@ class LoggedSession:
     def _reset_state(self) -> None:
         self._log = SessionLog(self._folder.session(self.id), self._apply_event)
         self._state = SessionState.NEW
-        self._event_ids: dict[str, str] = {}  # by turn id
+        self._turn_versions: dict[str, tuple[_TurnVersion, ...]] = {}  # by turn id, the latest last
         self._last_seq = 0
         self._is_loaded = False
         self._logged_start: SessionStart | None = None
@@ -186,19 +201,46 @@ class LoggedSession:
                 append([self._new_start_event(now)])
             self._is_start_pending = False
 
-    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> str:
-        """Log a turn, which is durable on return; see `Session.save_turn`. A known turn id writes nothing."""
+    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> str:
+        """Log a turn, which is durable on return; see `Session.save_turn`."""
+        words = TurnWords.of(payload)
+        if payload["turnId"] not in self._turn_versions:  # before the folder of a user who is gone is created again
+            self._check_not_erased(payload, words, occurred_at)
         with self._open_for_append() as append:
-            known_event_id = self._event_ids.get(payload["turnId"])
-            if known_event_id is not None:  # even after the end: a late retry must not look like a lost turn
-                return known_event_id
+            versions = self._turn_versions.get(payload["turnId"], ())
+            known = _find_version(versions, words.version_key())
+            if known is not None:  # even after the end: a late retry must not look like a lost turn
+                return known.event_id
+            if not versions:  # again: the user may have been erased since, together with this log
+                self._check_not_erased(payload, words, occurred_at)
             check_not_ended(self)
+            if versions:
+                payload, occurred_at = self._as_correction(payload, occurred_at, versions[-1].event_id)
+            occurred_at = occurred_at or now
             is_start_due = self._is_start_pending or self._state is SessionState.NEW
             events = [self._new_start_event(min(now, occurred_at))] if is_start_due else []
             turn = self._new_event(EventType.TURN, occurred_at, payload, len(events))
             append([*events, turn])
             self._is_start_pending = False
             return turn.event_id
+
+    def _check_not_erased(self, payload: Mapping[str, Any], words: TurnWords, occurred_at: datetime | None) -> None:
+        """Check that a turn that is not in the log was not erased. After an erasure, the log is a new one."""
+        try:
+            is_erased = self._erased_turns.contains(payload["turnId"], words, occurred_at)
+        except OSError as error:
+            raise storage_error("cannot read what was erased", error) from error
+        if is_erased:
+            raise ErasedTurnError
+
+    def _as_correction(
+        self, payload: Mapping[str, Any], occurred_at: datetime | None, corrected_id: str
+    ) -> tuple[Mapping[str, Any], datetime | None]:
+        """Return payload and time of the event that corrects another one. The log is open."""
+        corrected = self._log.find_event(corrected_id)  # not kept in memory: corrections are rare
+        if corrected is not None:
+            payload, occurred_at = fill_unsaid(payload, corrected.payload), occurred_at or corrected.occurred_at
+        return {**payload, CORRECTS_KEY: corrected_id}, occurred_at
 
     def end(self, reason: str, now: datetime) -> None:
         """End the session; see `Session.end`."""
@@ -238,8 +280,16 @@ class LoggedSession:
             self._logged_start = SessionStart(event.payload.get("user") or {}, event.payload.get("metadata") or {})
             self._is_start_pending &= self._logged_start != self._requested_start
         elif event.type is EventType.TURN:
-            self._event_ids[str(event.payload.get("turnId"))] = event.event_id
+            turn_id = str(event.payload.get("turnId"))
+            version = _TurnVersion(event.event_id, TurnWords.of(event.payload).version_key())
+            self._turn_versions[turn_id] = (*self._turn_versions.get(turn_id, ()), version)
         self._on_event(event)
+
+
+def _find_version(versions: Sequence[_TurnVersion], key: VersionKey) -> _TurnVersion | None:
+    """Return the version with exactly these words, or else the first one that has all of them; None if none has."""
+    matches = [version for version in versions if version.key == key]
+    return next(iter(matches or (version for version in versions if key.is_covered_by(version.key))), None)
 
 
 class EphemeralSession:
@@ -258,7 +308,7 @@ class EphemeralSession:
         """Start the session."""
         self.state = SessionState.OPEN
 
-    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime, now: datetime) -> None:  # noqa: ARG002
+    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> None:  # noqa: ARG002
         """Store nothing."""
         check_not_ended(self)
 

@@ -86,14 +86,15 @@ class SessionWriter:
             request: The request.
 
         Returns:
-            The event id of the turn; None if nothing is stored.
+            The event id of the turn, see `Session.save_turn`; None if nothing is stored.
 
         Raises:
+            ErasedTurnError: The turn is from before an erasure of its user.
             SessionNotFoundError: The session has ended.
             StorageUnavailableError: The turn cannot be written.
         """
         now = utc_now()
-        occurred_at = request.occurred_at() or now
+        occurred_at = request.occurred_at()
         payload = truncate_to_heard(
             {
                 "turnId": request.turn_id,

@@ -9,6 +9,7 @@ import attrs
 
 from memoair_index import Document, split_passages
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
+from memoair_runtime.storage.events import Event
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -46,6 +47,34 @@ class StoredTurn:
         """Both sides, one line each, with the speaker's name."""
         sides = ((self.caller_name, self.user_text), (self.agent_name, self.assistant_text))
         return "\n".join(f"{speaker}: {text}" for speaker, text in sides if text)
+
+
+def from_event(event: Event, ordinal: int, caller_name: str | None, agent_name: str | None) -> StoredTurn:
+    """Return the turn of an event.
+
+    Args:
+        event: The event of a turn.
+        ordinal: Position among the turns of the session, from 0.
+        caller_name: The name of the caller, if known.
+        agent_name: The name of the agent, if known.
+    """
+    payload = event.payload
+    caller_name, agent_name = caller_name or "Caller", agent_name or "Agent"
+    # A caller with the agent's name must not appear to speak as the agent.
+    if caller_name.casefold() == agent_name.casefold():
+        caller_name, agent_name = f"{caller_name} (caller)", f"{agent_name} (agent)"
+    return StoredTurn(
+        event_id=event.event_id,
+        session_id=event.session_id,
+        ordinal=ordinal,
+        turn_id=str(payload.get("turnId")),
+        caller_name=caller_name,
+        agent_name=agent_name,
+        user_text=str(payload.get("userText") or ""),
+        assistant_text=str(payload.get("assistantText") or ""),
+        occurred_at=event.occurred_at,
+        metadata=payload.get("metadata") or {},
+    )
 
 
 def first_document_ids(event_id: str) -> tuple[str, str]:

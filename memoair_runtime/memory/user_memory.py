@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import msgspec
 
 from memoair_index import Document, Hit, Index, Query
+from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.enums import EventType
 from memoair_runtime.filters import Predicate
 from memoair_runtime.memory.facts import fact_document_id, is_fact, to_document
+from memoair_runtime.memory.indexed_turns import is_indexed, remove_turn, take_turns_from
 from memoair_runtime.memory.profile import CloudProfile, MergedProfile, UserProfile, decode_snapshot, encode_snapshot
-from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames, SpeakerNamesRecord
-from memoair_runtime.memory.turn import StoredTurn, event_id_of, first_document_ids, to_documents, to_turn, to_turns
+from memoair_runtime.memory.snapshot_metadata import SnapshotMetadata, decode_metadata, encode_metadata
+from memoair_runtime.memory.speaker_names import AGENT, CALLER, SpeakerNames
+from memoair_runtime.memory.turn import StoredTurn, event_id_of, from_event, to_documents, to_turn, to_turns
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.replica_file import ReplicaFact
 
@@ -38,6 +40,7 @@ class UserMemory:
     def __init__(self, profile: UserProfile) -> None:
         self._lock = threading.RLock()
         self._pending: dict[str, StoredTurn] = {}  # by event id: turns that are not indexed yet
+        self._superseded: set[str] = set()  # ids of events that another one corrects, whichever of them comes first
         self._profile = profile
         self._merged_profile = MergedProfile(profile)
         self._session_names: dict[str, tuple[str, str]] = {}  # names of caller and agent, by session
@@ -72,7 +75,7 @@ class UserMemory:
             self._on_turn(event)
 
     def has_turn(self, event_id: str) -> bool:
-        """Return whether the turn of an event is known."""
+        """Return whether the turn of an event is known, as it was said or corrected."""
         with self._lock:
             return self._has_turn(event_id)
 
@@ -89,14 +92,8 @@ class UserMemory:
         with self._lock:
             index = self._up_to_date_index()
             for event_id in event_ids:
-                document_ids = [
-                    document.id
-                    for first in first_document_ids(event_id)
-                    for document in index.contiguous_run(first, lambda other, of=event_id: event_id_of(other) == of)  # type: ignore[misc]
-                ]
-                index.remove(set(document_ids))
-            self._recent_turns.clear()
-            self._turn_cache.clear()
+                remove_turn(index, event_id)
+            self._clear_caches()
 
     def set_derived_profile(self, derived: CloudProfile, facts: Sequence[str]) -> None:
         """Set the profile that the cloud derived.
@@ -113,6 +110,7 @@ class UserMemory:
         """Remove everything. Searches that are running may still find it."""
         with self._lock:
             self._pending.clear()
+            self._superseded.clear()
             self._session_names.clear()
             self._profile = UserProfile()
             self._merged_profile = MergedProfile(self._profile)
@@ -257,13 +255,16 @@ class UserMemory:
         """
         index = Index.open(path)
         index.verify()  # before it is used: its links may be wrong
-        names, profile = _decode_file_metadata(index.file_metadata)
+        metadata = decode_metadata(index.file_metadata)
+        profile, superseded = decode_snapshot(metadata.profile.encode()), set(metadata.superseded)
         if not accepts(index.file_metadata):
             return False
         with self._lock:
             current_documents = self._up_to_date_index().documents()  # a call may have started before
             self._set_index(index)
-            self._names.add_record(names)
+            self.remove_turns(self._superseded - superseded)  # corrected since the file was written
+            self._superseded |= superseded
+            self._names.add_record(metadata.names)
             if profile.stated_at > self._profile.stated_at:
                 self._set_profile(profile)
             for turn in to_turns(document for document in current_documents if not is_fact(document)):
@@ -285,16 +286,18 @@ class UserMemory:
         """
         with self._lock:  # not within the callback: a holder of this lock may be waiting for the index
             self._up_to_date_index()
-            own_metadata = {
-                "names": msgspec.to_builtins(self._names.to_record()),
-                "profile": encode_snapshot(self._profile).decode(),
-            }
+            profile = encode_snapshot(self._profile).decode()
+            metadata = SnapshotMetadata(self._names.to_record(), profile, tuple(sorted(self._superseded)))
+            own_metadata = encode_metadata(metadata)
         self._index.merge(path, lambda: {**collect_metadata(), **own_metadata})
 
     def _set_index(self, index: Index) -> None:
         self._index = index
         self._names = SpeakerNames(index.document_frequency)
         self._names.add_stated_name(CALLER, self._merged_profile.name)
+        self._clear_caches()
+
+    def _clear_caches(self) -> None:
         self._recent_turns.clear()
         self._turn_cache.clear()
 
@@ -324,36 +327,46 @@ class UserMemory:
             self._set_profile(self._profile.updated(user, event.occurred_at))
 
     def _on_turn(self, event: Event) -> None:
-        payload, metadata = event.payload, event.payload.get("metadata") or {}
+        corrected_id = corrected_event_id(event.payload)
         with self._lock:
-            if self._has_turn(event.event_id):
-                return
-            caller_name, agent_name = self._session_names.get(event.session_id, ("", ""))
-            stated_agent_name = str(metadata.get("assistantName") or "")
-            caller_name = caller_name or self._merged_profile.name or "Caller"
-            agent_name = stated_agent_name or agent_name or "Agent"
-            # A caller with the agent's name must not appear to speak as the agent.
-            if caller_name.casefold() == agent_name.casefold():
-                caller_name, agent_name = f"{caller_name} (caller)", f"{agent_name} (agent)"
-            turn = StoredTurn(
-                event_id=event.event_id,
-                session_id=event.session_id,
-                ordinal=self.count_turns(event.session_id),
-                turn_id=str(payload.get("turnId")),
-                caller_name=caller_name,
-                agent_name=agent_name,
-                user_text=str(payload.get("userText") or ""),
-                assistant_text=str(payload.get("assistantText") or ""),
-                occurred_at=event.occurred_at,
-                metadata=metadata,
-            )
-            self._names.add_stated_name(AGENT, stated_agent_name)
-            self._add_turn(turn)
+            replaced = [] if corrected_id is None else self._supersede(event.session_id, corrected_id)
+            is_known = self._has_turn(event.event_id) or any(turn.event_id == event.event_id for turn in replaced)
+            if not is_known:
+                ordinal = replaced[0].ordinal if replaced else self.count_turns(event.session_id)
+                self._add_turn(self._to_turn(event, ordinal))
+            for turn in replaced[1:]:
+                self._add_turn(turn)
+
+    def _to_turn(self, event: Event, ordinal: int) -> StoredTurn:
+        caller_name, agent_name = self._session_names.get(event.session_id, ("", ""))
+        stated_agent_name = str((event.payload.get("metadata") or {}).get("assistantName") or "")
+        self._names.add_stated_name(AGENT, stated_agent_name)
+        return from_event(event, ordinal, caller_name or self._merged_profile.name, stated_agent_name or agent_name)
+
+    def _supersede(self, session_id: str, event_id: str) -> list[StoredTurn]:
+        """Remember that a turn has been corrected, and take it and all later turns of its session out of the memory.
+
+        The caller adds the later ones again, behind the correction: the order in the index is that of the call.
+
+        Returns:
+            The turns, in order; empty if the corrected one is not in the memory.
+        """
+        self._superseded.add(event_id)
+        if event_id in self._pending:
+            ids = list(self._pending)
+            later_ids = ids[ids.index(event_id) :]
+            taken = {id_: self._pending[id_] for id_ in later_ids if self._pending[id_].session_id == session_id}
+            self._pending = {id_: turn for id_, turn in self._pending.items() if id_ not in taken}
+            self._clear_caches()
+            return list(taken.values())
+        if not is_indexed(self._index, event_id):
+            return []
+        turns = take_turns_from(self._up_to_date_index(), session_id, event_id)
+        self._clear_caches()
+        return turns
 
     def _has_turn(self, event_id: str) -> bool:
-        return event_id in self._pending or any(
-            document_id in self._index for document_id in first_document_ids(event_id)
-        )
+        return event_id in self._superseded or event_id in self._pending or is_indexed(self._index, event_id)
 
     def _add_turn(self, turn: StoredTurn) -> None:
         self._pending[turn.event_id] = turn
@@ -375,17 +388,6 @@ class UserMemory:
                 finally:
                     self._pending.clear()  # turns that cannot be indexed must not block others
         return self._index
-
-
-def _decode_file_metadata(file_metadata: Mapping[str, Any]) -> tuple[SpeakerNamesRecord, UserProfile]:
-    """Decode what the memory stored in an index file; raise ValueError if it has another structure."""
-    decoded = msgspec.convert(file_metadata, _SnapshotMetadata)
-    return decoded.names, decode_snapshot(decoded.profile.encode())
-
-
-class _SnapshotMetadata(msgspec.Struct, frozen=True):
-    names: SpeakerNamesRecord
-    profile: str
 
 
 def _turn_metadata(document: Document) -> Mapping[str, Any]:

@@ -6,14 +6,15 @@ recognized by its name. Lock files stay, because another process may hold them.
 
 import shutil
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 import attrs
 
+from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.enums import EventType
+from memoair_runtime.storage.erasure_record import record_erasure
 from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.folder_names import ID_FILE
 from memoair_runtime.storage.process_lock import ProcessLock
@@ -36,13 +37,14 @@ class ErasedCounts:
     turns: int = 0
 
 
-def erase(folder: UserFolder, before: datetime | None = None) -> ErasedCounts:
-    """Delete what a user said and everything derived from it.
+def erase(folder: UserFolder, erased_at: datetime, *, keeps_later: bool) -> ErasedCounts:
+    """Delete what a user said and everything derived from it, and record that; see `erasure_record`.
 
     Args:
         folder: The user's folder.
-        before: If given, keep the sessions in which every event is at or after this time: the user has called again
-            since the erasure.
+        erased_at: The time of the erasure.
+        keeps_later: Whether to keep the sessions in which every event is at or after this time: the user has called
+            again since the erasure.
 
     Returns:
         How much was deleted.
@@ -51,22 +53,25 @@ def erase(folder: UserFolder, before: datetime | None = None) -> ErasedCounts:
         OSError: Something could not be deleted.
     """
     finish_interrupted(folder)
-    session_ids: set[str] = set()
-    turn_ids: set[str] = set()
+    erased: list[Path] = []
+    events: list[Event] = []
     for path in folder.list_session_folders():
-        events = _read_events(SessionFolder(path).log)
-        if before is not None and events and all(event.occurred_at >= before for event in events):
-            continue
+        session_events, is_readable = _read_events(SessionFolder(path).log)
+        is_later = is_readable and session_events and all(event.occurred_at >= erased_at for event in session_events)
+        if not (keeps_later and is_later):
+            erased.append(path)
+            events += session_events
+    events += ReplicaFile(folder.cloud_replica, None).refresh().events
+    record_erasure(folder, erased_at, events)  # before the first of them is gone
+    for path in erased:
         deleted = path.with_name(f"{_DELETED_PREFIX}{uuid.uuid4().hex}")
         path.rename(deleted)
         shutil.rmtree(deleted)
-        if events is not None:
-            _collect_ids(events, session_ids, turn_ids)
-    _collect_ids(ReplicaFile(folder.cloud_replica, None).refresh().events, session_ids, turn_ids)
     for path in _list_files(folder):
         if not _is_kept(path, folder):
             path.unlink(missing_ok=True)
-    return ErasedCounts(len(session_ids), len(turn_ids))
+    turn_ids = {event.event_id for event in events if event.type is EventType.TURN and not _is_correction(event)}
+    return ErasedCounts(len({event.session_id for event in events}), len(turn_ids))
 
 
 def finish_interrupted(folder: UserFolder) -> None:
@@ -84,7 +89,7 @@ def erase_unserved_user(folder: UserFolder, before: datetime) -> bool:
 
     Args:
         folder: The user's folder.
-        before: See `erase`.
+        before: The time of the erasure; later sessions are kept, see `erase`.
 
     Returns:
         False if a runtime serves the user; it will erase the data itself.
@@ -96,7 +101,7 @@ def erase_unserved_user(folder: UserFolder, before: datetime) -> bool:
     if not runtime_lock.try_acquire():
         return False
     try:
-        erase(folder, before)
+        erase(folder, before, keeps_later=True)
         _remove_folder_without_data(folder)
     finally:
         runtime_lock.release()
@@ -138,18 +143,17 @@ def _is_kept(path: Path, folder: UserFolder) -> bool:
     return path.suffix == ".lock" or path in (folder.lease, folder.path / ID_FILE)
 
 
-def _read_events(log: Path) -> list[Event] | None:
-    """Return the events of a log, or None if it or one of its lines is unreadable: its content is then unknown."""
+def _read_events(log: Path) -> tuple[list[Event], bool]:
+    """Return the events of a log, and whether they are all that it holds: it or one of its lines may be unreadable."""
     try:
         lines = log.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return []
+        return [], True
     except OSError:
-        return None
+        return [], False
     events = [decode_line(line) for line in lines[:-1]]  # a torn last line was never acknowledged
-    return None if None in events else [event for event in events if event is not None]
+    return [event for event in events if event is not None], None not in events
 
 
-def _collect_ids(events: Sequence[Event], session_ids: set[str], turn_ids: set[str]) -> None:
-    session_ids.update(event.session_id for event in events)
-    turn_ids.update(event.event_id for event in events if event.type is EventType.TURN)
+def _is_correction(event: Event) -> bool:
+    return corrected_event_id(event.payload) is not None

@@ -95,6 +95,19 @@ class SessionLog:
                 raise storage_error("cannot read or repair the session log", error) from error
             yield partial(self._append, fd)
 
+    def find_event(self, event_id: str) -> Event | None:
+        """Return an event by its id; None if it is not in the log. This reads the whole log.
+
+        Raises:
+            StorageUnavailableError: The log cannot be read.
+        """
+        try:
+            lines = self._folder.log.read_bytes().split(b"\n")[:-1]
+        except OSError as error:
+            raise storage_error("cannot read the session log", error) from error
+        candidates = (decode_line(line) for line in lines if event_id.encode() in line)
+        return next((event for event in candidates if event is not None and event.event_id == event_id), None)
+
     @contextmanager
     def _locked(self, timeout_s: float) -> Iterator[None]:
         try:

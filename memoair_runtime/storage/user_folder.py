@@ -5,6 +5,7 @@ from pathlib import Path
 import attrs
 
 from memoair_protocol.durable import make_folder, write_file
+from memoair_protocol.hashes import hash_user_id
 from memoair_runtime.storage.folder_names import ID_FILE, folder_name, is_shortened, read_identifier
 
 
@@ -98,6 +99,11 @@ class UserFolder:
     def pull_state(self) -> Path:
         """The versions that the cloud reported last."""
         return self.path / "cloud_state.json"
+
+    @property
+    def erasure_record(self) -> Path:
+        """What remains after the user has been erased; beside the folder, whose name is the user's id."""
+        return self.path.with_name(f"forgotten-{hash_user_id(self.project_id, self.user_id)}.json")
 
     @property
     def lease(self) -> Path:

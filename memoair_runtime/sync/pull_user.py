@@ -146,7 +146,7 @@ class UserPuller:
         cloud_erased_at, local_erased_at = bootstrap.forgotten_at, self._state.forgotten_at
         if cloud_erased_at is None or (local_erased_at is not None and cloud_erased_at <= local_erased_at):
             return
-        erased = self._eraser.erase(time.monotonic() + _ERASE_TIMEOUT_S, cloud_erased_at)
+        erased = self._eraser.erase(time.monotonic() + _ERASE_TIMEOUT_S, cloud_erased_at, keeps_later=True)
         log.warning("erased a user: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
         self._state = msgspec.structs.replace(self._state, forgotten_at=cloud_erased_at)
         self._save_state()

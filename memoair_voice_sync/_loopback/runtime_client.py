@@ -84,7 +84,10 @@ class RuntimeClient:
         return parse_search_result(self._post("search_memory", body, deadline, in_session=True, sends_timeout=True))
 
     def after_turn(self, turn: Turn, deadline: float) -> str | None:
-        """Save a turn and return the id of its event; None with ``org_only``, which saves nothing."""
+        """Save a turn and return the id of its event; None if it is not saved.
+
+        That is so with ``org_only``, and for a turn from before an erasure of the user.
+        """
         body = {
             "turnId": turn.turn_id,
             "userText": turn.user_text,
@@ -92,7 +95,10 @@ class RuntimeClient:
             "toolCalls": turn.tool_calls,
             "metadata": turn.metadata,
         }
-        event_id = self._post("turn/after", body, deadline, in_session=True).get("localEventId")
+        reply = self._post("turn/after", body, deadline, in_session=True)
+        event_id = reply.get("localEventId")
+        if reply.get("forgotten"):
+            log.warning("a turn is from before the erasure of its user and is not saved: action=turn_forgotten")
         return None if event_id is None else str(event_id)
 
     def flush(self, timeout_s: float) -> bool:

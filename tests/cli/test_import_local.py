@@ -13,6 +13,8 @@ from support.commands import memoair, start_process
 from support.runtimes import PROJECT
 from support.waiting import eventually
 
+from memoair_voice_sync import MemoAirVoiceClientSync
+
 IDENTITY = {"MEMOAIR_PROJECT_ID": PROJECT}
 
 
@@ -54,6 +56,27 @@ def test_calls_are_saved_with_times_and_a_second_run_changes_nothing(
     found = memoair("search", "--user", "ana", "--storage", storage, "Which parcel was late?", **IDENTITY)
     assert "2 March 2026" in found.out
     assert "Parcel number 2" in found.out
+
+
+def test_a_turn_with_other_words_is_corrected_and_an_erased_one_is_refused(
+    storage: Path, new_file: NewFile, nothing_left_behind: None
+) -> None:
+    import_locally(storage, new_file(turn(1, "ana", userText="My boots are size nine."), turn(2, "ana")))
+    corrected = new_file(turn(1, "ana", userText="My boots are size eleven."), turn(2, "ana"))
+    for kept in (1, 0):
+        summary = import_locally(storage, corrected)
+        assert summary["turns"] == {"kept": kept, "alreadyThere": 2 - kept, "refused": 0}
+    found = memoair("search", "--user", "ana", "--storage", storage, "Which boots?", **IDENTITY)
+    assert "eleven" in found.out
+    assert "nine" not in found.out
+
+    with MemoAirVoiceClientSync(
+        api_key="none", project_id=PROJECT, agent_id="a", cloud_base_url=None, storage_root=storage
+    ) as client:
+        client.forget_user(user_id="ana")
+    summary = import_locally(storage, corrected, "--restart", code=1)
+    assert summary["turns"] == {"kept": 0, "alreadyThere": 0, "refused": 2}
+    assert summary["refused"][0]["reason"] == "the user was erased after this turn"
 
 
 def test_after_a_kill_the_same_local_import_saves_each_turn_once_in_order(

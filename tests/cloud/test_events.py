@@ -289,3 +289,40 @@ def test_events_require_a_user(client: Client) -> None:
     without_user = Client(client.url, client.key, project=client.identity["project"])
 
     assert without_user.error_of("POST", PATH, {"events": [turn("x")]}) == (422, "cloud.invalid")
+
+
+def correction(event_id: str, corrects: str, seq: int, said: str) -> Any:
+    """Return a turn that corrects another one, as a runtime sends it."""
+    event = turn(event_id, seq=seq, said=said)
+    event["payload"] |= {"turnId": "t-2", "corrects": corrects}
+    return event
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_corrected_turn_counts_once_and_all_its_versions_can_be_read(client: Client, order: tuple[int, ...]) -> None:
+    versions = [turn("a"), correction("b", "a", 3, "My parcel is lost."), correction("c", "b", 4, "It was found.")]
+    for at in order:
+        client.send(versions[at])
+    ((_, (session,)),) = list_users_with_sessions(client)
+    assert session["turnCount"] == 1
+    assert [event["payload"] for event in client.events("call-1")] == [event["payload"] for event in versions]
+
+
+def test_a_turn_with_an_invalid_mark_of_a_correction_is_a_turn(client: Client) -> None:
+    event = turn("a")
+    event["payload"]["corrects"] = ["b"]
+    assert client.send(event)["accepted"] == ["a"]
+    ((_, (session,)),) = list_users_with_sessions(client)
+    assert session["turnCount"] == 1
+
+
+def test_an_event_id_that_comes_again_with_other_words_is_rejected_and_is_no_duplicate(client: Client) -> None:
+    client.send(turn("a"), turn("b", seq=3))
+    receipt = client.send(turn("a", said="My parcel is lost."), turn("b", seq=3))
+    assert (receipt["accepted"], receipt["duplicate"]) == ([], ["b"])
+    assert [(rejection["eventId"], rejection["code"]) for rejection in receipt["rejected"]] == [("a", "cloud.conflict")]
+    assert "lost" not in str(receipt)
+    assert client.events("call-1")[0]["payload"]["userText"] == "My parcel is late."
+    receipt = client.send(turn("c", seq=4), turn("c", seq=4, said="My parcel is lost."))
+    assert (receipt["accepted"], receipt["duplicate"]) == (["c"], [])
+    assert [rejection["code"] for rejection in receipt["rejected"]] == ["cloud.conflict"]

@@ -503,3 +503,16 @@ def test_memories_are_separate_for_any_user_id(cloud: RunningCloud, client: Clie
     assert [session["userId"] for session in sessions] == [user]
     assert client.ok("DELETE", f"/v1/voice-sdk/users/{quote(user, safe='')}")["userId"] == user
     assert texts(plain.memories()) == ["Ana likes tea."]
+
+
+def test_a_corrected_turn_is_learned_from_as_corrected_also_after_the_call(cloud: RunningCloud, client: Client) -> None:
+    client.send_call("one", "I live in Lisbon.", "My boots are the red ones.")
+    cloud.run_tasks()
+    assert "Lisbon" in str(client.memories())
+    first = next(event for event in client.events("one") if "Lisbon" in str(event))
+    later = turn("later", "one", seq=20, said="I live in Oslo.", occurredAt=first["occurredAt"])
+    later["payload"] |= {"turnId": first["payload"]["turnId"], "corrects": first["eventId"]}
+    client.send(later)
+    cloud.run_tasks()
+    assert "Oslo" in str(client.memories())
+    assert "Lisbon" not in str(client.memories())

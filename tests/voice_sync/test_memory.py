@@ -85,8 +85,10 @@ def test_a_known_turn_id_is_not_saved_again_and_returns_the_same_event_id(
     memory.start_session()
     first = save(memory, "t1", "hello", "good morning")
 
-    assert save(memory, "t1", "other words", "for the same turn") == first
+    assert save(memory, "t1", "hello", "good morning") == first
     assert logged_turns(storage_root) == ["t1"]
+    assert save(memory, "t1", "hello there", "good morning") != first, "other words correct the turn"
+    assert logged_turns(storage_root) == ["t1", "t1"]
 
 
 def test_a_saved_turn_is_on_the_disk_with_all_its_fields_when_the_save_returns(
