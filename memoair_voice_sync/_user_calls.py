@@ -16,6 +16,7 @@ from memoair_protocol.defaults import ORG_ONLY_USER, SEARCH_TIMEOUT_MS
 from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._cloud.calls import CloudCalls
+from memoair_voice_sync._degraded import DegradedSearches
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.prefetch import PREFETCH_TIMEOUT_S, PrefetchCache, PrefetchedResult, SearchArguments
 from memoair_voice_sync._loopback.search_options import SearchOptions
@@ -28,7 +29,7 @@ from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.turn import PastCall, Turn
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync.results import IndexLoadResult, SearchResult, degraded_result
+from memoair_voice_sync.results import IndexLoadResult, SearchResult
 
 _SAVE_TIMEOUT_S = 1.0
 _LOAD_TIMEOUT_S = 15.0
@@ -61,7 +62,8 @@ class UserCalls(CloudCalls):
         self._outbox = TurnOutbox(self._retry_save, lambda error: error.code in _PERMANENT_ERRORS)
         self._prefetch_cache = PrefetchCache(self._run_prefetch)
         self._counter_lock = threading.Lock()
-        self._degraded_searches = self._deferred_saves = 0
+        self._degraded = DegradedSearches()
+        self._deferred_saves = 0
         register_after_fork(self, UserCalls._reset_after_fork)
 
     def search_memory(
@@ -80,8 +82,8 @@ class UserCalls(CloudCalls):
     ) -> SearchResult:
         """Search a user's memory for what is relevant to a query, within a deadline.
 
-        If the memory fails, the result is empty, and its trace is ``degraded`` and says why. A lane that is late is
-        left out and named in the trace.
+        If the memory fails, the result is empty, and its trace is ``degraded`` and says why: while the runtime is still
+        starting, its lanes are ``loading``. A lane that is late is left out and named in the trace.
 
         Args:
             query: What to search for, usually what the caller has just said.
@@ -118,10 +120,9 @@ class UserCalls(CloudCalls):
         except MemoAirVoiceMemoryError as error:
             if error.code.startswith("pool.") or error.code == "runtime.bad_request":
                 raise
-            with self._counter_lock:
-                self._degraded_searches += 1
-            log.warning("a search failed and returns an empty result: action=search_degraded code=%s", error.code)
-            return degraded_result(error, lanes, timeout_ms, (time.monotonic() - started_at) * 1e3)
+            is_starting = error.code == "runtime.timeout" and handle.is_starting
+            elapsed_ms = (time.monotonic() - started_at) * 1e3
+            return self._degraded.record(error, lanes, timeout_ms, elapsed_ms, is_starting=is_starting)
 
     def prefetch(
         self,
@@ -354,4 +355,5 @@ class UserCalls(CloudCalls):
         self._outbox.reset_after_fork()
         self._prefetch_cache.reset_after_fork()
         self._cloud.reset_after_fork()
+        self._degraded.reset_after_fork()
         self._counter_lock = threading.Lock()

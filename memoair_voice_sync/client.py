@@ -6,6 +6,7 @@ from typing import Any
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_PORT_RANGE
+from memoair_voice_sync._after_fork import reset_if_forked
 from memoair_voice_sync._closing import Closeable
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._diagnostics import warn_deprecated, warn_unclosed
@@ -19,6 +20,7 @@ from memoair_voice_sync._user_calls import UserCalls
 from memoair_voice_sync.session import VoiceSessionSync, make_tool
 
 _CLOSE_TIMEOUT_S = 7.0
+_WARM_UP_TIMEOUT_S = 15.0
 
 
 class MemoAirVoiceClientSync(UserCalls, Closeable):
@@ -184,6 +186,24 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         caller = dict(self._resolve_user(user, user_id).fields)
         return make_tool(partial(self.search_memory, user=caller), search_memory_timeout_ms)
 
+    def warm_up(self, *, timeout_s: float = _WARM_UP_TIMEOUT_S) -> None:
+        """Start what the runtimes of all users need, before the first call.
+
+        Starts the fork server and waits until it can fork, and until a runtime that is to be pulled is pulled. Without
+        this, the first caller of a process waits for it, some half a second. Call it where a worker process starts, for
+        example in ``post_fork`` of gunicorn or ``worker_process_init`` of Celery. In a process that is warm, it returns
+        immediately.
+
+        Args:
+            timeout_s: The time that this may take, in seconds.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``runtime.timeout`` if it takes longer (what was started goes on),
+                ``runtime.not_found``, ``runtime.start_failed``, or ``pool.closed``.
+            RuntimeError: If gevent or eventlet has patched the standard library after this package was imported.
+        """
+        self._pool.warm_up(check.seconds("timeout_s", timeout_s))
+
     def stats(self) -> dict[str, Any]:
         """Return statistics of the pool, the runtimes, the searches and the saves.
 
@@ -206,7 +226,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         """
         return {
             **self._pool.stats(),
-            "degraded_searches": self._degraded_searches,
+            "degraded_searches": self._degraded.count,
             "prefetched_searches": self._prefetch_cache.hits,
             "deferred_saves": self._deferred_saves,
             "pending_saves": len(self._outbox),
@@ -218,6 +238,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
 
         This takes some seconds if runtimes are busy. Calling it again has no effect.
         """
+        reset_if_forked()
         self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0)
         self._pool.close(_CLOSE_TIMEOUT_S)
         self._prefetch_cache.close()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import memoair_voice_sync._arguments as check
+from memoair_voice_sync._after_fork import check_process
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
@@ -218,6 +219,7 @@ class CloudCalls:
 
     def _resolve_user(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
         """Return the user of a call; a client with a user of its own accepts no other."""
+        check_process()
         if self._only_user is None:
             return User.parse(user, user_id)
         if user is None and user_id is None:

@@ -75,6 +75,7 @@ class RuntimeHandle:
         self._start_error: MemoAirVoiceMemoryError | None = None  # of the last start
         self._paused_until = 0.0
         self._unresponsive_since: float | None = None  # when the first of the calls without an answer timed out
+        self._has_answered = False  # the current runtime has answered a call
 
     def __repr__(self) -> str:
         return f"<RuntimeHandle {self._state.value} pid={self.pid}>"
@@ -98,6 +99,11 @@ class RuntimeHandle:
     def is_opened(self) -> bool:
         """Whether the session was opened here, and is to be ended."""
         return self._is_opened
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the runtime is still to be started, or has not answered a call yet."""
+        return not self._has_answered
 
     @property
     def state(self) -> HandleState:
@@ -164,6 +170,7 @@ class RuntimeHandle:
         """Record that the runtime answered a call."""
         if self._is_current(transport):
             self._unresponsive_since = None
+            self._has_answered = True
 
     def mark_opened(self) -> None:
         """Record that the session was opened."""
@@ -240,7 +247,7 @@ class RuntimeHandle:
 
     def _drop_runtime(self, drain_s: float = DRAIN_TIMEOUT_S) -> None:
         runtime, self._runtime = self._runtime, None
-        self._unresponsive_since = None
+        self._unresponsive_since, self._has_answered = None, False
         self._restarts += 1
         self._transition(HandleState.IDLE)
         if runtime is not None:

@@ -39,6 +39,7 @@ AWAITED = {
             "save_response",
             "load_index",
             "import_call",
+            "warm_up",
             "stats",
             "close",
             "create_index",
