@@ -1,5 +1,6 @@
 """Warming up a process before its first call, and searches while the runtime is still starting."""
 
+import gc
 import logging
 import time
 from pathlib import Path
@@ -81,10 +82,9 @@ def test_an_unclosed_client_that_is_only_warm_is_reported(storage_root: Path, no
         api_key="k", project_id="p", agent_id="a", cloud_base_url=None, storage_root=str(storage_root)
     )
     client.warm_up(timeout_s=60)
-    clients = [client]
     del client
     with pytest.warns(ResourceWarning, match="unclosed"):
-        clients.clear()
+        gc.collect()
     eventually(lambda: not fork_servers())
 
 
