@@ -236,7 +236,7 @@ def test_a_first_search_with_too_short_a_timeout_is_empty_and_degraded(
     assert trace["error"]["code"] == "runtime.timeout"
     assert trace["deadlineMs"] == 1
     statuses = {lane: outcome["status"] for lane, outcome in trace["lanes"].items()}
-    assert statuses == {"profile": "skipped", "working": "late", "permanent": "late", "org": "skipped"}
+    assert statuses == {"profile": "skipped", "working": "loading", "permanent": "loading", "org": "skipped"}
     assert client.stats()["degraded_searches"] == before + 1
 
     loaded = client.load_index(user_id=caller)  # finds the start still in progress
