@@ -126,7 +126,7 @@ class UserCalls(WholeCalls):
         except MemoAirVoiceMemoryError as error:
             if error.code.startswith("pool.") or error.code == "runtime.bad_request":
                 raise
-            is_starting = error.code == "runtime.timeout" and handle.is_starting
+            is_starting = error.code == "runtime.timeout" and handle.is_starting()
             elapsed_ms = (time.monotonic() - started_at) * 1e3
             return self._degraded.record(error, lanes, timeout_ms, elapsed_ms, is_starting=is_starting)
 
@@ -253,7 +253,7 @@ class UserCalls(WholeCalls):
         Raises:
             MemoAirVoiceMemoryError: If either part fails. Erasing again is safe.
         """
-        caller = self._resolve_user(user, user_id)
+        caller = self._require_user(user, user_id)
         phase_timeout_s = check.seconds("timeout_s", timeout_s)
         had_pending = self._discard_pending(caller)
         receipt = self._cloud.forget_user(caller.id) if self._cloud.is_configured else {}

@@ -89,7 +89,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             runtime_repo: The repository of a runtime to pull.
             runtime_cache_dir: The folder that pulled runtimes are stored in.
             runtime_memory_limit_mb: Replace a runtime that uses more memory than this, in MB. None means no limit.
-            org_only: Search only the organization's documents, and save nothing.
+            org_only: Search only the organization's documents, and save nothing. Calls then need no user.
             org_file: A file with the organization's documents, if no cloud has them: one JSON object
                 ``{"id", "text", "metadata"}`` per line.
             user: The only user of this client, ``{"id", "name", "metadata"}``. Calls then need not name one.
@@ -236,7 +236,8 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
                 * ``runtimes``: a dict for each user with a place in the pool: ``user_id``, ``session_id``, ``state``,
                   ``in_use`` (calls in progress), ``restarts``, ``pid``, ``port``, ``borrowed`` (whether another client
                   started the runtime), ``rss_bytes``, ``cpu_s`` and ``uptime_s``; and the state of its sync with the
-                  cloud: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``), ``unsynced_events``,
+                  cloud: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``), ``cloud_rejection``
+                  (why it is ``refused``: the API key, the project or the agent), ``unsynced_events``,
                   ``oldest_unsynced_s`` and ``refused_events``, all None if the runtime does not answer within half a
                   second. The user ``__org__``, if present, pulls the organization's documents.
                 * ``retiring``: runtimes that are being stopped.

@@ -108,9 +108,8 @@ class RuntimeHandle:
         with self._state_changed:
             self._session_id = uuid.uuid4().hex
 
-    @property
     def is_starting(self) -> bool:
-        """Whether the runtime is still to be started, or has not answered a call yet."""
+        """Return whether the runtime is still to be started, or has not answered a call yet."""
         return not self._has_answered
 
     @property
