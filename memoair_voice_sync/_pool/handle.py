@@ -92,7 +92,7 @@ class RuntimeHandle:
 
     @property
     def restarts(self) -> int:
-        """How many runtimes were dropped because they died or did not answer."""
+        """How many runtimes of this client were dropped because they died or did not answer."""
         return self._restarts
 
     def sessions_to_end(self, runtime: StartedRuntime) -> list[str]:
@@ -259,7 +259,7 @@ class RuntimeHandle:
     def _drop_runtime(self, drain_s: float = DRAIN_TIMEOUT_S) -> None:
         runtime, self._runtime = self._runtime, None
         self._unresponsive_since, self._has_answered = None, False
-        self._restarts += 1
+        self._restarts += runtime is None or runtime.is_ours  # the end of a shared one is its client's business
         self._transition(HandleState.IDLE)
         if runtime is not None:
             self._retire(runtime, drain_s)
