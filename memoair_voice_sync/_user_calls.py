@@ -22,6 +22,7 @@ from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT
 from memoair_voice_sync._turns.outbox import TurnOutbox, UnsavedTurn
+from memoair_voice_sync._turns.pending_recall import add_pending_turns
 from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync._turns.user import User
@@ -84,6 +85,9 @@ class UserCalls(WholeCalls):
     ) -> SearchResult:
         """Search a user's memory for what is relevant to a query, within a deadline.
 
+        Turns of the call that still wait to be saved are among the results, each hit with ``pending``; ``working`` then
+        has them even if no runtime answers.
+
         If the memory fails, the result is empty, and its trace is ``degraded`` and says why: while the runtime is still
         starting, its lanes are ``loading``. A lane that is late is left out and named in the trace.
 
@@ -122,13 +126,18 @@ class UserCalls(WholeCalls):
         try:
             with self._acquire_handle(caller) as handle:
                 prefetched = self._prefetch_cache.pop(arguments, self._runtime_client.memory_version(handle))
-                return prefetched or self._runtime_client.search(handle, arguments, started_at + timeout_s)
+                result = prefetched or self._runtime_client.search(handle, arguments, started_at + timeout_s)
         except MemoAirVoiceMemoryError as error:
             if error.code.startswith("pool.") or error.code == "runtime.bad_request":
                 raise
             is_starting = error.code == "runtime.timeout" and handle.is_starting()
             elapsed_ms = (time.monotonic() - started_at) * 1e3
-            return self._degraded.record(error, lanes, timeout_ms, elapsed_ms, is_starting=is_starting)
+            result = self._degraded.record(error, lanes, timeout_ms, elapsed_ms, is_starting=is_starting)
+        if self._org_only or not self._outbox.has_pending(caller):
+            return result
+        call_id = handle.session_id if session_id is None else session_id
+        pending = self._outbox.turns_of_call(caller, call_id, is_unnamed=session_id is None)
+        return add_pending_turns(result, pending, call_id, query, options.lanes, options.top_k)
 
     def prefetch(
         self,
