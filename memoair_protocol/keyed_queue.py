@@ -65,6 +65,12 @@ class KeyedQueue(Generic[_Item]):
         """Return whether an item of this key waits or is being handled. Takes no lock."""
         return key in self._lines
 
+    def items(self, key: Hashable) -> list[_Item]:
+        """Return the items of a key that wait or are being handled, in order."""
+        with self._changed:
+            line = self._lines.get(key)
+            return [] if line is None else list(line.items)
+
     def put(self, key: Hashable, item: _Item, *, should_replace: bool = False) -> bool:
         """Add an item to those of its key.
 

@@ -6,9 +6,9 @@ socket between the client and the future runtime.
 
 The fork server finds a free port, listens on it, and hands the listener and the channel to a child. The child reads its
 settings from the channel (a JSON object with the environment of docs/runtime-http.md) and writes its address to the
-channel. Secrets thus pass from the client to the runtime without going through the fork server. When a child exits, the
-fork server reports ``{"pid", "exitCode"}`` on the control socket. One spare child is always forked in advance, so that
-the next user does not wait for a fork.
+channel. Secrets thus pass from the client to the runtime without going through the fork server. On the control socket
+the fork server reports ``{"event": "ready"}`` when it has warmed up, and ``{"pid", "exitCode"}`` for each child that
+exits. One spare child is always forked in advance, so that the next user does not wait for a fork.
 
 The fork server has a single thread, because a fork copies only the calling thread. When the client ends, however it
 does, its ends of all sockets close: the runtimes drain, and the fork server ends after them.
@@ -102,10 +102,10 @@ class _ForkServer:
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._wake_reader, selectors.EVENT_READ)
+            self._fork_spare()
+            self._emit({"event": "ready"})
             while True:
-                if self._spare is None:
-                    with suppress(OSError):  # no resources for another process at the moment
-                        self._spare = self._fork_child()
+                self._fork_spare()
                 ready = {key.fileobj for key, _ in selector.select()}
                 if self._wake_reader in ready:
                     with suppress(BlockingIOError):
@@ -113,6 +113,11 @@ class _ForkServer:
                     self._reap_children()
                 if self._control in ready and not self._read_requests():
                     return
+
+    def _fork_spare(self) -> None:
+        if self._spare is None:
+            with suppress(OSError):  # no resources for another process at the moment
+                self._spare = self._fork_child()
 
     def _read_requests(self) -> bool:
         """Read and handle the client's requests; return whether the client is still connected."""
@@ -210,9 +215,11 @@ class _ForkServer:
             if not pid:
                 return
             self._children.discard(pid)
-            event = {"pid": pid, "exitCode": os.waitstatus_to_exitcode(status)}
-            with suppress(OSError):  # the client is gone, or has not read for so long that the buffer is full
-                self._control.send(json.dumps(event).encode() + b"\n", socket.MSG_DONTWAIT)
+            self._emit({"pid": pid, "exitCode": os.waitstatus_to_exitcode(status)})
+
+    def _emit(self, event: dict[str, Any]) -> None:
+        with suppress(OSError):  # the client is gone, or has not read for so long that the buffer is full
+            self._control.send(json.dumps(event).encode() + b"\n", socket.MSG_DONTWAIT)
 
     def _stop_children(self) -> None:
         """Wait until the runtimes have drained, and kill those that hang. Each one notices the client's end itself."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -162,6 +162,7 @@ class RuntimeService:
             "paths": {"sessionJsonl": str(folder.log), "workingBrief": str(folder.brief)},
             **({"storage": {"available": False, "message": storage_error.message}} if storage_error else {}),
             **({"org": {"available": False, "message": self._org_lane.error}} if self._org_lane.error else {}),
+            **self._report_rejection(),
         }
 
     def search_memory(self, request: SearchRequest, reply: Callable[[Mapping[str, Any]], None]) -> None:
@@ -189,6 +190,8 @@ class RuntimeService:
         if session.is_unknown:
             self._store.sessions.evict_unknown(session)  # otherwise every id that is ever searched would stay in memory
         allowed_lanes = _ORG_LANE_ONLY if is_org_only else _ALL_LANES
+        if report := self._report_rejection():
+            reply = partial(_reply_with_trace, reply, report)
         self._search_service.search(request, allowed_lanes, variant, notes, started_at, reply)
         self._sync.end_startup_delay()
         self._follow_if_shared(request.session_id)
@@ -215,7 +218,12 @@ class RuntimeService:
         if event_id is not None:
             self.metrics.turns_kept.inc()
         self._follow_if_shared(request.session_id)
-        return {"localEventId": event_id}
+        return {"localEventId": event_id} | self._report_rejection()
+
+    def _report_rejection(self) -> dict[str, Any]:
+        """Return the part of a reply that says why the cloud rejects this runtime; empty if it does not."""
+        rejection = self._sync.rejection
+        return {} if rejection is None else {"cloudRejection": rejection}
 
     def end_session(self, request: EndRequest) -> dict[str, Any]:
         """End a session.
@@ -311,6 +319,12 @@ class RuntimeService:
         ):
             if requested_id is not None and requested_id != served_id:
                 raise IdentityMismatchError(f"identity mismatch: the request does not name the {kind} of this runtime")
+
+
+def _reply_with_trace(
+    reply: Callable[[Mapping[str, Any]], None], report: Mapping[str, Any], body: Mapping[str, Any]
+) -> None:
+    reply({**body, "trace": {**body["trace"], **report}})
 
 
 def _make_org_source(settings: RuntimeSettings) -> OrgSource:

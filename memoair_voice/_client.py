@@ -93,6 +93,7 @@ class MemoAirVoiceClient(AsyncCloseable):
     update_memory = async_method(MemoAirVoiceClientSync.update_memory)
     delete_memory = async_method(MemoAirVoiceClientSync.delete_memory)
     memory_history = async_method(MemoAirVoiceClientSync.memory_history)
+    warm_up = async_method(MemoAirVoiceClientSync.warm_up)
     stats = async_method(MemoAirVoiceClientSync.stats)
     aclose = async_method(MemoAirVoiceClientSync.close)
 

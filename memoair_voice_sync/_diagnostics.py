@@ -5,14 +5,37 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 _SDK_PACKAGES = ("memoair_voice_sync", "memoair_voice")
 
 # Silent unless the application configures it. It never logs what a caller said.
 log = logging.getLogger("memoair_voice")
 log.addHandler(logging.NullHandler())
+
+
+class RejectionLog:
+    """Why the cloud rejects a client, logged once for each reason.
+
+    Each call of a client may be the first to learn it, from the reply of a runtime. Safe to use from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def report(self, rejection: Mapping[str, Any] | None) -> None:
+        """Log a rejection ``{"part", "message"}`` of a runtime's reply, if there is one and it is new."""
+        message = None if rejection is None else rejection.get("message")
+        if rejection is not None and isinstance(message, str) and message not in self._logged:
+            self._logged.add(message)
+            log.error(
+                "%s. Nothing is sent to the cloud or comes from it, and turns stay on this machine: "
+                "action=cloud_rejects part=%s",
+                message,
+                rejection.get("part"),
+            )
 
 
 def warn_deprecated(message: str) -> None:

@@ -14,6 +14,7 @@ import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
 from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._cloud.api import CloudApi
+from memoair_voice_sync._degraded import DegradedSearches
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.prefetch import PREFETCH_TIMEOUT_S, PrefetchCache, PrefetchedResult, SearchArguments
 from memoair_voice_sync._loopback.search_options import SearchOptions
@@ -21,12 +22,13 @@ from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT
 from memoair_voice_sync._turns.outbox import TurnOutbox, UnsavedTurn
+from memoair_voice_sync._turns.pending_recall import add_pending_turns
 from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync._whole_calls import WholeCalls
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync.results import SearchResult, degraded_result
+from memoair_voice_sync.results import SearchResult
 
 _SAVE_TIMEOUT_S = 1.0
 _ERASE_TIMEOUT_S = 15.0
@@ -62,7 +64,8 @@ class UserCalls(WholeCalls):
         self._outbox = TurnOutbox(self._retry_save, lambda error: error.code in _PERMANENT_ERRORS)
         self._prefetch_cache = PrefetchCache(self._run_prefetch)
         self._counter_lock = threading.Lock()
-        self._degraded_searches = self._deferred_saves = 0
+        self._degraded = DegradedSearches()
+        self._deferred_saves = 0
         register_after_fork(self, UserCalls._reset_after_fork)
 
     def search_memory(
@@ -82,8 +85,11 @@ class UserCalls(WholeCalls):
     ) -> SearchResult:
         """Search a user's memory for what is relevant to a query, within a deadline.
 
-        If the memory fails, the result is empty, and its trace is ``degraded`` and says why. A lane that is late is
-        left out and named in the trace.
+        Turns of the call that still wait to be saved are among the results, each hit with ``pending``; ``working`` then
+        has them even if no runtime answers.
+
+        If the memory fails, the result is empty, and its trace is ``degraded`` and says why: while the runtime is still
+        starting, its lanes are ``loading``. A lane that is late is left out and named in the trace.
 
         Args:
             query: What to search for, usually what the caller has just said.
@@ -120,14 +126,18 @@ class UserCalls(WholeCalls):
         try:
             with self._acquire_handle(caller) as handle:
                 prefetched = self._prefetch_cache.pop(arguments, self._runtime_client.memory_version(handle))
-                return prefetched or self._runtime_client.search(handle, arguments, started_at + timeout_s)
+                result = prefetched or self._runtime_client.search(handle, arguments, started_at + timeout_s)
         except MemoAirVoiceMemoryError as error:
             if error.code.startswith("pool.") or error.code == "runtime.bad_request":
                 raise
-            with self._counter_lock:
-                self._degraded_searches += 1
-            log.warning("a search failed and returns an empty result: action=search_degraded code=%s", error.code)
-            return degraded_result(error, lanes, timeout_ms, (time.monotonic() - started_at) * 1e3)
+            is_starting = error.code == "runtime.timeout" and handle.is_starting()
+            elapsed_ms = (time.monotonic() - started_at) * 1e3
+            result = self._degraded.record(error, lanes, timeout_ms, elapsed_ms, is_starting=is_starting)
+        if self._org_only or not self._outbox.has_pending(caller):
+            return result
+        call_id = handle.session_id if session_id is None else session_id
+        pending = self._outbox.turns_of_call(caller, call_id, is_unnamed=session_id is None)
+        return add_pending_turns(result, pending, call_id, query, options.lanes, options.top_k)
 
     def prefetch(
         self,
@@ -252,7 +262,7 @@ class UserCalls(WholeCalls):
         Raises:
             MemoAirVoiceMemoryError: If either part fails. Erasing again is safe.
         """
-        caller = self._resolve_user(user, user_id)
+        caller = self._require_user(user, user_id)
         phase_timeout_s = check.seconds("timeout_s", timeout_s)
         had_pending = self._discard_pending(caller)
         receipt = self._cloud.forget_user(caller.id) if self._cloud.is_configured else {}
@@ -290,4 +300,5 @@ class UserCalls(WholeCalls):
         self._outbox.reset_after_fork()
         self._prefetch_cache.reset_after_fork()
         self._cloud.reset_after_fork()
+        self._degraded.reset_after_fork()
         self._counter_lock = threading.Lock()

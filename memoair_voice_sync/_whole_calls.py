@@ -23,7 +23,7 @@ from memoair_voice_sync.results import IndexLoadResult
 
 _LOAD_TIMEOUT_S = 15.0
 _END_TIMEOUT_S = 5.0
-# A call that is entered waits so long for its runtime, and of that so long for the cloud: somebody is on the line.
+# A call that is entered waits so long for its runtime, and of that so long for the cloud: the caller is on the line.
 _OPEN_TIMEOUT_S, _OPEN_PULL_TIMEOUT_S = 5.0, 1.0
 _CLOSE_CALL_TIMEOUT_S = 2.0
 
@@ -43,9 +43,13 @@ class WholeCalls(CloudCalls):
         redaction: Redaction,
     ) -> None:
         super().__init__(
-            cloud, pool, runtime_client, runtimes_see_documents=runtimes_see_documents, only_user=only_user
+            cloud,
+            pool,
+            runtime_client,
+            runtimes_see_documents=runtimes_see_documents,
+            only_user=only_user,
+            org_only=org_only,
         )
-        self._org_only = org_only
         self._redaction = redaction
 
     def load_index(
@@ -143,7 +147,7 @@ class WholeCalls(CloudCalls):
             MemoAirVoiceMemoryError: If not all turns are on the disk within ``timeout_s``. Importing the call again
                 saves the rest.
         """
-        caller, call = self._resolve_user(user, user_id), PastCall.parse(session_id, turns, metadata)
+        caller, call = self._require_user(user, user_id), PastCall.parse(session_id, turns, metadata)
         call = attrs.evolve(call, turns=[self._redaction.redact_turn(turn) for turn in call.turns])
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
         with self._acquire_handle(caller) as handle:

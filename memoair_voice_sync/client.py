@@ -7,6 +7,7 @@ from typing import Any
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_PORT_RANGE
+from memoair_voice_sync._after_fork import reset_if_forked
 from memoair_voice_sync._closing import Closeable
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._diagnostics import warn_deprecated, warn_unclosed
@@ -20,6 +21,7 @@ from memoair_voice_sync._user_calls import UserCalls
 from memoair_voice_sync.session import VoiceSessionSync, make_tool
 
 _CLOSE_TIMEOUT_S = 7.0
+_WARM_UP_TIMEOUT_S = 15.0
 
 
 class MemoAirVoiceClientSync(UserCalls, Closeable):
@@ -87,7 +89,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             runtime_repo: The repository of a runtime to pull.
             runtime_cache_dir: The folder that pulled runtimes are stored in.
             runtime_memory_limit_mb: Replace a runtime that uses more memory than this, in MB. None means no limit.
-            org_only: Search only the organization's documents, and save nothing.
+            org_only: Search only the organization's documents, and save nothing. Calls then need no user.
             org_file: A file with the organization's documents, if no cloud has them: one JSON object
                 ``{"id", "text", "metadata"}`` per line.
             user: The only user of this client, ``{"id", "name", "metadata"}``. Calls then need not name one.
@@ -206,6 +208,24 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         session_id = check.optional_identifier("session_id", session_id)
         return make_tool(partial(self.search_memory, user=caller, session_id=session_id), search_memory_timeout_ms)
 
+    def warm_up(self, *, timeout_s: float = _WARM_UP_TIMEOUT_S) -> None:
+        """Start what the runtimes of all users need, before the first call.
+
+        Starts the fork server and waits until it can fork, and until a runtime that is to be pulled is pulled. Without
+        this, the first caller of a process waits for it, some half a second. Call it where a worker process starts, for
+        example in ``post_fork`` of gunicorn or ``worker_process_init`` of Celery. In a process that is warm, it returns
+        immediately.
+
+        Args:
+            timeout_s: The time that this may take, in seconds.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``runtime.timeout`` if it takes longer (what was started goes on),
+                ``runtime.not_found``, ``runtime.start_failed``, or ``pool.closed``.
+            RuntimeError: If gevent or eventlet has patched the standard library after this package was imported.
+        """
+        self._pool.warm_up(check.seconds("timeout_s", timeout_s))
+
     def stats(self) -> dict[str, Any]:
         """Return statistics of the pool, the runtimes, the searches and the saves.
 
@@ -216,7 +236,8 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
                 * ``runtimes``: a dict for each user with a place in the pool: ``user_id``, ``session_id``, ``state``,
                   ``in_use`` (calls in progress), ``restarts``, ``pid``, ``port``, ``borrowed`` (whether another client
                   started the runtime), ``rss_bytes``, ``cpu_s`` and ``uptime_s``; and the state of its sync with the
-                  cloud: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``), ``unsynced_events``,
+                  cloud: ``sync`` (``off``, ``connecting``, ``ok``, ``retrying`` or ``refused``), ``cloud_rejection``
+                  (why it is ``refused``: the API key, the project or the agent), ``unsynced_events``,
                   ``oldest_unsynced_s`` and ``refused_events``, all None if the runtime does not answer within half a
                   second. The user ``__org__``, if present, pulls the organization's documents.
                 * ``retiring``: runtimes that are being stopped.
@@ -228,7 +249,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         """
         return {
             **self._pool.stats(),
-            "degraded_searches": self._degraded_searches,
+            "degraded_searches": self._degraded.count,
             "prefetched_searches": self._prefetch_cache.hits,
             "deferred_saves": self._deferred_saves,
             "pending_saves": len(self._outbox),
@@ -240,6 +261,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
 
         This takes some seconds if runtimes are busy. Calling it again has no effect.
         """
+        reset_if_forked()
         self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0)
         self._pool.close(_CLOSE_TIMEOUT_S)
         self._prefetch_cache.close()

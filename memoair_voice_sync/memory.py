@@ -54,6 +54,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         project_id: str,
         user_id: str,
         api_key: str | None = None,
+        agent_id: str | None = None,
         internal_token: str | None = None,
         runtime_url: str = RUNTIME_URL,
         runtime_token: str | None = None,
@@ -78,6 +79,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
             project_id: The project that the memory belongs to.
             user_id: The user.
             api_key: The key that the runtime uses to reach the cloud. Without a key and a token there is no cloud.
+            agent_id: The agent, which the cloud records with the session. Ignored if the runtime is not started here.
             internal_token: A token to use instead of ``api_key``. The runtime gets either by its environment.
             runtime_url: The loopback address of the runtime. With port 0 the runtime chooses a free port and requires
                 a token that only this object knows.
@@ -105,6 +107,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         """
         self._redaction = Redaction(redact)
         check.identifier("project_id", project_id)
+        agent_id = check.optional_identifier("agent_id", agent_id)
         check.flag("org_only", org_only)
         check.flag("auto_start_runtime", auto_start_runtime)
         user_id = ORG_ONLY_USER if org_only else check.identifier("user_id", user_id)
@@ -120,6 +123,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
             spec = RuntimeSpec(
                 project_id=project_id,
                 user_id=user_id,
+                agent_id=agent_id,
                 api_key=check.secret("api_key", api_key),
                 internal_token=check.secret("internal_token", internal_token),
                 # With port 0 other clients cannot know the port: then a token costs nothing and keeps strangers out.

@@ -52,10 +52,15 @@ def parse_search_result(reply: dict[str, Any]) -> SearchResult:
 
 
 def degraded_result(
-    error: MemoAirVoiceMemoryError, lanes: Sequence[str] | None, timeout_ms: float, elapsed_ms: float
+    error: MemoAirVoiceMemoryError,
+    lanes: Sequence[str] | None,
+    timeout_ms: float,
+    elapsed_ms: float,
+    *,
+    is_starting: bool = False,
 ) -> SearchResult:
     """Return an empty result for a search that failed. Its trace says why."""
-    status = "late" if error.code == "runtime.timeout" else "error"
+    status = "loading" if is_starting else "late" if error.code == "runtime.timeout" else "error"
     return SearchResult(
         contextText="",
         profile=None,

@@ -102,9 +102,9 @@ class Tenant:
         agent_exists = select(Agent.id).where(Agent.id == agent_id).exists() if agent_id else true()
         row = session.execute(select(Project.id, agent_exists).where(Project.id == self.scope.project_id)).one_or_none()
         if row is None:
-            raise NotFoundError("unknown project")
+            raise NotFoundError("unknown project", resource="project")
         if not row[1]:
-            raise NotFoundError("unknown agent in this project")
+            raise NotFoundError("unknown agent in this project", resource="agent")
 
 
 def find_project_tenant(engine: Engine, project_id: str) -> Tenant | None:

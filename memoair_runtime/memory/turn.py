@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from memoair_index import Document, split_passages
+from memoair_protocol.context_format import name_sides
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
 from memoair_runtime.storage.events import Event
 
@@ -59,10 +60,7 @@ def from_event(event: Event, ordinal: int, caller_name: str | None, agent_name: 
         agent_name: The name of the agent, if known.
     """
     payload = event.payload
-    caller_name, agent_name = caller_name or "Caller", agent_name or "Agent"
-    # A caller with the agent's name must not appear to speak as the agent.
-    if caller_name.casefold() == agent_name.casefold():
-        caller_name, agent_name = f"{caller_name} (caller)", f"{agent_name} (agent)"
+    caller_name, agent_name = name_sides(caller_name, agent_name)
     return StoredTurn(
         event_id=event.event_id,
         session_id=event.session_id,

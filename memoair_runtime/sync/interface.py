@@ -66,6 +66,10 @@ class SyncInterface(Protocol):
         """Return the ``sync`` part of the health report. Uses neither disk nor network."""
 
     @property
+    def rejection(self) -> dict[str, Any] | None:
+        """Why the cloud rejects this runtime, ``{"part", "message"}``; None if it does not."""
+
+    @property
     def sync_token(self) -> str | None:
         """The cloud's token for the state that it reported last."""
 
@@ -78,7 +82,13 @@ class SyncInterface(Protocol):
 
 
 def health_report(
-    state: SyncState, unsynced_count: int, oldest_ms: int | None, rejected_count: int, *, has_pulled: bool
+    state: SyncState,
+    unsynced_count: int,
+    oldest_ms: int | None,
+    rejected_count: int,
+    *,
+    has_pulled: bool,
+    rejection: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the ``sync`` part of a health report.
 
@@ -88,6 +98,7 @@ def health_report(
         oldest_ms: Age of the oldest of them, in milliseconds.
         rejected_count: Number of events that the cloud has permanently rejected.
         has_pulled: Whether everything has been pulled at least once.
+        rejection: Why the cloud rejects this runtime, if it does.
     """
     return {
         "state": state.value,
@@ -95,6 +106,7 @@ def health_report(
         "oldestUnsyncedMs": oldest_ms,
         "refused": rejected_count,
         "hasPulled": has_pulled,
+        **({} if rejection is None else {"rejection": rejection}),
     }
 
 
@@ -102,6 +114,7 @@ class NullSync:
     """No sync, for a runtime without a cloud: every method does nothing."""
 
     sync_token: str | None = None
+    rejection: dict[str, Any] | None = None
 
     def start(self) -> None:
         """Do nothing."""

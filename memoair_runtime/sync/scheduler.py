@@ -165,8 +165,21 @@ class SyncScheduler:
         oldest_at = self._outbox.oldest_at
         oldest_ms = None if oldest_at is None else max(0, int((time.time() - oldest_at) * 1e3))
         return health_report(
-            self._status.state, self._outbox.count, oldest_ms, self._rejected_events.count, has_pulled=self._has_pulled
+            self._status.state,
+            self._outbox.count,
+            oldest_ms,
+            self._rejected_events.count,
+            has_pulled=self._has_pulled,
+            rejection=self.rejection,
         )
+
+    @property
+    def rejection(self) -> dict[str, Any] | None:
+        """Why the cloud rejects this runtime; see `SyncInterface.rejection`."""
+        error = self._status.rejection
+        if error is None:
+            return None
+        return {"part": error.rejected_part.value if error.rejected_part else None, "message": error.message}
 
     def close(self, deadline: float) -> None:
         """Stop, after one more attempt to push. A thread that hangs in a request to the cloud is left behind."""

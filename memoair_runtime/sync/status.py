@@ -50,6 +50,7 @@ class SyncStatus:
         failed_at: When the last request failed; None if it succeeded.
         paused_until: When to try again.
         has_retry_after: Whether the cloud asked for the pause, so that manual requests wait as well.
+        rejection: Why the cloud rejects this runtime; None if it does not.
     """
 
     state: SyncState = SyncState.CONNECTING
@@ -58,6 +59,7 @@ class SyncStatus:
     failed_at: float | None = None
     paused_until: float = 0.0
     has_retry_after: bool = False
+    rejection: CloudError | None = None
 
     def after_success(self, *, authorizes: bool = False) -> "SyncStatus":
         """Return the status after a successful request.
@@ -80,7 +82,8 @@ class SyncStatus:
         if error.kind is FailureKind.REJECTED:
             min_s, max_s = REFUSED_PAUSE_S
             pause_s = min_s + jitter * (max_s - min_s)
-            return SyncStatus(self._transition(SyncState.REFUSED), False, failures, now, now + pause_s)
+            state = self._transition(SyncState.REFUSED)
+            return SyncStatus(state, False, failures, now, now + pause_s, rejection=error)
         retry_after_s = min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
         pause_s = BACKOFF.pause_s(failures, retry_after_s=retry_after_s, draw=jitter)
         state = self._transition(SyncState.RETRYING)

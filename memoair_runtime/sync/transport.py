@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 
@@ -21,7 +21,7 @@ from memoair_protocol.cloud_http import CloudHttp, read_body, read_chunks
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.http_headers import identity_headers
 from memoair_runtime.sync import responses
-from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
+from memoair_runtime.sync.errors import CloudError, FailureKind, IdentityPart, invalid_response, rejected_identity
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 3.0, 10.0
 # Limits for a whole request, however steadily bytes arrive: a page is some megabytes, an index file may be a gigabyte.
@@ -196,6 +196,8 @@ class CloudTransport:
         message = f"the cloud answered {status} {code}".rstrip()
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
             raise CloudError(FailureKind.TRANSIENT, message, status=status, retry_after_s=error.retry_after_s)
+        if (part := _find_rejected_part(code, error.error or {})) is not None:
+            raise rejected_identity(part, status)
         kind = FailureKind.REJECTED
         if has_content and status in _INVALID_STATUSES:
             # A proxy between us and the cloud may reject a request, too. It must not decide that an event is
@@ -204,6 +206,17 @@ class CloudTransport:
                 FailureKind.INVALID if code or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FailureKind.TRANSIENT
             )
         raise CloudError(kind, message, status=status)
+
+
+def _find_rejected_part(code: str, error: Mapping[str, Any]) -> IdentityPart | None:
+    """Return the part of the identity that the cloud rejects, if its error names one."""
+    if code == "cloud.unauthorized":
+        return IdentityPart.KEY
+    details = error.get("details")
+    resource = details.get("resource") if isinstance(details, dict) else None
+    if code != "cloud.not_found" or resource not in (IdentityPart.PROJECT, IdentityPart.AGENT):
+        return None
+    return IdentityPart(resource)
 
 
 def _is_not_modified(reply: requests.Response) -> bool:

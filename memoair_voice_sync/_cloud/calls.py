@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import memoair_voice_sync._arguments as check
+from memoair_protocol.defaults import ORG_ONLY_USER
+from memoair_voice_sync._after_fork import check_process
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
@@ -26,12 +28,14 @@ class CloudCalls:
         *,
         runtimes_see_documents: bool,
         only_user: User | None,
+        org_only: bool,
     ) -> None:
         self._cloud = cloud
         self._pool = pool
         self._runtime_client = runtime_client
         self._runtimes_see_documents = runtimes_see_documents
         self._only_user = only_user
+        self._org_only = org_only
 
     def create_index(
         self, name: str, documents: list[dict[str, Any]], *, metadata: dict[str, Any] | None = None
@@ -131,7 +135,7 @@ class CloudCalls:
         Raises:
             MemoAirVoiceMemoryError: If the cloud fails.
         """
-        return self._cloud.list_memories(self._resolve_user(user, user_id).id, history=check.flag("history", history))
+        return self._cloud.list_memories(self._require_user(user, user_id).id, history=check.flag("history", history))
 
     def update_memory(
         self,
@@ -162,7 +166,7 @@ class CloudCalls:
             ValueError: If no change is given.
             MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such memory.
         """
-        caller = self._resolve_user(user, user_id)
+        caller = self._require_user(user, user_id)
         check.identifier("memory_id", memory_id)
         fields = {
             "text": check.optional_text("text", text),
@@ -193,7 +197,7 @@ class CloudCalls:
         Raises:
             MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such memory.
         """
-        caller = self._resolve_user(user, user_id)
+        caller = self._require_user(user, user_id)
         deleted = self._cloud.delete_memory(caller.id, memory_id)
         refresh_user(self._pool, self._runtime_client, caller.id)
         return deleted
@@ -214,10 +218,18 @@ class CloudCalls:
         Raises:
             MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such memory.
         """
-        return self._cloud.memory_history(self._resolve_user(user, user_id).id, memory_id)
+        return self._cloud.memory_history(self._require_user(user, user_id).id, memory_id)
 
     def _resolve_user(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
-        """Return the user of a call; a client with a user of its own accepts no other."""
+        """Return the user of a call. One that searches only the organization's documents needs none."""
+        if self._org_only and self._only_user is None and user is None and user_id is None:
+            check_process()
+            return User(ORG_ONLY_USER, {"id": ORG_ONLY_USER})
+        return self._require_user(user, user_id)
+
+    def _require_user(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
+        """Return the user whose data is meant; a client with a user of its own accepts no other."""
+        check_process()
         if self._only_user is None:
             return User.parse(user, user_id)
         if user is None and user_id is None:

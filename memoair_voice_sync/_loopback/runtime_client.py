@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memoair_protocol.limits import MAX_TIMEOUT_MS
-from memoair_voice_sync._diagnostics import log
+from memoair_voice_sync._diagnostics import RejectionLog, log
 from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.transport import (
     ConnectionBrokenError,
@@ -43,6 +43,7 @@ class RuntimeClient:
         *,
         org_only: bool,
         satham: Mapping[str, Any] | None = None,
+        rejections: RejectionLog | None = None,
     ) -> None:
         self._manager = manager
         # Every call names its user: since the last one, the port may have passed to another user's runtime.
@@ -50,6 +51,7 @@ class RuntimeClient:
         self._session_id = session_id
         self._org_only = org_only
         self._satham = {"variant": "default"} if satham is None else satham
+        self._rejections = RejectionLog() if rejections is None else rejections
 
     def start_session(
         self, metadata: Mapping[str, Any], deadline: float, *, reopens: bool = True, is_shared: bool = False
@@ -147,7 +149,10 @@ class RuntimeClient:
             request = content[:-1] + b", " + json.dumps(late).encode()[1:] if late else content
             return transport.call("POST", f"/v1/runtime/{path}", request, call_deadline)
 
-        return self._call(path, send, deadline)
+        reply = self._call(path, send, deadline)
+        trace = reply.get("trace")
+        self._rejections.report((trace if isinstance(trace, dict) else reply).get("cloudRejection"))
+        return reply
 
     def _call(
         self, name: str, send: Callable[[RuntimeTransport, float], dict[str, Any]], deadline: float

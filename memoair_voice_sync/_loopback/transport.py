@@ -4,9 +4,9 @@ import ipaddress
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,8 +17,8 @@ from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
 
 # Connections that stay open. Further threads open others, which are closed after use.
 _MAX_POOLED_CONNECTIONS = 64
-# The deadline (monotonic seconds) of the call that this thread is making.
-_thread_state = threading.local()
+# The deadline (monotonic seconds) of the call in progress. Each thread has its own, and each greenlet of gevent, too.
+_call_deadline: ContextVar[float] = ContextVar("memoair_call_deadline")
 
 
 class RuntimeUnreachableError(Exception):
@@ -56,7 +56,7 @@ class _DeadlineSocket(socket.socket):
     """A socket that waits for data until the deadline. A plain timeout would begin again with each byte."""
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        remaining_s = _thread_state.deadline - time.monotonic()
+        remaining_s = _call_deadline.get() - time.monotonic()
         if remaining_s <= 0:
             raise TimeoutError("the deadline has passed")
         self.settimeout(remaining_s)
@@ -156,7 +156,7 @@ class RuntimeTransport:
         remaining_s = deadline - time.monotonic()
         if remaining_s <= 0:
             raise _timeout_error()
-        _thread_state.deadline = deadline
+        _call_deadline.set(deadline)
         try:
             response = self._pool().urlopen(
                 method,

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from memoair_protocol.defaults import ORG_ONLY_USER
-from memoair_voice_sync._diagnostics import log
+from memoair_voice_sync._diagnostics import RejectionLog, log
 from memoair_voice_sync._loopback.prefetch import SearchArguments
 from memoair_voice_sync._loopback.runtime_client import RuntimeClient
 from memoair_voice_sync._pool.handle import RuntimeHandle
@@ -91,6 +91,7 @@ class UserRuntimeClient:
     def __init__(self, project_id: str, *, org_only: bool) -> None:
         self._project_id = project_id
         self._org_only = org_only
+        self._rejections = RejectionLog()
         # Nothing in a value refers to its handle, so that the entry of a user who was evicted goes away.
         self._memories: WeakKeyDictionary[RuntimeHandle, _UserMemory] = WeakKeyDictionary()
 
@@ -227,6 +228,7 @@ class UserRuntimeClient:
         if has_waited:
             bootstrap = self._open(handle, user, session_id, deadline, force=True)["bootstrap"]
         lanes: dict[str, str] = health.get("lanes", {})
+        self._rejections.report(health.get("sync", {}).get("rejection"))
         return IndexLoadResult(
             session_id=handle.session_id if session_id is None else session_id,
             profile_version=bootstrap.get("profileVersion"),
@@ -319,6 +321,7 @@ class UserRuntimeClient:
             handle.user_id,
             lambda: handle.session_id if session_id is None else session_id,
             org_only=self._org_only,
+            rejections=self._rejections,
         )
 
 

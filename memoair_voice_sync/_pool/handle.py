@@ -75,6 +75,7 @@ class RuntimeHandle:
         self._start_error: MemoAirVoiceMemoryError | None = None  # of the last start
         self._paused_until = 0.0
         self._unresponsive_since: float | None = None  # when the first of the calls without an answer timed out
+        self._has_answered = False  # the current runtime has answered a call
 
     def __repr__(self) -> str:
         return f"<RuntimeHandle {self._state.value} pid={self.pid}>"
@@ -91,7 +92,7 @@ class RuntimeHandle:
 
     @property
     def restarts(self) -> int:
-        """How many runtimes were dropped because they died or did not answer."""
+        """How many runtimes of this client were dropped because they died or did not answer."""
         return self._restarts
 
     def sessions_to_end(self, runtime: StartedRuntime) -> list[str]:
@@ -106,6 +107,10 @@ class RuntimeHandle:
         """Begin another session (call) with the next request, because this one has ended."""
         with self._state_changed:
             self._session_id = uuid.uuid4().hex
+
+    def is_starting(self) -> bool:
+        """Return whether the runtime is still to be started, or has not answered a call yet."""
+        return not self._has_answered
 
     @property
     def state(self) -> HandleState:
@@ -172,6 +177,7 @@ class RuntimeHandle:
         """Record that the runtime answered a call."""
         if self._is_current(transport):
             self._unresponsive_since = None
+            self._has_answered = True
 
     def mark_opened(self, session_id: str) -> None:
         """Record that a session was opened that is to be ended with this handle at the latest."""
@@ -252,8 +258,8 @@ class RuntimeHandle:
 
     def _drop_runtime(self, drain_s: float = DRAIN_TIMEOUT_S) -> None:
         runtime, self._runtime = self._runtime, None
-        self._unresponsive_since = None
-        self._restarts += 1
+        self._unresponsive_since, self._has_answered = None, False
+        self._restarts += runtime is None or runtime.is_ours  # the end of a shared one is its client's business
         self._transition(HandleState.IDLE)
         if runtime is not None:
             self._retire(runtime, drain_s)

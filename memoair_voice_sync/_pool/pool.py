@@ -11,7 +11,7 @@ import attrs
 import psutil
 
 from memoair_protocol.defaults import ORG_ONLY_USER, RUNTIME_PORT_RANGE
-from memoair_voice_sync._after_fork import register_after_fork
+from memoair_voice_sync._after_fork import check_process, register_after_fork
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeUnreachableError, encode_body
 from memoair_voice_sync._pool.handle import CLIENT_CLOSED, HandleState, RuntimeHandle
@@ -67,6 +67,7 @@ class RuntimePool:
             runtime_port_range: The first and the last loopback port that runtimes may listen on.
             runtime_memory_limit_mb: Replace a runtime that uses more memory than this, in MB. None means no limit.
         """
+        check_process()
         self._spec = spec
         self._max_users = max_concurrent_users
         self._resolver = RuntimeResolver(spec.selection())
@@ -102,7 +103,9 @@ class RuntimePool:
 
         Raises:
             MemoAirVoiceMemoryError: ``pool.exhausted`` if calls in progress take every place, or ``pool.closed``.
+            RuntimeError: If gevent or eventlet has patched the standard library too late.
         """
+        check_process()
         with self._condition:
             if self._is_closed:
                 raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
@@ -160,6 +163,19 @@ class RuntimePool:
                 return False
             self._drop_handle(handle)
             return True
+
+    def warm_up(self, timeout_s: float) -> None:
+        """Start what all runtimes need, without a user; see `MemoAirVoiceClientSync.warm_up`."""
+        check_process()
+        if self._is_closed:
+            raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+        deadline = time.monotonic() + timeout_s
+        self._supervisor.wake()  # from now on there is something to close
+        while self._resolver.command() is None:
+            if time.monotonic() >= deadline:
+                raise MemoAirVoiceMemoryError("runtime.timeout", self._resolver.status())
+            time.sleep(_PULL_POLL_INTERVAL_S)
+        self._launcher.warm_up(deadline)
 
     @property
     def needs_close(self) -> bool:

@@ -16,6 +16,8 @@ from memoair_voice_sync._processes.started_runtime import StartedRuntime
 # How often to poll runtimes that have no socket to report their exit, and the memory of all runtimes.
 _POLL_INTERVAL_S = 1.0
 _MEGABYTE = 1 << 20
+# The fork server reports an exit code a moment after the end of the runtime, which its socket shows at once.
+_EXIT_CODE_TIMEOUT_S, _EXIT_CODE_POLL_INTERVAL_S = 0.2, 0.01
 
 
 class Supervised(Protocol):
@@ -106,11 +108,7 @@ class Supervisor:
             if runtime is None:
                 continue
             if handle.drop_dead_runtime():
-                log.warning(
-                    "a runtime has died: action=runtime_died pid=%s exit_code=%s",
-                    runtime.pid,
-                    self._pool.exit_code(runtime),
-                )
+                self._log_end(runtime)
             elif (
                 self._memory_limit_bytes is not None
                 and runtime.is_ours
@@ -123,6 +121,19 @@ class Supervisor:
                 handle.replace(runtime)
         for handle in self._pool.handles():
             self._pool.evict(handle, unused_since=time.monotonic() - self._idle_ttl_s)
+
+    def _log_end(self, runtime: StartedRuntime) -> None:
+        if not runtime.is_ours:  # its client has stopped it, or the client itself has ended
+            log.info(
+                "another client's runtime has ended, and the next call starts one: action=shared_runtime_ended pid=%s",
+                runtime.pid,
+            )
+            return
+        deadline = time.monotonic() + _EXIT_CODE_TIMEOUT_S
+        while (exit_code := self._pool.exit_code(runtime)) is None and time.monotonic() < deadline:
+            time.sleep(_EXIT_CODE_POLL_INTERVAL_S)
+        known = "unknown" if exit_code is None else exit_code
+        log.warning("a runtime has died: action=runtime_died pid=%s exit_code=%s", runtime.pid, known)
 
     def _wait_s(self, handles: list[RuntimeHandle]) -> float | None:
         """Return the time until the next check, or None if only an event requires one."""

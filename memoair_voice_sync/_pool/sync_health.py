@@ -12,8 +12,14 @@ from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 # The time for all runtimes together. The state of one that hangs is unknown.
 _TIMEOUT_S = 0.5
 
-UNKNOWN: dict[str, Any] = {"sync": None, "unsynced_events": None, "oldest_unsynced_s": None, "refused_events": None}
-_OFF: dict[str, Any] = {"sync": "off", "unsynced_events": 0, "oldest_unsynced_s": None, "refused_events": 0}
+UNKNOWN: dict[str, Any] = {
+    "sync": None,
+    "cloud_rejection": None,
+    "unsynced_events": None,
+    "oldest_unsynced_s": None,
+    "refused_events": None,
+}
+_OFF: dict[str, Any] = {**UNKNOWN, "sync": "off", "unsynced_events": 0, "refused_events": 0}
 
 
 def query_sync_stats(handles: Sequence[RuntimeHandle], *, has_cloud: bool) -> dict[RuntimeHandle, dict[str, Any]]:
@@ -42,6 +48,7 @@ def _query_sync(handle: RuntimeHandle, deadline: float) -> dict[str, Any]:
         oldest_ms = sync["oldestUnsyncedMs"]
         return {
             "sync": sync["state"],
+            "cloud_rejection": (sync.get("rejection") or {}).get("message"),
             "unsynced_events": sync["unsynced"],
             "oldest_unsynced_s": None if oldest_ms is None else oldest_ms / 1e3,
             "refused_events": sync["refused"],

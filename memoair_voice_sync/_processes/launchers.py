@@ -45,6 +45,9 @@ class Launcher(Protocol):
         ``runtime.start_failed`` or ``runtime.not_found``.
         """
 
+    def warm_up(self, deadline: float) -> None:
+        """Prepare by the deadline (monotonic seconds) what all runtimes share. Raises the error of a start."""
+
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """Return the exit code of a runtime, or None if it is unknown."""
 
@@ -109,6 +112,10 @@ class ForkServerLauncher:
         transport = RuntimeTransport(_HOST, event["port"], spec.token)
         return ForkedRuntime(transport, spec.session_id, event["pid"], process_start_time(event["pid"]), channel)
 
+    def warm_up(self, deadline: float) -> None:
+        """Start the fork server and wait until it can fork."""
+        self._fork_server.warm_up(deadline)
+
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """Return the exit code of a runtime, or None if it is unknown."""
         return self._fork_server.exit_code(runtime.pid)
@@ -169,6 +176,9 @@ class SubprocessLauncher:
             if started is not runtime:
                 runtime.end(0)
         return started
+
+    def warm_up(self, deadline: float) -> None:
+        """Do nothing: every runtime is a program of its own."""
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """Return the exit code of a program, or None if it is unknown."""

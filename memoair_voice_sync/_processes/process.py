@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from memoair_protocol.processes import EXIT_PORT_TAKEN
-from memoair_voice_sync._after_fork import register_after_fork
+from memoair_voice_sync._after_fork import check_process, register_after_fork
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import ConnectionBrokenError, RuntimeTransport, RuntimeUnreachableError
 from memoair_voice_sync._processes.output import ProcessOutput
@@ -123,6 +123,7 @@ class RuntimeProcess:
         ``runtime.identity_mismatch`` if the runtime of another user listens, ``runtime.timeout`` at the deadline: the
         start, or the pull before it, then goes on, and the next call continues from there.
         """
+        check_process()
         transport, process = self._transport, self._process
         is_running = self._state is ProcessState.RUNNING and process is not None and process.poll() is None
         if is_running and transport is not None and not self._is_unresponsive():

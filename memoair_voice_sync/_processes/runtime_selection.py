@@ -76,7 +76,7 @@ class RuntimeSelection:
     @property
     def can_be_forked(self) -> bool:
         """Whether it is the installed one under this Python, which the fork server can start."""
-        return self.kind is RuntimeKind.BUNDLED and _is_python_executable()
+        return self.kind is RuntimeKind.BUNDLED and python_executable() is not None
 
     def reference(self) -> "Reference":
         """Return the reference to pull; raise ``runtime.not_found`` if it is invalid."""
@@ -118,9 +118,9 @@ def find_binary(name: str) -> str:
 
 def bundled_command() -> list[str]:
     """Return the command that starts the installed runtime; raise ``runtime.not_found``."""
-    if _is_python_executable():
-        return [sys.executable, "-m", "memoair_runtime"]
-    # In a server that embeds Python, sys.executable is the server.
+    python = python_executable()
+    if python is not None:
+        return [python, "-m", "memoair_runtime"]
     script = shutil.which("voice-runtime", path=sysconfig.get_path("scripts")) or shutil.which("voice-runtime")
     if script is None:
         message = "voice-runtime is neither beside this Python nor on the PATH; name it with runtime_binary"
@@ -137,5 +137,13 @@ def installed_version() -> str | None:
         return None
 
 
-def _is_python_executable() -> bool:
-    return "python" in Path(sys.executable or "").name.lower()
+@cache
+def python_executable() -> str | None:
+    """Return the interpreter of this environment, or None.
+
+    In a server that embeds Python, such as uWSGI, ``sys.executable`` is the server.
+    """
+    if "python" in Path(sys.executable or "").name.lower():
+        return sys.executable
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return shutil.which(version, path=sysconfig.get_path("scripts"))

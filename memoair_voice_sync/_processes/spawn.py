@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from memoair_voice_sync._after_fork import starting_program
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 # What a runtime inherits of the application's environment. Nothing else is passed on: it may contain other secrets.
@@ -48,16 +49,17 @@ def start_program(
     which may have last turns to save.
     """
     try:
-        return subprocess.Popen(  # noqa: S603 - the operator chooses the program
-            command,
-            stdin=stdin,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            cwd=Path(sys.executable or "/").anchor,  # `python -m` searches the folder where it starts for modules
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
+        with starting_program():
+            return subprocess.Popen(  # noqa: S603 - the operator chooses the program
+                command,
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=Path(sys.executable or "/").anchor,  # `python -m` searches the folder where it starts for modules
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         message = f"{command[0]} could not be started: {reason}"

@@ -53,6 +53,18 @@ class TurnOutbox:
         """Return whether turns of this user are pending: a later turn must not overtake them."""
         return user.id in self._queue
 
+    def turns_of_call(self, user: User, session_id: str, *, is_unnamed: bool) -> list[UnsavedTurn]:
+        """Return the pending turns of a call, in order; of a turn and its correction, only the correction.
+
+        With ``is_unnamed``, turns that were put without a session belong to it, too.
+        """
+        turns: dict[str, UnsavedTurn] = {}
+        for unsaved in self._queue.items(user.id):
+            if unsaved.session_id == session_id or (is_unnamed and unsaved.session_id is None):
+                turns.pop(unsaved.turn.turn_id, None)
+                turns[unsaved.turn.turn_id] = unsaved
+        return list(turns.values())
+
     def put(self, turn: UnsavedTurn) -> None:
         """Save a turn as soon as possible; raise ``pool.closed`` after `close`."""
         if len(self._queue) >= _MAX_PENDING_TURNS:

@@ -1,13 +1,22 @@
 """The SDK against a real server: indexes are built, listed and deleted."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.clients import runtime_of
 from support.clouds import Client, RunningCloud
+from support.waiting import eventually
 
 import memoair_voice_sync._cloud.api as sdk
-from memoair_voice_sync import IndexBuildResult, MemoAirVoiceClientSync, MemoAirVoiceMemoryError
+from memoair_voice_sync import (
+    IndexBuildResult,
+    MemoAirVoiceClientSync,
+    MemoAirVoiceMemoryError,
+    MemoAirVoiceMemorySync,
+)
 
 
 @pytest.fixture
@@ -81,3 +90,73 @@ def test_the_sdk_and_the_server_have_the_same_limits(
         sdk_client.create_index("faq", too_many)
     assert (here.value.code, here.value.status_code) == (there.value.code, there.value.status_code)
     assert sdk_client.create_index("faq", too_many[: sdk.MAX_DOCUMENTS - 1]).version == 1
+
+
+WRONG = {
+    "key": ({"api_key": "memoair_pk_wrong"}, "API key"),
+    "project": ({"project_id": "proj_wrong"}, "no such project"),
+    "agent": ({"agent_id": "agent_wrong"}, "no such agent"),
+}
+
+
+def rejections(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "action=cloud_rejects" in record.getMessage()]
+
+
+@pytest.mark.parametrize("part", WRONG)
+def test_a_wrong_part_of_the_identity_is_named_once_in_the_log_by_load_index_and_in_stats(
+    cloud: RunningCloud, client: Client, tmp_path: Path, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong, words = WRONG[part]
+    right: dict[str, Any] = {"api_key": str(client.key), "project_id": client.identity["project"]}
+    right |= {"agent_id": client.identity["agent"], "cloud_base_url": cloud.url, "storage_root": str(tmp_path)}
+    user = {"id": "ada"}
+    with MemoAirVoiceClientSync(**right | wrong) as sdk_client:
+        # The first one may return before the cloud has answered: it does not wait longer than some seconds for it.
+        eventually(lambda: sdk_client.load_index(user=user) and rejections(caplog), within_s=30)
+        message = runtime_of(sdk_client, "ada")["cloud_rejection"]
+        assert words in message
+        assert runtime_of(sdk_client, "ada")["sync"] == "refused"
+        assert sdk_client.save_response(user=user, user_text="hello", assistant_text="")
+        found = sdk_client.search_memory("hello", user=user, timeout_ms=10_000)
+        assert found.trace["cloudRejection"] == {"part": part, "message": message}
+    [logged] = rejections(caplog)
+    assert message in logged
+    assert [record.levelno for record in caplog.records if record.getMessage() == logged] == [logging.ERROR]
+    assert not [value for value in wrong.values() if value in caplog.text]
+
+
+@pytest.mark.parametrize("part", WRONG)
+def test_the_raw_memory_names_a_wrong_part_of_its_identity_once(
+    cloud: RunningCloud, client: Client, tmp_path: Path, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong, words = WRONG[part]
+    right: dict[str, Any] = {"api_key": str(client.key), "project_id": client.identity["project"]}
+    right |= {"agent_id": client.identity["agent"], "cloud_base_url": cloud.url, "storage_root": str(tmp_path)}
+    with MemoAirVoiceMemorySync(user_id="ada", runtime_url="http://127.0.0.1:0", **right | wrong) as memory:
+        memory.start_session(timeout_s=30)
+        turns = iter(range(1_000))
+        eventually(lambda: memory.after_turn("Hi.", "", f"t{next(turns)}", timeout_s=10) and rejections(caplog), 30)
+        memory.search_memory("hello", timeout_ms=10_000)
+    [logged] = rejections(caplog)
+    assert words in logged
+
+
+def test_the_agent_of_a_raw_memory_is_recorded_with_its_sessions(
+    cloud: RunningCloud, client: Client, tmp_path: Path
+) -> None:
+    with MemoAirVoiceMemorySync(
+        api_key=str(client.key),
+        project_id=client.identity["project"],
+        agent_id=client.identity["agent"],
+        user_id="ada",
+        cloud_base_url=cloud.url,
+        storage_root=str(tmp_path),
+        runtime_url="http://127.0.0.1:0",
+        session_id="call-7",
+    ) as memory:
+        memory.start_session({"user": {"id": "ada"}}, timeout_s=30)
+        memory.after_turn("Hi.", "Hello.", "t1", timeout_s=10)
+        assert memory.flush(timeout_s=30)
+    [session] = client.ok("GET", "/v1/voice-sdk/users/ada/sessions")["sessions"]
+    assert (session["sessionId"], session["agentId"]) == ("call-7", client.identity["agent"])

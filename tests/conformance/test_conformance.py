@@ -18,7 +18,8 @@ PAGE = ROOT / "docs" / "conformance.md"
 
 # Where our signatures differ from the documented ones, and why that breaks no code.
 EXPLAINED = {
-    "user": "is optional if its alternative `user_id`, or the client's own `user`, names the user; else ValueError",
+    "user": "is optional if its alternative `user_id`, or the client's own `user`, names the user, and in calls with "
+    "`org_only`; else ValueError",
 }
 _INTRO = """# Conformance
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 from support.clouds import running
-from support.pages import PARSERS, Player, find_command, parse_blocks, split_commands
+from support.pages import OUTPUT, PARSERS, Block, Player, find_command, parse_blocks, split_commands
 from support.waiting import PATIENCE
 
 from memoair_cli.app import app
@@ -190,6 +191,47 @@ def test_commands_in_prose_exist_with_their_options() -> None:
         if (is_group and words) or [word for word in words if word.startswith("--") and word not in options]:
             unknown.append(command)
     assert not unknown
+
+
+def find_silent_blocks(page: str) -> list[str]:
+    """Return the blocks of a page that print something and are not followed by what they print."""
+    blocks, programs, found = BLOCKS[page], set[str](), []
+    for block, following in zip_longest(blocks, blocks[1:]):
+        prints = block.language == "python" and "print(" in block.code and not block.skip_reason
+        if prints and block.title:
+            programs.add(block.title)
+        elif prints or (block.language == "console" and any(name in block.code.split() for name in programs)):
+            found += [] if following is not None and following.title == OUTPUT else [str(block)]
+    return found
+
+
+def test_what_code_prints_is_on_the_page() -> None:
+    # Together with the test that runs all code and compares the output, a page cannot promise what does not happen.
+    assert not [block for page in PAGES for block in find_silent_blocks(page)]
+
+
+def readme_programs() -> list[tuple[Block, str]]:
+    """Return the programs of the README, each with its output."""
+    blocks = BLOCKS["README.md"]
+    return [(block, following.code) for block, following in pairwise(blocks) if block.language == "python"]
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(("block", "output"), [pytest.param(*pair, id=str(pair[0])) for pair in readme_programs()])
+def test_a_program_of_the_readme_prints_its_output_on_the_first_run(
+    block: Block, output: str, tmp_path: Path, nothing_left_behind: None
+) -> None:
+    # With the deadlines of the product: a search that comes before the runtime answers must not end up empty.
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block.code],
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, output.strip(), "")
 
 
 def read_turns(code: str, name: str, **options: Any) -> list[tuple[str, str, str]]:

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memoair_protocol.enums import LaneName
+from memoair_protocol.sanitizer import sanitize_line, sanitize_speaker
 from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
-from memoair_runtime.recall.sanitizer import sanitize_line, sanitize_speaker
 
 PROFILE, WORKING, PERMANENT, ORG = LaneName
 GENEROUS = Budgets(context_chars=10**6, lane_chars=10**6)

@@ -19,9 +19,16 @@ from support.clients import (
     say,
     turn_ids,
 )
+from support.runtimes import PROJECT
 from support.waiting import eventually
 
-from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, RuntimeHandle, SearchResult
+from memoair_voice_sync import (
+    MemoAirVoiceAgent,
+    MemoAirVoiceClientSync,
+    MemoAirVoiceMemoryError,
+    RuntimeHandle,
+    SearchResult,
+)
 
 pytestmark = pytest.mark.usefixtures("patient_saves")
 
@@ -236,7 +243,7 @@ def test_a_first_search_with_too_short_a_timeout_is_empty_and_degraded(
     assert trace["error"]["code"] == "runtime.timeout"
     assert trace["deadlineMs"] == 1
     statuses = {lane: outcome["status"] for lane, outcome in trace["lanes"].items()}
-    assert statuses == {"profile": "skipped", "working": "late", "permanent": "late", "org": "skipped"}
+    assert statuses == {"profile": "skipped", "working": "loading", "permanent": "loading", "org": "skipped"}
     assert client.stats()["degraded_searches"] == before + 1
 
     loaded = client.load_index(user_id=caller)  # finds the start still in progress
@@ -307,6 +314,34 @@ def test_org_only_searches_documents_for_all_users_and_saves_nothing(
     kept = [path for path in (tmp_path / "storage").rglob("*") if path.is_file()]
     assert not [path for path in kept if path.name in ("session.jsonl", "profile.json", "lease.json")]
     assert not [path for path in kept if b"unkept word" in path.read_bytes()]
+
+
+def test_org_only_needs_no_user(new_client: NewClient, org_file: Path) -> None:
+    client = new_client(org_only=True, org_file=str(org_file))
+    assert "org" in client.load_index().scopes_loaded
+    assert "within 30 days" in client.search_memory("may I return something?", timeout_ms=PATIENT_MS).contextText
+    client.prefetch("may I return")
+    assert client.save_response(user_text="hello", assistant_text="") is None
+    assert "within 30 days" in client.search_memory_tool(search_memory_timeout_ms=PATIENT_MS)("May I return something?")
+    with client.session() as call:
+        assert "within 30 days" in call.search_memory("may I return something?", timeout_ms=PATIENT_MS).contextText
+    client.end_call()
+    assert [each["user_id"] for each in client.stats()["runtimes"]] == ["__org__"]
+    # What is about a person's data still names one.
+    for refused in (
+        client.forget_user,
+        client.list_memories,
+        lambda: client.import_call("call-7", []),
+        lambda: client.delete_memory("mem-1"),
+    ):
+        with pytest.raises(ValueError, match="is required"):
+            refused()
+
+
+def test_an_agent_for_documents_only_needs_no_user(new_client: NewClient, org_file: Path, storage_root: Path) -> None:
+    agent = MemoAirVoiceAgent(api_key="k", project_id=PROJECT, agent_id="a", cloud_base_url=None, org_only=True)
+    with agent.client(storage_root=str(storage_root), org_file=str(org_file)) as client:
+        assert "within 30 days" in client.search_memory("returns", timeout_ms=PATIENT_MS).contextText
 
 
 # Statistics

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -237,6 +238,71 @@ client.close()
     assert parent["event_id"]
     assert (parent["code"], parent["in_use"]) == (0, [1])
     assert turn_ids(storage_root, "ada") == ["t1", "t2"]
+
+
+def test_a_fork_without_hooks_is_noticed_in_the_child(application: Start, storage_root: Path) -> None:
+    # uWSGI forks its workers in C, and runs no hook of Python's.
+    app = application("""
+import ctypes
+say("ada", "t1", "The boots are red.")
+before = pid("ada")
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    report(event_id=say("ada", "t2", "The laces are blue."), knows=recall("ada", "the boots"))
+    client.close()
+    os._exit(0)
+code = wait_for(child)
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    client.close()
+    os._exit(0)
+report(code=(code, wait_for(child)), same_runtime=pid("ada") == before, knows=recall("ada", "the laces"))
+client.close()
+""")
+    child, parent = app.read_report(), app.read_report()
+    assert child["event_id"]
+    assert "boots are red" in child["knows"]
+    assert (parent["code"], parent["same_runtime"]) == ([0, 0], True)
+    assert "laces are blue" in parent["knows"]
+    assert app.wait_for_exit() == 0
+    assert sorted(turn_ids(storage_root, "ada")) == ["t1", "t2"]
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_processes_of_multiprocessing_have_clients_of_their_own(
+    method: str, storage_root: Path, tmp_path: Path, nothing_left_behind: None
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import multiprocessing, os
+from memoair_voice_sync import MemoAirVoiceClientSync, _user_calls
+
+_user_calls._SAVE_TIMEOUT_S = 20.0
+client = MemoAirVoiceClientSync(**{client_arguments(storage_root)!r})
+
+def work(number):
+    user = {{"id": f"caller_{{number}}"}}
+    event_id = client.save_response(user=user, user_text=f"My word is secret{{number}}.", assistant_text="Noted.")
+    found = client.search_memory("my word", user=user, timeout_ms=20_000)
+    return bool(event_id) and f"secret{{number}}" in found.contextText and os.getpid()
+
+if __name__ == "__main__":
+    early = work(9)
+    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+        pids = pool.map(work, range(6), chunksize=3)
+    assert all(pids) and early not in pids, pids
+    client.close()
+""")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(program)],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [len(turn_ids(storage_root, f"caller_{number}")) for number in (0, 1, 2, 3, 4, 5, 9)] == [1] * 7
 
 
 def test_an_application_that_exits_without_close_leaves_no_process(application: Start, storage_root: Path) -> None:

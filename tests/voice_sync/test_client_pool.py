@@ -1,6 +1,9 @@
 """The client's pool: a runtime for each user, never more than allowed, on allowed ports, and none left behind."""
 
 import json
+import logging
+import os
+import signal
 import socket
 import sys
 import threading
@@ -311,6 +314,34 @@ def test_a_second_client_shares_the_runtime_of_the_first_and_continues_after_it(
     say(second, "ada", "The soles are black.", "t3")
     assert runtime_of(second, "ada")["borrowed"] is False
     assert sorted(turn_ids(storage_root, "ada")) == ["t1", "t2", "t3"]
+
+
+@pytest.mark.parametrize("how", ["close", "evict"])
+def test_the_end_of_a_shared_runtime_is_not_reported_as_a_death(
+    new_client: NewClient, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = new_client(max_concurrent_users=1), new_client()
+    say(first, "ada", "The boots are red.")
+    say(second, "ada", "The laces are blue.")
+    with caplog.at_level(logging.INFO, "memoair_voice"):
+        if how == "close":
+            first.close()
+        else:
+            first.load_index(user_id="bob", timeout_s=60)
+        eventually(lambda: "action=shared_runtime_ended" in caplog.text, within_s=30)
+    assert "action=runtime_died" not in caplog.text
+    assert "red" in recall(second, "ada", "the boots").contextText
+    assert (second.stats()["restarts"], runtime_of(second, "ada")["restarts"]) == (0, 0)
+
+
+def test_the_death_of_a_runtime_is_reported_with_its_exit_code(
+    new_client: NewClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = new_client()
+    client.load_index(user_id="ada")
+    pid = pid_of(client, "ada")
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: f"action=runtime_died pid={pid} exit_code=-9" in caplog.text)
 
 
 def test_clients_with_the_same_port_range_do_not_conflict(new_client: NewClient) -> None:
