@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+from bridge.outcomes import Outcome, count_recall
 from bridge.settings import BridgeSettings
 from bridge.turns import CallTurn
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
@@ -27,7 +28,7 @@ _MAX_QUERY_CHARS = 2_000  # of a longer query, the end is used
 class BridgeMemory:
     """One client for all callers of this process. Safe to use from any thread.
 
-    A caller without a known number has no id: with None as ``caller``, nothing is recalled or saved.
+    An unknown caller has no id: with None as ``caller``, nothing is recalled.
     """
 
     def __init__(self, settings: BridgeSettings) -> None:
@@ -45,8 +46,14 @@ class BridgeMemory:
         except MemoAirVoiceMemoryError as error:
             log.warning("a caller's memory is not loaded yet: code=%s", error.code)
 
-    def recall(self, caller: str | None, query: str) -> str:
-        """Return what is known about the query, within the deadline. Return "" if the memory fails."""
+    def recall(self, caller: str | None, query: str, *, lanes: Sequence[str] | None = None) -> str:
+        """Return what is known about the query, within the deadline. Return "" if the memory fails.
+
+        Args:
+            caller: The caller's id.
+            query: What the caller has said.
+            lanes: The lanes to search; all by default.
+        """
         if caller is None or not query.strip():
             return ""
         timeout_ms = self._settings.recall_timeout_ms
@@ -54,36 +61,37 @@ class BridgeMemory:
             timeout_ms = max(timeout_ms, _FIRST_RECALL_TIMEOUT_MS)
         try:
             found = self._get_client().search_memory(
-                query[-_MAX_QUERY_CHARS:], user={"id": caller}, timeout_ms=timeout_ms
+                query[-_MAX_QUERY_CHARS:], user={"id": caller}, timeout_ms=timeout_ms, lanes=lanes
             )
         except MemoAirVoiceMemoryError as error:
             log.warning("answered without memory: code=%s", error.code)
+            count_recall("failed")
             return ""
         finally:
             self._has_searched = True
         if found.trace["degraded"]:
             log.warning("answered with part of the memory: code=%s", found.trace.get("error", {}).get("code", "late"))
+            count_recall("partial")
+        else:
+            count_recall("found" if found.contextText else "empty")
         return found.contextText
 
-    def save(
-        self, caller: str | None, platform: str, call_id: str, turns: Sequence[CallTurn], *, timeout_s: float
-    ) -> bool:
+    def save(self, caller: str, platform: str, call_id: str, turns: Sequence[CallTurn], *, timeout_s: float) -> Outcome:
         """Save turns under the platform's id of the call, each once, even if the platform sends them again.
 
         This uses `import_call` because `save_response` saves into a call of this process: a turn that is sent again to
         another worker, or after a restart, is recognized only within the call into which it was saved.
 
         Returns:
-            False if the platform should send the turns again.
+            ``KEPT``; ``UNAVAILABLE`` if the platform should send the turns again; ``REFUSED`` if that would not help.
         """
-        if caller is None or not turns:
-            return True
         payloads = [
             {
                 "turn_id": turn.id,
                 "user_text": turn.user_text,
                 "assistant_text": turn.assistant_text,
-                "metadata": {"occurredAt": (turn.at or datetime.now(timezone.utc)).isoformat()},
+                "tool_calls": [dict(tool_call) for tool_call in turn.tool_calls],
+                "metadata": {"occurredAt": (turn.at or datetime.now(timezone.utc)).isoformat(), **turn.metadata},
             }
             for turn in turns
         ]
@@ -106,24 +114,33 @@ class BridgeMemory:
                     or time.monotonic() + _RETRY_PAUSE_S > deadline
                 ):
                     log.warning("turns were not saved: turns=%s code=%s", len(turns), error.code)
-                    return error.code in _PERMANENT_CODES
+                    return Outcome.REFUSED if error.code in _PERMANENT_CODES else Outcome.UNAVAILABLE
                 time.sleep(_RETRY_PAUSE_S)
                 continue
-            return True
+            return Outcome.KEPT
 
-    def save_later(self, caller: str | None, turn: CallTurn) -> None:
+    def save_soon(self, caller: str, platform: str, call_id: str, turn: CallTurn) -> Outcome:
+        """Save a turn of a call in progress: before this returns, or in the background if that takes too long.
+
+        Returns:
+            ``KEPT``, ``DEFERRED``, ``REFUSED`` or ``LOST``.
+        """
+        outcome = self.save(caller, platform, call_id, [turn], timeout_s=self._settings.save_timeout_ms / 1e3)
+        return self._save_later(caller, turn) if outcome is Outcome.UNAVAILABLE else outcome
+
+    def _save_later(self, caller: str, turn: CallTurn) -> Outcome:
         """Save a turn in the background after `save` has failed.
 
         If it was saved after all, it is there twice, which is better than not at all.
         """
-        if caller is None:
-            return
         try:
             self._get_client().save_response(
                 user={"id": caller}, turn_id=turn.id, user_text=turn.user_text, assistant_text=turn.assistant_text
             )
         except MemoAirVoiceMemoryError as error:
             log.error("a turn is lost: code=%s", error.code)
+            return Outcome.LOST
+        return Outcome.DEFERRED
 
     def close(self) -> None:
         """Save pending turns and stop the runtimes.

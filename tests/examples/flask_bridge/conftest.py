@@ -55,6 +55,8 @@ class Bridge:
 
     def close(self) -> None:
         self.app.extensions["memory"].close()
+        if "model" in self.app.extensions:
+            self.app.extensions["model"].close()
 
     def post_twilio(self, path: str, form: dict[str, str], **headers: str) -> TestResponse:
         """Send a webhook of Twilio, signed for the public URL, to the internal address behind the proxy."""

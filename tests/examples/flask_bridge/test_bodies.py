@@ -58,7 +58,7 @@ def test_an_invalid_call_id_is_answered_with_400(bridge: Any, call: str) -> None
 
 
 def test_a_body_that_is_too_large_is_answered_with_413(bridge: Any) -> None:
-    large = b" " * (2 * 1024 * 1024 + 1)
+    large = b" " * (16 * 1024 * 1024 + 1)
     replies = [bridge.post_vapi(large), bridge.post_retell("webhook", large), bridge.post_elevenlabs(large)]
     form = twilio_form("CA1", "x" * (2 * 1024 * 1024))
     replies.append(bridge.post_twilio("/twilio/turn?n=1", form))

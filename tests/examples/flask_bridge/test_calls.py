@@ -64,7 +64,7 @@ def test_a_reported_call_is_saved_once_with_its_original_times(bridge: Any, plat
     turns = bridge.read_saved_turns(call)
     assert texts_of(turns) == EXPECTED_TURNS
     assert [at for *_, at in turns] == EXPECTED_TIMES
-    assert [turn_id for turn_id, *_ in turns] == [f"{call}:{position}" for position in (0, 1, 4)]
+    assert [turn_id for turn_id, *_ in turns] == [f"{call}:{position}" for position in (0, 1, 2)]
 
 
 def test_the_end_events_of_a_retell_call_may_arrive_concurrently_in_any_order(bridge: Any) -> None:
@@ -114,7 +114,7 @@ def test_a_caller_cannot_recall_what_another_caller_said(bridge: Any) -> None:
         assert bridge.call_tool(question, number) == ""
 
 
-@pytest.mark.parametrize("number", ["anonymous", "Restricted", "+266696687", "", "sip:alex@example.com"])
+@pytest.mark.parametrize("number", ["anonymous", "Restricted", "+266696687", "", "sip:anonymous@anonymous.invalid"])
 def test_a_caller_with_a_withheld_number_is_answered_without_memory(bridge: Any, number: str, tmp_path: Path) -> None:
     assert make_caller_id(b"salt", number) is None
     before = list_callers_on_disk(bridge)
