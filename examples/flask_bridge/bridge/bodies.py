@@ -57,11 +57,17 @@ def receive_body(max_bytes: int) -> Iterator[ReceivedBody]:
         yield ReceivedBody(file)
 
 
-def validate_call_id(value: object) -> str:
-    """Return a platform's id of a call. Reply 400 if it is invalid."""
-    if not isinstance(value, str) or not _CALL_ID_PATTERN.fullmatch(value):
+def find_call_id(value: object) -> str | None:
+    """Return a platform's id of a call, None if it is missing or invalid."""
+    return value if isinstance(value, str) and _CALL_ID_PATTERN.fullmatch(value) else None
+
+
+def require_call_id(value: object) -> str:
+    """Return a platform's id of a call. Reply 400 if it is missing or invalid."""
+    call_id = find_call_id(value)
+    if call_id is None:
         raise BadRequest("the id of the call is missing or invalid")
-    return value
+    return call_id
 
 
 def _discard(max_bytes: int) -> None:

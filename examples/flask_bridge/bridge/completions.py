@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
 from bridge import signatures
-from bridge.bodies import receive_body, validate_call_id
+from bridge.bodies import find_call_id, receive_body
 from bridge.call_store import CallStore
 from bridge.callers import identify_caller
 from bridge.chat import ChatTurn, is_heard_part, list_turns, make_model_request
@@ -75,8 +75,8 @@ def blueprint(
             raise BadRequest("messages must be a list of objects")
         turns = list_turns(messages)
         caller = identify_caller(settings.caller_salt, platform, _with_headers(body))
-        memories = memory.recall(caller, turns[-1].user_text, lanes=_LANES)
-        asked = keeper.begin(platform, _find_call_id(platform, body), caller, turns)
+        asked = keeper.begin(platform, _call_id_of(platform, body), caller, turns)
+        memories = memory.recall(caller, turns[-1].user_text, call_id=asked.call_id or None, lanes=_LANES)
         try:
             reply = model.ask(make_model_request(body, model.settings.name, memories))
         except ModelError as error:
@@ -194,14 +194,14 @@ class _TurnKeeper:
     ) -> None:
         turn_id = make_turn_id(asked.call_id, number)
         turn = CallTurn(turn_id, number, user_text, assistant_text, at, tool_calls, metadata)
-        outcome = self._memory.save_soon(caller, asked.platform, asked.call_id, turn)
+        outcome = self._memory.save_turn(caller, asked.platform, asked.call_id, turn)
         if outcome in (Outcome.KEPT, Outcome.DEFERRED):
             heard = metadata.get("heard", assistant_text)
             self._store.mark_saved(asked.call, [(number, heard)])
         record(asked.platform, outcome, call_id=asked.call_id, turns=1)
 
 
-def _find_call_id(platform: str, body: Mapping[str, Any]) -> str:
+def _call_id_of(platform: str, body: Mapping[str, Any]) -> str:
     """Return the id of the call: of Vapi's call, or what an agent of ElevenLabs is set up to send."""
     if platform == "vapi":
         call = body.get("call")
@@ -215,10 +215,8 @@ def _find_call_id(platform: str, body: Mapping[str, Any]) -> str:
             extra.get("system__conversation_id"),
         ]
     for candidate in candidates:
-        try:
-            return validate_call_id(candidate)
-        except BadRequest:
-            continue
+        if call_id := find_call_id(candidate):
+            return call_id
     return ""
 
 

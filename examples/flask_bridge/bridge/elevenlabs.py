@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
 from bridge import signatures
-from bridge.bodies import receive_body
+from bridge.bodies import find_call_id, receive_body
 from bridge.callers import identify_caller
 from bridge.memory import BridgeMemory
 from bridge.outcomes import Outcome, record
@@ -37,7 +37,8 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, reports: ReportedC
             raise BadRequest("query and caller_id must be strings")
         caller = identify_caller(settings.caller_salt, "elevenlabs", payload)
         record("elevenlabs", Outcome.NO_CALLER if caller is None else Outcome.RECALLED, detail="tool")
-        return jsonify(memory=memory.recall(caller, query))
+        call_id = find_call_id(payload.get("conversation_id"))
+        return jsonify(memory=memory.recall(caller, query, call_id=call_id))
 
     @elevenlabs.post("/post-call")
     def post_call() -> ResponseReturnValue:

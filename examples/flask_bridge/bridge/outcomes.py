@@ -30,6 +30,7 @@ class Outcome(Enum):
     NO_WORDS = "no_words"
     MACHINE = "answering_machine"  # the agent's words are kept, those of the machine are not
     UNKNOWN_TYPE = "unknown_type"
+    ERASED = "erased"  # the caller was erased since they said it
     REFUSED = "refused"  # the memory can never save these turns
     UNAVAILABLE = "unavailable"  # 503: the platform should send it again
     DEFERRED = "deferred"  # a turn that is saved in the background
@@ -47,6 +48,7 @@ _LOGGED = {
     Outcome.NO_WORDS: "a call has no words, so nothing is kept",
     Outcome.MACHINE: "an answering machine took the call: what it said is not kept",
     Outcome.UNKNOWN_TYPE: "a message of an unknown type is ignored",
+    Outcome.ERASED: "turns of a caller who was erased since are not kept",
     Outcome.REFUSED: "turns can never be saved and are dropped",
     Outcome.UNAVAILABLE: "turns are not saved; the platform should send them again",
     Outcome.LOST: "a turn is lost",

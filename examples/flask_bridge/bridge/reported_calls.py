@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.bodies import validate_call_id
+from bridge.bodies import require_call_id
 from bridge.call_store import CallStore
 from bridge.callers import make_caller_id
 from bridge.memory import BridgeMemory
@@ -40,7 +40,7 @@ class ReportedCalls:
         except NoTranscriptError:
             record(platform, Outcome.NO_WORDS)
             return Outcome.NO_WORDS
-        call_id = validate_call_id(call.session_id)
+        call_id = require_call_id(call.session_id)
         name = f"{platform}:{call_id}"
         known = self._store.find_call(name)
         # An earlier request of this call may have identified the caller where this one does not.
@@ -69,7 +69,7 @@ class ReportedCalls:
             return Outcome.NO_WORDS
         if caller is None:
             return Outcome.NO_CALLER
-        outcome = self._memory.save(caller, platform, call_id, turns, timeout_s=timeout_s)
+        outcome = self._memory.save_report(caller, platform, call_id, turns, timeout_s=timeout_s)
         if outcome is Outcome.KEPT:
             self._store.mark_call(name, caller=caller)
             self._store.mark_saved(name, [(turn.number, turn.assistant_text) for turn in turns])

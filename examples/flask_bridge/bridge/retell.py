@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
 from bridge import signatures
-from bridge.bodies import receive_body
+from bridge.bodies import find_call_id, receive_body
 from bridge.callers import identify_caller
 from bridge.chat import text_of
 from bridge.memory import BridgeMemory
@@ -50,7 +50,7 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, reports: ReportedC
         query = arguments.get("query") if isinstance(arguments, dict) else None
         if not isinstance(query, str) or not query.strip():
             query = _last_words(call)
-        return jsonify(memory=memory.recall(caller, query))
+        return jsonify(memory=memory.recall(caller, query, call_id=find_call_id(call.get("call_id"))))
 
     @retell.post("/webhook")
     def webhook() -> ResponseReturnValue:
@@ -63,7 +63,9 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, reports: ReportedC
                 abort(503)
         else:
             if event == "call_started":
-                memory.warm_up(identify_caller(settings.caller_salt, "retell", payload))
+                call = payload.get("call")
+                call_id = find_call_id(call.get("call_id")) if isinstance(call, dict) else None
+                memory.warm_up(identify_caller(settings.caller_salt, "retell", payload), call_id)
             record("retell", Outcome.IGNORED if event in _IGNORED_EVENTS else Outcome.UNKNOWN_TYPE, detail=event)
         return "", 204
 

@@ -12,7 +12,7 @@ from twilio.request_validator import RequestValidator
 from twilio.twiml.voice_response import Gather, VoiceResponse
 
 from bridge.answering import answer, voicemail_message
-from bridge.bodies import validate_call_id
+from bridge.bodies import require_call_id
 from bridge.call_store import CallStore
 from bridge.callers import identify_caller
 from bridge.memory import BridgeMemory
@@ -51,17 +51,17 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) 
 
     @twilio.post("/voice")
     def ring() -> Response:
-        call_id = validate_call_id(request.form.get("CallSid", ""))
+        call_id = require_call_id(request.form.get("CallSid", ""))
         if _is_machine():
             return leave_message(call_id)
-        memory.warm_up(identify_caller(settings.caller_salt, "twilio", request.form))
+        memory.warm_up(identify_caller(settings.caller_salt, "twilio", request.form), call_id)
         record("twilio", Outcome.IGNORED, call_id=call_id)
         return _say_and_listen(settings, _GREETING, turn=1)
 
     @twilio.post("/turn")
     def turn() -> Response:
         number = _read_count("n", minimum=1)
-        call_id = validate_call_id(request.form.get("CallSid", ""))
+        call_id = require_call_id(request.form.get("CallSid", ""))
         if _is_machine() or store.find_call(f"twilio:{call_id}").is_machine:
             return leave_message(call_id)
         user_text = request.form.get("SpeechResult", "").strip()
@@ -75,10 +75,14 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) 
 
     @twilio.post("/status")
     def status() -> ResponseReturnValue:
-        call_id = validate_call_id(request.form.get("CallSid", ""))
+        call_id = require_call_id(request.form.get("CallSid", ""))
         if _is_machine():
             take_back(call_id)
-        elif request.form.get("CallStatus") in _ENDED or "AnsweredBy" in request.form:
+        elif request.form.get("CallStatus") in _ENDED:
+            caller = identify_caller(settings.caller_salt, "twilio", request.form)
+            memory.end_call(caller, call_id, request.form["CallStatus"])
+            record("twilio", Outcome.IGNORED, call_id=call_id)
+        elif "AnsweredBy" in request.form:
             record("twilio", Outcome.IGNORED, call_id=call_id)
         else:
             record("twilio", Outcome.UNKNOWN_TYPE, call_id=call_id, detail=request.form.get("CallStatus", ""))
@@ -90,7 +94,7 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) 
             f"twilio:{call_id}",
             number,
             user_text,
-            lambda: answer(user_text, memory.recall(caller, user_text)),
+            lambda: answer(user_text, memory.recall(caller, user_text, call_id=call_id)),
             timeout_s=_ANSWER_TIMEOUT_S,
         )
         if caller is None:
@@ -98,7 +102,7 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) 
             return reply.text
         # Also if the answer is not new: the worker that made it may have ended before the turn was saved.
         call_turn = CallTurn(make_turn_id(call_id, number), number, user_text, reply.text, reply.at)
-        outcome = memory.save_soon(caller, "twilio", call_id, call_turn)
+        outcome = memory.save_turn(caller, "twilio", call_id, call_turn)
         if outcome is Outcome.KEPT and not reply.is_new:
             outcome = Outcome.DUPLICATE
         record("twilio", outcome, call_id=call_id, turns=1)
@@ -122,7 +126,7 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) 
         ]
         outcome = Outcome.MACHINE
         if caller is not None and turns:
-            saved = memory.save(caller, "twilio", call_id, turns, timeout_s=settings.save_timeout_ms / 1e3)
+            saved = memory.save_report(caller, "twilio", call_id, turns, timeout_s=settings.save_timeout_ms / 1e3)
             outcome = Outcome.MACHINE if saved is Outcome.KEPT else saved
         record("twilio", outcome, call_id=call_id, turns=len(turns))
 

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
 from bridge import signatures
-from bridge.bodies import ReceivedBody, receive_body
+from bridge.bodies import ReceivedBody, find_call_id, receive_body
 from bridge.callers import identify_caller
 from bridge.chat import text_of
 from bridge.memory import BridgeMemory
@@ -47,13 +47,26 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, reports: ReportedC
         elif type_ == "knowledge-base-request":
             return jsonify(documents=_recall(settings, memory, server_message))
         else:
-            if type_ == "status-update" and server_message.get("status") in ("ringing", "in-progress"):
-                memory.warm_up(identify_caller(settings.caller_salt, "vapi", payload))
+            if type_ == "status-update":
+                _follow_status(settings, memory, server_message)
             is_known = type_ in _IGNORED_TYPES or type_.startswith("transcript[")
             record("vapi", Outcome.IGNORED if is_known else Outcome.UNKNOWN_TYPE, detail=type_)
         return jsonify({})
 
     return vapi
+
+
+def _follow_status(settings: BridgeSettings, memory: BridgeMemory, message: Mapping[str, Any]) -> None:
+    caller, call_id = identify_caller(settings.caller_salt, "vapi", message), _find_call_id(message)
+    if message.get("status") in ("ringing", "in-progress"):
+        memory.warm_up(caller, call_id)
+    elif message.get("status") == "ended" and call_id is not None:
+        memory.end_call(caller, call_id, "ended")
+
+
+def _find_call_id(message: Mapping[str, Any]) -> str | None:
+    call = message.get("call")
+    return find_call_id(call.get("id")) if isinstance(call, dict) else None
 
 
 def _recall(settings: BridgeSettings, memory: BridgeMemory, message: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -62,7 +75,7 @@ def _recall(settings: BridgeSettings, memory: BridgeMemory, message: Mapping[str
     messages = message.get("messages")
     entries = [entry for entry in messages if isinstance(entry, dict)] if isinstance(messages, list) else []
     query = next((text_of(entry) for entry in reversed(entries) if entry.get("role") == "user"), "")
-    context = memory.recall(caller, query)
+    context = memory.recall(caller, query, call_id=_find_call_id(message))
     return [{"content": context, "similarity": 1.0}] if context else []
 
 
