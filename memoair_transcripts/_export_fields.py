@@ -15,7 +15,15 @@ _MAX_CALL_S = 7 * 86_400.0
 
 
 class NoTranscriptError(Exception):
-    """A call has no words. The message says why, without quoting the file."""
+    """A call has no words. The message says why, without quoting the file.
+
+    Attributes:
+        session_id: The id of the call, if it is known.
+    """
+
+    def __init__(self, message: str, session_id: str | None = None) -> None:
+        super().__init__(message)
+        self.session_id = session_id
 
 
 @attrs.frozen

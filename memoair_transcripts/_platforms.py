@@ -131,7 +131,7 @@ def _parse_vapi_call(report: ExportFields, source: TranscriptSource) -> Exported
     found = found or next(((fields, name) for name in _VAPI_MESSAGES for fields in candidates if name in fields), None)
     transcript = next((text for fields in candidates if (text := fields.any_text("transcript"))), None)
     if found is None and transcript is None:
-        raise NoTranscriptError("the call has no messages; GET /call/{id} returns them")
+        raise NoTranscriptError("the call has no messages; GET /call/{id} returns them", call.text("id"))
     customer = next((part.child("customer") for part in (report, call) if "customer" in part), ExportFields({}))
     assistant = next((part.child("assistant") for part in (report, call) if "assistant" in part), ExportFields({}))
     started_at = resolve_start(report.iso_timestamp("startedAt") or call.iso_timestamp("startedAt"), source)
@@ -178,7 +178,9 @@ def _parse_retell_call(call: ExportFields, source: TranscriptSource) -> Exported
     if list_name is None and text_name is None:
         for name in _RETELL_TRANSCRIPTS:
             list(call.children(name))  # one that is not a list is an error
-        raise NoTranscriptError("the call has no transcript; get-call returns it, if it is stored")
+        raise NoTranscriptError(
+            "the call has no transcript; get-call returns it, if it is stored", call.text("call_id")
+        )
     started_at = resolve_start(call.epoch_ms("start_timestamp"), source)
 
     def parse_message(path: str, fields: ExportFields) -> ExportedUtterance:
@@ -221,7 +223,10 @@ def _is_elevenlabs_call(value: Mapping[str, Any]) -> bool:
 def _parse_elevenlabs_call(call: ExportFields, source: TranscriptSource) -> ExportedCall:
     if not call.has_list("transcript"):
         list(call.children("transcript"))  # one that is not a list is an error
-        raise NoTranscriptError("the conversation has no transcript; GET /v1/convai/conversations/{id} returns it")
+        raise NoTranscriptError(
+            "the conversation has no transcript; GET /v1/convai/conversations/{id} returns it",
+            call.text("conversation_id"),
+        )
     started_at = resolve_start(call.any_child("metadata").epoch_s("start_time_unix_secs"), source)
     variables = call.any_child(_INITIATION).any_child("dynamic_variables")
 

@@ -37,8 +37,8 @@ class ReportedCalls:
         """
         try:
             call = parse_call(platform, payload, on_invalid=lambda _path: count_invalid_field(platform))
-        except NoTranscriptError:
-            record(platform, Outcome.NO_WORDS)
+        except NoTranscriptError as error:
+            record(platform, Outcome.NO_WORDS, call_id=error.session_id or "")
             return Outcome.NO_WORDS
         call_id = require_call_id(call.session_id)
         name = f"{platform}:{call_id}"
