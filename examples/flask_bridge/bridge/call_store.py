@@ -253,7 +253,8 @@ def _owner() -> str:
 def _is_running(owner: str) -> bool:
     pid, _, created_at = owner.partition(" ")
     try:
-        return str(psutil.Process(int(pid)).create_time()) == created_at
+        process = psutil.Process(int(pid))
+        return str(process.create_time()) == created_at and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 

@@ -161,6 +161,8 @@ class ModelClient:
 
 
 def _to_model_error(error: Exception) -> ModelError:
+    if isinstance(error, urllib3.exceptions.NewConnectionError):  # of urllib3's time-outs, this one is none
+        return ModelError("unreachable")
     if isinstance(error, urllib3.exceptions.TimeoutError):
         return ModelError("timeout", 504)
-    return ModelError("unreachable" if isinstance(error, urllib3.exceptions.NewConnectionError) else "connection_lost")
+    return ModelError("connection_lost")
