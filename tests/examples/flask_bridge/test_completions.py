@@ -1,5 +1,6 @@
 """The bridge as a custom model of Vapi and ElevenLabs: asked with OpenAI's client, in front of a scripted model."""
 
+import gc
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ class ServedBridge:
     def __init__(self, bridge: Any) -> None:
         self.bridge = bridge
         self.server = make_server("127.0.0.1", 0, bridge.app, threaded=True)
+        self.server.daemon_threads = False  # type: ignore[attr-defined] # so that closing waits for them
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         self._thread.start()
         self._clients: list[openai.OpenAI] = []
@@ -53,6 +55,7 @@ class ServedBridge:
         self.server.shutdown()
         self._thread.join()
         self.server.server_close()
+        gc.collect()  # Werkzeug leaves a selector behind if a client has left
 
 
 def vapi_fields(call: str, number: str | None = NUMBER) -> dict[str, Any]:
