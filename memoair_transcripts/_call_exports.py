@@ -17,11 +17,13 @@ from memoair_transcripts._records import (
     Message,
     PartialTurn,
     Rejection,
+    Side,
     TranscriptSource,
     check_id,
 )
 
 _MISSING_USER_ID = "userId is missing; add it, or set a user for the whole file (user_id, --user)"
+_BY_MACHINE = "said by an answering machine or a phone menu"
 _MAX_WRAPPERS = 4
 
 
@@ -49,7 +51,7 @@ def read_calls(
             position = "" if document.position is None else f"call {document.position}: "
             yield source.reject(document.line, position + document.error)
             continue
-        calls = list(_find_calls(document.content, export_format.is_call, _MAX_WRAPPERS))
+        calls = list(find_calls(document.content, export_format.is_call))
         if not calls:
             source.skip(document.line, "no call is found in it")
         for number, call in enumerate(calls, document.position or 1):
@@ -63,14 +65,15 @@ def read_calls(
                 yield source.reject(document.line, prefix + str(error))
 
 
-def _find_calls(
-    value: Any, is_call: Callable[[Mapping[str, Any]], bool], max_wrappers: int
+def find_calls(
+    value: Any, is_call: Callable[[Mapping[str, Any]], bool], max_wrappers: int = _MAX_WRAPPERS
 ) -> Iterator[Mapping[str, Any]]:
+    """Yield the calls in whatever wraps them: webhooks, pages, lists."""
     if isinstance(value, dict) and is_call(value):
         yield value
     elif isinstance(value, dict | list) and max_wrappers:
         for child in value.values() if isinstance(value, dict) else value:
-            yield from _find_calls(child, is_call, max_wrappers - 1)
+            yield from find_calls(child, is_call, max_wrappers - 1)
 
 
 def _read_call(
@@ -85,6 +88,8 @@ def _read_call(
             yield source.reject(line, f"{prefix}{utterance.path}: {utterance.error}")
         elif utterance.skipped is not None:
             source.skip(line, utterance.skipped)
+        elif call.is_answered_by_machine and utterance.side is Side.USER:
+            source.skip(line, _BY_MACHINE)
         elif utterance.side is not None and utterance.text.strip():
             message = Message(
                 user_id=check_id("userId", call.user_id),

@@ -15,14 +15,28 @@ _MAX_CALL_S = 7 * 86_400.0
 
 
 class NoTranscriptError(Exception):
-    """A call has no words. The message says why, without quoting the file."""
+    """A call has no words. The message says why, without quoting the file.
+
+    Attributes:
+        session_id: The id of the call, if it is known.
+    """
+
+    def __init__(self, message: str, session_id: str | None = None) -> None:
+        super().__init__(message)
+        self.session_id = session_id
 
 
 @attrs.frozen
 class ExportedUtterance:
-    """A part of a call, and its place in the document (``path``). Parts that are not speech have no ``side``.
+    """A part of a call. Parts that are not speech have no ``side``.
 
-    ``error`` says why it is invalid, ``skipped`` why it is neither the caller's nor the agent's.
+    Attributes:
+        path: Its place in what the platform sends.
+        side: Who says it.
+        text: What is said.
+        occurred_at: When it is said, if that is known.
+        error: Why it is invalid.
+        skipped: Why it is neither the caller's nor the agent's.
     """
 
     path: str
@@ -35,21 +49,36 @@ class ExportedUtterance:
 
 @attrs.frozen
 class ExportedCall:
-    """A call of an export."""
+    """A call, as a platform describes it.
+
+    Attributes:
+        session_id: The id of the call.
+        user_id: The caller's id, None if nothing identifies them.
+        user_name: The caller's name.
+        assistant_name: The agent's name.
+        utterances: What was said, in order.
+        is_answered_by_machine: Whether an answering machine or a phone menu took the call. What it said is not the
+            caller's.
+    """
 
     session_id: str | None = attrs.field(repr=False)
     user_id: str | None = attrs.field(repr=False)
     user_name: str | None = attrs.field(repr=False)
     assistant_name: str | None
-    utterances: Iterator[ExportedUtterance]
+    utterances: Iterator[ExportedUtterance] = attrs.field(repr=False)
+    is_answered_by_machine: bool = False
 
 
 @attrs.frozen
 class ExportFields:
-    """The fields of a JSON object. Each method checks the type of the field that it returns."""
+    """The fields of a JSON object. Each method checks the type of the field that it returns.
+
+    With ``on_invalid``, a field of an invalid type counts as missing, and its path is passed to that function.
+    """
 
     _values: Mapping[str, Any]
     _path: str = ""
+    _on_invalid: Callable[[str], None] | None = None
 
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
@@ -57,8 +86,19 @@ class ExportFields:
     def _get(self, name: str, expected: type | tuple[type, ...], description: str) -> Any:
         value = self._values.get(name)
         if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
-            raise InvalidTurnError(f"{self._path}{name} must be {description}, not {type_name(value)}")
+            return self._reject(name, f"must be {description}, not {type_name(value)}")
         return value
+
+    def _reject(self, name: str, reason: str) -> None:
+        """Raise an error that names the field, unless invalid fields count as missing."""
+        if self._on_invalid is None:
+            raise InvalidTurnError(f"{self._path}{name} {reason}") from None
+        self._on_invalid(f"{self._path}{name}")
+
+    def has_list(self, name: str) -> bool:
+        """Return whether a field is a list with items."""
+        value = self._values.get(name)
+        return isinstance(value, list) and bool(value)
 
     @property
     def values(self) -> Mapping[str, Any]:
@@ -70,18 +110,31 @@ class ExportFields:
         value: str | None = self._get(name, str, "a string")
         return value or None
 
+    def speech(self, *names: str) -> str:
+        """Return what is said: the first of these fields with text, a string or a list of parts with text."""
+        for name in names:
+            value = self._values.get(name)
+            if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+                parts = (part.get("text") for part in value if isinstance(part, dict))
+                text: str | None = " ".join(part for part in parts if isinstance(part, str))
+            else:
+                text = self.text(name)
+            if text:
+                return text
+        return ""
+
     def flag(self, name: str) -> bool:
         """Return whether a field is true."""
         return self._values.get(name) is True
 
     def child(self, name: str) -> "ExportFields":
         """Return an object. A missing one is empty."""
-        return ExportFields(self._get(name, dict, "an object") or {}, f"{self._path}{name}.")
+        return ExportFields(self._get(name, dict, "an object") or {}, f"{self._path}{name}.", self._on_invalid)
 
     def any_child(self, name: str) -> "ExportFields":
         """Return an object. A value of another type, which platforms accept in metadata, counts as missing."""
         value = self._values.get(name)
-        return ExportFields(value if isinstance(value, dict) else {}, f"{self._path}{name}.")
+        return ExportFields(value if isinstance(value, dict) else {}, f"{self._path}{name}.", self._on_invalid)
 
     def any_text(self, name: str) -> str | None:
         """Return a string. A value of another type counts as missing."""
@@ -93,7 +146,7 @@ class ExportFields:
         for position, item in enumerate(self._get(name, list, "a list") or ()):
             path = f"{self._path}{name}[{position}]"
             if isinstance(item, dict):
-                yield path, ExportFields(item), None
+                yield path, ExportFields(item, "", self._on_invalid), None
             else:
                 yield path, ExportFields({}), f"{type_name(item)}, not a JSON object"
 
@@ -102,8 +155,8 @@ class ExportFields:
         value = self._get(name, (int, float, str), "a number")
         try:
             return None if value is None else float(value)
-        except ValueError:
-            raise InvalidTurnError(f"{self._path}{name} must be a number") from None
+        except (ValueError, OverflowError):
+            return self._reject(name, "must be a number")
 
     def iso_timestamp(self, name: str) -> datetime | None:
         """Return an ISO 8601 timestamp."""
@@ -111,7 +164,7 @@ class ExportFields:
         try:
             return None if value is None else parse_timestamp(value)
         except ValueError:
-            raise InvalidTurnError(f"{self._path}{name} is not an ISO 8601 timestamp") from None
+            return self._reject(name, "is not an ISO 8601 timestamp")
 
     def epoch_s(self, name: str) -> datetime | None:
         """Return a timestamp in seconds since 1970."""
@@ -119,7 +172,7 @@ class ExportFields:
         try:
             return None if value is None else _EPOCH + timedelta(seconds=value)
         except (OverflowError, ValueError):
-            raise InvalidTurnError(f"{self._path}{name} is not a timestamp in seconds since 1970") from None
+            return self._reject(name, "is not a timestamp in seconds since 1970")
 
     def epoch_ms(self, name: str) -> datetime | None:
         """Return a timestamp in milliseconds since 1970."""
@@ -127,7 +180,7 @@ class ExportFields:
         try:
             return None if value is None else _EPOCH + timedelta(milliseconds=value)
         except (OverflowError, ValueError):
-            raise InvalidTurnError(f"{self._path}{name} is not a timestamp in milliseconds since 1970") from None
+            return self._reject(name, "is not a timestamp in milliseconds since 1970")
 
 
 def add_offset(started_at: datetime | None, seconds: float | None) -> datetime | None:

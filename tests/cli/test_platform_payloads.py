@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 
-from memoair_transcripts import Rejection, TranscriptOptions, TranscriptTurn, format_of, read_transcript
-from memoair_transcripts._callers import caller_address
+from memoair_transcripts import (
+    NoTranscriptError,
+    Rejection,
+    Side,
+    TranscriptOptions,
+    TranscriptTurn,
+    caller_address,
+    find_caller,
+    format_of,
+    parse_call,
+    read_transcript,
+)
 
 STARTED_AT = datetime(2026, 3, 2, 14, 4, tzinfo=timezone.utc)
 STARTED_AT_MS = int(STARTED_AT.timestamp() * 1_000)
@@ -250,9 +260,16 @@ def test_a_list_of_conversations_without_words_is_passed_over() -> None:
         ("whatsapp:+442079460123", NUMBER),
         ("whatsapp:442079460123", NUMBER),
         ("sip:ana@example.com", "sip:ana@example.com"),
+        ('"Ana B." <SIPS:ana@Example.com:5061;transport=tls>;tag=9', "sip:ana@example.com"),
+        ('"Ana" <sip:+442079460123@pbx.example>', NUMBER),
         ("client:ana", "client:ana"),
+        ("442079460123", "442079460123"),
         ("020 7946 0123", "020 7946 0123"),
         ("Anonymous", None),
+        ("No Caller ID", None),
+        ("private_number", None),
+        ("{{system__caller_id}}", None),
+        ("undefined", None),
         ("sip:anonymous@anonymous.invalid", None),
         ("+266696687", None),
         ("", None),
@@ -262,6 +279,107 @@ def test_a_list_of_conversations_without_words_is_passed_over() -> None:
 )
 def test_an_address_has_one_spelling(value: object, address: str | None) -> None:
     assert caller_address(value) == address
+
+
+@pytest.mark.parametrize(
+    ("platform", "payload", "caller"),
+    [
+        ("vapi", {"message": {"type": "hang", "call": {"customer": {"number": "0044 20 7946 0123"}}}}, NUMBER),
+        ("vapi", {"messages": [], "metadata": {"userId": "ana"}, "call": {"customer": {"number": NUMBER}}}, "ana"),
+        ("vapi", {"messages": [], "user_id": "ana"}, "ana"),
+        ("vapi", {"call": {"type": "webCall", "customer": {"sipUri": f"sip:{NUMBER}@pbx.example"}}}, NUMBER),
+        ("retell", {"event": "call_started", "call": {"from_number": NUMBER, "to_number": "+1"}}, NUMBER),
+        ("retell", {"call": {"direction": "outbound", "from_number": "+18005550199", "to_number": NUMBER}}, NUMBER),
+        ("retell", {"call_type": "web_call", "metadata": {"user_id": 7}}, "7"),
+        ("retell", {"call_type": "web_call", "retell_llm_dynamic_variables": {"user_id": "ana"}}, "ana"),
+        ("elevenlabs", {"query": "?", "caller_id": f"tel:{NUMBER}"}, NUMBER),
+        ("elevenlabs", {"messages": [], "elevenlabs_extra_body": {"user_id": "ana"}}, "ana"),
+        ("elevenlabs", {"messages": [], "user_id": "tel:+44 20 7946 0123"}, NUMBER),
+        ("elevenlabs", {"messages": [], "user_id": "anonymous", "caller_id": NUMBER}, NUMBER),
+        ("twilio", {"Direction": "inbound", "From": f"whatsapp:{NUMBER}", "To": "whatsapp:+1"}, NUMBER),
+        ("twilio", {"Direction": "outbound-api", "From": "+18005550199", "To": f"sip:{NUMBER}@pbx.example"}, NUMBER),
+        ("twilio", {"Direction": 7, "From": ["x"]}, None),
+    ],
+)
+def test_a_caller_is_found_in_what_is_sent_during_a_call(
+    platform: str, payload: dict[str, Any], caller: str | None
+) -> None:
+    assert find_caller(platform, payload) == caller
+
+
+def test_a_platform_must_be_known() -> None:
+    with pytest.raises(ValueError, match="unknown platform 'vonage'; the platforms are vapi, retell, elevenlabs"):
+        find_caller("vonage", {})
+    with pytest.raises(ValueError, match="unknown platform 'vonage'"):
+        parse_call("vonage", {})
+
+
+def test_a_webhook_is_read_although_fields_are_invalid() -> None:
+    invalid: list[str] = []
+    call = retell(("user", "Hi."), ("agent", [{"type": "text", "text": "Hello."}]), start_timestamp="soon", call_id=7)
+    call["transcript_object"] += [None, {"role": None, "content": "secret"}]
+    parsed = parse_call("retell", {"event": "call_ended", "call": {**call, "agent_name": 7}}, on_invalid=invalid.append)
+
+    utterances = list(parsed.utterances)
+    assert [(utterance.side, utterance.text) for utterance in utterances[:2]] == [
+        (Side.USER, "Hi."),
+        (Side.ASSISTANT, "Hello."),
+    ]
+    assert [utterance.error for utterance in utterances[2:]] == [
+        "null, not a JSON object",
+        "role must be one of user, agent",
+    ]
+    assert (parsed.user_id, parsed.session_id) == (NUMBER, None)
+    assert sorted(invalid) == ["agent_name", "call_id", "start_timestamp"]
+
+
+@pytest.mark.parametrize("payload", [{}, {"event": "call_ended", "call": None}, {"call": {"call_id": "c"}}])
+def test_a_webhook_without_words_says_so(payload: dict[str, Any]) -> None:
+    with pytest.raises(NoTranscriptError):
+        parse_call("retell", payload)
+
+
+MACHINES = [
+    retell(("user", "Leave a message."), ("agent", "Ring me."), disconnection_reason="voicemail_reached"),
+    retell(("user", "Leave a message."), ("agent", "Ring me."), disconnection_reason="ivr_reached"),
+    retell(("user", "Leave a message."), ("agent", "Ring me."), call_analysis={"in_voicemail": True}),
+    vapi(
+        endedReason="voicemail",
+        customer={"number": NUMBER},
+        artifact={
+            "messages": [{"role": "user", "message": "Leave a message."}, {"role": "bot", "message": "Ring me."}]
+        },
+    ),
+]
+
+
+def elevenlabs_machines() -> list[dict[str, Any]]:
+    words = [entry("user", "Leave a message."), entry("agent", "Ring me.")]
+    success = {"result_type": "voicemail_detection_success", "status": "success"}
+    tool = {
+        "role": "agent",
+        "tool_results": [{"tool_name": "voicemail_detection", "is_error": False, "result": success}],
+    }
+    phone_call = {"external_number": NUMBER}
+    return [
+        elevenlabs(*words, metadata={"phone_call": {**phone_call, "call_result": "voicemail"}}),
+        elevenlabs(
+            *words,
+            metadata={
+                "phone_call": phone_call,
+                "features_usage": {"voicemail_detection": {"enabled": True, "used": True}},
+            },
+        ),
+        elevenlabs(*words, tool, metadata={"phone_call": phone_call}),
+    ]
+
+
+@pytest.mark.parametrize("call", [*MACHINES, *elevenlabs_machines()])
+def test_what_an_answering_machine_says_is_not_the_callers(call: dict[str, Any]) -> None:
+    turns, rejected, skipped = read(call)
+
+    assert (texts(turns), rejected) == ([("", "Ring me.")], [])
+    assert skipped == ["said by an answering machine or a phone menu"]
 
 
 # Recognizers

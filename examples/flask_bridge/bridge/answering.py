@@ -1,4 +1,4 @@
-"""The place to add your language model."""
+"""The place to add your language model, and what your agent says to an answering machine."""
 
 
 def answer(question: str, memory: str) -> str:
@@ -8,3 +8,8 @@ def answer(question: str, memory: str) -> str:
     """
     memories = [line[2:] for line in memory.splitlines() if line.startswith("- ") and "I remember:" not in line]
     return f"I remember: {' / '.join(memories[-3:])}" if memories else f"I have noted that you said: {question}"
+
+
+def voicemail_message() -> str:
+    """Return what the agent says to an answering machine before it hangs up; "" to hang up at once."""
+    return ""

@@ -1,23 +1,29 @@
-"""The id of a caller: a hash of the phone number, never the number itself."""
+"""The id of a caller: a hash of their number, address or own id, never the thing itself."""
 
 import hmac
-import re
+from collections.abc import Mapping
+from typing import Any
 
-# With a country code, as all four platforms send it. Spaces, dashes and brackets come from people.
-_NUMBER_PATTERN = re.compile(r"\+[1-9]\d{6,14}")
-_PUNCTUATION = re.compile(r"[\s().-]")
-# What Twilio sends for withheld numbers: the words ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on the keys
-# of a phone. They look like numbers, and would turn all callers who withhold theirs into one.
-_WITHHELD_NUMBERS = frozenset(["+266696687", "+7378742833", "+2562533", "+8566696", "+86282452253"])
+from memoair_transcripts import caller_address, find_caller
 
 
-def make_caller_id(salt: bytes, number: str | None) -> str | None:
-    """Return the caller's id, the same for all of their calls, or None if the number is unknown or withheld.
+def make_caller_id(salt: bytes, caller: str | None) -> str | None:
+    """Return the id of a caller, the same for all of their calls, or None if they are unknown or withhold their number.
 
     The salt must be secret and must never change. Without a salt, all phone numbers of the world can be tried within an
     hour.
+
+    Args:
+        salt: The salt.
+        caller: Their number in any spelling, or another address or id.
     """
-    normalized = _PUNCTUATION.sub("", number or "")
-    if not _NUMBER_PATTERN.fullmatch(normalized) or normalized in _WITHHELD_NUMBERS:
-        return None
-    return "caller_" + hmac.digest(salt, normalized.encode(), "sha256").hex()
+    address = caller_address(caller)
+    return None if address is None else "caller_" + hmac.digest(salt, address.encode(), "sha256").hex()
+
+
+def identify_caller(salt: bytes, platform: str, payload: Mapping[str, Any]) -> str | None:
+    """Return the id of the caller of a call, from what a platform sends; None if nothing identifies them.
+
+    The importer of transcripts uses the same rules.
+    """
+    return make_caller_id(salt, find_caller(platform, payload))

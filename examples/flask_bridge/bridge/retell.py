@@ -1,110 +1,78 @@
 """Retell, which runs the model. A custom function asks for memories; a webhook delivers the call after its end."""
 
 import time
-from datetime import datetime, timezone
+from collections.abc import Mapping
+from typing import Any
 
-import msgspec
 from flask import Blueprint, abort, jsonify, request
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import BadRequest
 
 from bridge import signatures
-from bridge.bodies import parse_body, validate_call_id
-from bridge.callers import make_caller_id
+from bridge.bodies import find_call_id, receive_body
+from bridge.callers import identify_caller
+from bridge.chat import text_of
 from bridge.memory import BridgeMemory
+from bridge.outcomes import Outcome, record
+from bridge.reported_calls import ReportedCalls
 from bridge.settings import BridgeSettings
-from bridge.turns import Speaker, Utterance, group_turns
 
-_SPEAKERS = {"user": Speaker.CALLER, "agent": Speaker.AGENT}
 _SAVE_TIMEOUT_S = 8.0  # Retell waits 10 s and tries three times
 # Both contain the whole transcript. They may arrive in any order, or only one of them.
 _END_EVENTS = ("call_ended", "call_analyzed")
+_IGNORED_EVENTS = frozenset(
+    "call_started transcript_updated transfer_started transfer_bridged transfer_cancelled transfer_ended".split()
+)
 
 
-class _TimedWord(msgspec.Struct):
-    start: float | None = None  # seconds into the call
-
-
-class _TranscriptItem(msgspec.Struct):
-    role: str = ""
-    content: str | None = None
-    words: list[_TimedWord] = []
-
-
-class _RetellCall(msgspec.Struct):
-    call_id: str = ""
-    direction: str | None = None
-    from_number: str | None = None
-    to_number: str | None = None
-    start_timestamp: float | None = None  # milliseconds since 1970
-    transcript_object: list[_TranscriptItem] = []
-
-
-class _FunctionArguments(msgspec.Struct):
-    query: str | None = None
-
-
-class _FunctionRequest(msgspec.Struct):
-    call: _RetellCall
-    args: _FunctionArguments = msgspec.field(default_factory=_FunctionArguments)
-
-
-class _CallEvent(msgspec.Struct):
-    event: str
-    call: _RetellCall = msgspec.field(default_factory=_RetellCall)
-
-
-def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
+def blueprint(settings: BridgeSettings, memory: BridgeMemory, reports: ReportedCalls) -> Blueprint:
     """Return the routes: ``POST /retell/function`` recalls, ``POST /retell/webhook`` receives events of calls."""
     retell = Blueprint("retell", __name__, url_prefix="/retell")
 
-    def verified_body() -> bytes:
-        body = request.get_data(cache=False)
+    def verified_payload() -> Mapping[str, Any]:
         header = request.headers.get("X-Retell-Signature", "")
         key = settings.secret("RETELL_API_KEY")
-        if not settings.accepts_unsigned and not signatures.is_signed_by_retell(body, header, key, time.time()):
-            abort(401)
-        return body
+        with receive_body(settings.max_body_bytes) as body:
+            if not settings.accepts_unsigned and not signatures.is_signed_by_retell(
+                body.chunks(), header, key, time.time()
+            ):
+                abort(401)
+            return body.parse()
 
     @retell.post("/function")
     def function() -> ResponseReturnValue:
-        body = parse_body(verified_body(), _FunctionRequest)
-        user_texts = (item.content or "" for item in reversed(body.call.transcript_object) if item.role == "user")
-        query = body.args.query or next(user_texts, "")
-        return jsonify(memory=memory.recall(_caller_of(settings, body.call), query))
+        payload = verified_payload()
+        call, arguments = payload.get("call"), payload.get("args")
+        if not isinstance(call, dict):
+            raise BadRequest('the request has no call; leave "args only" off')
+        caller = identify_caller(settings.caller_salt, "retell", call)
+        record("retell", Outcome.NO_CALLER if caller is None else Outcome.RECALLED, detail="function")
+        query = arguments.get("query") if isinstance(arguments, dict) else None
+        if not isinstance(query, str) or not query.strip():
+            query = _last_words(call)
+        return jsonify(memory=memory.recall(caller, query, call_id=find_call_id(call.get("call_id"))))
 
     @retell.post("/webhook")
     def webhook() -> ResponseReturnValue:
-        event = parse_body(verified_body(), _CallEvent)
-        caller = _caller_of(settings, event.call)
-        if event.event == "call_started":
-            memory.warm_up(caller)
-        if event.event in _END_EVENTS:
-            call_id = validate_call_id(event.call.call_id)
-            turns = group_turns(call_id, _utterances(event.call))
-            if not memory.save(caller, "retell", call_id, turns, timeout_s=_SAVE_TIMEOUT_S):
+        payload = verified_payload()
+        event = payload.get("event")
+        if not isinstance(event, str):
+            raise BadRequest("the event has no name")
+        if event in _END_EVENTS:
+            if reports.keep("retell", payload, timeout_s=_SAVE_TIMEOUT_S) is Outcome.UNAVAILABLE:
                 abort(503)
+        else:
+            if event == "call_started":
+                call = payload.get("call")
+                call_id = find_call_id(call.get("call_id")) if isinstance(call, dict) else None
+                memory.warm_up(identify_caller(settings.caller_salt, "retell", payload), call_id)
+            record("retell", Outcome.IGNORED if event in _IGNORED_EVENTS else Outcome.UNKNOWN_TYPE, detail=event)
         return "", 204
 
     return retell
 
 
-def _caller_of(settings: BridgeSettings, call: _RetellCall) -> str | None:
-    return make_caller_id(settings.caller_salt, call.to_number if call.direction == "outbound" else call.from_number)
-
-
-def _utterances(call: _RetellCall) -> list[Utterance]:
-    return [
-        Utterance(_SPEAKERS[item.role], item.content or "", _spoken_at(call, item))
-        for item in call.transcript_object
-        if item.role in _SPEAKERS  # other roles are people who took over a transferred call
-    ]
-
-
-def _spoken_at(call: _RetellCall, item: _TranscriptItem) -> datetime | None:
-    if call.start_timestamp is None:
-        return None
-    offset_s = next((word.start for word in item.words if word.start is not None), 0.0)
-    try:
-        return datetime.fromtimestamp(call.start_timestamp / 1e3 + offset_s, timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        return None
+def _last_words(call: Mapping[str, Any]) -> str:
+    transcript = call.get("transcript_object")
+    items = [item for item in transcript if isinstance(item, dict)] if isinstance(transcript, list) else []
+    return next((text_of(item) for item in reversed(items) if item.get("role") == "user"), "")

@@ -1,22 +1,24 @@
 """Twilio, for which the bridge is the agent: Twilio turns speech into text, asks what to say, and says it.
 
 The number of a turn is part of the URL that Twilio requests. Twilio signs the whole URL, and uses the same one when it
-tries again.
+tries again: it then gets the same answer again.
 """
 
-from datetime import datetime, timezone
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, abort, request
+from flask.typing import ResponseReturnValue
 from twilio.request_validator import RequestValidator
 from twilio.twiml.voice_response import Gather, VoiceResponse
 
-from bridge.answering import answer
-from bridge.bodies import validate_call_id
-from bridge.callers import make_caller_id
+from bridge.answering import answer, voicemail_message
+from bridge.bodies import require_call_id
+from bridge.call_store import CallStore
+from bridge.callers import identify_caller
 from bridge.memory import BridgeMemory
+from bridge.outcomes import Outcome, record
 from bridge.settings import BridgeSettings
-from bridge.turns import CallTurn
+from bridge.turns import MACHINE_TEXT, CallTurn, make_turn_id
 
 _GREETING = "Hello, this is Juno. What can I do for you?"
 _ASK_AGAIN = "I did not hear you. Could you say that again?"
@@ -24,15 +26,19 @@ _GOODBYE = "I can't hear you. Goodbye."
 _MAX_SILENCES = 2
 _MAX_TURNS = 1_000
 _MAX_SPOKEN_CHARS = 3_000  # Twilio speaks at most 4,096 characters
+_MAX_FORM_BYTES = 256 * 1024
+_ANSWER_TIMEOUT_S = 12.0  # Twilio waits 15 s
+_ENDED = ("completed", "busy", "failed", "no-answer", "canceled")
 
 
-def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
-    """Return the routes: ``POST /twilio/voice`` when the phone rings, ``POST /twilio/turn`` for each turn."""
+def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) -> Blueprint:
+    """Return the routes: ``/twilio/voice`` when the phone rings, ``/turn`` for each turn, ``/status`` at the end."""
     twilio = Blueprint("twilio", __name__, url_prefix="/twilio")
     validator = RequestValidator(settings.secret("TWILIO_AUTH_TOKEN").decode())
 
     @twilio.before_request
     def verify_signature() -> None:
+        request.max_content_length = _MAX_FORM_BYTES
         # Behind a proxy, the host, scheme and port of the request differ from those that Twilio signed. Anyone can send
         # the headers of a proxy, so the URL is built from the settings.
         query = request.query_string.decode("latin-1")
@@ -45,33 +51,90 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory) -> Blueprint:
 
     @twilio.post("/voice")
     def ring() -> Response:
-        validate_call_id(request.form.get("CallSid", ""))
-        memory.warm_up(_read_caller(settings))
+        call_id = require_call_id(request.form.get("CallSid", ""))
+        if _is_machine():
+            return leave_message(call_id)
+        memory.warm_up(identify_caller(settings.caller_salt, "twilio", request.form), call_id)
+        record("twilio", Outcome.IGNORED, call_id=call_id)
         return _say_and_listen(settings, _GREETING, turn=1)
 
     @twilio.post("/turn")
     def turn() -> Response:
         number = _read_count("n", minimum=1)
-        call, caller = validate_call_id(request.form.get("CallSid", "")), _read_caller(settings)
+        call_id = require_call_id(request.form.get("CallSid", ""))
+        if _is_machine() or store.find_call(f"twilio:{call_id}").is_machine:
+            return leave_message(call_id)
         user_text = request.form.get("SpeechResult", "").strip()
         if not user_text:
+            record("twilio", Outcome.IGNORED, call_id=call_id)
             silences = _read_count("silences") + 1
             if silences > _MAX_SILENCES:
                 return _say_goodbye()
             return _say_and_listen(settings, _ASK_AGAIN, turn=number, silences=silences)
-        reply = answer(user_text, memory.recall(caller, user_text))
-        call_turn = CallTurn(f"{call}:{number}", user_text, reply, datetime.now(timezone.utc))
-        if not memory.save(caller, "twilio", call, [call_turn], timeout_s=settings.save_timeout_ms / 1e3):
-            memory.save_later(caller, call_turn)
-        return _say_and_listen(settings, reply, turn=number + 1)
+        return _say_and_listen(settings, answer_turn(call_id, number, user_text), turn=number + 1)
+
+    @twilio.post("/status")
+    def status() -> ResponseReturnValue:
+        call_id = require_call_id(request.form.get("CallSid", ""))
+        if _is_machine():
+            take_back(call_id)
+        elif request.form.get("CallStatus") in _ENDED:
+            caller = identify_caller(settings.caller_salt, "twilio", request.form)
+            memory.end_call(caller, call_id, request.form["CallStatus"])
+            record("twilio", Outcome.IGNORED, call_id=call_id)
+        elif "AnsweredBy" in request.form:
+            record("twilio", Outcome.IGNORED, call_id=call_id)
+        else:
+            record("twilio", Outcome.UNKNOWN_TYPE, call_id=call_id, detail=request.form.get("CallStatus", ""))
+        return "", 204
+
+    def answer_turn(call_id: str, number: int, user_text: str) -> str:
+        caller = identify_caller(settings.caller_salt, "twilio", request.form)
+        reply = store.answer_once(
+            f"twilio:{call_id}",
+            number,
+            user_text,
+            lambda: answer(user_text, memory.recall(caller, user_text, call_id=call_id)),
+            timeout_s=_ANSWER_TIMEOUT_S,
+        )
+        if caller is None:
+            record("twilio", Outcome.NO_CALLER, call_id=call_id)
+            return reply.text
+        # Also if the answer is not new: the worker that made it may have ended before the turn was saved.
+        call_turn = CallTurn(make_turn_id(call_id, number), number, user_text, reply.text, reply.at)
+        outcome = memory.save_turn(caller, "twilio", call_id, call_turn)
+        if outcome is Outcome.KEPT and not reply.is_new:
+            outcome = Outcome.DUPLICATE
+        record("twilio", outcome, call_id=call_id, turns=1)
+        return reply.text
+
+    def leave_message(call_id: str) -> Response:
+        take_back(call_id)
+        twiml = VoiceResponse()
+        if message := voicemail_message():
+            twiml.say(_make_speakable(message))
+        twiml.hangup()
+        return Response(str(twiml), mimetype="text/xml")
+
+    def take_back(call_id: str) -> None:
+        """Keep what the machine has said from being taken for the caller's, also if that was saved already."""
+        call, caller = f"twilio:{call_id}", identify_caller(settings.caller_salt, "twilio", request.form)
+        store.mark_call(call, caller=caller, is_machine=True)
+        turns = [
+            CallTurn(make_turn_id(call_id, number), number, MACHINE_TEXT, reply.text, reply.at)
+            for number, reply in store.list_answers(call)
+        ]
+        outcome = Outcome.MACHINE
+        if caller is not None and turns:
+            saved = memory.save_report(caller, "twilio", call_id, turns, timeout_s=settings.save_timeout_ms / 1e3)
+            outcome = Outcome.MACHINE if saved is Outcome.KEPT else saved
+        record("twilio", outcome, call_id=call_id, turns=len(turns))
 
     return twilio
 
 
-def _read_caller(settings: BridgeSettings) -> str | None:
-    # In a call that we made, the caller is the person we called.
-    is_outbound = request.form.get("Direction", "inbound").startswith("outbound")
-    return make_caller_id(settings.caller_salt, request.form.get("To" if is_outbound else "From"))
+def _is_machine() -> bool:
+    return request.form.get("AnsweredBy", "").startswith(("machine", "fax"))
 
 
 def _read_count(name: str, minimum: int = 0) -> int:

@@ -27,6 +27,7 @@ from werkzeug.test import TestResponse
 from memoair_runtime.storage.user_folder import UserFolder
 
 SALT = "salt-of-the-tests-of-the-bridge"
+METRICS_TOKEN = "metrics-token-of-the-tests"
 
 
 def make_environ(storage_root: Path, **overrides: str) -> dict[str, str]:
@@ -40,6 +41,7 @@ def make_environ(storage_root: Path, **overrides: str) -> dict[str, str]:
         "BRIDGE_RUNTIME_PORTS": f"{first}-{last}",
         "BRIDGE_RECALL_MS": "10000",  # deadlines have tests of their own
         "BRIDGE_KEEP_MS": "10000",
+        "BRIDGE_METRICS_TOKEN": METRICS_TOKEN,
         "MEMOAIR_PROJECT_ID": PROJECT,
         **overrides,
     }
@@ -55,6 +57,8 @@ class Bridge:
 
     def close(self) -> None:
         self.app.extensions["memory"].close()
+        if "model" in self.app.extensions:
+            self.app.extensions["model"].close()
 
     def post_twilio(self, path: str, form: dict[str, str], **headers: str) -> TestResponse:
         """Send a webhook of Twilio, signed for the public URL, to the internal address behind the proxy."""
@@ -84,18 +88,41 @@ class Bridge:
         assert reply.status_code == 200
         return reply.json["memory"] if reply.json else None
 
+    def count(self, metric: str = "bridge_events_total", **labels: str) -> int:
+        """Return the value of a counter of this process."""
+        reply = self.http.get("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
+        assert reply.status_code == 200
+        wanted = {f'{name}="{value}"' for name, value in labels.items()}
+        return sum(
+            int(float(line.rpartition(" ")[2]))
+            for line in reply.text.splitlines()
+            if line.startswith(metric + "{") and wanted <= set(line.partition("{")[2].partition("}")[0].split(","))
+        )
+
+    def read_end_reasons(self, call: str, caller: str = NUMBER) -> list[str]:
+        """Return the reasons of the ends of a call on disk."""
+        return [
+            event["payload"]["reason"] for event in self._read_events(call, caller) if event["type"] == "session_end"
+        ]
+
     def read_saved_turns(self, call: str, number: str = NUMBER) -> list[tuple[str, str, str, str]]:
-        """Return the turns of a call on disk: id, user text, assistant text and the time of the turn."""
+        """Return the turns of a call on disk, as corrected: id, user text, assistant text and the time of the turn."""
+        events = [event for event in self._read_events(call, number) if event["type"] == "turn"]
+        latest = {event["payload"]["turnId"]: event for event in events}
+        return [
+            (turn_id, event["payload"]["userText"], event["payload"]["assistantText"], event["occurredAt"])
+            for turn_id, event in latest.items()
+        ]
+
+    def count_saved_events(self, call: str, number: str = NUMBER) -> int:
+        """Return how many turns and corrections of turns a call has on disk."""
+        return sum(event["type"] == "turn" for event in self._read_events(call, number))
+
+    def _read_events(self, call: str, number: str) -> list[dict[str, Any]]:
         caller = make_caller_id(SALT.encode(), number)
         assert caller is not None
         log = UserFolder(self.storage_root, PROJECT, caller).session(call).log
-        events = [json.loads(line) for line in log.read_bytes().splitlines()] if log.is_file() else []
-        return [
-            (payload["turnId"], payload["userText"], payload["assistantText"], event["occurredAt"])
-            for event in events
-            if event["type"] == "turn"
-            for payload in [event["payload"]]
-        ]
+        return [json.loads(line) for line in log.read_bytes().splitlines()] if log.is_file() else []
 
     def _post_signed(
         self, path: str, body: Any, headers: dict[str, str], sign: Callable[[bytes], dict[str, str]]

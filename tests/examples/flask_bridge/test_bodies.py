@@ -58,11 +58,55 @@ def test_an_invalid_call_id_is_answered_with_400(bridge: Any, call: str) -> None
 
 
 def test_a_body_that_is_too_large_is_answered_with_413(bridge: Any) -> None:
-    large = b" " * (2 * 1024 * 1024 + 1)
+    large = b" " * (16 * 1024 * 1024 + 1)
     replies = [bridge.post_vapi(large), bridge.post_retell("webhook", large), bridge.post_elevenlabs(large)]
     form = twilio_form("CA1", "x" * (2 * 1024 * 1024))
     replies.append(bridge.post_twilio("/twilio/turn?n=1", form))
     assert [reply.status_code for reply in replies] == [413] * 4
+
+
+def test_a_body_that_is_too_large_is_counted(bridge: Any, caplog: pytest.LogCaptureFixture) -> None:
+    before = bridge.count(platform="vapi", outcome="too_large")
+    assert bridge.post_vapi(b" " * (16 * 1024 * 1024 + 1)).status_code == 413
+    assert bridge.count(platform="vapi", outcome="too_large") == before + 1
+    assert "platform=vapi outcome=too_large" in caplog.text
+
+
+def test_the_limit_can_be_changed(make_bridge: Any) -> None:
+    bridge = make_bridge(BRIDGE_MAX_BODY_MB="1")
+    assert bridge.post_vapi(b" " * (1024 * 1024 + 1)).status_code == 413
+
+
+@pytest.mark.parametrize("platform", ["vapi", "retell", "elevenlabs"])
+def test_a_call_of_many_megabytes_is_kept(bridge: Any, platform: str) -> None:
+    """A call of 40 minutes, with as much around each word as platforms send, and more."""
+    lines = [("agent" if number % 2 else "user", f"Line {number} " + "about boots " * 20) for number in range(200)]
+    padding = [{"word": "boots", "start": 0.25 * number, "end": 0.25 * number + 0.2} for number in range(60_000)]
+    call = f"large-{platform}"
+    if platform == "vapi":
+        body = vapi_report(call, *(("bot" if role == "agent" else role, text) for role, text in lines))
+        body["message"]["artifact"]["messagesOpenAIFormatted"] = padding
+        reply = bridge.post_vapi(body)
+    elif platform == "retell":
+        body = {"event": "call_ended", "call": retell_call(call, *lines, transcript_with_tool_calls=padding)}
+        reply = bridge.post_retell("webhook", body)
+    else:
+        body = elevenlabs_event(call, *lines)
+        body["data"]["analysis"]["padding"] = padding
+        reply = bridge.post_elevenlabs(body)
+    assert len(encoded(body)) > 2_500_000
+    assert reply.status_code in (200, 204)
+    assert len(bridge.read_saved_turns(call)) == 100
+
+
+def test_a_monologue_too_long_for_one_turn_is_kept_in_several(bridge: Any) -> None:
+    words = [f"word{number}" for number in range(300_000)]
+    call = retell_call("monologue", ("agent", "Go on."), ("user", " ".join(words)), ("agent", "I see."))
+    assert bridge.post_retell("webhook", {"event": "call_ended", "call": call}).status_code == 204
+    turns = bridge.read_saved_turns("monologue")
+    assert "".join(user for _, user, _, _ in turns) == " ".join(words)
+    assert [agent for _, _, agent, _ in turns if agent] == ["Go on.", "I see."]
+    assert len({turn_id for turn_id, *_ in turns}) == len(turns)
 
 
 def test_webhooks_accept_only_post_because_urls_are_logged(bridge: Any) -> None:

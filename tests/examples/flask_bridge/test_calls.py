@@ -64,7 +64,7 @@ def test_a_reported_call_is_saved_once_with_its_original_times(bridge: Any, plat
     turns = bridge.read_saved_turns(call)
     assert texts_of(turns) == EXPECTED_TURNS
     assert [at for *_, at in turns] == EXPECTED_TIMES
-    assert [turn_id for turn_id, *_ in turns] == [f"{call}:{position}" for position in (0, 1, 4)]
+    assert [turn_id for turn_id, *_ in turns] == [f"{call}:{position}" for position in (0, 1, 2)]
 
 
 def test_the_end_events_of_a_retell_call_may_arrive_concurrently_in_any_order(bridge: Any) -> None:
@@ -114,7 +114,7 @@ def test_a_caller_cannot_recall_what_another_caller_said(bridge: Any) -> None:
         assert bridge.call_tool(question, number) == ""
 
 
-@pytest.mark.parametrize("number", ["anonymous", "Restricted", "+266696687", "", "sip:alex@example.com"])
+@pytest.mark.parametrize("number", ["anonymous", "Restricted", "+266696687", "", "sip:anonymous@anonymous.invalid"])
 def test_a_caller_with_a_withheld_number_is_answered_without_memory(bridge: Any, number: str, tmp_path: Path) -> None:
     assert make_caller_id(b"salt", number) is None
     before = list_callers_on_disk(bridge)
@@ -144,16 +144,17 @@ def test_elevenlabs_may_send_the_number_only_as_a_dynamic_variable(bridge: Any) 
 
 
 def test_twilio_turns_of_this_call_and_of_earlier_calls_are_recalled(bridge: Any) -> None:
-    reply = bridge.post_twilio("/twilio/voice", twilio_form("CAtalk"))
+    number = "+43150123456"
+    reply = bridge.post_twilio("/twilio/voice", twilio_form("CAtalk", number=number))
     gather = ElementTree.fromstring(reply.text).find("Gather")
     assert gather is not None
     assert gather.get("action") == "https://voice.example.com/bridge/twilio/turn?n=1"
     assert (gather.get("input"), gather.get("method"), gather.get("actionOnEmptyResult")) == ("speech", "POST", "true")
 
-    assert "turn?n=2" in bridge.say("CAtalk", 1, "My tent is green.")
-    assert "My tent is green." in bridge.say("CAtalk", 2, "Which colour has my tent?")  # from this call
-    assert "My tent is green." in bridge.say("CAtalk-2", 1, "Which colour has my tent?")  # from an earlier call
-    assert [(turn_id, user) for turn_id, user, *_ in bridge.read_saved_turns("CAtalk")] == [
+    assert "turn?n=2" in bridge.say("CAtalk", 1, "My tent is green.", number)
+    assert "My tent is green." in bridge.say("CAtalk", 2, "Which colour has my tent?", number)  # from this call
+    assert "My tent is green." in bridge.say("CAtalk-2", 1, "Which colour has my tent?", number)  # from an earlier call
+    assert [(turn_id, user) for turn_id, user, *_ in bridge.read_saved_turns("CAtalk", number)] == [
         ("CAtalk:1", "My tent is green."),
         ("CAtalk:2", "Which colour has my tent?"),
     ]
@@ -219,7 +220,7 @@ def test_an_unresponsive_memory_delays_no_answer_and_turns_are_saved_later(
     monkeypatch.setattr("memoair_voice_sync._user_calls._SAVE_TIMEOUT_S", 1.0)
     bridge = make_bridge(BRIDGE_RECALL_MS="200", BRIDGE_KEEP_MS="200")
     memory = bridge.app.extensions["memory"]
-    memory.warm_up(make_caller_id(SALT.encode(), NUMBER))
+    memory.warm_up(make_caller_id(SALT.encode(), NUMBER), None)
     eventually(lambda: "size nine" in bridge.say("CAbefore", 1, "My boots are size nine."))
     with frozen(pid_of(memory._get_client(), str(make_caller_id(SALT.encode(), NUMBER)))):
         took_s: list[float] = []

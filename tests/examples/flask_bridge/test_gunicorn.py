@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -22,6 +23,7 @@ import urllib3
 from bridge.callers import make_caller_id
 from support.clients import PROJECT, free_ports, is_alive
 from support.commands import free_port
+from support.model_server import scripted_model
 from support.waiting import eventually
 from support.webhooks import PUBLIC_URL, SECRETS, form_encoded, twilio_form, twilio_signature
 
@@ -30,6 +32,7 @@ from memoair_runtime.storage.user_folder import UserFolder
 EXAMPLE = Path(__file__).parents[3] / "examples" / "flask_bridge"
 SALT = "salt-of-the-tests-of-gunicorn"
 SIGNED_ENVIRON = {**SECRETS, "BRIDGE_CALLER_SALT": SALT, "BRIDGE_PUBLIC_URL": PUBLIC_URL}
+METRICS_TOKEN = "metrics-token-of-the-tests"
 CALLER_COUNT = 32
 
 
@@ -249,6 +252,83 @@ def test_restarted_and_killed_workers_do_not_lose_duplicate_or_leak_turns(
     assert "Traceback" not in log, log
     assert not [secret for secret in (*SECRETS.values(), SALT, "+1415555", "secret00") if secret in log]
     assert not list(tmp_path.glob(".gunicorn*"))
+
+
+def post_turn(server: GunicornServer, path: str, form: dict[str, str]) -> str:
+    """Send a turn over a connection of its own, so that any worker may take it."""
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+    headers = {"Content-Type": "application/x-www-form-urlencoded", **twilio_signature(path, form)}
+    connection.request("POST", path, form_encoded(form), headers)
+    response = connection.getresponse()
+    reply = response.read().decode()
+    connection.close()
+    assert response.status == 200, reply
+    return reply
+
+
+def read_metrics(server: GunicornServer) -> dict[str, float]:
+    """Return the counters of all workers by name and labels."""
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
+def test_workers_give_a_turn_that_is_sent_again_the_same_answer_and_add_up_their_counters(
+    tmp_path: Path, nothing_left_behind: None
+) -> None:
+    with run_server(tmp_path, **SIGNED_ENVIRON, BRIDGE_METRICS_TOKEN=METRICS_TOKEN) as server:
+        caller = SimulatedCaller(server, 1)
+        post_turn(server, "/twilio/turn?n=1", twilio_form(caller.call, "My tent is green.", caller.phone))
+        form = twilio_form(caller.call, "Which colour has my tent?", caller.phone)
+        with ThreadPoolExecutor(16) as threads:
+            replies = list(threads.map(lambda _: post_turn(server, "/twilio/turn?n=2", form), range(32)))
+        assert len(set(replies)) == 1  # the answers of the stand-in differ with what has been said before
+        assert caller.read_saved_turns() == {caller.call: [f"{caller.call}:1", f"{caller.call}:2"]}
+        metrics = read_metrics(server)
+        assert metrics['bridge_events_total{outcome="kept",platform="twilio"}'] == 2
+        assert metrics['bridge_events_total{outcome="duplicate",platform="twilio"}'] == 31
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_the_sender_of_a_body_that_is_too_large_reads_the_413(
+    tmp_path: Path, nothing_left_behind: None, is_chunked: bool
+) -> None:
+    with run_server(tmp_path, **SIGNED_ENVIRON, BRIDGE_METRICS_TOKEN=METRICS_TOKEN) as server:
+        parts = [b" " * (1 << 20)] * 40  # more than fits in the buffers of the connection
+        headers = {} if is_chunked else {"Content-Length": str(len(parts) << 20)}
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("POST", "/retell/webhook", iter(parts), headers, encode_chunked=is_chunked)
+        response = connection.getresponse()
+        assert (response.status, json.loads(response.read())) == (413, {"error": "Request Entity Too Large"})
+        connection.close()
+        assert read_metrics(server)['bridge_events_total{outcome="too_large",platform="retell"}'] == 1
+
+
+def test_a_model_behind_gunicorn_is_heard_while_it_speaks_and_kept_when_the_platform_hangs_up(
+    tmp_path: Path, nothing_left_behind: None
+) -> None:
+    secret = "secret-of-the-platforms-for-the-model"
+    with scripted_model() as model:
+        environ = {**SIGNED_ENVIRON, "BRIDGE_MODEL_URL": model.url, "BRIDGE_MODEL_SECRET": secret}
+        with run_server(tmp_path, **environ) as server:
+            model.words = ["I will ", "see to it.", model.PAUSE, *[" I call you back on Friday."] * 20_000]
+            caller = SimulatedCaller(server, 2)
+            call = {"id": caller.call, "customer": {"number": caller.phone}}
+            body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "When?"}], "call": call}
+            connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {secret}"}
+            connection.request("POST", "/vapi/v1/chat/completions", json.dumps(body), headers)
+            response = connection.getresponse()
+            heard = response.readline() + response.readline() + response.readline()  # while the model is waiting
+            assert b"I will " in heard
+            assert b"see to it." in heard
+            response.close()
+            connection.close()
+            model.goes_on.set()
+            assert model.hung_up.wait(60)
+            eventually(lambda: caller.read_saved_turns() == {caller.call: [f"{caller.call}:1"]}, within_s=60)
 
 
 def test_the_commands_of_the_readme_work(tmp_path: Path, nothing_left_behind: None) -> None:

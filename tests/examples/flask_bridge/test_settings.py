@@ -44,7 +44,7 @@ def test_the_error_names_every_problem_and_no_secret() -> None:
 def test_only_enabled_platforms_have_routes() -> None:
     app = create_app(BridgeSettings.from_environ({**COMPLETE_ENVIRON, "BRIDGE_PLATFORMS": "retell"}))
     rules = {rule.rule for rule in app.url_map.iter_rules()}
-    assert rules == {"/retell/webhook", "/retell/function", "/healthz"}
+    assert rules == {"/retell/webhook", "/retell/function", "/healthz", "/metrics"}
 
 
 def test_signatures_are_not_checked_in_development_mode(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
