@@ -15,7 +15,13 @@ from memoair_voice.integration.identity import (
     read_environment,
     resolve_user,
 )
-from memoair_voice.integration.recall import MAX_CONTEXT_CHARS, fence_text, is_fenced, search_in_time
+from memoair_voice.integration.recall import (
+    MAX_CONTEXT_CHARS,
+    fence_text,
+    is_fenced,
+    remove_known_turns,
+    search_in_time,
+)
 from memoair_voice.integration.turn_assembler import AssembledTurn, TurnAssembler, TurnEvent, TurnState
 from memoair_voice.integration.turn_writer import TurnWriter
 
@@ -36,6 +42,7 @@ __all__ = [
     "is_fenced",
     "log_failures",
     "read_environment",
+    "remove_known_turns",
     "resolve_user",
     "search_in_time",
 ]

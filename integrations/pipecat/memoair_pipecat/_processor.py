@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,10 @@ from pipecat.frames.frames import (
     FunctionCallsStartedFrame,
     InterruptionFrame,
     LLMContextFrame,
+    LLMContextSummaryResultFrame,
     LLMFullResponseStartFrame,
+    LLMMarkerFrame,
+    LLMSummarizeContextFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
@@ -26,8 +28,9 @@ from pipecat.processors.aggregators.llm_response_universal import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 
-from memoair_pipecat._context import RecalledContext, UserMessageTracker, find_question, make_recall_message
-from memoair_voice import MemoAirVoiceClient
+from memoair_pipecat._context import UserMessageTracker, find_summary
+from memoair_pipecat._recall import TurnRecall
+from memoair_voice import MemoAirVoiceClient, SearchResult
 from memoair_voice.integration import (
     CLOUD_BASE_URL,
     IDENTITY_FIELDS,
@@ -48,8 +51,6 @@ if TYPE_CHECKING:
 # It never contains what callers and agents say. The pipeline would log an error's message, which may quote a caller.
 log = logging.getLogger("memoair_pipecat")
 _log_failures = log_failures(log, "listen_failed", "an event of the call was not processed", logging.ERROR)
-# If the caller speaks before their memory is loaded, the recall waits for it, for this share of the deadline.
-_LOAD_WAIT_SHARE = 0.6
 
 
 class MemoAirMemoryProcessor(FrameProcessor):
@@ -146,18 +147,15 @@ class MemoAirMemoryProcessor(FrameProcessor):
             if unused := [field for field, value in {**identity, **more_arguments}.items() if value]:
                 raise ValueError(f"{', '.join(unused)} cannot be combined with client=; pass it to MemoAirVoiceClient")
         self._client = client
-        self._timeout_ms = timeout_ms
         self._flush_timeout_s = flush_timeout_s
 
         self._context: LLMContext | None = None  # of the conversation, without recalled text
         self._user_messages = UserMessageTracker()
         self._assistant_aggregators: list[FrameProcessor] = []
-        self._recall_message: dict[str, str] | None = None  # the recalled text for the caller's last message
+        self._recall = TurnRecall(self._search, timeout_ms, log)
         self._model_reads_context = True
-        self._recall_question: Any = None  # that message
         self._turn_writer = TurnWriter(client, self._user, framework="pipecat", log=log, lost_action="save_failed")
         self._turn_assembler = TurnAssembler(self._turn_writer.add)
-        self._load_task: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_cleaned_up = False
 
@@ -195,13 +193,15 @@ class MemoAirMemoryProcessor(FrameProcessor):
         aggregator.add_event_handler("on_before_process_frame", self._on_aggregator_frame)
         aggregator.add_event_handler("on_assistant_turn_started", self._on_answer_started)
         aggregator.add_event_handler("on_assistant_turn_stopped", self._on_answer_stopped)
+        aggregator.add_event_handler("on_summary_applied", self._on_summary_applied)
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # as FrameProcessor itself
         """Find the aggregators and the models, load the caller's memory and start saving, before the first frame."""
         await super().setup(setup)
         self._find_neighbors(setup)
-        self._load_task = self.create_task(self._load_memory(), "memoair_load")
-        self._tasks = [self._load_task, self.create_task(self._turn_writer.run(), "memoair_save")]
+        load_task = self.create_task(self._load_memory(), "memoair_load")
+        self._recall.wait_for(load_task)
+        self._tasks = [load_task, self.create_task(self._turn_writer.run(), "memoair_save")]
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Add the recalled text to the context that goes to the language model. Every frame is passed on."""
@@ -251,33 +251,22 @@ class MemoAirMemoryProcessor(FrameProcessor):
             self._collect_user_texts()
             if not self._model_reads_context:
                 return
-            question_message, query = find_question(frame.context)
-            if question_message is not None and question_message is not self._recall_question:
-                self._recall_message = await self._search(query) if query else None
-                self._recall_question = question_message
-            if self._recall_message is not None:
-                frame.context = RecalledContext(frame.context, self._recall_message)
+            is_speculative = bool(getattr(frame, "speculation", None))
+            await self._recall.update(frame.context, self._user_messages, is_speculative=is_speculative)
+            frame.context = self._recall.insert(frame.context)
         except Exception as error:  # noqa: BLE001 - the frame is passed on, whatever fails here
             log.error("a turn is answered without memory: action=recall_failed code=%s", error_code(error))
 
-    async def _search(self, query: str) -> dict[str, str] | None:
-        began_at = time.monotonic()
-        try:
-            if self._load_task is not None and not self._load_task.done():
-                await asyncio.wait([self._load_task], timeout=self._timeout_ms / 1e3 * _LOAD_WAIT_SHARE)
-            remaining_ms = self._timeout_ms - (time.monotonic() - began_at) * 1e3
-            found = await search_in_time(self._client, query, user=self._user, timeout_ms=max(1.0, remaining_ms))
-        except Exception as error:  # noqa: BLE001 - a full pool, a closed client: answer without memory
-            waited_ms = (time.monotonic() - began_at) * 1e3
-            log.warning("nothing was recalled: action=recall_failed code=%s ms=%.0f", error_code(error), waited_ms)
-            return None
-        return make_recall_message(found.contextText) if found.contextText.strip() else None
+    async def _search(self, query: str, timeout_ms: float, known_texts: list[str]) -> SearchResult:
+        return await search_in_time(
+            self._client, query, user=self._user, timeout_ms=timeout_ms, known_texts=known_texts
+        )
 
     @_log_failures
     def _on_model_frame(self, _: FrameProcessor, frame: Frame) -> None:
         """Add the recalled text also to contexts with tool results, which reach the model from the other side."""
-        if isinstance(frame, LLMContextFrame) and frame.context is self._context and self._recall_message is not None:
-            frame.context = RecalledContext(frame.context, self._recall_message)
+        if isinstance(frame, LLMContextFrame) and frame.context is self._context:
+            frame.context = self._recall.insert(frame.context)
 
     # Listening and saving
 
@@ -303,6 +292,19 @@ class MemoAirMemoryProcessor(FrameProcessor):
             isinstance(frame, FunctionCallInProgressFrame) and not frame.cancel_on_interruption
         ):
             self._turn_assembler.on_tool_detached(frame.tool_call_id)
+        elif isinstance(frame, LLMMarkerFrame):
+            self._user_messages.add_marker(frame.marker)
+        elif isinstance(frame, LLMSummarizeContextFrame):
+            self._collect_user_texts()  # before they are summarized
+        elif isinstance(frame, LLMContextSummaryResultFrame):
+            self._collect_user_texts()
+            self._user_messages.add_summary(frame.summary)
+
+    @_log_failures
+    def _on_summary_applied(self, aggregator: LLMAssistantAggregator, *_: Any) -> None:
+        """Note the summary, of which another model than the one in the pipeline may be the author."""
+        if message := find_summary(aggregator.context):
+            self._user_messages.mark_unsaid(message)
 
     @_log_failures
     def _on_answer_started(self, _: FrameProcessor) -> None:
