@@ -72,14 +72,16 @@ class UserMessageTracker:
         self._markers.add(marker.strip())
 
     def add_summary(self, summary: str) -> None:
-        """Treat a message that contains this text as a summary of the conversation."""
+        """Treat the message at the start of the conversation as unsaid as soon as it contains this text."""
         if summary.strip():
             self._summaries.add(summary.strip())
 
-    def mark_unsaid(self, message: Any) -> None:
-        """Treat a message of the caller's role as one that the caller has not said."""
-        if _is_user_message(message) and not self._is_unsaid(message):
-            self._unsaid_messages.append(message)
+    def mark_summary(self, context: LLMContext) -> None:
+        """Treat the message at the start of the conversation as a summary, unless it was there before."""
+        messages = conversation_messages(context)
+        for message in messages[_head_index(messages) :][:1]:
+            if _is_user_message(message) and not _is_among(message, self._known_messages):
+                self._unsaid_messages.append(message)
 
     def skip(self, context: LLMContext, *, keep_unanswered: bool = False) -> None:
         """Treat the messages of a context as known, optionally except those that have no answer yet."""
@@ -94,18 +96,14 @@ class UserMessageTracker:
         is recognized by its content and its place.
         """
         messages = conversation_messages(context)
-        known_ids, present_ids = set(map(id, self._known_messages)), set(map(id, messages))
-        removed = [index for index, message in enumerate(self._known_messages) if id(message) not in present_ids]
-        last_known = _last_index(messages, lambda message: id(message) in known_ids)
-        last_reply = _last_index(messages, lambda message: _role_of(message) == "assistant")
+        self._find_summary(messages)
+        kept = self._find_kept(messages)
+        last_kept = max(kept, default=-1)
         texts = []
         for index, message in enumerate(messages):
-            if id(message) in known_ids or not _is_user_message(message) or self._is_unsaid(message):
+            if index in kept or not self._is_said(message):
                 continue
-            copied = self._find_copied(messages, index, removed, is_answered=index < last_reply)
-            if copied is not None:
-                removed.remove(copied)
-            elif index < last_known:
+            if index < last_kept:
                 self._unsaid_messages.append(message)
             elif text := _text_of(message):
                 texts.append(text)
@@ -119,36 +117,40 @@ class UserMessageTracker:
         words before it are the first half of the sentence that continues.
         """
         messages = conversation_messages(context)
+        self._find_summary(messages)
         unanswered = [message for message in messages[self._count_answered(messages) :] if self._is_said(message)]
         first_half = self._find_first_half(messages[: self._count_answered(messages)]) if unanswered else []
         query = " ".join(filter(None, map(_text_of, [*first_half, *unanswered])))
         return (unanswered[-1] if unanswered else None), query
 
-    def _find_copied(
-        self, messages: Sequence[Any], index: int, removed: Sequence[int], *, is_answered: bool
-    ) -> int | None:
-        """Return the position of the removed message that a new one is a copy of, or None if it is new.
+    def _find_kept(self, messages: Sequence[Any]) -> set[int]:
+        """Return the indexes of the messages that were known before, or are copies of known ones.
 
-        Without an answer it is one only if the message before it is a copy as well: the caller may repeat a word.
+        A message that has no answer is a copy only if the message before it is one as well: a caller may repeat a word.
         """
-        for position in removed:
-            if self._known_messages[position] == messages[index] and (
-                is_answered or _before(self._known_messages, position) == _before(messages, index)
-            ):
-                return position
-        return None
+        known_ids, present_ids = set(map(id, self._known_messages)), set(map(id, messages))
+        kept = {index for index, message in enumerate(messages) if id(message) in known_ids}
+        removed = [index for index, message in enumerate(self._known_messages) if id(message) not in present_ids]
+        last_reply = _last_index(messages, lambda message: _role_of(message) == "assistant")
+        for index, message in enumerate(messages):
+            if index not in kept:
+                for position in removed:
+                    if self._known_messages[position] == message and (
+                        index <= last_reply or _before(self._known_messages, position) == _before(messages, index)
+                    ):
+                        removed.remove(position)
+                        kept.add(index)
+                        break
+        return kept
 
-    def _is_unsaid(self, message: Any) -> bool:
-        """Return whether a message of the caller's role was said by nobody: a summary, or inserted later."""
-        if message in self._unsaid_messages:  # the same one, or a copy
-            return True
-        if self._summaries and any(summary in _text_of(message) for summary in self._summaries):
-            self._unsaid_messages.append(message)
-            return True
-        return False
+    def _find_summary(self, messages: Sequence[Any]) -> None:
+        """Note the message at the start of the conversation if it contains a summary that Pipecat has made."""
+        for message in messages[_head_index(messages) :][:1]:
+            if self._is_said(message) and any(summary in _text_of(message) for summary in self._summaries):
+                self._unsaid_messages.append(message)
 
     def _is_said(self, message: Any) -> bool:
-        return _is_user_message(message) and not self._is_unsaid(message)
+        return _is_user_message(message) and not _is_among(message, self._unsaid_messages)
 
     def _is_marker(self, message: Any) -> bool:
         """Return whether a message of the agent only says that the caller has not finished."""
@@ -186,13 +188,6 @@ def find_question(context: LLMContext) -> tuple[Any, str]:
     return UserMessageTracker().find_question(context)
 
 
-def find_summary(context: LLMContext) -> Any:
-    """Return the message of the caller's role at the place where Pipecat puts its summary, or None."""
-    messages = conversation_messages(context)
-    index = 1 if messages and _role_of(messages[0]) == "system" else 0
-    return next((message for message in messages[index : index + 1] if _is_user_message(message)), None)
-
-
 def speaker_texts(context: LLMContext) -> list[str]:
     """Return what the context holds of the conversation: the messages of each speaker joined to one text."""
     texts: dict[str, list[str]] = {"user": [], "assistant": []}
@@ -205,6 +200,15 @@ def speaker_texts(context: LLMContext) -> list[str]:
 def _last_index(messages: Sequence[Any], predicate: Callable[[Any], bool]) -> int:
     """Return the index of the last message that a predicate holds for, or -1."""
     return next((index for index in reversed(range(len(messages))) if predicate(messages[index])), -1)
+
+
+def _head_index(messages: Sequence[Any]) -> int:
+    """Return where a conversation begins: after the system message, if it is the first one, as Pipecat counts."""
+    return 1 if messages and _role_of(messages[0]) == "system" else 0
+
+
+def _is_among(message: Any, messages: Sequence[Any]) -> bool:
+    return any(message is other for other in messages)
 
 
 def _before(messages: Sequence[Any], index: int) -> Any:

@@ -28,7 +28,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 
-from memoair_pipecat._context import UserMessageTracker, find_summary
+from memoair_pipecat._context import UserMessageTracker
 from memoair_pipecat._recall import TurnRecall
 from memoair_voice import MemoAirVoiceClient, SearchResult
 from memoair_voice.integration import (
@@ -303,8 +303,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
     @_log_failures
     def _on_summary_applied(self, aggregator: LLMAssistantAggregator, *_: Any) -> None:
         """Note the summary, of which another model than the one in the pipeline may be the author."""
-        if message := find_summary(aggregator.context):
-            self._user_messages.mark_unsaid(message)
+        self._user_messages.mark_summary(aggregator.context)
 
     @_log_failures
     def _on_answer_started(self, _: FrameProcessor) -> None:
