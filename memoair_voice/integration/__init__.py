@@ -15,6 +15,7 @@ from memoair_voice.integration.identity import (
     read_environment,
     resolve_user,
 )
+from memoair_voice.integration.key_terms import find_key_terms
 from memoair_voice.integration.recall import (
     MAX_CONTEXT_CHARS,
     fence_text,
@@ -24,12 +25,26 @@ from memoair_voice.integration.recall import (
 )
 from memoair_voice.integration.turn_assembler import AssembledTurn, TurnAssembler, TurnEvent, TurnState
 from memoair_voice.integration.turn_writer import TurnWriter
+from memoair_voice_sync._tools.tool import (
+    INTENT_DESCRIPTION as TOOL_INTENT_DESCRIPTION,
+)
+from memoair_voice_sync._tools.tool import (
+    QUERY_DESCRIPTION as TOOL_QUERY_DESCRIPTION,
+)
+from memoair_voice_sync._tools.tool import (
+    TOOL_DESCRIPTION,
+    TOOL_NAME,
+)
 
 __all__ = [
     "CLOUD_BASE_URL",
     "IDENTITY_FIELDS",
     "MAX_CONTEXT_CHARS",
     "RUNTIME_PORT_RANGE",
+    "TOOL_DESCRIPTION",
+    "TOOL_INTENT_DESCRIPTION",
+    "TOOL_NAME",
+    "TOOL_QUERY_DESCRIPTION",
     "AssembledTurn",
     "TurnAssembler",
     "TurnEvent",
@@ -38,6 +53,7 @@ __all__ = [
     "complete_identity",
     "error_code",
     "fence_text",
+    "find_key_terms",
     "find_missing",
     "is_fenced",
     "log_failures",

@@ -55,6 +55,7 @@ async def search_in_time(
     user: Mapping[str, Any],
     timeout_ms: float,
     known_texts: Iterable[str] = (),
+    **options: Any,
 ) -> SearchResult:
     """Search with the end of what the caller has said, within a time limit.
 
@@ -65,13 +66,14 @@ async def search_in_time(
         timeout_ms: The time limit in milliseconds.
         known_texts: What the model's context holds, the messages of each speaker joined to one text. What it contains
             of this call is left out of the result's ``contextText``.
+        **options: More arguments for ``search_memory``.
 
     Raises:
         TimeoutError: If no thread was free in time.
         MemoAirVoiceMemoryError: Whatever ``search_memory`` raises. The caller of this function logs it by its code.
     """
     search = client.search_memory(
-        query[-_MAX_QUERY_CHARS:], user=user, timeout_ms=timeout_ms, top_k={"working": _WORKING_HITS}
+        query[-_MAX_QUERY_CHARS:], user=user, timeout_ms=timeout_ms, top_k={"working": _WORKING_HITS}, **options
     )
     found = await asyncio.wait_for(search, timeout_ms / 1e3 + _THREAD_GRACE_S)
     return replace(found, contextText=remove_known_turns(found.contextText, known_texts))

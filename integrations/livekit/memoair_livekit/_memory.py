@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from memoair_livekit._clients import SharedClient
+from memoair_livekit._clients import ClientReference
 from memoair_livekit._log import log, log_failures
 from memoair_voice import SearchResult, VoiceSession
 from memoair_voice.integration import AssembledTurn, TurnWriter, search_in_time
@@ -23,13 +24,27 @@ class CallMemory:
     event loop in which it was created.
     """
 
-    def __init__(self, client_arguments: Mapping[str, Any], user_id: str, search_timeout_ms: float) -> None:
-        """Start opening the memory. ``client_arguments`` are those of ``MemoAirVoiceClient``."""
-        self._shared_client = SharedClient(client_arguments)
-        self._user = {"id": user_id}
+    def __init__(
+        self,
+        take_client: Callable[[], ClientReference],
+        user: Mapping[str, Any],
+        search_timeout_ms: float,
+        start_timeout_ms: float,
+    ) -> None:
+        """Start opening the memory.
+
+        Args:
+            take_client: Returns the client, which is released at the end.
+            user: The caller, ``{"id", "name", "metadata"}``.
+            search_timeout_ms: How long a search may take, in milliseconds.
+            start_timeout_ms: How long from now on searches wait for the memory to be loaded, in milliseconds.
+        """
+        self._reference = take_client()
+        self._user = user
         self._search_timeout_ms = search_timeout_ms
+        self._start_deadline = time.monotonic() + start_timeout_ms / 1e3
         self._turn_writer = TurnWriter(
-            self._shared_client.client,
+            self._reference.client,
             self._user,
             framework="livekit",
             log=log,
@@ -49,12 +64,24 @@ class CallMemory:
         """Let every `wait_opened` return: the caller has hung up."""
         self._open_finished.set()
 
-    async def search(self, query: str) -> SearchResult | None:
-        """Search within the time limit. Return None if the memory failed."""
+    async def search(self, query: str, known_texts: Sequence[str] = (), **options: Any) -> SearchResult | None:
+        """Search within the time limit, without what the model's context holds. Return None if the memory failed.
+
+        ``options`` are more arguments for ``search_memory``.
+
+        While the memory is being loaded at the start of a call, this waits for that first: otherwise the first turn
+        would often be answered without memory.
+        """
         found = None
         with log_failures("search_failed"):
+            await self._wait_loaded()
             found = await search_in_time(
-                self._shared_client.client, query, user=self._user, timeout_ms=self._search_timeout_ms
+                self._reference.client,
+                query,
+                user=self._user,
+                timeout_ms=self._search_timeout_ms,
+                known_texts=known_texts,
+                **options,
             )
         # The client has already logged a search that failed.
         return None if found is None or "error" in found.trace else found
@@ -76,10 +103,16 @@ class CallMemory:
         """Wait until the work that `start_closing` began has ended. Cancelling the wait does not cancel that work."""
         await asyncio.wait({self._save_task})
 
+    async def _wait_loaded(self) -> None:
+        remaining_s = self._start_deadline - time.monotonic()
+        if not self._open_finished.is_set() and remaining_s > 0:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._open_finished.wait(), remaining_s)
+
     async def _open(self) -> None:
         with log_failures("open_failed"):
-            self._pinned_session = await self._shared_client.client.session(user=self._user)
-            await self._shared_client.client.load_index(user=self._user)
+            self._pinned_session = await self._reference.client.session(user=self._user)
+            await self._reference.client.load_index(user=self._user)
         self._open_finished.set()
 
     async def _run(self) -> None:
@@ -97,7 +130,7 @@ class CallMemory:
                 is_drained = True
         if len(self._turn_writer):
             log.warning("turns found no room: action=turn_lost code=pool.exhausted turns=%d", len(self._turn_writer))
-        for step in (self._release_session, self._shared_client.aclose):
+        for step in (self._release_session, self._reference.aclose):
             # If this is cancelled, the work continues in its thread.
             with suppress(asyncio.CancelledError), log_failures("close_failed"):
                 await step()

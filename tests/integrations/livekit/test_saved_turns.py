@@ -340,13 +340,18 @@ async def test_a_runtime_that_dies_during_a_call_is_replaced(new_agent: Any, sav
     agent = new_agent()
     async with open_call(agent) as call:
         await call.say("My boots are red.")
-        await wait_until(saved_payloads)
+    await agent.on_exit()
+    agent = new_agent()
+    async with open_call(agent) as call:
+        await call.say("Hello.")
+        await wait_until(lambda: len(saved_payloads()) == 2)
         os.kill(find_runtime_pid(), signal.SIGKILL)
         request = await call.say("What colour are my boots?")
     await agent.on_exit()
 
     assert "<memory>" in request[-2][1]
-    assert text_pairs(saved_payloads()) == [("My boots are red.", "Noted."), ("What colour are my boots?", "Noted.")]
+    expected = ["My boots are red.", "Hello.", "What colour are my boots?"]
+    assert text_pairs(saved_payloads()) == [(text, "Noted.") for text in expected]
 
 
 async def test_a_hanging_runtime_delays_no_turn(new_agent: Any, saved_payloads: Any) -> None:
