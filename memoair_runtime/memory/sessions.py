@@ -20,6 +20,7 @@ class Sessions:
         on_event: Called once for every event in a log. Must not block.
         on_logged: Called with the events that this process has written. Must not block.
         is_durable: Whether sessions are logged at all.
+        last_seq_elsewhere: See `LoggedSession`.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class Sessions:
         on_logged: Callable[[Sequence[Event]], None],
         *,
         is_durable: bool,
+        last_seq_elsewhere: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self._folder = folder
+        self._last_seq_elsewhere = last_seq_elsewhere
         self._on_event = on_event
         self._on_logged = on_logged
         self._is_durable = is_durable
@@ -130,4 +133,4 @@ class Sessions:
     def _create(self, session_id: str, *, is_ephemeral: bool) -> Session:
         if is_ephemeral or not self._is_durable:
             return EphemeralSession(session_id)
-        return LoggedSession(session_id, self._folder, self._on_event, self._on_logged)
+        return LoggedSession(session_id, self._folder, self._on_event, self._on_logged, self._last_seq_elsewhere)
