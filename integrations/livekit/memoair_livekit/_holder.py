@@ -14,7 +14,7 @@ from memoair_livekit._context import (
     is_recall_message,
     remove_recall,
 )
-from memoair_livekit._job import add_shutdown_callback
+from memoair_livekit._job import add_shutdown_callback, find_call_id
 from memoair_livekit._listener import SessionListener
 from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
@@ -33,7 +33,7 @@ class AgentWithMemory(Agent):
     The prefix keeps the names apart from those of LiveKit's ``Agent`` and of subclasses.
     """
 
-    _memoair_make_memory: Callable[[], CallMemory]
+    _memoair_make_memory: Callable[..., CallMemory]
     _memoair_memory_key: Any  # equal for agents that share a memory
     _memoair_search_tool: Any
     _memoair_offers_tool: bool | None  # None if that depends on the model
@@ -59,14 +59,14 @@ class AgentWithMemory(Agent):
         if self._memoair_listener is None and (session := find_session(self)) is not None:
             self._memoair_join(SessionListener.of(session, _join))
         elif self._memoair_memory is None:
-            self._memoair_use_memory(self._memoair_make_memory())
+            self._memoair_use_memory(self._memoair_make_memory(session_id=find_call_id()))
         return True
 
     def _memoair_join(self, listener: SessionListener) -> None:
         """Let the listener of a session save what is said, in the memory that agents of the same caller share."""
         shared = listener.memories.get(self._memoair_memory_key)
         if shared is None:
-            shared = self._memoair_memory or self._memoair_make_memory()
+            shared = self._memoair_memory or self._memoair_make_memory(session_id=find_call_id())
             listener.memories[self._memoair_memory_key] = shared
         elif self._memoair_memory is not None and self._memoair_memory is not shared:
             self._memoair_memory.start_closing()

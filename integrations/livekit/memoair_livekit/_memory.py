@@ -9,8 +9,8 @@ from typing import Any
 
 from memoair_livekit._clients import ClientReference
 from memoair_livekit._log import log, log_failures
-from memoair_voice import SearchResult, VoiceSession
-from memoair_voice.integration import AssembledTurn, TurnWriter, search_in_time
+from memoair_voice import SearchResult
+from memoair_voice.integration import AssembledTurn, NamedCall, TurnWriter, report_rejected_identity, search_in_time
 
 # How long a turn that finds no room is retried once the call is over.
 _FLUSH_TIMEOUT_S = 5.0
@@ -19,9 +19,9 @@ _FLUSH_TIMEOUT_S = 5.0
 class CallMemory:
     """The memory of one caller during one call. Failures of the memory are logged and never raised.
 
-    The caller's runtime is pinned until `start_closing`. One task saves the turns one after another, so they keep the
-    order in which they were spoken, and a slow disk does not delay the conversation. Use it only in the thread of the
-    event loop in which it was created.
+    The caller's runtime is pinned, and the call open, until the last turn is saved after `start_closing`. One task
+    saves the turns one after another, so they keep the order in which they were spoken, and a slow disk does not delay
+    the conversation. Use it only in the thread of the event loop in which it was created.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class CallMemory:
         user: Mapping[str, Any],
         search_timeout_ms: float,
         start_timeout_ms: float,
+        session_id: str | None = None,
     ) -> None:
         """Start opening the memory.
 
@@ -38,11 +39,13 @@ class CallMemory:
             user: The caller, ``{"id", "name", "metadata"}``.
             search_timeout_ms: How long a search may take, in milliseconds.
             start_timeout_ms: How long from now on searches wait for the memory to be loaded, in milliseconds.
+            session_id: The id of the call; None makes a new one.
         """
         self._reference = take_client()
         self._user = user
         self._search_timeout_ms = search_timeout_ms
         self._start_deadline = time.monotonic() + start_timeout_ms / 1e3
+        self._call = NamedCall(self._reference.client, user, session_id=session_id, metadata={"framework": "livekit"})
         self._turn_writer = TurnWriter(
             self._reference.client,
             self._user,
@@ -50,9 +53,9 @@ class CallMemory:
             log=log,
             lost_action="turn_lost",
             lost_level=logging.WARNING,
+            session_id=self._call.session_id,
         )
         self._open_finished = asyncio.Event()
-        self._pinned_session: VoiceSession | None = None
         self._open_task = asyncio.create_task(self._open(), name="memoair-open")
         self._save_task = asyncio.create_task(self._run(), name="memoair-save")
 
@@ -81,6 +84,7 @@ class CallMemory:
                 user=self._user,
                 timeout_ms=self._search_timeout_ms,
                 known_texts=known_texts,
+                session_id=self._call.session_id,
                 **options,
             )
         # The client has already logged a search that failed.
@@ -111,9 +115,10 @@ class CallMemory:
 
     async def _open(self) -> None:
         with log_failures("open_failed"):
-            self._pinned_session = await self._reference.client.session(user=self._user)
-            await self._reference.client.load_index(user=self._user)
+            await self._call.open()
         self._open_finished.set()
+        with log_failures("check_failed"):
+            await report_rejected_identity(self._reference.client, log)
 
     async def _run(self) -> None:
         try:
@@ -130,13 +135,12 @@ class CallMemory:
                 is_drained = True
         if len(self._turn_writer):
             log.warning("turns found no room: action=turn_lost code=pool.exhausted turns=%d", len(self._turn_writer))
-        for step in (self._release_session, self._reference.aclose):
+        for step in (self._end_call, self._reference.aclose):
             # If this is cancelled, the work continues in its thread.
             with suppress(asyncio.CancelledError), log_failures("close_failed"):
                 await step()
         # If the memory was still being opened, closing the client has aborted that.
         await asyncio.wait({self._open_task})
 
-    async def _release_session(self) -> None:
-        if self._pinned_session is not None:
-            await self._pinned_session.aclose()
+    async def _end_call(self) -> None:
+        await self._call.end(has_turns=self._turn_writer.has_saved)

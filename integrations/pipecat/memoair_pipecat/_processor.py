@@ -28,12 +28,14 @@ from pipecat.processors.aggregators.llm_response_universal import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 
+from memoair_pipecat._call_id import find_call_id
 from memoair_pipecat._context import UserMessageTracker
 from memoair_pipecat._recall import TurnRecall
 from memoair_voice import MemoAirVoiceClient, SearchResult
 from memoair_voice.integration import (
     CLOUD_BASE_URL,
     IDENTITY_FIELDS,
+    NamedCall,
     TurnAssembler,
     TurnWriter,
     complete_identity,
@@ -41,6 +43,7 @@ from memoair_voice.integration import (
     find_missing,
     log_failures,
     read_environment,
+    report_rejected_identity,
     resolve_user,
     search_in_time,
 )
@@ -90,6 +93,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         org_only: bool = False,
         timeout_ms: float = 250,
         flush_timeout_s: float = 5.0,
+        session_id: str | None = None,
         name: str | None = None,
         **client_options: Any,
     ) -> None:
@@ -111,6 +115,8 @@ class MemoAirMemoryProcessor(FrameProcessor):
             org_only: Search only the organization's documents, and save nothing. Then no user is required.
             timeout_ms: How long a recall may delay the model, in milliseconds.
             flush_timeout_s: How long the end of the pipeline waits for turns to be saved, in seconds.
+            session_id: The id of the call. None means the id of the telephone platform, if the transport has one, or
+                else a new one.
             name: The name of the processor in Pipecat.
             **client_options: More arguments for ``MemoAirVoiceClient``.
 
@@ -154,8 +160,9 @@ class MemoAirMemoryProcessor(FrameProcessor):
         self._assistant_aggregators: list[FrameProcessor] = []
         self._recall = TurnRecall(self._search, timeout_ms, log)
         self._model_reads_context = True
-        self._turn_writer = TurnWriter(client, self._user, framework="pipecat", log=log, lost_action="save_failed")
-        self._turn_assembler = TurnAssembler(self._turn_writer.add)
+        self._session_id = session_id
+        self._name_call(session_id)
+        self._turn_assembler = TurnAssembler(lambda turn: self._turn_writer.add(turn))
         self._tasks: list[asyncio.Task[None]] = []
         self._is_cleaned_up = False
 
@@ -218,7 +225,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
     async def cleanup(self) -> None:
         """Save the remaining turns, end the background tasks, and close the client unless it was passed in.
 
-        Takes at most ``flush_timeout_s``.
+        Takes at most ``flush_timeout_s``, and a moment for the end of the call.
         """
         await super().cleanup()  # type: ignore[no-untyped-call]
         if self._is_cleaned_up:
@@ -237,6 +244,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
             for task in self._tasks:
                 if not task.done():
                     await self.cancel_task(task)
+            await self._end_call()
             if self._owns_client:
                 await self._close_client()
 
@@ -259,7 +267,12 @@ class MemoAirMemoryProcessor(FrameProcessor):
 
     async def _search(self, query: str, timeout_ms: float, known_texts: list[str]) -> SearchResult:
         return await search_in_time(
-            self._client, query, user=self._user, timeout_ms=timeout_ms, known_texts=known_texts
+            self._client,
+            query,
+            user=self._user,
+            timeout_ms=timeout_ms,
+            known_texts=known_texts,
+            session_id=self._call.session_id,
         )
 
     @_log_failures
@@ -326,6 +339,8 @@ class MemoAirMemoryProcessor(FrameProcessor):
     def _find_neighbors(self, setup: FrameProcessorSetup) -> None:
         """Find the aggregators of the conversation and the models after this processor, also in nested pipelines."""
         processors = list(_leaf_processors(setup.pipeline_worker.pipeline))
+        if self._session_id is None and (call_id := find_call_id(processors)) is not None:
+            self._name_call(call_id)
         position = processors.index(self) if self in processors else 0
         for processor in reversed(processors[:position]):
             if isinstance(processor, LLMUserAggregator):
@@ -345,9 +360,25 @@ class MemoAirMemoryProcessor(FrameProcessor):
             if isinstance(processor, LLMService):
                 processor.add_event_handler("on_before_process_frame", self._on_model_frame)
 
+    def _name_call(self, session_id: str | None) -> None:
+        self._call = NamedCall(self._client, self._user, session_id=session_id, metadata={"framework": "pipecat"})
+        self._turn_writer = TurnWriter(
+            self._client,
+            self._user,
+            framework="pipecat",
+            log=log,
+            lost_action="save_failed",
+            session_id=self._call.session_id,
+        )
+
     async def _load_memory(self) -> None:  # if it fails, the first search loads it
         with log_failures(log, "load_failed", "the caller's memory could not be loaded"):
-            await self._client.load_index(user=self._user, timeout_s=self._flush_timeout_s)
+            await self._call.open()
+            await report_rejected_identity(self._client, log)
+
+    async def _end_call(self) -> None:
+        with log_failures(log, "end_failed", "the call could not be ended"):
+            await self._call.end(has_turns=self._turn_writer.has_saved)
 
     async def _close_client(self) -> None:
         with log_failures(log, "close_failed", "the client could not be closed", logging.ERROR):
