@@ -9,13 +9,13 @@ from livekit.agents import Agent, llm
 
 from memoair_livekit._arguments import check_milliseconds, choose_client, resolve_caller
 from memoair_livekit._context import RecallRole, insert_recall
-from memoair_livekit._holder import AgentWithMemory, enter, find_session
+from memoair_livekit._holder import AgentWithMemory, enter
 from memoair_livekit._hooks import wrap_hooks
 from memoair_livekit._listener import add_message
 from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
-from memoair_livekit._realtime import is_speech_model, make_search_tool
-from memoair_livekit._start import find_model
+from memoair_livekit._realtime import has_search_tool, is_speech_model, make_search_tool, vars_of_class
+from memoair_livekit._start import find_model, find_session
 from memoair_voice import MemoAirVoiceClient
 from memoair_voice.integration import (
     CLOUD_BASE_URL,
@@ -136,11 +136,13 @@ class MemoAirLiveKitAgent(AgentWithMemory):
             },
         )
         user = resolve_caller(agent, user_id, name, metadata, required=not identity["org_only"])
-        self._memoair_search_tool = make_search_tool(self._memoair_use_tool)
-        offers_tool = is_speech_model(agent_kwargs.get("llm")) if search_tool is None else search_tool
-        if offers_tool:
-            agent_kwargs["tools"] = [*(agent_kwargs.get("tools") or []), self._memoair_search_tool]
-        super().__init__(instructions=instructions or "", **agent_kwargs)
+        tool = make_search_tool(self._memoair_use_tool)
+        is_offered = is_speech_model(agent_kwargs.get("llm")) if search_tool is None else search_tool
+        tools = list(agent_kwargs.pop("tools", None) or [])
+        if is_offered and not has_search_tool([*tools, *vars_of_class(type(self))]):
+            tools.append(tool)
+        super().__init__(instructions=instructions or "", tools=tools, **agent_kwargs)
+        self._memoair_search_tool = tool  # only now: LiveKit offers each tool that it finds in an attribute
         self._memoair_offers_tool = search_tool
         self._memoair_recall_role: RecallRole = recall_role
         self._memoair_caller_name = name

@@ -20,7 +20,15 @@ from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
 from memoair_livekit._realtime import is_speech_model
 from memoair_livekit._recall_cache import RecallCache
-from memoair_livekit._start import accepts_key_terms, add_key_terms, brief, find_briefing, find_model, offer_tool
+from memoair_livekit._start import (
+    accepts_key_terms,
+    add_key_terms,
+    brief,
+    find_briefing,
+    find_model,
+    find_session,
+    offer_tool,
+)
 from memoair_voice.integration import TurnAssembler, find_key_terms
 
 # How long the shutdown of a LiveKit job waits for its session to close.
@@ -204,10 +212,3 @@ def _join(agent: Any, listener: SessionListener) -> AgentLink | None:
         return None
     agent._memoair_join(listener)
     return agent._memoair_link
-
-
-def find_session(agent: Agent) -> Any:
-    try:
-        return agent.session
-    except RuntimeError:  # the agent is not running
-        return None

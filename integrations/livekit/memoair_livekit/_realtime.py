@@ -53,6 +53,11 @@ def has_search_tool(tools: list[Any]) -> bool:
     return any(_tool_name(tool) == TOOL_NAME for tool in tools)
 
 
+def vars_of_class(agent_class: type) -> list[Any]:
+    """Return the attributes of a class, among which LiveKit finds the tools that its methods are."""
+    return [member for base in agent_class.__mro__ for member in vars(base).values()]
+
+
 def can_change(model: Any, part: str) -> bool:
     """Return whether a model accepts another ``chat_context``, ``instructions`` or ``tools`` while it is running.
 
@@ -71,6 +76,11 @@ def remove_briefing(instructions: str) -> str:
     """Return instructions without a briefing."""
     start = instructions.find(_FENCE_START)
     return instructions if start < 0 else instructions[:start].rstrip()
+
+
+def is_briefed(instructions: str) -> bool:
+    """Return whether instructions contain a briefing."""
+    return _FENCE_START in instructions
 
 
 def _tool_name(tool: Any) -> str:

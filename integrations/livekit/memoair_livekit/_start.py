@@ -5,7 +5,7 @@ from typing import Any
 
 from livekit.agents import Agent, llm
 
-from memoair_livekit._context import make_recall_message, remove_recall
+from memoair_livekit._context import is_recall_message, make_recall_message, remove_recall
 from memoair_livekit._log import log
 from memoair_livekit._memory import CallMemory
 from memoair_livekit._realtime import (
@@ -13,6 +13,7 @@ from memoair_livekit._realtime import (
     add_briefing,
     can_change,
     has_search_tool,
+    is_briefed,
     is_speech_model,
 )
 from memoair_voice import SearchResult
@@ -26,11 +27,8 @@ async def find_briefing(memory: CallMemory) -> SearchResult | None:
 
 def find_model(agent: Agent) -> Any:
     """Return the language model or speech model of an agent, which is that of its session if it has none."""
-    try:
-        session_model = agent.session.llm
-    except RuntimeError:  # the agent is not running
-        session_model = None
-    return next((model for model in (agent.llm, session_model) if _is_model(model)), None)
+    session = find_session(agent)
+    return next((model for model in (agent.llm, session and session.llm) if _is_model(model)), None)
 
 
 async def offer_tool(agent: Agent, tool: Any, model: Any) -> None:
@@ -43,7 +41,7 @@ async def offer_tool(agent: Agent, tool: Any, model: Any) -> None:
     """
     if has_search_tool(agent.tools):
         return
-    if model is not None and not can_change(model, "tools"):
+    if find_session(agent) is not None and not can_change(model, "tools"):
         log.warning("the speech model accepts no tools while it runs: pass search_tool=True: action=tool_too_late")
     else:
         await agent.update_tools([*agent.tools, tool])
@@ -57,26 +55,33 @@ async def brief(agent: Agent, model: Any, context_text: str) -> None:
         model: The speech model; None if it is not known yet.
         context_text: What is known.
     """
-    if isinstance(agent.instructions, str) and (model is None or can_change(model, "instructions")):
+    is_running = find_session(agent) is not None
+    if isinstance(agent.instructions, str) and (not is_running or can_change(model, "instructions")):
         await agent.update_instructions(add_briefing(agent.instructions, context_text))
-    elif model is None or can_change(model, "chat_context"):
+    elif not is_running or can_change(model, "chat_context"):
         chat_ctx = agent.chat_ctx.copy()
         remove_recall(chat_ctx)
         if context_text.strip():
             chat_ctx.items.append(make_recall_message(context_text))
         await agent.update_chat_ctx(chat_ctx)
-    else:
+    elif not is_briefed(str(agent.instructions)) and not any(map(is_recall_message, agent.chat_ctx.items)):
         log.warning(
             "the speech model accepts nothing while it runs: await agent.prepare_memory() before the session starts: "
             "action=briefing_too_late"
         )
 
 
+def find_session(agent: Agent) -> Any:
+    """Return the session of an agent, or None if it is not running."""
+    try:
+        return agent.session
+    except RuntimeError:
+        return None
+
+
 def accepts_key_terms(agent: Agent) -> bool:
     """Return whether LiveKit and the recognizer of the session accept terms to listen for."""
-    try:
-        session: Any = agent.session
-    except RuntimeError:  # the agent is not running
+    if (session := find_session(agent)) is None:
         return False
     recognizer = next((stt for stt in (agent.stt, session.stt) if hasattr(stt, "capabilities")), None)
     return hasattr(session, "keyterms") and bool(getattr(getattr(recognizer, "capabilities", 0), "keyterms", False))
