@@ -11,6 +11,10 @@ from memoair_voice import MemoAirVoiceClient, MemoAirVoiceMemoryError, VoiceSess
 
 # The state of a runtime whose identity the cloud rejects, in `stats`.
 _REFUSED = "refused"
+# The states in which it has reached the cloud, or has none.
+_SETTLED = {"ok", "off"}
+# How long to wait before each look at the states.
+_PAUSES_S = (0.0, 0.5, 2.0)
 _UNAUTHORIZED = (401, 403)
 _NOT_FOUND = 404
 _reported_clients: "WeakSet[MemoAirVoiceClient]" = WeakSet()
@@ -77,26 +81,30 @@ class NamedCall:
 async def report_rejected_identity(client: MemoAirVoiceClient, log: logging.Logger) -> None:
     """Log an error once for each client whose key, project or agent the cloud rejects, and say which of them it is.
 
+    It takes some seconds at most, until the runtimes have reached the cloud. Run it in the background.
+
     Args:
         client: The client, after a call was opened. Without a rejection, this asks only the runtimes.
         log: Where to log.
     """
-    states = [runtime.get("sync") for runtime in (await client.stats())["runtimes"]]
-    if _REFUSED not in states or client in _reported_clients:
-        return
-    _reported_clients.add(client)
+    for pause_s in _PAUSES_S:
+        await asyncio.sleep(pause_s)
+        states = {runtime.get("sync") for runtime in (await client.stats())["runtimes"]}
+        if _REFUSED in states and client not in _reported_clients:
+            _reported_clients.add(client)
+            await _report(client, log)
+        if _REFUSED in states or states <= _SETTLED:
+            return
+
+
+async def _report(client: MemoAirVoiceClient, log: logging.Logger) -> None:
     try:
         await client.list_indexes()
     except MemoAirVoiceMemoryError as error:
-        part = "identity"
+        rejected = "identity"
         if error.status_code in _UNAUTHORIZED:
-            part = "api_key"
+            rejected = "api_key"
         elif error.status_code == _NOT_FOUND:
-            part = "agent_id" if "agent" in error.message else "project_id"
-        log.error(
-            "the cloud rejects the %s, so nothing is sent to it and nothing of it is recalled: "
-            "action=identity_rejected code=%s status=%s",
-            part,
-            error.code,
-            error.status_code,
-        )
+            rejected = "agent_id" if "agent" in error.message else "project_id"
+        message = "the cloud rejects the %s, so nothing is sent to it or received: action=identity_rejected code=%s"
+        log.error(message, rejected, error.code)

@@ -27,12 +27,12 @@ def find_key_terms(found: SearchResult | None, caller_name: str | None = None) -
     Returns:
         The caller's own name and the other names, without repetitions, at most 50.
     """
-    texts = []
+    texts: list[str] = []
     names = [caller_name or ""]
     if found is not None:
-        profile = found.profile or {}
-        names.append(str(profile.get("name") or ""))
-        texts = [*map(str, profile.get("facts") or ()), *(str(hit.get("text") or "") for hit in found.permanent)]
+        names.append(str((found.profile or {}).get("name") or ""))
+        lines = (line.removeprefix("- ") for line in found.contextText.splitlines() if line.startswith("- "))
+        texts = [said or line for line, _, said in (line.partition(": ") for line in lines)]
     terms: dict[str, str] = {}
     for term in [
         *names,

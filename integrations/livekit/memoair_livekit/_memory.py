@@ -57,6 +57,7 @@ class CallMemory:
         )
         self._open_finished = asyncio.Event()
         self._open_task = asyncio.create_task(self._open(), name="memoair-open")
+        self._check_task = asyncio.create_task(self._check(), name="memoair-check")
         self._save_task = asyncio.create_task(self._run(), name="memoair-save")
 
     async def wait_opened(self) -> None:
@@ -117,7 +118,10 @@ class CallMemory:
         with log_failures("open_failed"):
             await self._call.open()
         self._open_finished.set()
+
+    async def _check(self) -> None:
         with log_failures("check_failed"):
+            await self._open_finished.wait()
             await report_rejected_identity(self._reference.client, log)
 
     async def _run(self) -> None:
@@ -135,12 +139,13 @@ class CallMemory:
                 is_drained = True
         if len(self._turn_writer):
             log.warning("turns found no room: action=turn_lost code=pool.exhausted turns=%d", len(self._turn_writer))
+        self._check_task.cancel()
         for step in (self._end_call, self._reference.aclose):
             # If this is cancelled, the work continues in its thread.
             with suppress(asyncio.CancelledError), log_failures("close_failed"):
                 await step()
         # If the memory was still being opened, closing the client has aborted that.
-        await asyncio.wait({self._open_task})
+        await asyncio.wait({self._open_task, self._check_task})
 
     async def _end_call(self) -> None:
         await self._call.end(has_turns=self._turn_writer.has_saved)
