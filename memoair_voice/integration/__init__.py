@@ -7,6 +7,7 @@ complete integration. Only integrations import this package.
 """
 
 from memoair_protocol.defaults import CLOUD_BASE_URL, RUNTIME_PORT_RANGE
+from memoair_voice.integration.call import NamedCall, report_rejected_identity
 from memoair_voice.integration.errors import error_code, log_failures
 from memoair_voice.integration.identity import (
     IDENTITY_FIELDS,
@@ -15,16 +16,38 @@ from memoair_voice.integration.identity import (
     read_environment,
     resolve_user,
 )
-from memoair_voice.integration.recall import MAX_CONTEXT_CHARS, fence_text, is_fenced, search_in_time
+from memoair_voice.integration.key_terms import find_key_terms
+from memoair_voice.integration.recall import (
+    MAX_CONTEXT_CHARS,
+    fence_text,
+    is_fenced,
+    remove_known_turns,
+    search_in_time,
+)
 from memoair_voice.integration.turn_assembler import AssembledTurn, TurnAssembler, TurnEvent, TurnState
 from memoair_voice.integration.turn_writer import TurnWriter
+from memoair_voice_sync._tools.tool import (
+    INTENT_DESCRIPTION as TOOL_INTENT_DESCRIPTION,
+)
+from memoair_voice_sync._tools.tool import (
+    QUERY_DESCRIPTION as TOOL_QUERY_DESCRIPTION,
+)
+from memoair_voice_sync._tools.tool import (
+    TOOL_DESCRIPTION,
+    TOOL_NAME,
+)
 
 __all__ = [
     "CLOUD_BASE_URL",
     "IDENTITY_FIELDS",
     "MAX_CONTEXT_CHARS",
     "RUNTIME_PORT_RANGE",
+    "TOOL_DESCRIPTION",
+    "TOOL_INTENT_DESCRIPTION",
+    "TOOL_NAME",
+    "TOOL_QUERY_DESCRIPTION",
     "AssembledTurn",
+    "NamedCall",
     "TurnAssembler",
     "TurnEvent",
     "TurnState",
@@ -32,10 +55,13 @@ __all__ = [
     "complete_identity",
     "error_code",
     "fence_text",
+    "find_key_terms",
     "find_missing",
     "is_fenced",
     "log_failures",
     "read_environment",
+    "remove_known_turns",
+    "report_rejected_identity",
     "resolve_user",
     "search_in_time",
 ]

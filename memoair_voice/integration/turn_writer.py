@@ -33,6 +33,7 @@ class TurnWriter:
         log: logging.Logger,
         lost_action: str,
         lost_level: int = logging.ERROR,
+        session_id: str | None = None,
     ) -> None:
         """Create a writer.
 
@@ -43,6 +44,7 @@ class TurnWriter:
             log: Where a lost turn is logged.
             lost_action: The ``action=`` code of that message.
             lost_level: Its level.
+            session_id: The id of the call, within which the ids of turns count.
         """
         self._client = client
         self._user = user
@@ -50,6 +52,8 @@ class TurnWriter:
         self._log = log
         self._lost_action = lost_action
         self._lost_level = lost_level
+        self._session_id = session_id
+        self.has_saved = False  # whether a turn has reached the client
         self._queue: deque[AssembledTurn] = deque()
         self._has_work = asyncio.Event()
         self._is_drained = asyncio.Event()
@@ -95,7 +99,9 @@ class TurnWriter:
         while True:
             try:
                 # A result of None is not a failure: the client saves the turn again by itself.
-                await self._client.save_response(user=self._user, **turn.save_arguments(self._framework))
+                await self._client.save_response(
+                    user=self._user, session_id=self._session_id, **turn.save_arguments(self._framework)
+                )
             except MemoAirVoiceMemoryError as error:
                 if error.code not in _TRANSIENT_CODES:
                     self._log_lost(error)
@@ -104,6 +110,7 @@ class TurnWriter:
                 self._log_lost(error)
                 return True
             else:
+                self.has_saved = True
                 return True
             failures += 1
             pause_s = _BACKOFF.pause_s(failures)

@@ -151,14 +151,12 @@ def fork_server_of(client: MemoAirVoiceClientSync, user_id: str) -> psutil.Proce
 
 
 def logged(storage_root: Path, user_id: str, type_: str | None = None) -> list[dict[str, Any]]:
-    """Return the logged events of a user, of one type or all, session by session."""
+    """Return the logged events of a user, of one type or all: session by session, in the order of their beginnings."""
     folder = UserFolder(storage_root, PROJECT, user_id)
-    events = [
-        json.loads(line)
-        for session_id, _ in folder.list_session_logs()
-        for line in folder.session(session_id).log.read_bytes().splitlines()
-    ]
-    return [event for event in events if type_ in (None, event["type"])]
+    logs = [folder.session(session_id).log for session_id, _ in folder.list_session_logs()]
+    sessions = [[json.loads(line) for line in log.read_bytes().splitlines()] for log in logs]
+    sessions.sort(key=lambda events: events[0]["occurredAt"] if events else "")
+    return [event for events in sessions for event in events if type_ in (None, event["type"])]
 
 
 def turn_ids(storage_root: Path, user_id: str) -> list[str]:

@@ -68,7 +68,8 @@ class ScriptedSTT(stt.STT):
     """A speech recognizer that emits the events of the test."""
 
     def __init__(self) -> None:
-        super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=True))
+        options = supported_options(stt.STTCapabilities, keyterms=True)
+        super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=True, **options))
         self.events: asyncio.Queue[stt.SpeechEvent] = asyncio.Queue()
 
     async def _recognize_impl(self, *_: Any, **__: Any) -> stt.SpeechEvent:

@@ -15,7 +15,6 @@ from pipecat.frames.frames import (
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMMessagesAppendFrame,
-    LLMTextFrame,
     TranscriptionFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
@@ -105,7 +104,7 @@ class ScriptedLLM(LLMService[Any]):
             part.reached.set()
             await part.resume.wait()
         else:
-            await self.push_frame(LLMTextFrame(part))
+            await self._push_llm_text(part)  # which follows turn markers
 
 
 class Sink(FrameProcessor):
@@ -134,13 +133,17 @@ class PipecatCall:
         turn_strategies: Any = None,
         wrap_llm: Callable[[FrameProcessor], FrameProcessor] = lambda llm: llm,
         after_llm: Sequence[FrameProcessor] = (),
+        assistant_params: Any = None,
+        **user_params: Any,
     ) -> None:
         self.context = context or LLMContext([{"role": "system", "content": "You sell boots."}])
         strategies = turn_strategies or UserTurnStrategies(
             start=[ExternalUserTurnStartStrategy()], stop=[ExternalUserTurnStopStrategy(timeout=0.01)]
         )
         self.pair = LLMContextAggregatorPair(
-            self.context, user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
+            self.context,
+            user_params=LLMUserAggregatorParams(user_turn_strategies=strategies, **user_params),
+            **({"assistant_params": assistant_params} if assistant_params else {}),
         )
         self.llm = llm or ScriptedLLM(answers)
         self.sink = Sink()

@@ -1,26 +1,26 @@
 """The agent: a LiveKit ``Agent`` whose hooks recall from memory and save turns."""
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from functools import partial, wraps
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from livekit.agents import Agent, get_job_context, llm
+from livekit.agents import Agent, llm
 
-from memoair_livekit._context import find_message_to_answer, insert_recall, is_recall_message, remove_recall
-from memoair_livekit._listener import SessionListener, add_message
+from memoair_livekit._arguments import check_milliseconds, choose_client, resolve_caller
+from memoair_livekit._context import RecallRole, insert_recall
+from memoair_livekit._holder import AgentWithMemory, enter
+from memoair_livekit._hooks import wrap_hooks
+from memoair_livekit._listener import add_message
 from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
-from memoair_livekit._recall_cache import RecallCache
+from memoair_livekit._realtime import has_search_tool, is_speech_model, make_search_tool, vars_of_class
+from memoair_livekit._start import find_model, find_session
 from memoair_voice import MemoAirVoiceClient
 from memoair_voice.integration import (
     CLOUD_BASE_URL,
     IDENTITY_FIELDS,
     RUNTIME_PORT_RANGE,
-    TurnAssembler,
-    complete_identity,
     find_missing,
     read_environment,
 )
@@ -30,13 +30,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _REQUIRED_ARGUMENTS = (*IDENTITY_FIELDS, "user_id")
-# A runtime stays this long after the call, so that a caller who is cut off and calls again finds it running.
-_RUNTIME_IDLE_TTL_S = 10.0
-# How long the shutdown of a LiveKit job waits for its session to close.
-_CLOSE_TIMEOUT_S = 10.0
 
 
-class MemoAirLiveKitAgent(Agent):
+class MemoAirLiveKitAgent(AgentWithMemory):
     """A LiveKit ``Agent`` with memory: it recalls before each answer and saves each turn, without further wiring.
 
     The agent learns of turns from the events of its session. Saving happens in the background and never delays an
@@ -72,6 +68,13 @@ class MemoAirLiveKitAgent(Agent):
         instructions: str | None = None,
         search_timeout_ms: float = 250,
         cloud_base_url: str | None = CLOUD_BASE_URL,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        client: MemoAirVoiceClient | None = None,
+        start_timeout_ms: float = 2_000,
+        recall_role: RecallRole = "system",
+        search_tool: bool | None = None,
+        key_terms: bool = True,
         agent: Any = None,
         storage_root: str | None = None,
         runtime_binary: str | None = None,
@@ -91,6 +94,15 @@ class MemoAirLiveKitAgent(Agent):
             instructions: The instructions of the ``Agent``.
             search_timeout_ms: How long a search may delay an answer, in milliseconds.
             cloud_base_url: The URL of the cloud, or None for no cloud: then nothing leaves this machine.
+            name: The name of the caller.
+            metadata: What else to keep about the caller, a JSON object.
+            client: A client that serves many calls, which its owner closes. The identity and the arguments from
+                ``storage_root`` on are then those of the client.
+            start_timeout_ms: How long after entering a session a search waits for the caller's memory to be loaded, in
+                milliseconds.
+            recall_role: The role of the message with the recalled text: ``system`` or ``user``.
+            search_tool: Whether the model gets the tool ``search_memory``. None means only if it is a speech model.
+            key_terms: Whether names that the caller uses are handed to the speech recognizer, if it accepts terms.
             agent: An object with the attributes ``api_key``, ``project_id``, ``agent_id`` and ``user_id``, such as
                 ``memoair_voice.MemoAirVoiceAgent``. Arguments that are passed directly take precedence.
             storage_root: The folder for memories on this machine. None means the user data folder of the platform.
@@ -106,53 +118,42 @@ class MemoAirLiveKitAgent(Agent):
             TypeError: If a part of the identity is missing or not a string.
             ValueError: If an argument is invalid.
         """
-        identity = complete_identity(
+        check_milliseconds(search_timeout_ms=search_timeout_ms, start_timeout_ms=start_timeout_ms)
+        if recall_role not in ("system", "user"):
+            raise ValueError(f"recall_role must be 'system' or 'user', not {recall_role!r}")
+        take_client, identity = choose_client(
+            client,
             agent,
             cloud_base_url=cloud_base_url,
             org_only=org_only,
-            api_key=api_key,
-            project_id=project_id,
-            agent_id=agent_id,
-            user_id=user_id,
+            identity={"api_key": api_key, "project_id": project_id, "agent_id": agent_id},
+            runtime_port_range=runtime_port_range,
+            options={
+                "storage_root": storage_root,
+                "runtime_binary": runtime_binary,
+                "org_file": org_file,
+                "redact": redact,
+            },
         )
-        if missing := find_missing(identity, _REQUIRED_ARGUMENTS):
-            raise TypeError(f"missing {', '.join(missing)}: pass them as arguments, or an agent= that has them")
-        resolved_user_id = identity.pop("user_id")
-        if not isinstance(resolved_user_id, str):
-            raise TypeError(f"user_id must be a str, not {type(resolved_user_id).__name__}")
-        if not resolved_user_id:
-            raise ValueError("user_id must not be empty")
-        if isinstance(search_timeout_ms, bool) or not 0 < search_timeout_ms < float("inf"):
-            raise ValueError(f"search_timeout_ms must be positive, not {search_timeout_ms}")
-        first_port, last_port = runtime_port_range
-        client_arguments: dict[str, Any] = {
-            **identity,
-            "storage_root": storage_root,
-            "runtime_binary": runtime_binary,
-            "runtime_port_range": runtime_port_range,
-            "org_file": org_file,
-            "redact": redact,
-            # One user per port, so that a new call never evicts the runtime of a call in progress.
-            "max_concurrent_users": max(1, last_port - first_port + 1),
-            "runtime_idle_ttl_s": _RUNTIME_IDLE_TTL_S,
-        }
-        # Validate the arguments now, before there is a call. Constructing a client starts nothing.
-        MemoAirVoiceClient(**client_arguments)
-        super().__init__(instructions=instructions or "", **agent_kwargs)
-        self._memoair_memory_factory = partial(CallMemory, client_arguments, resolved_user_id, search_timeout_ms)
-        self._memoair_memory: CallMemory | None = None
-        self._memoair_closing_memory: CallMemory | None = None  # of the last session; it may still be saving
-        self._memoair_has_left = False
-        self._memoair_recall_cache: RecallCache
-        self._memoair_turn_assembler: TurnAssembler
-        self._memoair_listener: SessionListener | None = None
+        user = resolve_caller(agent, user_id, name, metadata, required=not identity["org_only"])
+        tool = make_search_tool(self._memoair_use_tool)
+        is_offered = is_speech_model(agent_kwargs.get("llm")) if search_tool is None else search_tool
+        tools = list(agent_kwargs.pop("tools", None) or [])
+        if is_offered and not has_search_tool([*tools, *vars_of_class(type(self))]):
+            tools.append(tool)
+        super().__init__(instructions=instructions or "", tools=tools, **agent_kwargs)
+        self._memoair_search_tool = tool  # only now: LiveKit offers each tool that it finds in an attribute
+        self._memoair_offers_tool = search_tool
+        self._memoair_recall_role: RecallRole = recall_role
+        self._memoair_caller_name = name
+        self._memoair_hands_over_terms = key_terms
+        self._memoair_make_memory = partial(CallMemory, take_client, user, search_timeout_ms, start_timeout_ms)
+        self._memoair_memory_key = (client and id(client), repr(sorted(identity.items())), storage_root, repr(user))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the hooks of a subclass, so that entering and leaving are noticed even without ``super()``."""
         super().__init_subclass__(**kwargs)
-        for name, wrap in (("on_enter", _wrap_on_enter), ("on_exit", _wrap_on_exit)):
-            if name in cls.__dict__:
-                setattr(cls, name, wrap(cls.__dict__[name]))
+        wrap_hooks(cls, enter, MemoAirLiveKitAgent.on_exit)
 
     @classmethod
     def from_env(cls, **overrides: Any) -> "Self":
@@ -185,10 +186,21 @@ class MemoAirLiveKitAgent(Agent):
         opens in the background, so a subclass whose own `on_enter` greets immediately is not delayed, whether or not it
         calls this one.
         """
+        enter(self)
         with log_failures("enter_failed"):
-            _start_listening(self)
             if self._memoair_memory is not None:
                 await self._memoair_memory.wait_opened()
+
+    async def prepare_memory(self) -> None:
+        """Load the caller's memory before the session starts, and brief a speech model with it.
+
+        A speech model that accepts no other instructions while it runs needs this: nothing can be recalled for its
+        turns. It is told who the caller is and what was said in earlier calls, and gets the tool ``search_memory``.
+        An agent that is not started afterwards needs `on_exit`.
+        """
+        with log_failures("prepare_failed"):
+            if self._memoair_ensure_memory():
+                await self._memoair_start(is_speech=True)
 
     async def on_user_turn_completed(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
         """Recall for the caller's message and insert the result before it, for this turn only.
@@ -205,10 +217,13 @@ class MemoAirLiveKitAgent(Agent):
                 return
             if self._memoair_listener is None:
                 add_message(self._memoair_turn_assembler, new_message)
+            # A speech model does not read the context of a turn.
+            if is_speech_model(find_model(self)):
+                return
             has_early_answer = self._memoair_recall_cache.has_early_answer(new_message, turn_ctx)
             context_text = await self._memoair_recall_cache.recall(new_message, turn_ctx)
             if context_text and not has_early_answer:
-                insert_recall(turn_ctx, context_text, new_message)
+                insert_recall(turn_ctx, context_text, new_message, self._memoair_recall_role)
 
     async def llm_node(
         self, chat_ctx: llm.ChatContext, tools: list[Any], model_settings: "ModelSettings"
@@ -263,118 +278,9 @@ class MemoAirLiveKitAgent(Agent):
         """
         with log_failures("exit_failed"):
             self._memoair_has_left = True
-            if self._memoair_listener is not None and self._memoair_is_in_session():
-                self._memoair_listener.mark_leaving()
+            listener = self._memoair_listener
+            if listener is not None and not listener.is_closed and find_session(self) is not None:
                 if self._memoair_memory is not None:
                     self._memoair_memory.release_waiters()  # a session closes only when on_enter has returned
             else:
                 await self._memoair_close()
-
-    # Private. The prefix keeps these names apart from those of LiveKit's Agent and of subclasses.
-
-    def _memoair_ensure_memory(self) -> bool:
-        """Open the memory and listen to the session if needed. Return whether there is a memory."""
-        if self._memoair_memory is None:
-            if self._memoair_has_left:
-                return False  # a late call: nothing would close a memory that is opened now
-            self._memoair_memory = self._memoair_memory_factory()
-            self._memoair_recall_cache = RecallCache(self._memoair_memory.search)
-            self._memoair_turn_assembler = TurnAssembler(self._memoair_memory.save, saves_unanswered=True)
-        if self._memoair_listener is None and self._memoair_is_in_session():
-            self._memoair_listener = SessionListener(
-                self.session,
-                self,
-                self._memoair_turn_assembler,
-                self._memoair_recall_cache,
-                self._memoair_start_closing,
-            )
-            with log_failures("no_shutdown_callback"):
-                _add_job_shutdown_callback(self._memoair_on_job_shutdown)
-        return True
-
-    def _memoair_is_in_session(self) -> bool:
-        try:
-            return self.session is not None
-        except RuntimeError:  # the agent is not running
-            return False
-
-    async def _memoair_insert_recall(self, chat_ctx: llm.ChatContext) -> llm.ChatContext:
-        """Return the context for the model: with the recalled text if there is a message to answer, else without."""
-        message = find_message_to_answer(chat_ctx)
-        has_recall = any(is_recall_message(item) for item in chat_ctx.items)
-        if message is None:
-            if has_recall:
-                chat_ctx = chat_ctx.copy()
-                remove_recall(chat_ctx)
-            return chat_ctx
-        if has_recall or not self._memoair_ensure_memory():
-            return chat_ctx
-        if context_text := await self._memoair_recall_cache.recall(message, chat_ctx):
-            chat_ctx = chat_ctx.copy()
-            insert_recall(chat_ctx, context_text, message)
-        return chat_ctx
-
-    def _memoair_start_closing(self) -> None:
-        """Detach the memory, which saves the remaining turns and closes in the background."""
-        memory, self._memoair_memory = self._memoair_memory, None
-        listener, self._memoair_listener = self._memoair_listener, None
-        self._memoair_has_left = True
-        if listener is not None:
-            listener.stop()
-        if memory is not None:
-            self._memoair_turn_assembler.flush()
-            memory.start_closing()
-            self._memoair_closing_memory = memory
-
-    async def _memoair_close(self) -> None:
-        """Close the memory and wait until it is closed."""
-        self._memoair_start_closing()
-        if self._memoair_closing_memory is not None:
-            await self._memoair_closing_memory.wait_closed()
-
-    async def _memoair_on_job_shutdown(self) -> None:
-        """Wait for the session to close and for its turns to be saved, before the process ends."""
-        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
-        while self._memoair_listener is not None and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        with log_failures("exit_failed"):
-            await self._memoair_close()
-
-
-Hook = Callable[[Any], Coroutine[Any, Any, None]]
-
-
-def _start_listening(agent: MemoAirLiveKitAgent) -> None:
-    agent._memoair_has_left = False  # noqa: SLF001 - the agent's own
-    agent._memoair_ensure_memory()  # noqa: SLF001
-    if agent._memoair_listener is not None:  # noqa: SLF001
-        agent._memoair_listener.resume()  # noqa: SLF001
-
-
-def _wrap_on_enter(hook: Hook) -> Hook:
-    @wraps(hook)
-    async def on_enter(self: MemoAirLiveKitAgent) -> None:
-        with log_failures("enter_failed"):
-            _start_listening(self)
-        await hook(self)
-
-    return on_enter
-
-
-def _wrap_on_exit(hook: Hook) -> Hook:
-    @wraps(hook)
-    async def on_exit(self: MemoAirLiveKitAgent) -> None:
-        try:
-            await hook(self)
-        finally:
-            await MemoAirLiveKitAgent.on_exit(self)
-
-    return on_exit
-
-
-def _add_job_shutdown_callback(callback: Callable[[], Coroutine[None, None, None]]) -> None:
-    try:
-        job_context = get_job_context()
-    except RuntimeError:  # no job: a test, or an application that does not use LiveKit's workers
-        return
-    job_context.add_shutdown_callback(callback)

@@ -8,7 +8,7 @@ one such process per call.
 import os
 import threading
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from memoair_voice import MemoAirVoiceClient
 
@@ -20,6 +20,25 @@ class _CountedClient:
     def __init__(self, client: MemoAirVoiceClient) -> None:
         self.client = client
         self.reference_count = 0
+
+
+class ClientReference(Protocol):
+    """A client that a call uses, and releases at its end."""
+
+    client: MemoAirVoiceClient
+
+    async def aclose(self) -> None:
+        """Release the client. Calling it again does no harm."""
+
+
+class GivenClient:
+    """A client of the application, which closes it itself."""
+
+    def __init__(self, client: MemoAirVoiceClient) -> None:
+        self.client = client
+
+    async def aclose(self) -> None:
+        """Do nothing."""
 
 
 class SharedClient:

@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from memoair_livekit._clients import SharedClient
+from memoair_livekit._clients import ClientReference
 from memoair_livekit._log import log, log_failures
-from memoair_voice import SearchResult, VoiceSession
-from memoair_voice.integration import AssembledTurn, TurnWriter, search_in_time
+from memoair_voice import SearchResult
+from memoair_voice.integration import AssembledTurn, NamedCall, TurnWriter, report_rejected_identity, search_in_time
 
 # How long a turn that finds no room is retried once the call is over.
 _FLUSH_TIMEOUT_S = 5.0
@@ -18,27 +19,45 @@ _FLUSH_TIMEOUT_S = 5.0
 class CallMemory:
     """The memory of one caller during one call. Failures of the memory are logged and never raised.
 
-    The caller's runtime is pinned until `start_closing`. One task saves the turns one after another, so they keep the
-    order in which they were spoken, and a slow disk does not delay the conversation. Use it only in the thread of the
-    event loop in which it was created.
+    The caller's runtime is pinned, and the call open, until the last turn is saved after `start_closing`. One task
+    saves the turns one after another, so they keep the order in which they were spoken, and a slow disk does not delay
+    the conversation. Use it only in the thread of the event loop in which it was created.
     """
 
-    def __init__(self, client_arguments: Mapping[str, Any], user_id: str, search_timeout_ms: float) -> None:
-        """Start opening the memory. ``client_arguments`` are those of ``MemoAirVoiceClient``."""
-        self._shared_client = SharedClient(client_arguments)
-        self._user = {"id": user_id}
+    def __init__(
+        self,
+        take_client: Callable[[], ClientReference],
+        user: Mapping[str, Any],
+        search_timeout_ms: float,
+        start_timeout_ms: float,
+        session_id: str | None = None,
+    ) -> None:
+        """Start opening the memory.
+
+        Args:
+            take_client: Returns the client, which is released at the end.
+            user: The caller, ``{"id", "name", "metadata"}``.
+            search_timeout_ms: How long a search may take, in milliseconds.
+            start_timeout_ms: How long from now on searches wait for the memory to be loaded, in milliseconds.
+            session_id: The id of the call; None makes a new one.
+        """
+        self._reference = take_client()
+        self._user = user
         self._search_timeout_ms = search_timeout_ms
+        self._start_deadline = time.monotonic() + start_timeout_ms / 1e3
+        self._call = NamedCall(self._reference.client, user, session_id=session_id, metadata={"framework": "livekit"})
         self._turn_writer = TurnWriter(
-            self._shared_client.client,
+            self._reference.client,
             self._user,
             framework="livekit",
             log=log,
             lost_action="turn_lost",
             lost_level=logging.WARNING,
+            session_id=self._call.session_id,
         )
         self._open_finished = asyncio.Event()
-        self._pinned_session: VoiceSession | None = None
         self._open_task = asyncio.create_task(self._open(), name="memoair-open")
+        self._check_task = asyncio.create_task(self._check(), name="memoair-check")
         self._save_task = asyncio.create_task(self._run(), name="memoair-save")
 
     async def wait_opened(self) -> None:
@@ -49,12 +68,25 @@ class CallMemory:
         """Let every `wait_opened` return: the caller has hung up."""
         self._open_finished.set()
 
-    async def search(self, query: str) -> SearchResult | None:
-        """Search within the time limit. Return None if the memory failed."""
+    async def search(self, query: str, known_texts: Sequence[str] = (), **options: Any) -> SearchResult | None:
+        """Search within the time limit, without what the model's context holds. Return None if the memory failed.
+
+        ``options`` are more arguments for ``search_memory``.
+
+        While the memory is being loaded at the start of a call, this waits for that first: otherwise the first turn
+        would often be answered without memory.
+        """
         found = None
         with log_failures("search_failed"):
+            await self._wait_loaded()
             found = await search_in_time(
-                self._shared_client.client, query, user=self._user, timeout_ms=self._search_timeout_ms
+                self._reference.client,
+                query,
+                user=self._user,
+                timeout_ms=self._search_timeout_ms,
+                known_texts=known_texts,
+                session_id=self._call.session_id,
+                **options,
             )
         # The client has already logged a search that failed.
         return None if found is None or "error" in found.trace else found
@@ -76,11 +108,21 @@ class CallMemory:
         """Wait until the work that `start_closing` began has ended. Cancelling the wait does not cancel that work."""
         await asyncio.wait({self._save_task})
 
+    async def _wait_loaded(self) -> None:
+        remaining_s = self._start_deadline - time.monotonic()
+        if not self._open_finished.is_set() and remaining_s > 0:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._open_finished.wait(), remaining_s)
+
     async def _open(self) -> None:
         with log_failures("open_failed"):
-            self._pinned_session = await self._shared_client.client.session(user=self._user)
-            await self._shared_client.client.load_index(user=self._user)
+            await self._call.open()
         self._open_finished.set()
+
+    async def _check(self) -> None:
+        with log_failures("check_failed"):
+            await self._open_finished.wait()
+            await report_rejected_identity(self._reference.client, log)
 
     async def _run(self) -> None:
         try:
@@ -97,13 +139,13 @@ class CallMemory:
                 is_drained = True
         if len(self._turn_writer):
             log.warning("turns found no room: action=turn_lost code=pool.exhausted turns=%d", len(self._turn_writer))
-        for step in (self._release_session, self._shared_client.aclose):
+        self._check_task.cancel()
+        for step in (self._end_call, self._reference.aclose):
             # If this is cancelled, the work continues in its thread.
             with suppress(asyncio.CancelledError), log_failures("close_failed"):
                 await step()
         # If the memory was still being opened, closing the client has aborted that.
-        await asyncio.wait({self._open_task})
+        await asyncio.wait({self._open_task, self._check_task})
 
-    async def _release_session(self) -> None:
-        if self._pinned_session is not None:
-            await self._pinned_session.aclose()
+    async def _end_call(self) -> None:
+        await self._call.end(has_turns=self._turn_writer.has_saved)

@@ -2,88 +2,91 @@
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from livekit.agents import llm
 
+from memoair_livekit._context import speaker_texts
 from memoair_voice import SearchResult
 
-SearchFunction = Callable[[str], Awaitable["SearchResult | None"]]
+# Called with the query and what the model's context holds. It must not raise; it returns None if the memory failed.
+SearchFunction = Callable[[str, list[str]], Awaitable["SearchResult | None"]]
 _WORD_PATTERN = re.compile(r"\w+")
+# The searches that are kept: those for the words of one turn as they grow.
+_MAX_RECALLS = 8
 
 
 @dataclass
 class _CachedRecall:
     words: list[str] = field(repr=False)
     task: "asyncio.Task[SearchResult | None]" = field(repr=False)
-    message_ids: set[str]
+    message_ids: set[str] = field(default_factory=set)
 
 
 class RecallCache:
-    """Searches with the caller's words, and keeps the latest search for further requests about the same turn.
+    """Searches with the caller's words, and keeps the searches of a turn for further requests about it.
 
     `prefetch` searches with what the caller has said so far, before their turn is complete. LiveKit may then ask
-    several times: early, with an unconfirmed transcript in a message of its own (preemptive generation); when the turn
-    is complete; and for each part of an answer around tool calls. Use it only in the thread of the event loop.
+    several times: early, with an unconfirmed transcript in a message of its own (preemptive generation), once for each
+    attempt; when the turn is complete; and for each part of an answer around tool calls. The same words are searched
+    for once in a turn, also if the search fails. Use it only in the thread of the event loop.
     """
 
     def __init__(self, search: SearchFunction) -> None:
-        """Create a cache. ``search`` must not raise; it returns None if the memory failed."""
+        """Create a cache."""
         self._search = search
-        self._last: _CachedRecall | None = None
+        self._recalls: deque[_CachedRecall] = deque(maxlen=_MAX_RECALLS)
 
     def has_early_answer(self, message: llm.ChatMessage, chat_ctx: llm.ChatContext) -> bool:
         """Return whether an answer to the same words is already being generated, with the text recalled for them.
 
         In that case the search was made for another message, which never became part of the conversation.
         """
-        last = self._last
-        return (
-            last is not None
-            and bool(last.message_ids)
-            and message.id not in last.message_ids
-            and last.words == _normalize_words(message.text_content)
-            and not _is_in_conversation(last, chat_ctx)
-        )
+        recall = self._find_by_words(_normalize_words(message.text_content), chat_ctx)
+        return recall is not None and bool(recall.message_ids) and message.id not in recall.message_ids
 
     def prefetch(self, text: str, chat_ctx: llm.ChatContext) -> None:
         """Start searching with what the caller has said so far, so that the answer need not wait for the search.
 
         Nothing is saved by this. If the caller says more, the search is repeated.
         """
-        words, last = _normalize_words(text), self._last
-        if words and (last is None or last.words != words or _is_in_conversation(last, chat_ctx)):
-            self._last = _CachedRecall(words, asyncio.ensure_future(self._search(text)), set())
+        words = _normalize_words(text)
+        if words and self._find_by_words(words, chat_ctx) is None:
+            self._start(text, words, chat_ctx)
 
     async def recall(self, message: llm.ChatMessage, chat_ctx: llm.ChatContext) -> str | None:
         """Return the recalled text for a message: "" if nothing is known, None if the memory failed."""
-        last = self._last
-        is_prefetched = (
-            last is not None and not last.message_ids and last.words == _normalize_words(message.text_content)
-        )
-        if last is not None and (
-            is_prefetched or message.id in last.message_ids or self.has_early_answer(message, chat_ctx)
-        ):
-            last.message_ids.add(message.id)
-        else:
+        recall = next((recall for recall in self._recalls if message.id in recall.message_ids), None)
+        if recall is None:
             query = (message.text_content or "").strip()
             if not query:
                 return ""
-            task = asyncio.ensure_future(self._search(query))
-            last = self._last = _CachedRecall(_normalize_words(query), task, {message.id})
+            words = _normalize_words(query)
+            recall = self._find_by_words(words, chat_ctx) or self._start(query, words, chat_ctx)
+            recall.message_ids.add(message.id)
         # Cancelling the wait, as for a discarded early answer, must not cancel the search: the next request uses it.
-        found = await asyncio.shield(last.task)
-        if found is None:
-            if self._last is last:
-                self._last = None
-            return None
-        return found.contextText.strip()
+        found = await asyncio.shield(recall.task)
+        return None if found is None else found.contextText.strip()
 
+    def end_turn(self, message_id: str) -> None:
+        """Drop all searches but that for this message, which is part of the conversation now."""
+        kept = [recall for recall in self._recalls if message_id in recall.message_ids]
+        self._recalls.clear()
+        self._recalls.extend(kept)
 
-def _is_in_conversation(recall: _CachedRecall, chat_ctx: llm.ChatContext) -> bool:
-    """Return whether the message that was recalled for has become part of the conversation."""
-    return any(item.id in recall.message_ids for item in chat_ctx.items)
+    def _start(self, query: str, words: list[str], chat_ctx: llm.ChatContext) -> _CachedRecall:
+        task = asyncio.ensure_future(self._search(query, speaker_texts(chat_ctx)))
+        self._recalls.append(_CachedRecall(words, task))
+        return self._recalls[-1]
+
+    def _find_by_words(self, words: list[str], chat_ctx: llm.ChatContext) -> _CachedRecall | None:
+        """Return the search for these words in this turn: the message it was made for is not in the conversation."""
+        for recall in reversed(self._recalls):
+            if recall.words == words and not any(item.id in recall.message_ids for item in chat_ctx.items):
+                return recall
+        return None
 
 
 def _normalize_words(text: str | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,10 @@ from pipecat.frames.frames import (
     FunctionCallsStartedFrame,
     InterruptionFrame,
     LLMContextFrame,
+    LLMContextSummaryResultFrame,
     LLMFullResponseStartFrame,
+    LLMMarkerFrame,
+    LLMSummarizeContextFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
@@ -26,11 +28,14 @@ from pipecat.processors.aggregators.llm_response_universal import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 
-from memoair_pipecat._context import RecalledContext, UserMessageTracker, find_question, make_recall_message
-from memoair_voice import MemoAirVoiceClient
+from memoair_pipecat._call_id import find_call_id
+from memoair_pipecat._context import UserMessageTracker
+from memoair_pipecat._recall import TurnRecall
+from memoair_voice import MemoAirVoiceClient, SearchResult
 from memoair_voice.integration import (
     CLOUD_BASE_URL,
     IDENTITY_FIELDS,
+    NamedCall,
     TurnAssembler,
     TurnWriter,
     complete_identity,
@@ -38,6 +43,7 @@ from memoair_voice.integration import (
     find_missing,
     log_failures,
     read_environment,
+    report_rejected_identity,
     resolve_user,
     search_in_time,
 )
@@ -48,8 +54,6 @@ if TYPE_CHECKING:
 # It never contains what callers and agents say. The pipeline would log an error's message, which may quote a caller.
 log = logging.getLogger("memoair_pipecat")
 _log_failures = log_failures(log, "listen_failed", "an event of the call was not processed", logging.ERROR)
-# If the caller speaks before their memory is loaded, the recall waits for it, for this share of the deadline.
-_LOAD_WAIT_SHARE = 0.6
 
 
 class MemoAirMemoryProcessor(FrameProcessor):
@@ -89,6 +93,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         org_only: bool = False,
         timeout_ms: float = 250,
         flush_timeout_s: float = 5.0,
+        session_id: str | None = None,
         name: str | None = None,
         **client_options: Any,
     ) -> None:
@@ -110,6 +115,8 @@ class MemoAirMemoryProcessor(FrameProcessor):
             org_only: Search only the organization's documents, and save nothing. Then no user is required.
             timeout_ms: How long a recall may delay the model, in milliseconds.
             flush_timeout_s: How long the end of the pipeline waits for turns to be saved, in seconds.
+            session_id: The id of the call. None means the id of the telephone platform, if the transport has one, or
+                else a new one.
             name: The name of the processor in Pipecat.
             **client_options: More arguments for ``MemoAirVoiceClient``.
 
@@ -146,19 +153,18 @@ class MemoAirMemoryProcessor(FrameProcessor):
             if unused := [field for field, value in {**identity, **more_arguments}.items() if value]:
                 raise ValueError(f"{', '.join(unused)} cannot be combined with client=; pass it to MemoAirVoiceClient")
         self._client = client
-        self._timeout_ms = timeout_ms
         self._flush_timeout_s = flush_timeout_s
 
         self._context: LLMContext | None = None  # of the conversation, without recalled text
         self._user_messages = UserMessageTracker()
         self._assistant_aggregators: list[FrameProcessor] = []
-        self._recall_message: dict[str, str] | None = None  # the recalled text for the caller's last message
+        self._recall = TurnRecall(self._search, timeout_ms, log)
         self._model_reads_context = True
-        self._recall_question: Any = None  # that message
-        self._turn_writer = TurnWriter(client, self._user, framework="pipecat", log=log, lost_action="save_failed")
-        self._turn_assembler = TurnAssembler(self._turn_writer.add)
-        self._load_task: asyncio.Task[None] | None = None
+        self._session_id = session_id
+        self._name_call(session_id)
+        self._turn_assembler = TurnAssembler(lambda turn: self._turn_writer.add(turn))
         self._tasks: list[asyncio.Task[None]] = []
+        self._check_task: asyncio.Task[None] | None = None
         self._is_cleaned_up = False
 
     @classmethod
@@ -195,13 +201,16 @@ class MemoAirMemoryProcessor(FrameProcessor):
         aggregator.add_event_handler("on_before_process_frame", self._on_aggregator_frame)
         aggregator.add_event_handler("on_assistant_turn_started", self._on_answer_started)
         aggregator.add_event_handler("on_assistant_turn_stopped", self._on_answer_stopped)
+        aggregator.add_event_handler("on_summary_applied", self._on_summary_applied)
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # as FrameProcessor itself
         """Find the aggregators and the models, load the caller's memory and start saving, before the first frame."""
         await super().setup(setup)
         self._find_neighbors(setup)
-        self._load_task = self.create_task(self._load_memory(), "memoair_load")
-        self._tasks = [self._load_task, self.create_task(self._turn_writer.run(), "memoair_save")]
+        load_task = self.create_task(self._load_memory(), "memoair_load")
+        self._recall.wait_for(load_task)
+        self._tasks = [load_task, self.create_task(self._turn_writer.run(), "memoair_save")]
+        self._check_task = self.create_task(self._check_identity(load_task), "memoair_check")
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Add the recalled text to the context that goes to the language model. Every frame is passed on."""
@@ -218,7 +227,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
     async def cleanup(self) -> None:
         """Save the remaining turns, end the background tasks, and close the client unless it was passed in.
 
-        Takes at most ``flush_timeout_s``.
+        Takes at most ``flush_timeout_s``, and a moment for the end of the call.
         """
         await super().cleanup()  # type: ignore[no-untyped-call]
         if self._is_cleaned_up:
@@ -234,9 +243,10 @@ class MemoAirMemoryProcessor(FrameProcessor):
             if len(self._turn_writer):
                 log.error("turns were not saved in time: action=flush_timeout turns=%d", len(self._turn_writer))
         finally:
-            for task in self._tasks:
+            for task in filter(None, [*self._tasks, self._check_task]):
                 if not task.done():
                     await self.cancel_task(task)
+            await self._end_call()
             if self._owns_client:
                 await self._close_client()
 
@@ -251,33 +261,27 @@ class MemoAirMemoryProcessor(FrameProcessor):
             self._collect_user_texts()
             if not self._model_reads_context:
                 return
-            question_message, query = find_question(frame.context)
-            if question_message is not None and question_message is not self._recall_question:
-                self._recall_message = await self._search(query) if query else None
-                self._recall_question = question_message
-            if self._recall_message is not None:
-                frame.context = RecalledContext(frame.context, self._recall_message)
+            is_speculative = bool(getattr(frame, "speculation", None))
+            await self._recall.update(frame.context, self._user_messages, is_speculative=is_speculative)
+            frame.context = self._recall.insert(frame.context)
         except Exception as error:  # noqa: BLE001 - the frame is passed on, whatever fails here
             log.error("a turn is answered without memory: action=recall_failed code=%s", error_code(error))
 
-    async def _search(self, query: str) -> dict[str, str] | None:
-        began_at = time.monotonic()
-        try:
-            if self._load_task is not None and not self._load_task.done():
-                await asyncio.wait([self._load_task], timeout=self._timeout_ms / 1e3 * _LOAD_WAIT_SHARE)
-            remaining_ms = self._timeout_ms - (time.monotonic() - began_at) * 1e3
-            found = await search_in_time(self._client, query, user=self._user, timeout_ms=max(1.0, remaining_ms))
-        except Exception as error:  # noqa: BLE001 - a full pool, a closed client: answer without memory
-            waited_ms = (time.monotonic() - began_at) * 1e3
-            log.warning("nothing was recalled: action=recall_failed code=%s ms=%.0f", error_code(error), waited_ms)
-            return None
-        return make_recall_message(found.contextText) if found.contextText.strip() else None
+    async def _search(self, query: str, timeout_ms: float, known_texts: list[str]) -> SearchResult:
+        return await search_in_time(
+            self._client,
+            query,
+            user=self._user,
+            timeout_ms=timeout_ms,
+            known_texts=known_texts,
+            session_id=self._call.session_id,
+        )
 
     @_log_failures
     def _on_model_frame(self, _: FrameProcessor, frame: Frame) -> None:
         """Add the recalled text also to contexts with tool results, which reach the model from the other side."""
-        if isinstance(frame, LLMContextFrame) and frame.context is self._context and self._recall_message is not None:
-            frame.context = RecalledContext(frame.context, self._recall_message)
+        if isinstance(frame, LLMContextFrame) and frame.context is self._context:
+            frame.context = self._recall.insert(frame.context)
 
     # Listening and saving
 
@@ -303,6 +307,18 @@ class MemoAirMemoryProcessor(FrameProcessor):
             isinstance(frame, FunctionCallInProgressFrame) and not frame.cancel_on_interruption
         ):
             self._turn_assembler.on_tool_detached(frame.tool_call_id)
+        elif isinstance(frame, LLMMarkerFrame):
+            self._user_messages.add_marker(frame.marker)
+        elif isinstance(frame, LLMSummarizeContextFrame):
+            self._collect_user_texts()  # before they are summarized
+        elif isinstance(frame, LLMContextSummaryResultFrame):
+            self._collect_user_texts()
+            self._user_messages.add_summary(frame.summary)
+
+    @_log_failures
+    def _on_summary_applied(self, aggregator: LLMAssistantAggregator, *_: Any) -> None:
+        """Note the summary, of which another model than the one in the pipeline may be the author."""
+        self._user_messages.mark_summary(aggregator.context)
 
     @_log_failures
     def _on_answer_started(self, _: FrameProcessor) -> None:
@@ -325,6 +341,8 @@ class MemoAirMemoryProcessor(FrameProcessor):
     def _find_neighbors(self, setup: FrameProcessorSetup) -> None:
         """Find the aggregators of the conversation and the models after this processor, also in nested pipelines."""
         processors = list(_leaf_processors(setup.pipeline_worker.pipeline))
+        if self._session_id is None and (call_id := find_call_id(processors)) is not None:
+            self._name_call(call_id)
         position = processors.index(self) if self in processors else 0
         for processor in reversed(processors[:position]):
             if isinstance(processor, LLMUserAggregator):
@@ -344,9 +362,29 @@ class MemoAirMemoryProcessor(FrameProcessor):
             if isinstance(processor, LLMService):
                 processor.add_event_handler("on_before_process_frame", self._on_model_frame)
 
+    def _name_call(self, session_id: str | None) -> None:
+        self._call = NamedCall(self._client, self._user, session_id=session_id, metadata={"framework": "pipecat"})
+        self._turn_writer = TurnWriter(
+            self._client,
+            self._user,
+            framework="pipecat",
+            log=log,
+            lost_action="save_failed",
+            session_id=self._call.session_id,
+        )
+
     async def _load_memory(self) -> None:  # if it fails, the first search loads it
         with log_failures(log, "load_failed", "the caller's memory could not be loaded"):
-            await self._client.load_index(user=self._user, timeout_s=self._flush_timeout_s)
+            await self._call.open()
+
+    async def _check_identity(self, load_task: "asyncio.Task[None]") -> None:
+        with log_failures(log, "check_failed", "the identity could not be checked"):
+            await asyncio.wait([load_task])
+            await report_rejected_identity(self._client, log)
+
+    async def _end_call(self) -> None:
+        with log_failures(log, "end_failed", "the call could not be ended"):
+            await self._call.end(has_turns=self._turn_writer.has_saved)
 
     async def _close_client(self) -> None:
         with log_failures(log, "close_failed", "the client could not be closed", logging.ERROR):

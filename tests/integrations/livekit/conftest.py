@@ -1,8 +1,9 @@
 """Agents over a storage root of their own, and the turns that are saved there."""
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from memoair_livekit import MemoAirLiveKitAgent
@@ -72,3 +73,20 @@ def saved_payloads(storage_root: Path) -> ReadPayloads:
         return [event["payload"] for event in logged(storage_root, user_id, "turn")]
 
     return read
+
+
+class GatedRuntime(NamedTuple):
+    """A runtime program that starts only once the switch file exists: until then, no memory can open."""
+
+    program: str
+    switch: Path
+
+
+@pytest.fixture
+def gated_runtime(tmp_path: Path) -> GatedRuntime:
+    """Return a runtime program that does not start yet."""
+    program, switch = tmp_path / "runtime", tmp_path / "on"
+    wait = f"while ! [ -e {switch} ]; do sleep 0.01; done"
+    program.write_text(f"#!/bin/sh\n{wait}\nexec {sys.executable} -m memoair_runtime\n", encoding="utf-8")
+    program.chmod(0o755)
+    return GatedRuntime(str(program), switch)

@@ -3,11 +3,10 @@
 import asyncio
 import os
 import signal
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import pytest
@@ -38,23 +37,6 @@ def is_listening(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return any(link.status == "LISTEN" for link in psutil.Process(pid).net_connections("tcp"))
     return False
-
-
-class GatedRuntime(NamedTuple):
-    """A runtime program that starts only once the switch file exists: until then, no memory can open."""
-
-    program: str
-    switch: Path
-
-
-@pytest.fixture
-def gated_runtime(tmp_path: Path) -> GatedRuntime:
-    """Return a runtime program that does not start yet."""
-    program, switch = tmp_path / "runtime", tmp_path / "on"
-    wait = f"while ! [ -e {switch} ]; do sleep 0.01; done"
-    program.write_text(f"#!/bin/sh\n{wait}\nexec {sys.executable} -m memoair_runtime\n", encoding="utf-8")
-    program.chmod(0o755)
-    return GatedRuntime(str(program), switch)
 
 
 async def test_both_sides_are_saved_without_wiring(new_agent: Any, saved_payloads: Any) -> None:
@@ -216,7 +198,7 @@ async def test_what_the_agent_says_on_its_own_is_saved(new_agent: Any, saved_pay
 
 
 async def test_words_before_the_memory_is_open_are_saved(
-    new_agent: Any, saved_payloads: Any, gated_runtime: GatedRuntime
+    new_agent: Any, saved_payloads: Any, gated_runtime: Any
 ) -> None:
     agent = new_agent(runtime_binary=gated_runtime.program)
     async with open_call(agent) as call:
@@ -252,7 +234,7 @@ async def test_hooks_of_a_subclass_need_not_call_super(new_agent: Any, saved_pay
     assert text_pairs(saved_payloads()) == [("", "Hello!"), ("Are you there?", "Noted.")]
 
 
-async def test_a_greeting_does_not_wait_for_the_memory(new_agent: Any, gated_runtime: GatedRuntime) -> None:
+async def test_a_greeting_does_not_wait_for_the_memory(new_agent: Any, gated_runtime: Any) -> None:
     agent = new_agent(Greeter, runtime_binary=gated_runtime.program)
     async with open_call(agent):
         await wait_until(lambda: hasattr(agent, "greeted_at"))
@@ -340,13 +322,18 @@ async def test_a_runtime_that_dies_during_a_call_is_replaced(new_agent: Any, sav
     agent = new_agent()
     async with open_call(agent) as call:
         await call.say("My boots are red.")
-        await wait_until(saved_payloads)
+    await agent.on_exit()
+    agent = new_agent()
+    async with open_call(agent) as call:
+        await call.say("Hello.")
+        await wait_until(lambda: len(saved_payloads()) == 2)
         os.kill(find_runtime_pid(), signal.SIGKILL)
         request = await call.say("What colour are my boots?")
     await agent.on_exit()
 
     assert "<memory>" in request[-2][1]
-    assert text_pairs(saved_payloads()) == [("My boots are red.", "Noted."), ("What colour are my boots?", "Noted.")]
+    expected = ["My boots are red.", "Hello.", "What colour are my boots?"]
+    assert text_pairs(saved_payloads()) == [(text, "Noted.") for text in expected]
 
 
 async def test_a_hanging_runtime_delays_no_turn(new_agent: Any, saved_payloads: Any) -> None:

@@ -159,3 +159,42 @@ def test_tracking_that_starts_mid_conversation_begins_with_the_unanswered_messag
     )
     tracker.skip(context, keep_unanswered=True)
     assert tracker.read_new_texts(context) == ["Which colour?"]
+
+
+def test_words_that_an_application_inserts_between_earlier_ones_are_not_read() -> None:
+    context, tracker = make_context(user_message("Hi."), agent_message("Hello.")), UserMessageTracker()
+    assert tracker.read_new_texts(context) == ["Hi."]
+    context.set_messages([SYSTEM_MESSAGE, user_message("Yes."), *context.messages[1:]])
+    assert tracker.read_new_texts(context) == []
+    context.add_message(user_message("Yes."))  # which the caller says now
+    assert tracker.read_new_texts(context) == ["Yes."]
+
+
+def test_an_unanswered_message_that_was_copied_with_the_one_before_it_is_not_read_twice() -> None:
+    context, tracker = (
+        make_context(user_message("Hi."), agent_message("Hello."), user_message("Yes.")),
+        UserMessageTracker(),
+    )
+    assert tracker.read_new_texts(context) == ["Hi.", "Yes."]
+    context.set_messages(copy.deepcopy(context.messages))
+    assert tracker.read_new_texts(context) == []
+
+
+def test_a_message_that_quotes_a_summary_is_read() -> None:
+    context, tracker = make_context(user_message("Hi."), agent_message("Hello.")), UserMessageTracker()
+    tracker.read_new_texts(context)
+    tracker.add_summary("Yes")
+    context.set_messages([SYSTEM_MESSAGE, user_message("Summary: Yes")])
+    assert tracker.read_new_texts(context) == []
+    assert tracker.find_question(context) == (None, "")
+    context.add_message(user_message("Yes!"))
+    assert tracker.read_new_texts(context) == ["Yes!"]
+
+
+def test_a_marker_is_no_answer() -> None:
+    first, second = user_message("Which colour are"), user_message("my boots?")
+    for marker in ("\u25d0", "\u25cb", " \u25d0 ", "\u2713"):
+        context = make_context(user_message("Hi."), agent_message("Hello."), first, agent_message(marker), second)
+        assert find_question(context) == (second, "Which colour are my boots?")
+    context.add_message({"role": "assistant", "tool_calls": [{"id": "1"}]})
+    assert find_question(context) == (None, "")

@@ -111,6 +111,20 @@ async def test_nothing_is_inserted_if_nothing_is_recalled(client: MemoAirVoiceCl
     assert not recalled_texts(call.llm.requests[0])
 
 
+async def test_what_the_context_holds_of_the_call_is_not_recalled(
+    client: MemoAirVoiceClient, saved_turns: ReadTurns
+) -> None:
+    async with PipecatCall(make_processor(client)) as call:
+        await call.say_and_wait("My boots are red.")
+        await wait_until(saved_turns)
+        await call.say_and_wait("Which colour are my boots?")
+        await call.queue_frames(LLMMessagesUpdateFrame([call.context.messages[0]]))  # as after a summary
+        await wait_until(lambda: len(call.context.messages) == 1)
+        await call.say_and_wait("Which colour were my boots?")
+    assert [len(recalled_texts(request)) for request in call.llm.requests] == [0, 0, 1]
+    assert "My boots are red." in recalled_texts(call.llm.requests[2])[0]
+
+
 async def test_recall_ends_at_its_deadline_and_the_turn_is_saved_later(
     client: MemoAirVoiceClient, saved_turns: ReadTurns
 ) -> None:
