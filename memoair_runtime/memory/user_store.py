@@ -15,7 +15,7 @@ from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage import erasure
-from memoair_runtime.storage.events import Event
+from memoair_runtime.storage.events import Event, EventOrigin
 from memoair_runtime.storage.replica_file import ReplicaPage
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -47,7 +47,13 @@ class UserStore:
     ) -> None:
         self.folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
         self.memory = UserMemory(read_snapshot(self.folder))
-        self.sessions = Sessions(self.folder, self.memory.apply_event, on_logged, is_durable=not settings.org_only)
+        self.sessions = Sessions(
+            self.folder,
+            self.memory.apply_event,
+            on_logged,
+            is_durable=not settings.org_only,
+            origin=EventOrigin(settings.cloud_id, settings.agent_id),
+        )
         self.unread_logs = 0
         self._gate = gate
         self._is_durable = not settings.org_only

@@ -37,12 +37,15 @@ class UserPullState(msgspec.Struct, frozen=True):
         etag: Tag for the next conditional request.
         bootstrap: The versions that the cloud reported.
         forgotten_at: When the cloud erased the user, as of the last erasure on this machine.
+        marks: Whether all events of the user have been logged with their cloud, as far as this file tells; see
+            `memoair_runtime.storage.cursors`. It stays False in a file of an earlier version.
     """
 
     cloud: str
     etag: str | None = None
     bootstrap: Bootstrap | None = None
     forgotten_at: datetime | None = None
+    marks: bool = False
 
 
 _decode_state = msgspec.json.Decoder(UserPullState).decode
@@ -79,7 +82,7 @@ class UserPuller:
         self._outbox = outbox
         self._rejected_events = rejected_events
         self._lock = ProcessLock(store.folder.lock("pull"))
-        self._state = UserPullState(cloud)
+        self._state = UserPullState(cloud, marks=True)
         self._is_state_loaded = False
 
     @property
@@ -137,7 +140,7 @@ class UserPuller:
 
     def record_erasure(self, at: datetime | None) -> None:
         """Record that the user was erased on this machine, and when in the cloud, if known; then count the events."""
-        self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at)
+        self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at, marks=True)
         self._save_state()
         self._outbox.scan(all_sessions=True)
 
