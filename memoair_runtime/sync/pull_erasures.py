@@ -17,6 +17,7 @@ from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.errors import invalid_response
+from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
@@ -52,16 +53,17 @@ class ErasurePuller:
         self._own_folder = own_folder
         self._lock = ProcessLock(folder.lock("org-sync"))
 
-    def pull(self, target_version: int) -> None:
+    def pull(self, bootstrap: Bootstrap) -> None:
         """Erase users up to a version of the list. Does nothing if another process is doing so.
 
         Args:
-            target_version: The cloud's version of the list.
+            bootstrap: The cloud's version of the list.
 
         Raises:
             CloudError: A request failed.
             OSError: The state cannot be written.
         """
+        target_version = bootstrap.forgotten_version
         state = self._read_state()
         if state.version == target_version and not state.waiting:
             return

@@ -1,6 +1,7 @@
 """Pull of a user's data: first the versions, then an erasure if one is due, then only what has changed."""
 
 import logging
+import math
 import time
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -90,15 +91,19 @@ class UserPuller:
         """The cloud's token for the state that it reported last."""
         return self._state.bootstrap.sync_token if self._state.bootstrap else None
 
-    def fetch_bootstrap(self) -> Bootstrap:
+    def fetch_bootstrap(self, deadline: float = math.inf) -> Bootstrap:
         """Fetch the versions of everything.
+
+        Args:
+            deadline: When to give up, in monotonic seconds.
 
         Raises:
             CloudError: The request failed.
         """
         if not self._is_state_loaded:
             self._load_state()
-        response = self._transport.fetch_bootstrap(self._state.etag, time.monotonic() + CALL_TIMEOUT_S)
+        deadline = min(deadline, time.monotonic() + CALL_TIMEOUT_S)
+        response = self._transport.fetch_bootstrap(self._state.etag, deadline)
         if response is not None:
             bootstrap, etag = response
             self._state = msgspec.structs.replace(self._state, etag=etag, bootstrap=bootstrap)
@@ -127,7 +132,7 @@ class UserPuller:
         except NotReadyError as error:
             if error.readiness is Readiness.LOADING:
                 raise CloudError(FailureKind.TRANSIENT, "the session logs are still being read") from None
-        self._erase_if_due(bootstrap)
+        self.erase_if_due(bootstrap)
         self._outbox.scan(all_sessions=True)
         if LaneName.PROFILE in scopes:
             self._pull_profile(bootstrap)
@@ -144,8 +149,12 @@ class UserPuller:
         self._save_state()
         self._outbox.scan(all_sessions=True)
 
-    def _erase_if_due(self, bootstrap: Bootstrap) -> None:
-        """Erase the user on this machine, if the cloud has since the last erasure here."""
+    def erase_if_due(self, bootstrap: Bootstrap) -> None:
+        """Erase the user on this machine, if the cloud has since the last erasure here.
+
+        Raises:
+            StorageUnavailableError: The user could not be erased.
+        """
         cloud_erased_at, local_erased_at = bootstrap.forgotten_at, self._state.forgotten_at
         if cloud_erased_at is None or (local_erased_at is not None and cloud_erased_at <= local_erased_at):
             return

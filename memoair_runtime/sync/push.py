@@ -17,7 +17,7 @@ from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
 
-_ERASED_CODE = "cloud.forgotten"
+ERASED_CODE = "cloud.forgotten"
 _TOO_LARGE_CODE = "cloud.batch_too_large"
 
 
@@ -119,7 +119,7 @@ class Pusher:
         if rejected:
             self._rejected_events.record(rejected)
             self._metrics.events_refused.inc(len(rejected))
-            self.has_seen_erasure |= _ERASED_CODE in rejected.values()
+            self.has_seen_erasure |= ERASED_CODE in rejected.values()
             log.warning("the cloud permanently rejected events: action=events_refused events=%d", len(rejected))
         self._metrics.events_pushed.inc(len(codes) - len(rejected))
         done_count = self._outbox.acknowledge(batch, codes.keys())
