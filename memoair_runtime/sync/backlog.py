@@ -75,7 +75,7 @@ class Backlog:
         cloud: Identifies the cloud.
         transport: The connection to the cloud, without a user.
         metrics: Counts what is sent.
-        selection: Which events to send.
+        selection: Which events to send, see `Outbox`.
         skips_served: Whether to leave users that a runtime serves to that runtime.
     """
 
@@ -86,7 +86,7 @@ class Backlog:
         transport: CloudTransport,
         metrics: RuntimeMetrics,
         *,
-        selection: Selection = Selection.FOR_CLOUD,
+        selection: Selection | str = Selection.FOR_CLOUD,
         skips_served: bool = True,
     ) -> None:
         self._project = project

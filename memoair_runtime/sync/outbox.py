@@ -101,14 +101,16 @@ class Outbox:
     Args:
         folder: The user's folder.
         cloud: Identifies the cloud. Cursors of another cloud are ignored.
-        selection: Which events it holds.
+        selection: Which events it holds. The id of another cloud selects those that were logged for that one: for a
+            cloud that has moved to another address.
     """
 
-    def __init__(self, folder: UserFolder, cloud: str, selection: Selection = Selection.FOR_CLOUD) -> None:
+    def __init__(self, folder: UserFolder, cloud: str, selection: Selection | str = Selection.FOR_CLOUD) -> None:
         self._folder = folder
-        self._cloud = cloud
         self._selection = selection
-        self._cursors = Cursors(folder, f"{cloud}/local" if selection is Selection.LOCAL else cloud)
+        self._mark = {Selection.FOR_CLOUD: cloud, Selection.LOCAL: None}.get(selection, selection)
+        is_other = selection not in (Selection.FOR_CLOUD, Selection.FOR_ANY_CLOUD)
+        self._cursors = Cursors(folder, f"{cloud}/{self._mark or 'local'}" if is_other else cloud)
         self._erased_at: datetime | None = None
         self._lock = threading.Lock()
         self._uncounted: dict[str, list[float]] = {}  # by session: when events were logged since `scan`
@@ -299,9 +301,7 @@ class Outbox:
         if self._erased_at is not None and event.occurred_at <= self._erased_at:
             return False
         mark = self._cursors.unmarked_cloud if event.cloud is msgspec.UNSET else event.cloud
-        if self._selection is Selection.FOR_ANY_CLOUD:
-            return mark is not None
-        return mark == (None if self._selection is Selection.LOCAL else self._cloud)
+        return mark is not None if self._selection is Selection.FOR_ANY_CLOUD else mark == self._mark
 
 
 def _with_mtime(cursor: Cursor, log: Path) -> Cursor:
