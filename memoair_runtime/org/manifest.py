@@ -43,6 +43,7 @@ class OrgManifest(msgspec.Struct, frozen=True):
         base: The index file, if there is one.
         documents: Documents that are new or have changed since the base.
         removed: Keys of documents of the base that were removed.
+        epoch: The cloud's epoch, to which the version belongs; None if the cloud named none.
     """
 
     cloud: str
@@ -50,6 +51,7 @@ class OrgManifest(msgspec.Struct, frozen=True):
     base: OrgBase | None = None
     documents: Sequence[ManifestDocument] = ()
     removed: Sequence[OrgKey] = ()
+    epoch: str | None = None
 
     @property
     def change_count(self) -> int:

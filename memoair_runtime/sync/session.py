@@ -81,6 +81,8 @@ class SyncSession:
         bootstrap = self.user.fetch_bootstrap()
         on_authorized()
         self.pusher.has_seen_erasure = False
+        if self.erasures.is_epoch_new(bootstrap):
+            self.erasures.pull(bootstrap)  # before anything of an erased user is pulled from the backup
         is_complete = not self.is_durable or self.user.pull(bootstrap, scopes, lock_deadline)
         if LaneName.ORG in scopes and self.pull_org is not None:
             is_complete &= self.pull_org(bootstrap, lock_deadline)

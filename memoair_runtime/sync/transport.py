@@ -11,16 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import requests
 
 from memoair_protocol.cloud_http import CloudHttp, read_body, read_chunks
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.http_headers import identity_headers
+from memoair_protocol.timestamps import format_utc
 from memoair_runtime.sync import responses
 from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
 
@@ -100,6 +103,18 @@ class CloudTransport:
     def fetch_erasures(self, since: int | None, deadline: float) -> responses.ErasuresResponse | None:
         """Fetch a page of the list of erasures."""
         return self._fetch_projection("forgotten", since, deadline, responses.parse_erasures)
+
+    def report_erasures(self, erasures: Mapping[str, datetime], deadline: float) -> None:
+        """Tell the cloud of erasures that it has lost, at most `MAX_ERASURES`.
+
+        Args:
+            erasures: The time of each by the digest of the user.
+            deadline: When to give up.
+        """
+        users = [{"digest": digest, "forgottenAt": format_utc(at)} for digest, at in erasures.items()]
+        content = msgspec.json.encode({"users": users})
+        with self._request("POST", "/erasures", deadline, content=content) as reply:
+            read_body(reply, partial(self._check, deadline))
 
     def download_org_file(self, file: responses.OrgFileInfo, path: Path, deadline: float) -> None:
         """Download an index file of documents.
