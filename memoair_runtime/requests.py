@@ -52,6 +52,8 @@ class StartRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True)
     satham: Metadata | None = None
     metadata: Metadata | None = None
     mode: str | None = None
+    reopen: bool | None = None
+    shared: bool | None = None
 
     def variant(self) -> Variant:
         """Return the requested embedding, or the default one if this version does not know its name."""

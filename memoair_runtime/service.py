@@ -56,6 +56,8 @@ log = logging.getLogger(__name__)
 DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_ERASE_MS = 5_000
 # An erasure waits at least this long for logs that are being read, whatever its deadline: it should run to completion.
 MIN_ERASE_S = 1.0
+# How long the end of a call of which nothing is known here waits for what the cloud knows of it.
+_PULL_BEFORE_END_S = 1.0
 _ORG_LANE_ONLY = frozenset({LaneName.ORG})
 _ALL_LANES = frozenset(LaneName)
 _DRAINING_MESSAGE = "the runtime is shutting down; start another one and send the request again"
@@ -86,6 +88,7 @@ class RuntimeService:
         self._eraser = Eraser(self._store, self._writer, self._reranker)
         self._sync = make_sync(settings, self._store, self._gate, self._eraser, self._org_lane.load, self.metrics)
         self._sessions_loader = CoalescingJob("load-sessions", self._store.load)
+        self._shared_sessions: set[str] = set()  # open ones whose next turn may reach another machine
         self._variants: dict[str, Variant] = {}  # of sessions with another variant than the default
         permanent_lane = PermanentLane(memory, self._gate, self._reranker)
         self._search_service = SearchService(
@@ -133,7 +136,12 @@ class RuntimeService:
             raise BadRequestError("workspaceId and userId are required")
         if request.mode not in (None, ORG_ONLY_MODE):
             raise BadRequestError(f"invalid mode: use {ORG_ONLY_MODE!r} or omit it", field="mode")
+        is_new = self._store.sessions.get(request.session_id).is_unknown
         storage_error = self._writer.start_session(request, is_ephemeral=request.mode == ORG_ONLY_MODE)
+        if is_new:  # another machine may have begun the call, or just have ended the one before it
+            self._sync.pull_user_soon()
+        if request.shared:
+            self._shared_sessions.add(request.session_id)
         self.start_loading()  # picks up what other processes have written since
         self._sync.end_startup_delay()
         self._variants.pop(request.session_id, None)
@@ -183,6 +191,7 @@ class RuntimeService:
         allowed_lanes = _ORG_LANE_ONLY if is_org_only else _ALL_LANES
         self._search_service.search(request, allowed_lanes, variant, notes, started_at, reply)
         self._sync.end_startup_delay()
+        self._follow_if_shared(request.session_id)
 
     def save_turn(self, request: TurnRequest) -> dict[str, Any]:
         """Save a turn; it is on the disk when this returns. In an org-only session nothing is saved; the id is null.
@@ -205,6 +214,7 @@ class RuntimeService:
             return {"localEventId": None, "forgotten": True}
         if event_id is not None:
             self.metrics.turns_kept.inc()
+        self._follow_if_shared(request.session_id)
         return {"localEventId": event_id}
 
     def end_session(self, request: EndRequest) -> dict[str, Any]:
@@ -214,8 +224,12 @@ class RuntimeService:
             StorageUnavailableError: If the end could not be saved.
         """
         self._check_request(request)
-        session = self._writer.end_session(request)
+        if self._store.sessions.get(request.session_id).is_unknown:  # all of it may have been said on other machines
+            self._sync.pull([LaneName.PERMANENT], time.monotonic() + _PULL_BEFORE_END_S)
+        is_known_elsewhere = self._store.is_known_elsewhere(request.session_id)
+        session = self._writer.end_session(request, is_known_elsewhere=is_known_elsewhere)
         self._variants.pop(session.id, None)
+        self._shared_sessions.discard(session.id)
         return {"status": "ok", "flushed": {"turns": self._memory.count_turns(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:
@@ -273,6 +287,12 @@ class RuntimeService:
         self._store.close()
         self._sync.close(deadline)
         self._eraser.remove_folder_if_empty()
+
+    def _follow_if_shared(self, session_id: str) -> None:
+        """Pull more often if another machine takes part in a call that goes on here, or may do so."""
+        is_known_elsewhere = self._store.is_known_elsewhere(session_id)
+        if is_known_elsewhere or session_id in self._shared_sessions:
+            self._sync.follow_call(is_known_elsewhere=is_known_elsewhere)
 
     def _permanent_version(self) -> int | None:
         """Return the cloud's version, or the number of stored items if nothing was pulled yet."""

@@ -9,11 +9,13 @@ from memoair_voice_sync import MemoAirVoiceClientSync, VoiceSessionSync
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from typing_extensions import Self
+
 
 class VoiceSession(AsyncToolAdapters, AsyncCloseable):
-    """The calls of `MemoAirVoiceClient` for one user, whose runtime is not evicted while the session is open.
+    """One call of a user: the methods of `MemoAirVoiceClient` for it.
 
-    Use it in an ``async with`` block, or await `aclose`.
+    The user's runtime is not evicted while the session is open. Use it in an ``async with`` block, or await `aclose`.
 
     Example:
         ```python
@@ -28,6 +30,19 @@ class VoiceSession(AsyncToolAdapters, AsyncCloseable):
     def __init__(self, sync: VoiceSessionSync) -> None:
         self._sync = sync
 
+    async def __aenter__(self) -> "Self":
+        await self.open()
+        return self
+
+    def __repr__(self) -> str:
+        return f"<VoiceSession session={self.session_id!r}>"
+
+    @property
+    def session_id(self) -> str:
+        """The id of the session (the call)."""
+        return self._sync.session_id
+
+    open = async_method(VoiceSessionSync.open)
     search_memory = async_method(VoiceSessionSync.search_memory, abandon_on_cancel=True)
     prefetch = async_method(VoiceSessionSync.prefetch)
     save_response = async_method(VoiceSessionSync.save_response)
@@ -67,6 +82,7 @@ class MemoAirVoiceClient(AsyncCloseable):
     save_response = async_method(MemoAirVoiceClientSync.save_response)
     import_call = async_method(MemoAirVoiceClientSync.import_call)
     load_index = async_method(MemoAirVoiceClientSync.load_index)
+    end_call = async_method(MemoAirVoiceClientSync.end_call)
     create_index = async_method(MemoAirVoiceClientSync.create_index)
     list_indexes = async_method(MemoAirVoiceClientSync.list_indexes)
     get_index = async_method(MemoAirVoiceClientSync.get_index)
@@ -86,6 +102,7 @@ class MemoAirVoiceClient(AsyncCloseable):
         user: "Mapping[str, Any] | None" = None,
         user_id: str | None = None,
         search_memory_timeout_ms: float | None = None,
+        session_id: str | None = None,
     ) -> MemoryTool:
         """Return a tool with which a language model can search a user's memory.
 
@@ -95,26 +112,42 @@ class MemoAirVoiceClient(AsyncCloseable):
             user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
             user_id: The user's id, as an alternative to ``user``.
             search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+            session_id: The id of the call, as in `search_memory`.
 
         Returns:
             The tool. If the memory fails, it returns an empty text, and its ``last_trace`` says why.
         """
-        timeout_ms = search_memory_timeout_ms
         return MemoryTool(
-            self._sync.search_memory_tool(user=user, user_id=user_id, search_memory_timeout_ms=timeout_ms)
+            self._sync.search_memory_tool(
+                user=user, user_id=user_id, search_memory_timeout_ms=search_memory_timeout_ms, session_id=session_id
+            )
         )
 
-    async def session(self, *, user: "Mapping[str, Any] | None" = None, user_id: str | None = None) -> VoiceSession:
-        """Pin a user's runtime for many calls, so that it is not evicted between them.
+    async def session(
+        self,
+        *,
+        user: "Mapping[str, Any] | None" = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        metadata: "Mapping[str, Any] | None" = None,
+    ) -> VoiceSession:
+        """Return a session: one call of a user, whose runtime is not evicted while the call goes on.
+
+        Entering its ``async with`` block opens the call and waits until the user's memory is loaded, for five seconds
+        at most. Leaving the block ends the call, and the cloud learns from it at once.
 
         Args:
             user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
             user_id: The user's id, as an alternative to ``user``.
+            session_id: The id of the call, for example that of the telephone platform. The same id in another process
+                or on another machine goes on with the call. None makes a new id.
+            metadata: A JSON object that is stored with the call.
 
         Returns:
-            A session with the same calls for this user. Use it in an ``async with`` block, or await its ``aclose``.
+            A session with the same methods for this user and call. Use it in an ``async with`` block, or await its
+            ``aclose``.
 
         Raises:
             MemoAirVoiceMemoryError: ``pool.exhausted`` or ``pool.closed``.
         """
-        return VoiceSession(self._sync.session(user=user, user_id=user_id))
+        return VoiceSession(self._sync.session(user=user, user_id=user_id, session_id=session_id, metadata=metadata))

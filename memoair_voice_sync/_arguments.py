@@ -71,6 +71,11 @@ def identifier(name: str, value: object) -> str:
     return checked
 
 
+def optional_identifier(name: str, value: object) -> str | None:
+    """Return an identifier or None."""
+    return None if value is None else identifier(name, value)
+
+
 def base_url(name: str, value: object) -> str | None:
     """Return the URL of a cloud without a trailing slash; None means no cloud."""
     if value is None:

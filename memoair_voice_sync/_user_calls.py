@@ -3,8 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -12,26 +11,24 @@ from typing import Any
 import attrs
 
 import memoair_voice_sync._arguments as check
-from memoair_protocol.defaults import ORG_ONLY_USER, SEARCH_TIMEOUT_MS
+from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
 from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._cloud.api import CloudApi
-from memoair_voice_sync._cloud.calls import CloudCalls
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.prefetch import PREFETCH_TIMEOUT_S, PrefetchCache, PrefetchedResult, SearchArguments
 from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
-from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT
 from memoair_voice_sync._turns.outbox import TurnOutbox, UnsavedTurn
 from memoair_voice_sync._turns.redaction import Redaction
-from memoair_voice_sync._turns.turn import PastCall, Turn
+from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync._turns.user import User
+from memoair_voice_sync._whole_calls import WholeCalls
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync.results import IndexLoadResult, SearchResult, degraded_result
+from memoair_voice_sync.results import SearchResult, degraded_result
 
 _SAVE_TIMEOUT_S = 1.0
-_LOAD_TIMEOUT_S = 15.0
 _ERASE_TIMEOUT_S = 15.0
 # Saving a turn again after one of these is useless, so the application gets the error.
 _PERMANENT_ERRORS = frozenset(
@@ -39,8 +36,8 @@ _PERMANENT_ERRORS = frozenset(
 )
 
 
-class UserCalls(CloudCalls):
-    """The client's methods that reach one user's runtime. Any thread may call them."""
+class UserCalls(WholeCalls):
+    """The client's methods for the turns of a call, and for erasing a user. Any thread may call them."""
 
     def __init__(
         self,
@@ -54,10 +51,14 @@ class UserCalls(CloudCalls):
         redaction: Redaction,
     ) -> None:
         super().__init__(
-            cloud, pool, runtime_client, runtimes_see_documents=runtimes_see_documents, only_user=only_user
+            cloud,
+            pool,
+            runtime_client,
+            runtimes_see_documents=runtimes_see_documents,
+            only_user=only_user,
+            org_only=org_only,
+            redaction=redaction,
         )
-        self._org_only = org_only
-        self._redaction = redaction
         self._outbox = TurnOutbox(self._retry_save, lambda error: error.code in _PERMANENT_ERRORS)
         self._prefetch_cache = PrefetchCache(self._run_prefetch)
         self._counter_lock = threading.Lock()
@@ -77,6 +78,7 @@ class UserCalls(CloudCalls):
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
         min_confidence: float | None = None,
         say_nothing_found: bool = False,
+        session_id: str | None = None,
     ) -> SearchResult:
         """Search a user's memory for what is relevant to a query, within a deadline.
 
@@ -98,6 +100,9 @@ class UserCalls(CloudCalls):
             min_confidence: Leave out hits of less confidence, from 0 to 1, in the ``permanent`` and ``org`` lanes. None
                 means none is left out.
             say_nothing_found: Whether the text says so of a lane that was searched and has found nothing.
+            session_id: The id of the call, for example that of the telephone platform. A new id begins a call, which
+                lasts until `end_call`; the same id goes on with it, also in another process or on another machine.
+                None is the call of this client, which lasts as long as the user has a place in the pool.
 
         Returns:
             The hits of each lane, and the text composed from them for the language model.
@@ -110,7 +115,8 @@ class UserCalls(CloudCalls):
         caller = self._resolve_user(user, user_id)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
         options = SearchOptions.parse(lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found)
-        arguments = SearchArguments(caller, check.text("query", query), options)
+        session_id = check.optional_identifier("session_id", session_id)
+        arguments = SearchArguments(caller, check.text("query", query), options, session_id)
         try:
             with self._acquire_handle(caller) as handle:
                 prefetched = self._prefetch_cache.pop(arguments, self._runtime_client.memory_version(handle))
@@ -135,6 +141,7 @@ class UserCalls(CloudCalls):
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
         min_confidence: float | None = None,
         say_nothing_found: bool = False,
+        session_id: str | None = None,
     ) -> None:
         """Start a search in the background for what a caller has said so far, and return immediately.
 
@@ -153,6 +160,7 @@ class UserCalls(CloudCalls):
             filter: A condition on metadata, as in `search_memory`.
             min_confidence: The least confidence of a hit, as in `search_memory`.
             say_nothing_found: Whether the text says that a lane has found nothing, as in `search_memory`.
+            session_id: The id of the call, as in `search_memory`.
 
         Raises:
             MemoAirVoiceMemoryError: ``pool.closed``.
@@ -161,7 +169,8 @@ class UserCalls(CloudCalls):
         self._pool_key(caller)
         query = check.text("query_so_far", query_so_far)
         options = SearchOptions.parse(lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found)
-        self._prefetch_cache.submit(SearchArguments(caller, query, options))
+        session_id = check.optional_identifier("session_id", session_id)
+        self._prefetch_cache.submit(SearchArguments(caller, query, options, session_id))
 
     def save_response(
         self,
@@ -173,6 +182,7 @@ class UserCalls(CloudCalls):
         turn_id: str | None = None,
         tool_calls: list[dict[str, Any]] | None = None,
         metadata: dict[str, Any] | None = None,
+        session_id: str | None = None,
     ) -> str | None:
         """Save a completed turn; when this returns an id, the turn is on the disk.
 
@@ -190,6 +200,7 @@ class UserCalls(CloudCalls):
             metadata: A JSON object that is stored with the turn. ``heard`` is the part of an interrupted answer that
                 the caller heard ("" for nothing): memory then recalls and learns from that part alone.
                 ``occurredAt`` is the time of the turn in ISO 8601.
+            session_id: The id of the call, as in `search_memory`. A turn of a call that has ended is kept in it.
 
         Returns:
             The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all. Also None
@@ -203,12 +214,14 @@ class UserCalls(CloudCalls):
         caller = self._resolve_user(user, user_id)
         fields: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
         fields |= {"user_text": user_text, "assistant_text": assistant_text, "metadata": metadata}
-        turn, session_id = self._redaction.redact_turn(Turn.parse(fields)), None
+        turn = self._redaction.redact_turn(Turn.parse(fields))
+        call_id = pending_id = check.optional_identifier("session_id", session_id)
         if not self._outbox.has_pending(caller):
             try:
                 with self._acquire_handle(caller) as handle:
-                    session_id = handle.session_id
-                    return self._runtime_client.save(handle, caller, turn, time.monotonic() + _SAVE_TIMEOUT_S)
+                    pending_id = call_id or handle.session_id
+                    deadline = time.monotonic() + _SAVE_TIMEOUT_S
+                    return self._runtime_client.save(handle, caller, turn, deadline, session_id=call_id)
             except MemoAirVoiceMemoryError as error:
                 if error.code.startswith("pool.") or error.code in _PERMANENT_ERRORS:
                     raise
@@ -217,72 +230,8 @@ class UserCalls(CloudCalls):
             self._deferred_saves += 1
         now = datetime.now(timezone.utc).isoformat()
         turn = attrs.evolve(turn, metadata={"occurredAt": now, **turn.metadata})
-        self._outbox.put(UnsavedTurn(caller, turn, session_id))
+        self._outbox.put(UnsavedTurn(caller, turn, pending_id))
         return None
-
-    def load_index(
-        self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _LOAD_TIMEOUT_S
-    ) -> IndexLoadResult:
-        """Prepare a user's memory, for example while the phone rings.
-
-        Starts the user's runtime, opens the session and loads what is stored. Afterwards
-        ``search_memory("", lanes=["profile"])`` returns who the user is, so that the agent can greet them by name. With
-        a cloud, this also waits up to three seconds for what the cloud knows of the user; without an answer by then,
-        the memory is what this machine knows.
-
-        Args:
-            user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
-            user_id: The user's id, as an alternative to ``user``.
-            timeout_s: The time that this may take, in seconds.
-
-        Returns:
-            The session and the versions of what was loaded.
-
-        Raises:
-            MemoAirVoiceMemoryError: If the memory is not ready within ``timeout_s``. What was started goes on, and
-                the next call continues from there.
-        """
-        caller = self._resolve_user(user, user_id)
-        deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
-        with self._acquire_handle(caller) as handle:
-            return self._runtime_client.load(handle, caller, deadline)
-
-    def import_call(
-        self,
-        session_id: str,
-        turns: Sequence[Mapping[str, Any]],
-        *,
-        user: Mapping[str, Any] | None = None,
-        user_id: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        timeout_s: float = 60.0,
-    ) -> list[str]:
-        """Save a call that is over, for example from a transcript.
-
-        A turn that is already stored in this session is not saved again, so a call can be imported in parts and
-        repeatedly. A known ``turn_id`` with other words corrects the turn.
-
-        Args:
-            session_id: The id of the call.
-            turns: The turns in order, each a dict with ``turn_id``, ``user_text``, ``assistant_text`` and optionally
-                ``tool_calls`` and ``metadata``; ``metadata["occurredAt"]`` is the time of the turn in ISO 8601.
-            user: The user who called, ``{"id", "name", "metadata"}``. Optional if the client has a user.
-            user_id: The user's id, as an alternative to ``user``.
-            metadata: A JSON object that is stored with the session.
-            timeout_s: The time that this may take, in seconds.
-
-        Returns:
-            The ids of the events of the turns, without those from before an erasure of the user, which are not saved.
-
-        Raises:
-            MemoAirVoiceMemoryError: If not all turns are on the disk within ``timeout_s``. Importing the call again
-                saves the rest.
-        """
-        caller, call = self._resolve_user(user, user_id), PastCall.parse(session_id, turns, metadata)
-        call = attrs.evolve(call, turns=[self._redaction.redact_turn(turn) for turn in call.turns])
-        deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
-        with self._acquire_handle(caller) as handle:
-            return self._runtime_client.import_call(handle, caller, call, deadline)
 
     def forget_user(
         self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None, timeout_s: float = _ERASE_TIMEOUT_S
@@ -319,19 +268,6 @@ class UserCalls(CloudCalls):
                 removed = {kind: count + removed_later.get(kind, 0) for kind, count in removed.items()}
         self._discard_pending(caller)
         return {"user_id": caller.id, "removed": {"cloud": receipt.get("removed"), "local": removed}}
-
-    @contextmanager
-    def _acquire_handle(self, caller: User) -> Iterator[RuntimeHandle]:
-        handle = self._pool.acquire(self._pool_key(caller))
-        try:
-            yield handle
-        finally:
-            self._pool.release(handle)
-
-    def _pool_key(self, caller: User) -> str:
-        if caller.id == ORG_ONLY_USER and not self._org_only:
-            raise ValueError(f"{ORG_ONLY_USER} is reserved for the organization's documents and cannot be a user id")
-        return ORG_ONLY_USER if self._org_only else caller.id
 
     def _run_prefetch(self, arguments: SearchArguments) -> PrefetchedResult:
         deadline = time.monotonic() + PREFETCH_TIMEOUT_S

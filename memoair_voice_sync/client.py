@@ -1,5 +1,6 @@
 """The client: memory for many concurrent users, over a pool of runtimes."""
 
+import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -139,27 +140,45 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
     def __repr__(self) -> str:
         return f"<MemoAirVoiceClientSync {self._pool!r}>"
 
-    def session(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> VoiceSessionSync:
-        """Pin a user's runtime for many calls, so that it is not evicted between them.
+    def session(
+        self,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> VoiceSessionSync:
+        """Return a session: one call of a user, whose runtime is not evicted while the call goes on.
+
+        Entering its ``with`` block opens the call and waits until the user's memory is loaded, for five seconds at
+        most. Leaving the block ends the call, and the cloud learns from it at once.
 
         Args:
             user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
             user_id: The user's id, as an alternative to ``user``.
+            session_id: The id of the call, for example that of the telephone platform. The same id in another process
+                or on another machine goes on with the call. None makes a new id.
+            metadata: A JSON object that is stored with the call.
 
         Returns:
-            A session with the same calls for this user. Use it in a ``with`` block, or close it.
+            A session with the same methods for this user and call. Use it in a ``with`` block, or close it.
 
         Raises:
             MemoAirVoiceMemoryError: ``pool.exhausted`` or ``pool.closed``.
         """
         caller = self._resolve_user(user, user_id)
+        call_id = check.optional_identifier("session_id", session_id) or uuid.uuid4().hex
+        call_metadata = check.json_mapping("metadata", metadata)
         handle = self._pool.acquire(self._pool_key(caller), pins=True)
+        self._runtime_client.own_session(handle, call_id, call_metadata)
         user = dict(caller.fields)
         return VoiceSessionSync(
-            partial(self.search_memory, user=user),
-            partial(self.prefetch, user=user),
-            partial(self.save_response, user=user),
-            partial(self._pool.release, handle, pins=True),
+            call_id,
+            open_call=partial(self._open_call, handle, caller, call_id),
+            search=partial(self.search_memory, user=user, session_id=call_id),
+            prefetch=partial(self.prefetch, user=user, session_id=call_id),
+            save=partial(self.save_response, user=user, session_id=call_id),
+            close_call=partial(self._close_call, handle, call_id),
         )
 
     def search_memory_tool(
@@ -168,6 +187,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         user: Mapping[str, Any] | None = None,
         user_id: str | None = None,
         search_memory_timeout_ms: float | None = None,
+        session_id: str | None = None,
     ) -> MemoryToolSync:
         """Return a tool with which a language model can search a user's memory.
 
@@ -177,12 +197,14 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             user: The user who calls, ``{"id", "name", "metadata"}``. Optional if the client has a user.
             user_id: The user's id, as an alternative to ``user``.
             search_memory_timeout_ms: The time that a search may take, in milliseconds. None means the default.
+            session_id: The id of the call, as in `search_memory`.
 
         Returns:
             The tool. If the memory fails, it returns an empty text, and its ``last_trace`` says why.
         """
         caller = dict(self._resolve_user(user, user_id).fields)
-        return make_tool(partial(self.search_memory, user=caller), search_memory_timeout_ms)
+        session_id = check.optional_identifier("session_id", session_id)
+        return make_tool(partial(self.search_memory, user=caller, session_id=session_id), search_memory_timeout_ms)
 
     def stats(self) -> dict[str, Any]:
         """Return statistics of the pool, the runtimes, the searches and the saves.

@@ -1,8 +1,8 @@
-"""A session: one user's runtime, pinned for many calls."""
+"""A session: one call of a user."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
@@ -11,11 +11,15 @@ from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
 from memoair_voice_sync.results import SearchResult
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 class VoiceSessionSync(ToolAdapters, Closeable):
-    """The calls of `MemoAirVoiceClientSync` for one user, whose runtime is not evicted while the session is open.
+    """One call of a user: the methods of `MemoAirVoiceClientSync` for it.
 
-    Safe to use from any thread. Use it in a ``with`` block, or call `close`.
+    The user's runtime is not evicted while the session is open. Safe to use from any thread. Use it in a ``with``
+    block, or call `close`.
 
     Example:
         ```python
@@ -27,17 +31,45 @@ class VoiceSessionSync(ToolAdapters, Closeable):
 
     def __init__(
         self,
+        session_id: str,
+        *,
+        open_call: Callable[[], None],
         search: Callable[..., SearchResult],
         prefetch: Callable[..., None],
         save: Callable[..., str | None],
-        release: Callable[[], None],
+        close_call: Callable[[], None],
     ) -> None:
+        self._session_id = session_id
+        self._open_call = open_call
         self._search = search
         self._prefetch = prefetch
         self._save = save
-        self._release = release
+        self._close_call = close_call
         self._close_lock = threading.Lock()
         self._is_closed = False
+
+    def __enter__(self) -> "Self":
+        self.open()
+        return self
+
+    def __repr__(self) -> str:
+        return f"<VoiceSessionSync session={self._session_id!r}>"
+
+    @property
+    def session_id(self) -> str:
+        """The id of the session (the call)."""
+        return self._session_id
+
+    def open(self) -> None:
+        """Open the call, and wait until the user's memory is loaded; entering a ``with`` block does so.
+
+        This takes five seconds at most. If the memory is not ready by then, a warning is logged, and the call goes on
+        without waiting. Calling it again has no effect but to wait.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``pool.port_exhausted`` or ``pool.closed``.
+        """
+        self._open_call()
 
     def search_memory(
         self,
@@ -163,11 +195,14 @@ class VoiceSessionSync(ToolAdapters, Closeable):
         return make_tool(self.search_memory, search_memory_timeout_ms)
 
     def close(self) -> None:
-        """Unpin the runtime. Calling it again has no effect."""
+        """End the call, and unpin the runtime. Calling it again has no effect.
+
+        A turn that is saved later is kept in the call, which stays ended.
+        """
         with self._close_lock:
             if not self._is_closed:
                 self._is_closed = True
-                self._release()
+                self._close_call()
 
 
 def make_tool(search: Callable[..., SearchResult], search_memory_timeout_ms: float | None) -> MemoryToolSync:

@@ -157,7 +157,9 @@ def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[Cal
         CallEvent.session_id == claim.session_id,
         CallEvent.type == EventType.TURN.value,
     )
-    events = _latest_versions(session.scalars(statement.order_by(CallEvent.seq, CallEvent.id)).all())
+    # Two machines that take part in a call at the same moment may give one number to two events.
+    in_order = statement.order_by(CallEvent.seq, CallEvent.occurred_at, CallEvent.id)
+    events = _latest_versions(session.scalars(in_order).all())
     caller, agent = _sanitize_name(user.name), _sanitize_name(call.details.get("assistantName"))
     return [_to_turn(event, number, caller, agent) for number, event in enumerate(events)], call.event_count
 

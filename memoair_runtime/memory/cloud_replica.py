@@ -4,7 +4,7 @@ All of it can be pulled again. Data that is lost or damaged costs a pull, and no
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -59,6 +59,7 @@ class CloudReplica:
         self._file = ReplicaFile(folder.cloud_replica, cloud)
         self._indexed_state = ReplicaState()  # what the index file already holds of the replica
         self._pending_change: ReplicaChange | None = None  # loaded, but not applied yet
+        self._last_seqs: dict[str, int] = {}  # the largest `seq` of the events, by session
         self._profile_version_key: LogVersionKey | None = None
         self.profile: CloudProfile | None = None
         self._read_profile()  # it is small, and the first search should know the caller
@@ -68,9 +69,14 @@ class CloudReplica:
         """Version up to which events and facts have been pulled; None if none have been."""
         return self._file.version
 
+    def last_seq(self, session_id: str) -> int:
+        """Return the largest ``seq`` of a session's events from other machines; 0 if none are known."""
+        return self._last_seqs.get(session_id, 0)
+
     def load(self) -> None:
         """Read the files; the next `refresh` applies them to the memory."""
         self._pending_change = self._read_change()
+        self._note_seqs(self._pending_change.events)
 
     def matches(self, indexed_state: Any) -> bool:
         """Return whether the memory can continue with an index file, and remember what the file holds.
@@ -156,6 +162,7 @@ class CloudReplica:
         self._file = ReplicaFile(self._folder.cloud_replica, self._cloud)
         self.profile, self._profile_version_key = None, None
         self._pending_change, self._indexed_state = None, ReplicaState()
+        self._last_seqs = {}
 
     def _is_logged_here(self, event: Event) -> bool:
         """Return whether an event is in a log on this machine, so that the cloud sends back our own."""
@@ -170,7 +177,12 @@ class CloudReplica:
             log.warning("cannot read the cloud replica: action=copy_unread errno=%s", error.errno)
             return ReplicaChange()
 
+    def _note_seqs(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._last_seqs[event.session_id] = max(event.seq, self.last_seq(event.session_id))
+
     def _apply(self, change: ReplicaChange) -> None:
+        self._note_seqs(change.events)
         self._memory.remove_turns(change.removed_event_ids)
         for event in change.events:
             # Not all turns of the cloud were sent by a runtime, which would have truncated them.

@@ -73,10 +73,16 @@ class Session(Protocol):
     def is_unknown(self) -> bool:
         """Whether nothing is known of it: neither from the disk nor from a start that could not be written."""
 
-    def start(self, info: SessionStart, now: datetime) -> None:
+    def start(self, info: SessionStart, now: datetime, *, reopens: bool = True) -> None:
         """Start the session, or start it again.
 
+        Args:
+            info: What it is started with.
+            now: The current time.
+            reopens: Whether a session that has ended is opened again.
+
         Raises:
+            SessionNotFoundError: It has ended and is not to be opened again.
             StorageUnavailableError: The start cannot be written.
         """
 
@@ -100,8 +106,14 @@ class Session(Protocol):
             StorageUnavailableError: The turn cannot be written.
         """
 
-    def end(self, reason: str, now: datetime) -> None:
+    def end(self, reason: str, now: datetime, *, is_known_elsewhere: bool = False) -> None:
         """End the session. Does nothing if it has ended or is unknown.
+
+        Args:
+            reason: Why it ends.
+            now: The current time.
+            is_known_elsewhere: Whether another machine has written to the session, so that its end is logged here even
+                if nothing else is.
 
         Raises:
             StorageUnavailableError: The end cannot be written.
@@ -127,6 +139,8 @@ class LoggedSession:
         on_event: Called once for every event, whether this process or another one has written it. Must not block.
         on_logged: Called with the events that this process has written, once they are on the disk. Must not block.
         origin: Who logs the events, and for which cloud.
+        last_seq_elsewhere: Returns the last known ``seq`` of a session's events from other machines, or 0. Events here
+            continue from there, so that the order of a call over several machines is that in which it was known.
     """
 
     def __init__(
@@ -135,10 +149,12 @@ class LoggedSession:
         folder: UserFolder,
         on_event: Callable[[Event], None],
         on_logged: Callable[[Sequence[Event]], None] = lambda _: None,
+        last_seq_elsewhere: Callable[[str], int] = lambda _: 0,
         origin: EventOrigin = EventOrigin(),  # noqa: B008 - immutable
     ) -> None:
         self.id = session_id
         self._origin = origin
+        self._last_seq_elsewhere = last_seq_elsewhere
         self._folder = folder
         self._on_event = on_event
         self._on_logged = on_logged
@@ -189,14 +205,14 @@ class LoggedSession:
             self._is_start_pending |= self._state is SessionState.OPEN and self._requested_start == self._logged_start
             self._reset_state()
 
-    def start(self, info: SessionStart, now: datetime) -> None:
-        """Start the session. A repeated start with the same content is not logged.
+    def start(self, info: SessionStart, now: datetime, *, reopens: bool = True) -> None:
+        """Start the session. A repeated start with the same content is not logged; see `Session.start`.
 
         If the start cannot be written, it is logged with the first turn that can be.
-
-        Raises:
-            StorageUnavailableError: The start cannot be written.
         """
+        if not reopens:
+            self.load(reload=True)  # another process may have ended it
+            check_not_ended(self)
         with self._lock:
             is_new = self._state is not SessionState.OPEN or info != self._logged_start
             self._requested_start, self._is_start_pending = info, self._is_start_pending or is_new
@@ -243,13 +259,13 @@ class LoggedSession:
         if is_erased:
             raise ErasedTurnError
 
-    def end(self, reason: str, now: datetime) -> None:
+    def end(self, reason: str, now: datetime, *, is_known_elsewhere: bool = False) -> None:
         """End the session; see `Session.end`."""
         self.load(reload=True)  # another process may have written
-        if self._state is SessionState.NEW:
+        if self._state is SessionState.NEW and not is_known_elsewhere:
             return
         with self._open_for_append() as append:
-            if self._state is SessionState.OPEN:
+            if self._state is not SessionState.ENDED:
                 append([self._new_event(EventType.SESSION_END, now, {"reason": reason})])
 
     @contextmanager
@@ -272,7 +288,8 @@ class LoggedSession:
         return self._new_event(EventType.SESSION_START, at, payload)
 
     def _new_event(self, type_: EventType, at: datetime, payload: Mapping[str, Any], seq_offset: int = 0) -> Event:
-        return new_event(type_, self.id, self._last_seq + seq_offset + 1, at, payload, self._origin)
+        last_seq = max(self._last_seq, self._last_seq_elsewhere(self.id))
+        return new_event(type_, self.id, last_seq + seq_offset + 1, at, payload, self._origin)
 
     def _apply_event(self, event: Event) -> None:
         self._state = _STATE_AFTER[event.type]
@@ -314,15 +331,17 @@ class EphemeralSession:
         """Whether nothing is known of it."""
         return self.state is SessionState.NEW
 
-    def start(self, info: SessionStart, now: datetime) -> None:  # noqa: ARG002
+    def start(self, info: SessionStart, now: datetime, *, reopens: bool = True) -> None:  # noqa: ARG002
         """Start the session."""
+        if not reopens:
+            check_not_ended(self)
         self.state = SessionState.OPEN
 
     def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> None:  # noqa: ARG002
         """Store nothing."""
         check_not_ended(self)
 
-    def end(self, reason: str, now: datetime) -> None:  # noqa: ARG002
+    def end(self, reason: str, now: datetime, *, is_known_elsewhere: bool = False) -> None:  # noqa: ARG002
         """End the session."""
         if self.state is SessionState.OPEN:
             self.state = SessionState.ENDED

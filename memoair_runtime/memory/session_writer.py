@@ -60,6 +60,7 @@ class SessionWriter:
 
         Raises:
             IdentityMismatchError: The metadata names another user.
+            SessionNotFoundError: The session has ended, and the request does not open it again.
             StorageUnavailableError: The session has ended, and the new start cannot be written.
         """
         known_metadata = request.known_metadata()
@@ -69,7 +70,7 @@ class SessionWriter:
         start = SessionStart({"id": self._folder.user_id, **(metadata.pop("user", None) or {})}, metadata)
         session = self._sessions.open(request.session_id, is_ephemeral=is_ephemeral)
         try:
-            session.start(start, utc_now())
+            session.start(start, utc_now(), reopens=request.reopen is not False)
         except StorageUnavailableError as error:
             if session.state is SessionState.ENDED:
                 raise
@@ -113,14 +114,20 @@ class SessionWriter:
             self._background.schedule(f"brief {session.id}", lambda: self._write_brief(session.id))
         return event_id
 
-    def end_session(self, request: EndRequest) -> Session:
+    def end_session(self, request: EndRequest, *, is_known_elsewhere: bool = False) -> Session:
         """End a session and return it.
+
+        Args:
+            request: The request.
+            is_known_elsewhere: See `Session.end`.
 
         Raises:
             StorageUnavailableError: The end cannot be written.
         """
         session = self._sessions.get(request.session_id)
-        session.end(request.reason or "completed", utc_now())
+        session.end(request.reason or "completed", utc_now(), is_known_elsewhere=is_known_elsewhere)
+        if session.is_unknown:
+            self._sessions.evict_unknown(session)  # otherwise every id that is ever ended would stay in memory
         self._reranker.add_session(session.id, is_complete=True)
         return session
 

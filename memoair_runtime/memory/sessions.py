@@ -21,6 +21,7 @@ class Sessions:
         on_logged: Called with the events that this process has written. Must not block.
         is_durable: Whether sessions are logged at all.
         origin: Who logs the events, and for which cloud.
+        last_seq_elsewhere: See `LoggedSession`.
     """
 
     def __init__(
@@ -31,8 +32,10 @@ class Sessions:
         *,
         is_durable: bool,
         origin: EventOrigin = EventOrigin(),  # noqa: B008 - immutable
+        last_seq_elsewhere: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self._folder = folder
+        self._last_seq_elsewhere = last_seq_elsewhere
         self._on_event = on_event
         self._on_logged = on_logged
         self._is_durable = is_durable
@@ -133,4 +136,6 @@ class Sessions:
     def _create(self, session_id: str, *, is_ephemeral: bool) -> Session:
         if is_ephemeral or not self._is_durable:
             return EphemeralSession(session_id)
-        return LoggedSession(session_id, self._folder, self._on_event, self._on_logged, self._origin)
+        return LoggedSession(
+            session_id, self._folder, self._on_event, self._on_logged, self._last_seq_elsewhere, self._origin
+        )

@@ -47,17 +47,18 @@ class UserStore:
     ) -> None:
         self.folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
         self.memory = UserMemory(read_snapshot(self.folder))
+        self._replica = CloudReplica(self.folder, self.memory, settings.cloud_id)
         self.sessions = Sessions(
             self.folder,
             self.memory.apply_event,
             on_logged,
             is_durable=not settings.org_only,
             origin=EventOrigin(settings.cloud_id, settings.agent_id),
+            last_seq_elsewhere=self._replica.last_seq,
         )
         self.unread_logs = 0
         self._gate = gate
         self._is_durable = not settings.org_only
-        self._replica = CloudReplica(self.folder, self.memory, settings.cloud_id)
         self._snapshot = IndexSnapshot(self.folder, self.memory, self._replica)
         self._is_snapshot_loaded = False
         # Held while logs or the replica are read into memory, and during an erasure; not by searches and saves.
@@ -110,6 +111,10 @@ class UserStore:
     def profile_version(self) -> int | None:
         """Version of the profile that has been pulled."""
         return self._replica.profile.version if self._replica.profile else None
+
+    def is_known_elsewhere(self, session_id: str) -> bool:
+        """Return whether the cloud has sent events of a session that are not in its log on this machine."""
+        return self._replica.last_seq(session_id) > 0
 
     def refresh_replica(self) -> None:
         """Apply what other processes have pulled."""

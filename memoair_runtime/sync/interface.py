@@ -24,6 +24,16 @@ class SyncInterface(Protocol):
     def record_logged(self, events: Sequence[Event]) -> None:
         """Take note of events that were appended to a session log."""
 
+    def pull_user_soon(self) -> None:
+        """Pull the user's data as soon as possible, without waiting for it."""
+
+    def follow_call(self, *, is_known_elsewhere: bool) -> None:
+        """Pull the user's data more often for a while, because the next turn of a call may reach another machine.
+
+        Args:
+            is_known_elsewhere: Whether turns of the call have been saved on another machine already.
+        """
+
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> str:
         """Pull now, and wait until the data can be searched.
 
@@ -101,6 +111,12 @@ class NullSync:
 
     def record_logged(self, events: Sequence[Event]) -> None:
         """Do nothing: the events stay on this machine."""
+
+    def pull_user_soon(self) -> None:
+        """Do nothing."""
+
+    def follow_call(self, *, is_known_elsewhere: bool) -> None:
+        """Do nothing."""
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> str:  # noqa: ARG002
         """Return the status ``off``."""

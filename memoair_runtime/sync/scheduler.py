@@ -8,7 +8,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ LOCK_RETRY_S = 1.0
 # The final push: the time that the drain leaves for it, and how recent a failure must be to expect another one.
 FINAL_PUSH_TIMEOUT_S, _RECENT_FAILURE_S = 1.0, 10.0
 MAX_CLOSE_S = 1.1
+# The pauses between pulls after the last turn or search of a call in which another machine takes part, or may do so.
+_SHARED_CALL_PAUSES_S = (1.0,) * 60
+_NAMED_CALL_PAUSES_S = (2.0, 2.0, 4.0, 8.0, 16.0)
+_USER_SCOPES = frozenset([LaneName.PROFILE, LaneName.PERMANENT])
 ALL_SCOPES = frozenset([LaneName.PROFILE, LaneName.PERMANENT, LaneName.ORG])
 
 
@@ -82,6 +86,8 @@ class SyncScheduler:
         self._status = SyncStatus()
         self._requests: list[_SyncRequest] = []
         self._pull_at = 0.0
+        self._pull_user_at = math.inf  # of the user's data alone
+        self._follow_pauses: Iterator[float] = iter(())  # between the next pulls of the user's data
         self._push_at = math.inf
         self._is_startup_delay_over = False
         self._has_pulled = False
@@ -117,6 +123,21 @@ class SyncScheduler:
             push_at = time.monotonic() + (0.0 if is_urgent else LINGER_S)
             if is_first or push_at < self._push_at:  # else it need not wake up for each turn of a burst
                 self._push_at = min(self._push_at, push_at)
+                self._condition.notify_all()
+
+    def pull_user_soon(self) -> None:
+        """Pull the user's data as soon as possible; see `SyncInterface.pull_user_soon`."""
+        with self._condition:
+            self._pull_user_at = 0.0
+            self._condition.notify_all()
+
+    def follow_call(self, *, is_known_elsewhere: bool) -> None:
+        """Pull the user's data more often for a while; see `SyncInterface.follow_call`."""
+        with self._condition:
+            self._follow_pauses = iter(_SHARED_CALL_PAUSES_S if is_known_elsewhere else _NAMED_CALL_PAUSES_S)
+            pull_at = time.monotonic() + next(self._follow_pauses)
+            if pull_at < self._pull_user_at:
+                self._pull_user_at = pull_at
                 self._condition.notify_all()
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> str:
@@ -213,7 +234,7 @@ class SyncScheduler:
         if self._requests:
             return self._push
         if status.may_try(now):
-            if now >= self._pull_at:
+            if now >= min(self._pull_at, self._pull_user_at):
                 return self._pull
             if now >= self._push_at and self._outbox.count and status.is_authorized:
                 return self._push
@@ -222,7 +243,8 @@ class SyncScheduler:
     def _next_due_at(self) -> float:
         is_push_wanted = self._outbox.count and self._status.is_authorized
         cloud_call_at = max(
-            self._status.paused_until, min(self._pull_at, self._push_at if is_push_wanted else math.inf)
+            self._status.paused_until,
+            min(self._pull_at, self._pull_user_at, self._push_at if is_push_wanted else math.inf),
         )
         return min(cloud_call_at, self._push_at if self._outbox.has_uncounted else math.inf)
 
@@ -253,8 +275,12 @@ class SyncScheduler:
     def _pull(self, session: "SyncSession") -> None:
         with self._condition:
             requests = [request for request in self._requests if request.scopes is not None]
-            is_due = time.monotonic() >= self._pull_at
+            began_at = time.monotonic()
+            is_due = began_at >= self._pull_at
             requested = frozenset[LaneName]().union(*(request.scopes or () for request in requests))
+            if began_at >= self._pull_user_at:
+                requested |= _USER_SCOPES
+                self._pull_user_at = math.inf
             scopes = ALL_SCOPES if is_due else requested
             lock_deadline = max([request.deadline for request in requests], default=0.0)
         is_complete, error = self._attempt(lambda: session.pull(scopes, lock_deadline, self._record_authorization))
@@ -266,6 +292,7 @@ class SyncScheduler:
                 requests = list(self._requests)  # a push would fail as well
             else:
                 self._has_pulled |= is_complete and scopes == ALL_SCOPES
+                self._pull_user_at = min(self._pull_user_at, now + next(self._follow_pauses, math.inf))
                 if is_due:
                     jitter = random.uniform(1 - _JITTER, 1 + _JITTER)
                     self._pull_at = now + (self._interval_s * jitter if is_complete else LOCK_RETRY_S)

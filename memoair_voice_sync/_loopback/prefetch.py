@@ -58,12 +58,13 @@ class SearchArguments:
     user: User = attrs.field(repr=False)
     query: str = attrs.field(repr=False)
     options: SearchOptions = attrs.field(repr=False)
+    session_id: str | None = attrs.field(default=None, repr=False)  # the call, if it has a name
 
     @cached_property
     def key(self) -> tuple[str, str]:
         """Equal for searches that have the same result as long as the memory does not change."""
         return normalize_transcript(self.query), json.dumps(
-            [self.user.fields, attrs.asdict(self.options)], default=repr
+            [self.user.fields, self.session_id, attrs.asdict(self.options)], default=repr
         )
 
 

@@ -51,12 +51,20 @@ class RuntimeClient:
         self._org_only = org_only
         self._satham = {"variant": "default"} if satham is None else satham
 
-    def start_session(self, metadata: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Open the session and return the reply of the runtime."""
+    def start_session(
+        self, metadata: Mapping[str, Any], deadline: float, *, reopens: bool = True, is_shared: bool = False
+    ) -> dict[str, Any]:
+        """Open the session and return the reply of the runtime.
+
+        Without ``reopens``, a session that has ended stays so, and this raises ``runtime.session_not_found``. With
+        ``is_shared``, its next turn may reach another machine.
+        """
         body = {
             "satham": self._satham,
             "metadata": metadata,
             **({"mode": "org_only"} if self._org_only else {}),
+            **({} if reopens else {"reopen": False}),
+            **({"shared": True} if is_shared else {}),
         }
         reply = self._post("session/start", body, deadline, in_session=True)
         for part in ("storage", "org"):

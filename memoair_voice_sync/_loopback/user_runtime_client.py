@@ -27,16 +27,40 @@ _OPEN_TIMEOUT_S = 5.0
 _POLL_INTERVAL_S = 0.005
 # How long to wait for what the cloud knows of a user from other machines.
 _FIRST_PULL_TIMEOUT_S = 3.0
+# A handle has one session at a time for most users. A user with more than this many open calls is a test or a mistake.
+_MAX_SESSIONS = 64
+_ENDED = "runtime.session_not_found"
 _versions = itertools.count(1)
+
+
+@attrs.define(eq=False)
+class _SessionState:
+    """What the calls know of one session (call)."""
+
+    opened_user: Mapping[str, Any] | None = None  # the user fields with which it was opened last
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+    ends_with_handle: bool = False
+    has_ended: bool = False  # ended by this client, and not opened again since
 
 
 @attrs.define(eq=False)
 class _UserMemory:
     """What the calls know of the memory behind one handle."""
 
-    open_lock: threading.Lock = attrs.field(factory=threading.Lock)  # held while a thread opens the session
-    opened_user: Mapping[str, Any] | None = None  # the user fields with which the session was opened last
+    open_lock: threading.Lock = attrs.field(factory=threading.Lock)  # held while a thread opens or ends a session
     version: int = 0  # changes whenever this client has changed the memory
+    _sessions: dict[str | None, _SessionState] = attrs.field(factory=dict)  # by id; None is the handle's own session
+
+    def session(self, session_id: str | None) -> _SessionState:
+        """Return the state of a session. Only the latest ones are kept; one that is unknown is opened again."""
+        state = self._sessions.get(session_id)
+        if state is None:
+            if len(self._sessions) >= _MAX_SESSIONS:
+                candidates = [key for key, kept in list(self._sessions.items()) if not kept.ends_with_handle]
+                for key in candidates[:1]:
+                    self._sessions.pop(key, None)
+            state = self._sessions.setdefault(session_id, _SessionState())
+        return state
 
     @contextmanager
     def bumping_version(self) -> Iterator[None]:
@@ -46,9 +70,23 @@ class _UserMemory:
         finally:
             self.version = next(_versions)  # unique, so that concurrent changes cannot mask each other
 
+    @contextmanager
+    def locking_sessions(self, deadline: float) -> Iterator[None]:
+        """Let no other thread open or end a session within the block."""
+        if not self.open_lock.acquire(timeout=max(0.001, deadline - time.monotonic())):
+            raise MemoAirVoiceMemoryError("runtime.timeout", "the session is still being opened")
+        try:
+            yield
+        finally:
+            self.open_lock.release()
+
 
 class UserRuntimeClient:
-    """Calls to the runtimes of one pool. Safe to use from any thread."""
+    """Calls to the runtimes of one pool. Safe to use from any thread.
+
+    ``session_id`` names the session (call) that a call belongs to. None is the session of the handle, which lasts as
+    long as the user has a place in the pool.
+    """
 
     def __init__(self, project_id: str, *, org_only: bool) -> None:
         self._project_id = project_id
@@ -60,40 +98,86 @@ class UserRuntimeClient:
         """Return what, besides its arguments, the result of a search depends on, as far as this client knows."""
         return handle, handle.session_id, self._memory(handle).version
 
+    def own_session(self, handle: RuntimeHandle, session_id: str, metadata: Mapping[str, Any]) -> None:
+        """End a session with its handle at the latest, and open it with this metadata."""
+        state = self._memory(handle).session(session_id)
+        state.metadata, state.ends_with_handle = metadata, True
+
     def search(self, handle: RuntimeHandle, arguments: SearchArguments, deadline: float) -> SearchResult:
         """Search the user's memory by the deadline (monotonic seconds)."""
-        user, query, options = arguments.user, arguments.query, arguments.options
-        result = self._retry_with_reopen(handle, user, deadline, lambda client: client.search(query, options, deadline))
+        user, session_id, query, options = arguments.user, arguments.session_id, arguments.query, arguments.options
+        client = self._client(handle, session_id)
+        result = self._retry_with_reopen(
+            handle, user, session_id, deadline, lambda: client.search(query, options, deadline)
+        )
         # A search needs no open session, and opening one takes the disk some milliseconds.
         memory = self._memory(handle)
-        if not memory.open_lock.locked() and self._needs_open(memory, user):
-            threading.Thread(target=self._open_quietly, args=(handle, user), name="memoair-open", daemon=True).start()
+        state = memory.session(session_id)
+        if not memory.open_lock.locked() and not state.has_ended and self._needs_open(state, user):
+            threading.Thread(
+                target=self._open_quietly, args=(handle, user, session_id), name="memoair-open", daemon=True
+            ).start()
         return result
 
     def save(
         self, handle: RuntimeHandle, user: User, turn: Turn, deadline: float, *, session_id: str | None = None
     ) -> str | None:
-        """Save a turn and return the id of its event; ``session_id`` is its session if not the current one."""
+        """Save a turn and return the id of its event."""
         with self._memory(handle).bumping_version():
             if session_id is not None and session_id != handle.session_id:
                 return self._save_to_session(session_id, handle, user, turn, deadline)
-            self._open(handle, user, deadline)
-            return self._retry_with_reopen(handle, user, deadline, lambda client: client.after_turn(turn, deadline))
+            self._open(handle, user, None, deadline)
+            client = self._client(handle)
+            return self._retry_with_reopen(handle, user, None, deadline, lambda: client.after_turn(turn, deadline))
 
     def _save_to_session(
         self, session_id: str, handle: RuntimeHandle, user: User, turn: Turn, deadline: float
     ) -> str | None:
-        """Save a turn to an earlier session, which may have it already: a turn id counts once per session."""
-        client = self._client(handle, session_id)
+        """Save a turn to a session that has a name of its own. If it has ended, it stays so, with this turn in it."""
+        memory, client = self._memory(handle), self._client(handle, session_id)
         try:
+            self._open(handle, user, session_id, deadline, reopens=False)
+        except MemoAirVoiceMemoryError as error:
+            _raise_unless_ended(error)
+        try:  # a turn that the session has already is acknowledged, also after its end
             return client.after_turn(turn, deadline)
         except MemoAirVoiceMemoryError as error:
-            if error.code != "runtime.session_not_found":
-                raise
-        client.start_session({"user": self._session_user(self._memory(handle), user)}, deadline)
-        event_id = client.after_turn(turn, deadline)
-        client.end_session("closed", deadline)
+            _raise_unless_ended(error)
+        with memory.locking_sessions(deadline):
+            while True:
+                state = memory.session(session_id)
+                client.start_session({**state.metadata, "user": self._session_user(state, user)}, deadline)
+                try:  # another client has ended it again
+                    event_id = client.after_turn(turn, deadline)
+                    break
+                except MemoAirVoiceMemoryError as error:
+                    _raise_unless_ended(error)
+            client.end_session("closed", deadline)
         return event_id
+
+    def end(
+        self,
+        handle: RuntimeHandle,
+        session_id: str | None,
+        reason: str,
+        deadline: float,
+        *,
+        starts_runtime: bool = True,
+    ) -> None:
+        """End a session, so that the cloud learns from it. The next call without a session id begins another one.
+
+        Without ``starts_runtime``, do nothing if nothing of the session has reached a runtime.
+        """
+        memory = self._memory(handle)
+        state = memory.session(session_id)
+        with memory.locking_sessions(deadline):
+            if starts_runtime or state.opened_user is not None or handle.runtime is not None:
+                self._client(handle, session_id).end_session(reason, deadline)
+            handle.mark_ended(handle.session_id if session_id is None else session_id)
+            state.opened_user, state.has_ended = None, session_id is not None
+            if session_id is None:
+                handle.renew_session()
+            memory.version = next(_versions)
 
     def import_call(self, handle: RuntimeHandle, user: User, call: PastCall, deadline: float) -> list[str]:
         """Save the turns of a call that is over, in order, and return the ids of their events."""
@@ -106,33 +190,45 @@ class UserRuntimeClient:
                     for turn in call.turns[len(event_ids) :]:
                         event_ids += [client.after_turn(turn, deadline)]
                 except MemoAirVoiceMemoryError as error:
-                    if error.code != "runtime.session_not_found":
-                        raise
+                    _raise_unless_ended(error)
                     # Another thread imports another part of this call and has ended the session after its last turn.
                 else:
                     break
             client.end_session("imported", deadline)
         return [event_id for event_id in event_ids if event_id is not None]
 
-    def load(self, handle: RuntimeHandle, user: User, deadline: float) -> IndexLoadResult:
+    def load(
+        self,
+        handle: RuntimeHandle,
+        user: User,
+        deadline: float,
+        *,
+        session_id: str | None = None,
+        pull_timeout_s: float | None = None,
+    ) -> IndexLoadResult:
         """Open the session and wait until everything on the disk is loaded.
 
-        Also waits a limited time until the cloud has sent what it knows of the user, or has failed.
+        Also waits, for three seconds or ``pull_timeout_s`` at most, until the cloud has sent what it knows of the user,
+        or has failed.
         """
-        client = self._client(handle)
-        bootstrap = self._open(handle, user, deadline, force=True)["bootstrap"]
-        pull_deadline = min(deadline, time.monotonic() + _FIRST_PULL_TIMEOUT_S)
+        client = self._client(handle, session_id)
+        bootstrap = self._open(handle, user, session_id, deadline, force=True)["bootstrap"]
+        pull_timeout_s = _FIRST_PULL_TIMEOUT_S if pull_timeout_s is None else pull_timeout_s
+        pull_deadline = min(deadline, time.monotonic() + pull_timeout_s)
         health = client.health(deadline)
         has_waited = False
+        if session_id is not None and _has_pulled(health) and time.monotonic() < pull_deadline:
+            # The runtime may have pulled before another machine began this call.
+            has_waited = self.pull(handle, ["profile", "permanent"], pull_deadline)
         while _is_loading(health, waits_for_pull=time.monotonic() < pull_deadline) and time.monotonic() < deadline:
             has_waited = True
             time.sleep(_POLL_INTERVAL_S)
             health = client.health(deadline)
         if has_waited:
-            bootstrap = self._open(handle, user, deadline, force=True)["bootstrap"]
+            bootstrap = self._open(handle, user, session_id, deadline, force=True)["bootstrap"]
         lanes: dict[str, str] = health.get("lanes", {})
         return IndexLoadResult(
-            session_id=handle.session_id,
+            session_id=handle.session_id if session_id is None else session_id,
             profile_version=bootstrap.get("profileVersion"),
             permanent_manifest_version=bootstrap.get("permanentManifestVersion"),
             org_manifest_version=bootstrap.get("orgManifestVersion"),
@@ -149,54 +245,68 @@ class UserRuntimeClient:
         with self._memory(handle).bumping_version():
             return self._client(handle).erase(erased_at, deadline)
 
-    def _open(self, handle: RuntimeHandle, user: User, deadline: float, *, force: bool = False) -> dict[str, Any]:
+    def _open(
+        self,
+        handle: RuntimeHandle,
+        user: User,
+        session_id: str | None,
+        deadline: float,
+        *,
+        force: bool = False,
+        reopens: bool = True,
+    ) -> dict[str, Any]:
         """Open the session if it is not open, or not with these user fields; return the reply, if any."""
         memory = self._memory(handle)
-        if not force and not self._needs_open(memory, user):
+        state = memory.session(session_id)
+        if not force and not self._needs_open(state, user):
             return {}
         handle.ensure_running(deadline)  # before the lock: all calls that wait for a start get the reason if it fails
-        if not memory.open_lock.acquire(timeout=max(0.001, deadline - time.monotonic())):
-            raise MemoAirVoiceMemoryError("runtime.timeout", "the session is still being opened")
-        try:
-            if not force and not self._needs_open(memory, user):  # another thread has opened it
+        with memory.locking_sessions(deadline):
+            if not force and not self._needs_open(state, user):  # another thread has opened it
                 return {}
-            session_user = self._session_user(memory, user)
+            if state.has_ended and not reopens:
+                raise MemoAirVoiceMemoryError(_ENDED, "the session has ended")
+            session_user = self._session_user(state, user)
             with memory.bumping_version():
-                reply = self._client(handle).start_session({"user": session_user}, deadline)
-            memory.opened_user = session_user
-            handle.mark_opened()
+                metadata = {**state.metadata, "user": session_user}
+                is_shared = session_id is not None and not state.ends_with_handle
+                client = self._client(handle, session_id)
+                reply = client.start_session(metadata, deadline, reopens=reopens, is_shared=is_shared)
+            state.opened_user, state.has_ended = session_user, False
+            if session_id is None or state.ends_with_handle:
+                handle.mark_opened(handle.session_id if session_id is None else session_id)
             return reply
-        finally:
-            memory.open_lock.release()
 
-    def _open_quietly(self, handle: RuntimeHandle, user: User) -> None:
+    def _open_quietly(self, handle: RuntimeHandle, user: User, session_id: str | None) -> None:
         try:
-            self._open(handle, user, time.monotonic() + _OPEN_TIMEOUT_S)
+            # The call may have ended since the search that began this.
+            try:
+                self._open(handle, user, session_id, time.monotonic() + _OPEN_TIMEOUT_S, reopens=session_id is None)
+            except MemoAirVoiceMemoryError as error:
+                _raise_unless_ended(error)
         except MemoAirVoiceMemoryError as error:
             # The next search or turn tries again.
             log.warning("a session could not be opened: action=open_failed code=%s", error.code)
 
-    def _needs_open(self, memory: _UserMemory, user: User) -> bool:
+    def _needs_open(self, state: _SessionState, user: User) -> bool:
         """Return whether the session is not open yet, or was opened with other user fields."""
-        return memory.opened_user != self._session_user(memory, user)
+        return state.opened_user != self._session_user(state, user)
 
-    def _session_user(self, memory: _UserMemory, user: User) -> dict[str, Any]:
+    def _session_user(self, state: _SessionState, user: User) -> dict[str, Any]:
         """Return the user fields for the session. Fields that are omitted now keep their earlier values."""
         fields = {"id": ORG_ONLY_USER} if self._org_only else user.fields  # org_only stores nothing about users
-        return {**(memory.opened_user or {}), **fields}
+        return {**(state.opened_user or {}), **fields}
 
     def _retry_with_reopen(
-        self, handle: RuntimeHandle, user: User, deadline: float, call: Callable[[RuntimeClient], R]
+        self, handle: RuntimeHandle, user: User, session_id: str | None, deadline: float, call: Callable[[], R]
     ) -> R:
-        """Make a call; if another client has ended the session, open it again and repeat the call."""
-        client = self._client(handle)
+        """Make a call; if its session has ended, open it again and repeat the call."""
         try:
-            return call(client)
+            return call()
         except MemoAirVoiceMemoryError as error:
-            if error.code != "runtime.session_not_found":
-                raise
-        self._open(handle, user, deadline, force=True)
-        return call(client)
+            _raise_unless_ended(error)
+        self._open(handle, user, session_id, deadline, force=True)
+        return call()
 
     def _memory(self, handle: RuntimeHandle) -> _UserMemory:
         return self._memories.get(handle) or self._memories.setdefault(handle, _UserMemory())
@@ -210,6 +320,16 @@ class UserRuntimeClient:
             lambda: handle.session_id if session_id is None else session_id,
             org_only=self._org_only,
         )
+
+
+def _raise_unless_ended(error: MemoAirVoiceMemoryError) -> None:
+    """Raise an error again, unless it says that the session has ended."""
+    if error.code != _ENDED:
+        raise error
+
+
+def _has_pulled(health: Mapping[str, Any]) -> bool:
+    return bool(health.get("sync", {}).get("hasPulled"))
 
 
 def _is_loading(health: Mapping[str, Any], *, waits_for_pull: bool) -> bool:

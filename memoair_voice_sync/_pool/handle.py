@@ -64,7 +64,7 @@ class RuntimeHandle:
         self._user_id = user_id
         self._session_id = uuid.uuid4().hex
         self._restarts = 0
-        self._is_opened = False
+        self._open_sessions: set[str] = set()
         self._launch = launch
         self._start_status = start_status
         self._start_finished = start_finished
@@ -94,10 +94,18 @@ class RuntimeHandle:
         """How many runtimes were dropped because they died or did not answer."""
         return self._restarts
 
-    @property
-    def is_opened(self) -> bool:
-        """Whether the session was opened here, and is to be ended."""
-        return self._is_opened
+    def sessions_to_end(self, runtime: StartedRuntime) -> list[str]:
+        """Return the sessions that end with this handle, whose runtime it was.
+
+        The session of the handle is that of the runtime: another client's runtime goes on with it.
+        """
+        open_sessions = list(self._open_sessions)
+        return [session_id for session_id in open_sessions if runtime.is_ours or session_id != self._session_id]
+
+    def renew_session(self) -> None:
+        """Begin another session (call) with the next request, because this one has ended."""
+        with self._state_changed:
+            self._session_id = uuid.uuid4().hex
 
     @property
     def state(self) -> HandleState:
@@ -165,9 +173,13 @@ class RuntimeHandle:
         if self._is_current(transport):
             self._unresponsive_since = None
 
-    def mark_opened(self) -> None:
-        """Record that the session was opened."""
-        self._is_opened = True
+    def mark_opened(self, session_id: str) -> None:
+        """Record that a session was opened that is to be ended with this handle at the latest."""
+        self._open_sessions.add(session_id)
+
+    def mark_ended(self, session_id: str) -> None:
+        """Record that a session was ended."""
+        self._open_sessions.discard(session_id)
 
     def drop_dead_runtime(self) -> bool:
         """Drop the runtime if it has died; return whether it had."""

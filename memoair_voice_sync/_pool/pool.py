@@ -243,7 +243,7 @@ class RuntimePool:
         self._restarts += handle.restarts
         runtime = handle.end()
         if runtime is not None:
-            self._retire(runtime, DRAIN_TIMEOUT_S, handle if handle.is_opened else None)
+            self._retire(runtime, DRAIN_TIMEOUT_S, handle)
 
     def _launch(self, handle: RuntimeHandle) -> StartedRuntime:
         """Start a runtime for a handle. If runtimes that are being ended hold all ports, wait for one."""
@@ -302,7 +302,7 @@ class RuntimePool:
             return True
 
     def _retire(self, runtime: StartedRuntime, drain_s: float, handle: RuntimeHandle | None = None) -> None:
-        """End a runtime in the background, and before it the session of the handle, if given."""
+        """End a runtime in the background, and before it the open sessions of the handle, if given."""
         with self._retire_condition:
             self._retiring_pids.add(runtime.pid)
             if not runtime.is_ours and not drain_s:
@@ -312,8 +312,8 @@ class RuntimePool:
 
     def _end_runtime(self, runtime: StartedRuntime, drain_s: float, handle: RuntimeHandle | None) -> None:
         try:
-            if handle is not None and runtime.is_ours:
-                self._end_session_and_flush(runtime, handle)
+            if handle is not None:
+                self._end_sessions_and_flush(runtime, handle)
             runtime.end(drain_s if runtime.is_alive() else 0)
         except Exception as error:  # noqa: BLE001 - the next one must be ended in any case
             log.warning("a runtime could not be ended: action=retire_failed error=%s", type(error).__name__)
@@ -322,13 +322,17 @@ class RuntimePool:
                 self._retiring_pids.discard(runtime.pid)
                 self._retire_condition.notify_all()
 
-    def _end_session_and_flush(self, runtime: StartedRuntime, handle: RuntimeHandle) -> None:
-        """End the session and flush the runtime. The turns are on the disk even if this fails."""
+    def _end_sessions_and_flush(self, runtime: StartedRuntime, handle: RuntimeHandle) -> None:
+        """End the open sessions and flush the runtime. The turns are on the disk even if this fails."""
+        session_ids = handle.sessions_to_end(runtime)
+        if not session_ids:
+            return
         identity = {"workspaceId": self._spec.project_id, "userId": handle.user_id}
         deadline = time.monotonic() + _END_SESSION_TIMEOUT_S
         try:
-            body = encode_body({**identity, "sessionId": handle.session_id, "reason": "closed"})
-            runtime.transport.call("POST", "/v1/runtime/session/end", body, deadline)
+            for session_id in session_ids:
+                body = encode_body({**identity, "sessionId": session_id, "reason": "closed"})
+                runtime.transport.call("POST", "/v1/runtime/session/end", body, deadline)
             body = encode_body({**identity, "deadlineMs": _END_SESSION_TIMEOUT_S * 1e3})
             runtime.transport.call("POST", "/v1/runtime/sync/flush", body, deadline)
         except (RuntimeUnreachableError, MemoAirVoiceMemoryError) as error:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -181,3 +182,48 @@ def test_turns_saved_during_an_outage_are_sent_later(identity: dict[str, Any], t
         there = new(**identity)
         there.load_index(user=ADA)
         assert "boots are red" in recall(there, ADA["id"], "What colour are the boots?").contextText
+
+
+def working(client: MemoAirVoiceClientSync, session_id: str) -> list[str]:
+    """Return what the user said in a call, as far as the machine knows, oldest first."""
+    found = recall(client, ADA["id"], "", session_id=session_id, intent="summarise_recent", top_k={"working": 20})
+    turns = sorted(found.working, key=lambda hit: hit["source"]["createdAt"])
+    return [hit["text"].splitlines()[0].partition(": ")[2] for hit in turns]
+
+
+def test_a_call_with_a_name_goes_on_on_another_machine(
+    machines: tuple[MemoAirVoiceClientSync, MemoAirVoiceClientSync], tenant: Client
+) -> None:
+    said: list[str] = []
+    for number in range(10):
+        speaking, listening = machines[number % 2], machines[(number + 1) % 2]
+        text = f"Parcel {number} is late." if number else "I'm allergic to parcel tape."
+        speaking.save_response(
+            user=ADA, user_text=text, assistant_text="Noted.", session_id="CA1", turn_id=f"turn-{number}"
+        )
+        said.append(text)
+        # Without the name, the other machine would look after half a minute, and find an earlier call.
+        eventually(lambda: working(listening, "CA1") == said, 15)  # noqa: B023
+
+    machines[0].end_call(user=ADA, session_id="CA1")
+    eventually(lambda: machines[1].list_memories(user=ADA), 60)
+    events = tenant.with_identity(user=ADA["id"]).ok("GET", "/v1/voice-sdk/sessions/CA1/events")["events"]
+    ordered = sorted(events, key=lambda event: event["seq"])
+    assert [event["payload"]["userText"] for event in ordered if event["type"] == "turn"] == said
+    assert ordered[-1]["type"] == "session_end"
+    [session] = tenant.ok("GET", f"/v1/voice-sdk/users/{quote(ADA['id'], safe='')}/sessions")["sessions"]
+    assert (session["turnCount"], session["endedAt"] is not None) == (10, True)
+
+
+def test_a_call_ends_on_a_machine_where_nothing_of_it_was_said(
+    machines: tuple[MemoAirVoiceClientSync, MemoAirVoiceClientSync], tenant: Client
+) -> None:
+    here, there = machines
+    there.load_index(user=ADA)  # its first pull comes before the call
+    here.save_response(user=ADA, user_text="I'm allergic to nuts.", assistant_text="Noted.", session_id="CA1")
+    identity = tenant.with_identity(user=ADA["id"])
+    events = "/v1/voice-sdk/sessions/CA1/events"
+    eventually(lambda: identity.call("GET", events).status == 200, 30)
+    there.end_call(user=ADA, session_id="CA1")
+    eventually(lambda: here.list_memories(user=ADA), 60)
+    assert [event["type"] for event in identity.ok("GET", events)["events"]] == ["session_start", "turn", "session_end"]

@@ -114,10 +114,15 @@ def test_a_user_id_can_be_an_invalid_file_name(client: MemoAirVoiceClientSync, s
     assert {path.name for path in shared_root.iterdir()} == {"proj_test"}
 
 
-def test_a_known_turn_id_is_not_saved_again(client: MemoAirVoiceClientSync, caller: str, shared_root: Path) -> None:
+def test_a_known_turn_is_not_saved_again_and_other_words_correct_it(
+    client: MemoAirVoiceClientSync, caller: str, shared_root: Path
+) -> None:
     first = say(client, caller, "hello", "t1")
-    assert say(client, caller, "hello again", "t1") == first
+    assert say(client, caller, "hello", "t1") == first
     assert turn_ids(shared_root, caller) == ["t1"]
+    assert say(client, caller, "hello again", "t1") != first
+    assert "hello again" in recall(client, caller, "hello").contextText
+    assert [event["payload"].get("corrects") for event in logged(shared_root, caller, "turn")] == [None, first]
 
 
 def test_turns_without_an_id_are_all_saved(client: MemoAirVoiceClientSync, caller: str, shared_root: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_runtime_handle_is_read_only() -> None:
     handle = RuntimePool(RuntimeSpec("proj", "ada")).acquire("ada")
     shown = [name for name in dir(handle) if not name.startswith("_") and not callable(getattr(handle, name))]
 
-    assert shown == ["is_opened", "pid", "restarts", "runtime", "session_id", "state", "user_id"]
+    assert shown == ["pid", "restarts", "runtime", "session_id", "state", "user_id"]
     for name in shown:
         with pytest.raises(AttributeError):
             setattr(handle, name, None)
