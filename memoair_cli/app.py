@@ -12,12 +12,14 @@ from memoair_cli.doctor.command import doctor
 from memoair_cli.importing.command import import_files
 from memoair_cli.mcp.command import serve_mcp
 from memoair_cli.search import search
+from memoair_cli.syncing.command import sync
 
 app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for commands in (cloud.app, resources.projects, resources.agents, resources.indexes, runtimes.app):
     app.add_typer(commands)
 app.command("import")(import_files)
 app.command("search")(search)
+app.command("sync")(sync)
 app.command("doctor")(doctor)
 app.command("mcp")(serve_mcp)
 

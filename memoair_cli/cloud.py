@@ -10,6 +10,8 @@ import typer
 from memoair_protocol.installing import install_command
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from memoair_cloud.settings import CloudSettings
     from memoair_cloud.tenancy.accounts import Accounts, KnownKey
 
@@ -102,18 +104,46 @@ def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
     run_worker(settings)
 
 
+@app.command()
+def restored(
+    database_url: DatabaseUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help='Print JSON: {"projects"}.')] = False,
+) -> None:
+    """Say that the database was restored from a backup. Run it once, before the servers start.
+
+    All machines then send again what they have, which counts once, and request everything again. Users who were erased
+    since the backup are erased again, as far as a machine remembers them.
+    """
+    with _open_database(database_url) as engine:
+        from memoair_cloud.restoring import begin_new_epoch
+
+        projects = begin_new_epoch(engine)
+    if as_json:
+        typer.echo(json.dumps({"projects": projects}))
+    else:
+        typer.echo(f"{projects:,} projects have a new epoch: their machines compare and send again what is missing")
+
+
 @contextmanager
 def _open_accounts(database_url: str | None) -> Iterator["Accounts"]:
     """Open the accounts of a database, after migrating it to the current version."""
+    with _open_database(database_url) as engine:
+        from memoair_cloud.tenancy.accounts import Accounts
+
+        yield Accounts(engine)
+
+
+@contextmanager
+def _open_database(database_url: str | None) -> Iterator["Engine"]:
+    """Open a database, after migrating it to the current version."""
     settings = _load_settings(database_url=database_url)
     from memoair_cloud.database.engine import make_engine
     from memoair_cloud.database.migrate import migrate
-    from memoair_cloud.tenancy.accounts import Accounts
 
     engine = make_engine(settings.database_url)
     try:
         migrate(engine)
-        yield Accounts(engine)
+        yield engine
     finally:
         engine.dispose()
 

@@ -17,3 +17,5 @@ MAX_EVENTS_BYTES = 16 << 20  # 500 turns of ten minutes each have about 8 MB
 # A batch of the organization's documents for the cloud.
 MAX_DOCUMENTS = 100
 MAX_DOCUMENTS_BYTES = 1 << 20
+# Erasures that a machine may report in one request, within the limit for the body.
+MAX_ERASURES = 400

@@ -8,6 +8,7 @@ from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.readiness import ReadinessGate
 from memoair_runtime.settings import RuntimeSettings
+from memoair_runtime.storage.backlog_status import cached_reader
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.sync.interface import NullSync, SyncInterface
@@ -39,6 +40,8 @@ def make_sync(
     if settings.cloud_id is None:
         return NullSync()
     cloud, folder = settings.cloud_id, store.folder
+    project = ProjectFolder(settings.storage_root, settings.project_id)
+    metrics.show_backlog(cached_reader(project.backlog_status(cloud)))
     outbox, rejected_events = Outbox(folder, cloud), RejectedEvents(folder.rejected_events)
 
     def open_session() -> "SyncSession":
@@ -50,7 +53,6 @@ def make_sync(
         from memoair_runtime.sync.session import SyncSession
         from memoair_runtime.sync.transport import CloudTransport
 
-        project = ProjectFolder(settings.storage_root, settings.project_id)
         user_id = None if settings.org_only else settings.user_id
         transport = CloudTransport(
             settings.cloud_base_url or "", settings.cloud_key or "", settings.project_id, settings.agent_id, user_id

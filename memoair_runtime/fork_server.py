@@ -2,7 +2,8 @@
 
 A client starts it as ``python -m memoair_runtime.fork_server`` with a Unix socket as standard input, the control
 socket. Each request on that socket is one line, ``{"ports": [first, last]}``, and carries a descriptor: the channel, a
-socket between the client and the future runtime.
+socket between the client and the future runtime. With ``{"ports": null}``, the child becomes the client's backlog
+process (see `memoair_runtime.backlog_process`), which listens nowhere.
 
 The fork server finds a free port, listens on it, and hands the listener and the channel to a child. The child reads its
 settings from the channel (a JSON object with the environment of docs/runtime-http.md) and writes its address to the
@@ -24,7 +25,7 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import attrs
@@ -63,10 +64,10 @@ class _SpareProcess:
     pid: int
     handoff: socket.socket
 
-    def hand_over(self, listener: socket.socket, channel_fd: int) -> bool:
-        """Send the listener and the channel to the child; return whether it was alive to receive them."""
+    def hand_over(self, listener: socket.socket | None, channel_fd: int) -> bool:
+        """Send the channel and the listener, if any, to the child; return whether it was alive to receive them."""
         try:
-            socket.send_fds(self.handoff, [b"\n"], [listener.fileno(), channel_fd])
+            socket.send_fds(self.handoff, [b"\n"], [channel_fd, *([listener.fileno()] if listener else [])])
         except OSError:
             return False
         finally:
@@ -142,13 +143,13 @@ class _ForkServer:
     def _start_runtime(self, line: bytes, channel_fd: int) -> None:
         client = ParentWatch(channel_fd, channel_fd)
         try:
-            first, last = json.loads(line)["ports"]
-            listener = self._listen_in_range(first, last)
-            if listener is None:
+            ports = json.loads(line)["ports"]
+            listener = self._listen_in_range(*ports) if ports else None
+            if ports and listener is None:
                 client.emit({"event": "failed", "code": "pool.port_exhausted"})
                 return
             spare, self._spare = self._spare, None
-            with listener:
+            with listener or nullcontext():
                 if spare is None or not spare.hand_over(listener, channel_fd):
                     self._fork_child().hand_over(listener, channel_fd)
         except OSError as error:  # no resources for another process
@@ -198,8 +199,9 @@ class _ForkServer:
             _, received_fds, _, _ = socket.recv_fds(handoff, 1, 2)
             handoff.close()
             if received_fds:  # otherwise the fork server has ended
-                listener_fd, channel_fd = received_fds
-                exit_code = _read_environment_and_serve(socket.socket(fileno=listener_fd), channel_fd)
+                channel_fd, *listener_fds = received_fds
+                listeners = [socket.socket(fileno=listener_fd) for listener_fd in listener_fds]
+                exit_code = _read_environment_and_serve(next(iter(listeners), None), channel_fd)
         except BaseException as error:  # noqa: BLE001 - must not return into the fork server's stack
             logging.getLogger(__name__).error("a runtime failed: action=runtime_failed error=%s", type(error).__name__)
         finally:
@@ -241,8 +243,11 @@ class _ForkServer:
                 os.waitpid(pid, 0)
 
 
-def _read_environment_and_serve(listener: socket.socket, channel_fd: int) -> int:
-    """Read the settings from the client and serve until a stop is requested; return the exit code."""
+def _read_environment_and_serve(listener: socket.socket | None, channel_fd: int) -> int:
+    """Read the settings from the client and serve until a stop is requested; return the exit code.
+
+    Without a listener, send the backlog until then.
+    """
     client = ParentWatch(channel_fd, channel_fd)
     line = b""
     while not line.endswith(b"\n"):
@@ -256,7 +261,12 @@ def _read_environment_and_serve(listener: socket.socket, channel_fd: int) -> int
     except SettingsError as error:
         client.emit({"event": "failed", "code": "runtime.start_failed", "message": str(error)})
         return EXIT_SETTINGS
-    serve(settings, listener, client)
+    if listener is None:
+        from memoair_runtime.backlog_process import run
+
+        run(settings, client)
+    else:
+        serve(settings, listener, client)
     return 0
 
 

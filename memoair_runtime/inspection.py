@@ -14,7 +14,7 @@ from memoair_runtime.storage.folder_names import read_identifier
 from memoair_runtime.storage.lease import LeaseRecord
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.outbox import Outbox
+from memoair_runtime.sync.outbox import Outbox, Selection
 
 _read_lease = msgspec.json.Decoder(LeaseRecord).decode
 
@@ -30,7 +30,8 @@ class ProjectReport:
         active_leases: Users with a runtime.
         stale_leases: Leases of processes that no longer exist.
         has_outbox: Whether events were ever sent to a cloud.
-        unsent: Events that are not sent to the cloud.
+        unsent: Events that are not sent to the cloud that they were logged for.
+        local: Events that were logged without a cloud, and stay on this machine.
         unsent_since: The last write to the log that has waited longest, in seconds since the epoch.
         rejected: Events that the cloud rejected permanently, by error code.
     """
@@ -42,6 +43,7 @@ class ProjectReport:
     stale_leases: int = 0
     has_outbox: bool = False
     unsent: int = 0
+    local: int = 0
     unsent_since: float | None = None
     rejected: Counter[str] = attrs.field(factory=Counter)
 
@@ -51,8 +53,8 @@ def inspect_storage(root: Path, cloud_base_url: str | None, max_sessions: int) -
 
     Args:
         root: The storage root.
-        cloud_base_url: The configured cloud. Events count as unsent if it does not have them; without one, if the cloud
-            that they were last sent to does not.
+        cloud_base_url: The configured cloud. Events that were logged for it count as unsent if it does not have them;
+            without one, those that were logged for any cloud, if the one that was used last does not have them.
         max_sessions: The number of calls that bounds the time. A report may end within a project.
     """
     cloud_id = cloud_id_of(cloud_base_url) if cloud_base_url else None
@@ -100,11 +102,18 @@ def _count_rejected(user: UserFolder, report: ProjectReport) -> None:
 
 
 def _count_unsent(user: UserFolder, cloud_id: str | None, report: ProjectReport) -> None:
-    """Count unsent events as a runtime would: for the configured cloud, else for the one they were last sent to."""
+    """Count unsent events as a runtime would: for the configured cloud, else for any."""
     report.has_outbox |= user.outbox.exists()
-    outbox = Outbox(user, cloud_id or _read_cloud_id(user.outbox))
-    outbox.scan(all_sessions=True)
+    cloud = cloud_id or _read_cloud_id(user.outbox)
+    outbox = Outbox(user, cloud, Selection.FOR_CLOUD if cloud_id else Selection.FOR_ANY_CLOUD)
+    local = Outbox(user, cloud, Selection.LOCAL)
+    try:
+        outbox.scan(all_sessions=True)
+        local.scan(all_sessions=True)
+    except OSError:  # the record of an erasure is damaged: nothing is sent
+        return
     report.unsent += outbox.count
+    report.local += local.count
     if outbox.oldest_at is not None:
         report.unsent_since = min(report.unsent_since or outbox.oldest_at, outbox.oldest_at)
 

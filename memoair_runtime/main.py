@@ -104,7 +104,7 @@ def serve(settings: RuntimeSettings, listener: socket.socket, parent: ParentWatc
         parent: Receives the events, and stops the runtime when it ends.
     """
     host, port = listener.getsockname()[:2]
-    lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id))
+    lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id), settings.cloud_id)
     if settings.is_shared and (holder := lease.acquire(host, port, settings.token, settings.session_id)):
         listener.close()
         parent.emit(lease_event(holder))

@@ -1,8 +1,11 @@
 """Metrics for the operator: requests, search time, missed lanes, saved turns, sync. They have no ids and no texts."""
 
+from collections.abc import Callable
+
 import prometheus_client as prometheus
 
 from memoair_protocol.enums import LaneName
+from memoair_runtime.storage.backlog_status import BacklogStatus
 
 _SEARCH_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -50,8 +53,35 @@ class RuntimeMetrics:
         self.events_unsynced = prometheus.Gauge(
             "memoair_runtime_events_unsynced", "Events that are not in the cloud yet", registry=self._registry
         )
+        self.backlog_turns = prometheus.Gauge(
+            "memoair_runtime_backlog_turns",
+            "Turns of all users of the project on this machine that are not in the cloud yet",
+            registry=self._registry,
+        )
+        self.backlog_users = prometheus.Gauge(
+            "memoair_runtime_backlog_users", "Users of the project with unsent events", registry=self._registry
+        )
+        self.backlog_oldest_seconds = prometheus.Gauge(
+            "memoair_runtime_backlog_oldest_seconds", "Age of the oldest unsent event", registry=self._registry
+        )
+        self.backlog_refused = prometheus.Gauge(
+            "memoair_runtime_backlog_refused",
+            "Events of all users of the project that the cloud rejected permanently",
+            registry=self._registry,
+        )
         for lane in LaneName:  # a series that exists from the start can be watched before it first counts
             self.lanes_missed.labels(lane.value, "late")
+
+    def show_backlog(self, read: Callable[[], BacklogStatus]) -> None:
+        """Show the backlog of the project.
+
+        Args:
+            read: Returns its status.
+        """
+        self.backlog_turns.set_function(lambda: read().turns)
+        self.backlog_users.set_function(lambda: read().users)
+        self.backlog_oldest_seconds.set_function(lambda: read().oldest_s)
+        self.backlog_refused.set_function(lambda: read().refused)
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""

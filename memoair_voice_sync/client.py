@@ -240,6 +240,10 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
                   (why it is ``refused``: the API key, the project or the agent), ``unsynced_events``,
                   ``oldest_unsynced_s`` and ``refused_events``, all None if the runtime does not answer within half a
                   second. The user ``__org__``, if present, pulls the organization's documents.
+                * ``backlog``: what waits on this machine to be sent to the cloud, of all users of the project, whether
+                  or not they have a runtime: ``turns``, ``users``, ``oldest_s`` (the age of the oldest in seconds,
+                  None without any), ``refused_events`` (which the cloud has rejected permanently) and ``sync`` (the
+                  state of the connection, as above). None without a cloud, and before the first runtime has started.
                 * ``retiring``: runtimes that are being stopped.
                 * ``evictions``, ``restarts``: runtimes that were evicted, or replaced because they died.
                 * ``degraded_searches``: searches that failed and returned an empty result.

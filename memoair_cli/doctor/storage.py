@@ -178,16 +178,22 @@ def _describe_project(check: str, project: ProjectReport, *, has_cloud: bool) ->
         yield problem(
             check, f"the cloud permanently rejected {pluralize(project.rejected.total(), 'event')} ({codes})", remedy
         )
-    if not (project.has_outbox or has_cloud):
+    if not (project.has_outbox or has_cloud or project.unsent):
         yield note(check, "nothing was ever sent to a cloud")
     elif project.unsent_since is None:
-        yield ok(check, "all events are sent to the cloud")
+        yield ok(check, "all events for the cloud are sent to it")
     else:
         age_s = max(0.0, time.time() - project.unsent_since)
         unsent, age = pluralize(project.unsent, "event"), _format_duration(age_s)
         message = f"{unsent} not sent to the cloud yet; the oldest has waited for {age}"
-        remedy = "check that the cloud is reachable (below); events are sent when a runtime of their caller starts"
+        remedy = "check that the cloud is reachable (below), and run `memoair sync`"
         yield problem(check, message, remedy) if age_s > _MAX_UNSENT_AGE_S else note(check, message)
+    if project.local:
+        yield ok(
+            check,
+            f"{pluralize(project.local, 'event')} said without a cloud, which stay on this machine unless "
+            "`memoair sync --include-local` sends them",
+        )
 
 
 def _format_duration(seconds: float) -> str:

@@ -104,6 +104,9 @@ class Project(AccountOwned, Base):
     # Incremented by every change to any index of the project; changes also queue for this row as their lock.
     org_version: Mapped[int] = mapped_column(default=0)
     forgotten_version: Mapped[int] = mapped_column(default=0)  # incremented with every erased user
+    # Identifies the data that all versions count: new for a new project, and after a restore from a backup. None for
+    # projects from before there were epochs.
+    epoch: Mapped[str | None]
 
     __table_args__ = (UniqueConstraint("account_id", "slug"),)
 

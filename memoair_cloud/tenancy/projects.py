@@ -1,5 +1,6 @@
 """Projects and their agents."""
 
+import uuid
 from collections.abc import Iterator
 
 from sqlalchemy import select
@@ -27,6 +28,7 @@ def create_project(tenant: Tenant, name: str, slug: str, description: str) -> Pr
             description=description,
             created_at=utc_now(),
             org_version=0,
+            epoch=uuid.uuid4().hex,  # a project that a backup lacks may be created again with the same id
         )
         try:
             with tenant.begin_write() as session:

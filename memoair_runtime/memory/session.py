@@ -8,12 +8,13 @@ from enum import Enum
 from typing import Any, Protocol
 
 import attrs
+import msgspec
 
 from memoair_protocol.corrections import CORRECTS_KEY
 from memoair_protocol.enums import EventType
 from memoair_runtime.errors import ErasedTurnError, SessionNotFoundError
 from memoair_runtime.storage.erasure_record import ErasedTurns
-from memoair_runtime.storage.events import Event, new_event
+from memoair_runtime.storage.events import Event, EventOrigin, new_event
 from memoair_runtime.storage.session_log import SessionLog, storage_error
 from memoair_runtime.storage.turn_words import TurnWords, VersionKey, fill_unsaid
 from memoair_runtime.storage.user_folder import UserFolder
@@ -137,6 +138,7 @@ class LoggedSession:
         folder: The user's folder.
         on_event: Called once for every event, whether this process or another one has written it. Must not block.
         on_logged: Called with the events that this process has written, once they are on the disk. Must not block.
+        origin: Who logs the events, and for which cloud.
         last_seq_elsewhere: Returns the last known ``seq`` of a session's events from other machines, or 0. Events here
             continue from there, so that the order of a call over several machines is that in which it was known.
     """
@@ -148,8 +150,10 @@ class LoggedSession:
         on_event: Callable[[Event], None],
         on_logged: Callable[[Sequence[Event]], None] = lambda _: None,
         last_seq_elsewhere: Callable[[str], int] = lambda _: 0,
+        origin: EventOrigin = EventOrigin(),  # noqa: B008 - immutable
     ) -> None:
         self.id = session_id
+        self._origin = origin
         self._last_seq_elsewhere = last_seq_elsewhere
         self._folder = folder
         self._on_event = on_event
@@ -230,12 +234,18 @@ class LoggedSession:
             if not versions:  # again: the user may have been erased since, together with this log
                 self._check_not_erased(payload, words, occurred_at)
             check_not_ended(self)
+            corrected: Event | None = None
             if versions:
-                payload, occurred_at = self._as_correction(payload, occurred_at, versions[-1].event_id)
+                corrected = self._log.find_event(versions[-1].event_id)  # not kept in memory: corrections are rare
+                payload, occurred_at = _as_correction(payload, occurred_at, versions[-1].event_id, corrected)
             occurred_at = occurred_at or now
             is_start_due = self._is_start_pending or self._state is SessionState.NEW
             events = [self._new_start_event(min(now, occurred_at))] if is_start_due else []
             turn = self._new_event(EventType.TURN, occurred_at, payload, len(events))
+            if (
+                corrected is not None
+            ):  # it may repeat words of the turn that it corrects, so it goes where that one goes
+                turn = msgspec.structs.replace(turn, cloud=corrected.cloud)
             append([*events, turn])
             self._is_start_pending = False
             return turn.event_id
@@ -248,15 +258,6 @@ class LoggedSession:
             raise storage_error("cannot read what was erased", error) from error
         if is_erased:
             raise ErasedTurnError
-
-    def _as_correction(
-        self, payload: Mapping[str, Any], occurred_at: datetime | None, corrected_id: str
-    ) -> tuple[Mapping[str, Any], datetime | None]:
-        """Return payload and time of the event that corrects another one. The log is open."""
-        corrected = self._log.find_event(corrected_id)  # not kept in memory: corrections are rare
-        if corrected is not None:
-            payload, occurred_at = fill_unsaid(payload, corrected.payload), occurred_at or corrected.occurred_at
-        return {**payload, CORRECTS_KEY: corrected_id}, occurred_at
 
     def end(self, reason: str, now: datetime, *, is_known_elsewhere: bool = False) -> None:
         """End the session; see `Session.end`."""
@@ -288,7 +289,7 @@ class LoggedSession:
 
     def _new_event(self, type_: EventType, at: datetime, payload: Mapping[str, Any], seq_offset: int = 0) -> Event:
         last_seq = max(self._last_seq, self._last_seq_elsewhere(self.id))
-        return new_event(type_, self.id, last_seq + seq_offset + 1, at, payload)
+        return new_event(type_, self.id, last_seq + seq_offset + 1, at, payload, self._origin)
 
     def _apply_event(self, event: Event) -> None:
         self._state = _STATE_AFTER[event.type]
@@ -301,6 +302,15 @@ class LoggedSession:
             version = _TurnVersion(event.event_id, TurnWords.of(event.payload).version_key())
             self._turn_versions[turn_id] = (*self._turn_versions.get(turn_id, ()), version)
         self._on_event(event)
+
+
+def _as_correction(
+    payload: Mapping[str, Any], occurred_at: datetime | None, corrected_id: str, corrected: Event | None
+) -> tuple[Mapping[str, Any], datetime | None]:
+    """Return payload and time of the event that corrects another one."""
+    if corrected is not None:
+        payload, occurred_at = fill_unsaid(payload, corrected.payload), occurred_at or corrected.occurred_at
+    return {**payload, CORRECTS_KEY: corrected_id}, occurred_at
 
 
 def _find_version(versions: Sequence[_TurnVersion], key: VersionKey) -> _TurnVersion | None:

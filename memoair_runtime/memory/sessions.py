@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.memory.session import EphemeralSession, LoggedSession, Session, SessionState
-from memoair_runtime.storage.events import Event
+from memoair_runtime.storage.events import Event, EventOrigin
 from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ class Sessions:
         on_event: Called once for every event in a log. Must not block.
         on_logged: Called with the events that this process has written. Must not block.
         is_durable: Whether sessions are logged at all.
+        origin: Who logs the events, and for which cloud.
         last_seq_elsewhere: See `LoggedSession`.
     """
 
@@ -30,6 +31,7 @@ class Sessions:
         on_logged: Callable[[Sequence[Event]], None],
         *,
         is_durable: bool,
+        origin: EventOrigin = EventOrigin(),  # noqa: B008 - immutable
         last_seq_elsewhere: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self._folder = folder
@@ -37,6 +39,7 @@ class Sessions:
         self._on_event = on_event
         self._on_logged = on_logged
         self._is_durable = is_durable
+        self._origin = origin
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._used_ids: set[str] = set()
@@ -133,4 +136,6 @@ class Sessions:
     def _create(self, session_id: str, *, is_ephemeral: bool) -> Session:
         if is_ephemeral or not self._is_durable:
             return EphemeralSession(session_id)
-        return LoggedSession(session_id, self._folder, self._on_event, self._on_logged, self._last_seq_elsewhere)
+        return LoggedSession(
+            session_id, self._folder, self._on_event, self._on_logged, self._last_seq_elsewhere, self._origin
+        )

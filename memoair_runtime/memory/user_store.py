@@ -15,7 +15,7 @@ from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage import erasure
-from memoair_runtime.storage.events import Event
+from memoair_runtime.storage.events import Event, EventOrigin
 from memoair_runtime.storage.replica_file import ReplicaPage
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -53,6 +53,7 @@ class UserStore:
             self.memory.apply_event,
             on_logged,
             is_durable=not settings.org_only,
+            origin=EventOrigin(settings.cloud_id, settings.agent_id),
             last_seq_elsewhere=self._replica.last_seq,
         )
         self.unread_logs = 0

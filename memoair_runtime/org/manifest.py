@@ -43,6 +43,7 @@ class OrgManifest(msgspec.Struct, frozen=True):
         base: The index file, if there is one.
         documents: Documents that are new or have changed since the base.
         removed: Keys of documents of the base that were removed.
+        epoch: The cloud's epoch, to which the version belongs; None if the cloud named none.
     """
 
     cloud: str
@@ -50,6 +51,7 @@ class OrgManifest(msgspec.Struct, frozen=True):
     base: OrgBase | None = None
     documents: Sequence[ManifestDocument] = ()
     removed: Sequence[OrgKey] = ()
+    epoch: str | None = None
 
     @property
     def change_count(self) -> int:
@@ -134,7 +136,8 @@ class CloudOrg:
 
     Attributes:
         folder: The project's folder, which has the manifest and the index file.
-        cloud_id: Id of the configured cloud, or None. Documents that were pulled from another cloud do not count.
+        cloud_id: Id of the configured cloud, or None. Only documents that were pulled from it count: without a cloud,
+            none do.
         description: The source for error messages.
         poll_interval_s: Seconds after which a search checks again whether another process has pulled.
     """
@@ -161,7 +164,7 @@ class CloudOrg:
         """
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             manifest = read_manifest(self.folder)
-            if manifest is None or self.cloud_id not in (None, manifest.cloud):
+            if manifest is None or manifest.cloud != self.cloud_id:
                 return LoadedOrgIndex(Index(), 0)
             try:
                 base = manifest.base.sha256 if manifest.base else None

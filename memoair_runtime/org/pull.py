@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from memoair_index import ContainerError, Index
 from memoair_protocol.hashes import hash_file
 from memoair_runtime.org.manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
@@ -70,7 +72,8 @@ class OrgPuller:
         target_version = bootstrap.org_manifest_version
         self._folder.create()
         while not self._lock.try_acquire():
-            if (self.version or 0) >= target_version:
+            manifest = self._read_manifest()
+            if (manifest.version if manifest else 0) >= target_version and not _is_outdated(manifest, bootstrap):
                 self._reload()
                 return True
             if time.monotonic() >= lock_deadline:
@@ -78,8 +81,10 @@ class OrgPuller:
             time.sleep(_POLL_INTERVAL_S)
         try:
             manifest = self._read_manifest()
-            if (manifest.version if manifest else 0) != target_version:
-                self._update(manifest, bootstrap.org_file)
+            if _is_outdated(manifest, bootstrap):
+                self._update(None, bootstrap)
+            elif (manifest.version if manifest else 0) != target_version:
+                self._update(manifest, bootstrap)
         finally:
             self._lock.release()
         self._reload()
@@ -92,8 +97,9 @@ class OrgPuller:
         is_complete = manifest.base is None or self._folder.org_base(manifest.base.sha256).exists()
         return manifest if is_complete else None
 
-    def _update(self, manifest: OrgManifest | None, file: OrgFileInfo | None) -> None:
-        old_manifest = manifest
+    def _update(self, manifest: OrgManifest | None, bootstrap: Bootstrap) -> None:
+        old_manifest, file = manifest, bootstrap.org_file
+        epoch = bootstrap.epoch or (manifest.epoch if manifest else None)
         if manifest is None and file is not None and self._ensure_downloaded(file):
             manifest = self._manifest_of_file(file)
         manifest, file = self._pull_changes(manifest)
@@ -105,6 +111,7 @@ class OrgPuller:
                 manifest = self._merge_changes(manifest)
         elif manifest.base is None and manifest.documents:
             manifest = self._merge_changes(manifest)
+        manifest = msgspec.structs.replace(manifest, epoch=epoch)
         if manifest != old_manifest:
             write_manifest(self._folder, manifest)
         self._delete_unreferenced(manifest)
@@ -187,3 +194,8 @@ class OrgPuller:
             if path != referenced:
                 with suppress(OSError):
                     path.unlink()
+
+
+def _is_outdated(manifest: OrgManifest | None, bootstrap: Bootstrap) -> bool:
+    """Return whether the documents are of another epoch of the cloud: its versions say nothing about them."""
+    return manifest is not None and bootstrap.epoch not in (None, manifest.epoch)

@@ -68,6 +68,16 @@ def record_erasure(folder: UserFolder, erased_at: datetime, events: Iterable[Eve
         write_file(folder.erasure_record, msgspec.json.encode(record), durable=True)
 
 
+def read_erasure_time(folder: UserFolder) -> datetime | None:
+    """Return the time up to which a user has been erased on this machine; None if never.
+
+    Raises:
+        OSError: The record cannot be read.
+    """
+    record = _read(folder)
+    return record.erased_at if record else None
+
+
 class ErasedTurns:
     """Recognizes turns of a user that were erased on this machine. Thread-safe.
 

@@ -5,13 +5,30 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+import attrs
 import msgspec
 
 from memoair_protocol.enums import EventType
 
 
+@attrs.frozen
+class EventOrigin:
+    """Who logs events: it decides where they may be sent.
+
+    Attributes:
+        cloud: Id of the cloud that the events are meant for; None for a runtime without a cloud, whose events stay on
+            this machine.
+        agent_id: The agent that the caller talks to, if any.
+    """
+
+    cloud: str | None = None
+    agent_id: str | None = None
+
+
 class Event(msgspec.Struct, frozen=True, rename="camel"):
     """One event of a session. Its field names in camel case are the keys on disk and on the wire.
+
+    ``cloud`` and ``agentId`` are on disk only.
 
     Attributes:
         event_id: Unique id.
@@ -20,6 +37,9 @@ class Event(msgspec.Struct, frozen=True, rename="camel"):
         seq: Position in the session, from 1.
         occurred_at: When it happened, with a time zone.
         payload: Depends on the type; see `EventType`.
+        cloud: Id of the cloud that it is meant for; None if it is to stay on this machine. Unset in logs of versions
+            that did not record it, and in events from the cloud.
+        agent_id: The agent that logged it, if any.
     """
 
     event_id: str
@@ -28,13 +48,22 @@ class Event(msgspec.Struct, frozen=True, rename="camel"):
     seq: int
     occurred_at: datetime
     payload: Mapping[str, Any]
+    cloud: str | msgspec.UnsetType | None = msgspec.UNSET
+    agent_id: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
 
 
-def new_event(type_: EventType, session_id: str, seq: int, occurred_at: datetime, payload: Mapping[str, Any]) -> Event:
+def new_event(
+    type_: EventType,
+    session_id: str,
+    seq: int,
+    occurred_at: datetime,
+    payload: Mapping[str, Any],
+    origin: EventOrigin | None = None,
+) -> Event:
     """Create an event with a new id.
 
     Args:
@@ -43,8 +72,12 @@ def new_event(type_: EventType, session_id: str, seq: int, occurred_at: datetime
         seq: Position in the session, from 1.
         occurred_at: When it happened, with a time zone; stored in UTC.
         payload: The event's data.
+        origin: Who logs it; unset if None.
     """
-    return Event(uuid.uuid4().hex, type_, session_id, seq, occurred_at.astimezone(timezone.utc), payload)
+    event = Event(uuid.uuid4().hex, type_, session_id, seq, occurred_at.astimezone(timezone.utc), payload)
+    if origin is None:
+        return event
+    return msgspec.structs.replace(event, cloud=origin.cloud, agent_id=origin.agent_id or msgspec.UNSET)
 
 
 def encode_line(event: Event) -> bytes:

@@ -31,6 +31,7 @@ class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
         port: The port that it listens on.
         token: The bearer token that it expects, if any.
         session_id: The session that its client started it for, if any.
+        cloud: Id of its cloud; None if it has none.
     """
 
     pid: int
@@ -39,6 +40,7 @@ class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
     port: int
     token: str | None
     session_id: str | None
+    cloud: str | msgspec.UnsetType | None = msgspec.UNSET
 
     def is_alive(self) -> bool:
         """Return whether the process that wrote this record still runs, and not another one with the same id."""
@@ -48,11 +50,27 @@ class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
 _decode_record = msgspec.json.Decoder(LeaseRecord).decode
 
 
-class Lease:
-    """The right of one runtime to serve a user."""
+def find_holder(folder: UserFolder) -> LeaseRecord | None:
+    """Return the runtime that serves a user, as far as is known."""
+    try:
+        holder = _decode_record(folder.lease.read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return holder if holder.is_alive() else None
 
-    def __init__(self, folder: UserFolder) -> None:
+
+class Lease:
+    """The right of one runtime to serve a user.
+
+    Args:
+        folder: The user's folder.
+        cloud: Id of the runtime's cloud; None without one. It shares a user only with clients of the same cloud: what
+            is said without a cloud must not be logged by a runtime that sends it to one.
+    """
+
+    def __init__(self, folder: UserFolder, cloud: str | None = None) -> None:
         self._folder = folder
+        self._cloud = cloud
         self._lock = ProcessLock(folder.lock("runtime"))
         self._has_written_record = False
 
@@ -67,7 +85,8 @@ class Lease:
 
         Returns:
             The runtime that holds the lease, if another one does; else None. Also None if the disk cannot be written,
-            or if the holder does not say where it listens: two runtimes for one user are better than none.
+            if the holder has another cloud, or if it does not say where it listens: two runtimes for one user are
+            better than none.
         """
         try:
             self._folder.create()
@@ -75,13 +94,15 @@ class Lease:
             return None
         deadline = time.monotonic() + _HOLDER_TIMEOUT_S
         while not self._lock.try_acquire():
-            holder = self._read_holder()
+            holder = find_holder(self._folder)
             if holder is not None:
-                return holder
+                return holder if holder.cloud == self._cloud else None
             if time.monotonic() > deadline:
                 return None
             time.sleep(_POLL_INTERVAL_S)
-        holder = LeaseRecord(os.getpid(), process_start_time(os.getpid()) or 0.0, host, port, token, session_id)
+        holder = LeaseRecord(
+            os.getpid(), process_start_time(os.getpid()) or 0.0, host, port, token, session_id, self._cloud
+        )
         with suppress(OSError):
             write_file(self._folder.lease, msgspec.json.encode(holder), durable=False)
             self._has_written_record = True
@@ -94,13 +115,6 @@ class Lease:
                 self._folder.lease.unlink()
             self._has_written_record = False
         self._lock.release()
-
-    def _read_holder(self) -> LeaseRecord | None:
-        try:
-            holder = _decode_record(self._folder.lease.read_bytes())
-        except (OSError, msgspec.MsgspecError):
-            return None
-        return holder if holder.is_alive() else None
 
 
 def lease_event(holder: LeaseRecord) -> dict[str, Any]:

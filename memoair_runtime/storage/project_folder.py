@@ -57,6 +57,14 @@ class ProjectFolder:
         """The file that holds which erasures have been pulled from the cloud."""
         return self.path / "forgotten.json"
 
+    def backlog_status(self, cloud: str) -> Path:
+        """Return the path of the status of what waits to be sent to a cloud."""
+        return self.path / f"backlog-{cloud}.json"
+
+    def backlog_lock(self, cloud: str) -> Path:
+        """Return the path of the lock of the process that sends to a cloud what waits."""
+        return self.lock(f"backlog-{cloud}")
+
     def lock(self, name: str) -> Path:
         """Return the path of a process lock of this project."""
         return self.path / f"{name}.lock"

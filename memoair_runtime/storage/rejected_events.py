@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,16 @@ class _RejectedEvent(msgspec.Struct, frozen=True, rename="camel"):
 _decode_line = msgspec.json.Decoder(_RejectedEvent).decode
 
 
+def count_rejected(path: Path, ignored_codes: AbstractSet[str]) -> int:
+    """Return the number of rejected events that a file lists, without those with some codes."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return 0
+    records = [record for record in map(_read_record, lines) if record is not None]
+    return len({record.event_id for record in records if record.code not in ignored_codes})
+
+
 class RejectedEvents:
     """The file ``refused.jsonl`` of one user, one JSON object per line.
 
@@ -33,11 +44,7 @@ class RejectedEvents:
 
     def load(self) -> None:
         """Count the events that earlier processes recorded."""
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except OSError:
-            lines = []
-        self.count = len({event_id for event_id in map(_read_event_id, lines) if event_id is not None})
+        self.count = count_rejected(self._path, frozenset())
 
     def record(self, codes: Mapping[str, str]) -> None:
         """Record rejected events.
@@ -66,8 +73,8 @@ class RejectedEvents:
         self.count = 0
 
 
-def _read_event_id(line: bytes) -> str | None:
+def _read_record(line: bytes) -> _RejectedEvent | None:
     try:
-        return _decode_line(line).event_id
+        return _decode_line(line)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -1,6 +1,8 @@
 """The outbox: the events in a user's logs that the cloud has not acknowledged.
 
 Nothing is stored twice. A log is the outbox of its session, and a cursor beside the logs records how much was sent.
+Each event says for which cloud it was logged, and is sent to no other. What was said before an erasure of the user is
+sent nowhere, also if a crash has left it in a log.
 """
 
 import os
@@ -8,11 +10,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
+from enum import Enum
 from pathlib import Path
 
 import attrs
+import msgspec
 
+from memoair_protocol.enums import EventType
 from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, START_OF_LOG, Cursor, Cursors, log_fingerprint
+from memoair_runtime.storage.erasure_record import read_erasure_time
 from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -24,6 +31,14 @@ _READ_CHUNK_BYTES = 1 << 20
 _NS_PER_S = 1e9
 
 
+class Selection(Enum):
+    """Which events an outbox holds."""
+
+    FOR_CLOUD = "for_cloud"  # those that were logged for its cloud
+    LOCAL = "local"  # those that were logged without a cloud, to be sent all the same
+    FOR_ANY_CLOUD = "for_any_cloud"  # to be counted only
+
+
 @attrs.frozen
 class OutboxLine:
     """A line of a session log.
@@ -31,19 +46,24 @@ class OutboxLine:
     Attributes:
         session_id: The session.
         end_offset: Where the line ends, in bytes from the beginning of the log.
-        event_id: The event's id; None if the line is damaged, so that there is nothing to send.
+        event_id: The event's id; None if there is nothing to send: the line is damaged, or the event is not meant for
+            this cloud.
         content: The line without its line feed.
+        is_turn: Whether the event is a turn.
+        agent_id: The agent that logged the event; None if unknown.
     """
 
     session_id: str
     end_offset: int
     event_id: str | None
     content: bytes = attrs.field(repr=False)
+    is_turn: bool = False
+    agent_id: str | None = None
 
 
 @attrs.frozen
 class OutboxBatch:
-    """Lines to acknowledge together, session by session.
+    """Lines to acknowledge together, session by session. All events are of one agent.
 
     Attributes:
         lines: The lines in the order of their logs.
@@ -54,6 +74,11 @@ class OutboxBatch:
     fingerprints: dict[str, int]
 
     @property
+    def agent_id(self) -> str | None:
+        """The agent that logged the events; None if unknown."""
+        return next((line.agent_id for line in self.lines if line.event_id is not None), None)
+
+    @property
     def event_lines(self) -> list[OutboxLine]:
         """The lines that hold an event to send."""
         return [line for line in self.lines if line.event_id is not None]
@@ -61,9 +86,10 @@ class OutboxBatch:
 
 @attrs.frozen
 class _UnsentEvents:
-    """The unsent events of one session. ``oldest_at`` is in seconds since the epoch."""
+    """The unsent events of one session, and how many are turns. ``oldest_at`` is in seconds since the epoch."""
 
     count: int
+    turn_count: int
     oldest_at: float
 
 
@@ -75,11 +101,17 @@ class Outbox:
     Args:
         folder: The user's folder.
         cloud: Identifies the cloud. Cursors of another cloud are ignored.
+        selection: Which events it holds. The id of another cloud selects those that were logged for that one: for a
+            cloud that has moved to another address.
     """
 
-    def __init__(self, folder: UserFolder, cloud: str) -> None:
+    def __init__(self, folder: UserFolder, cloud: str, selection: Selection | str = Selection.FOR_CLOUD) -> None:
         self._folder = folder
-        self._cursors = Cursors(folder.outbox, cloud)
+        self._selection = selection
+        self._mark = {Selection.FOR_CLOUD: cloud, Selection.LOCAL: None}.get(selection, selection)
+        is_other = selection not in (Selection.FOR_CLOUD, Selection.FOR_ANY_CLOUD)
+        self._cursors = Cursors(folder, f"{cloud}/{self._mark or 'local'}" if is_other else cloud)
+        self._erased_at: datetime | None = None
         self._lock = threading.Lock()
         self._uncounted: dict[str, list[float]] = {}  # by session: when events were logged since `scan`
         self._unsent: dict[str, _UnsentEvents] = {}
@@ -109,6 +141,12 @@ class Outbox:
             return sum(unsent.count for unsent in self._unsent.values()) + sum(map(len, self._uncounted.values()))
 
     @property
+    def turn_count(self) -> int:
+        """Number of unsent turns, as of the last `scan`."""
+        with self._lock:
+            return sum(unsent.turn_count for unsent in self._unsent.values())
+
+    @property
     def oldest_at(self) -> float | None:
         """When the oldest unsent event was logged, in seconds since the epoch; None if all have been sent."""
         with self._lock:
@@ -120,7 +158,11 @@ class Outbox:
 
         Args:
             all_sessions: Whether to look at every session; else only at those in which this process has logged events.
+
+        Raises:
+            OSError: The record of an erasure cannot be read.
         """
+        self._erased_at = read_erasure_time(self._folder)
         have_cursors_changed = self._cursors.refresh()  # another process has sent some
         with self._lock:
             uncounted, self._uncounted = self._uncounted, {}
@@ -151,11 +193,16 @@ class Outbox:
         lines: list[OutboxLine] = []
         fingerprints: dict[str, int] = {}
         bytes_left, events_left = MAX_BATCH_BYTES, max_events
+        agent_id, has_events = None, False
         for session_id in session_ids:
             start, fingerprints[session_id] = self._find_start(session_id)
-            for line in _read_lines(self._log_path(session_id), session_id, start):
-                if lines and line.event_id is not None and (len(line.content) > bytes_left or not events_left):
-                    return OutboxBatch(tuple(lines), fingerprints)
+            for line in self._read_lines(session_id, start):
+                if line.event_id is not None and has_events:
+                    is_full = len(line.content) > bytes_left or not events_left
+                    if is_full or line.agent_id != agent_id:
+                        return OutboxBatch(tuple(lines), fingerprints)
+                elif line.event_id is not None:
+                    agent_id, has_events = line.agent_id, True
                 lines.append(line)
                 bytes_left -= len(line.content)
                 events_left -= line.event_id is not None
@@ -205,21 +252,29 @@ class Outbox:
         """Send every event again, because the cloud has lost data.
 
         Raises:
-            OSError: The cursors cannot be deleted.
+            OSError: The cursors cannot be written.
         """
         self._cursors.rewind()
+
+    def set_epoch(self, epoch: str | None) -> None:
+        """Set the cloud's epoch. What was sent before a new one counts as unsent, from the next `scan` of all sessions.
+
+        Args:
+            epoch: The epoch; None if the cloud names none.
+        """
+        self._cursors.set_epoch(epoch)
 
     def _log_path(self, session_id: str) -> Path:
         return self._folder.session(session_id).log
 
     def _recount(self, session_id: str, times: list[float]) -> None:
         start, _ = self._find_start(session_id)
-        count = _count_lines(self._log_path(session_id), start)
+        events = [line.is_turn for line in self._read_lines(session_id, start) if line.event_id is not None]
         with self._lock:
             known = self._unsent.pop(session_id, None)
-            if count:
+            if events:
                 oldest_at = min([*times, *([known.oldest_at] if known else [])], default=time.time())
-                self._unsent[session_id] = _UnsentEvents(count, oldest_at)
+                self._unsent[session_id] = _UnsentEvents(len(events), sum(events), oldest_at)
 
     def _find_start(self, session_id: str) -> tuple[int, int]:
         """Return the offset at which to continue in a log (0 if the cursor is of another log), and its fingerprint."""
@@ -231,6 +286,23 @@ class Outbox:
             return 0, START_OF_LOG.fingerprint
         return (cursor.offset if cursor.fingerprint == fingerprint and 0 <= cursor.offset <= size else 0), fingerprint
 
+    def _read_lines(self, session_id: str, offset: int) -> Iterator[OutboxLine]:
+        """Yield the complete lines of a log from an offset on. The last one may be incomplete or torn."""
+        for content in _read_complete_lines(self._log_path(session_id), offset):
+            offset += len(content) + 1
+            event = decode_line(content)
+            if event is None or event.session_id != session_id or not self._is_to_be_sent(event):
+                yield OutboxLine(session_id, offset, None, content)
+            else:
+                agent_id = event.agent_id if isinstance(event.agent_id, str) else None
+                yield OutboxLine(session_id, offset, event.event_id, content, event.type is EventType.TURN, agent_id)
+
+    def _is_to_be_sent(self, event: Event) -> bool:
+        if self._erased_at is not None and event.occurred_at <= self._erased_at:
+            return False
+        mark = self._cursors.unmarked_cloud if event.cloud is msgspec.UNSET else event.cloud
+        return mark is not None if self._selection is Selection.FOR_ANY_CLOUD else mark == self._mark
+
 
 def _with_mtime(cursor: Cursor, log: Path) -> Cursor:
     """Return the cursor with the log's modification time, if it is at the end of the log."""
@@ -241,30 +313,13 @@ def _with_mtime(cursor: Cursor, log: Path) -> Cursor:
     return Cursor(cursor.offset, cursor.fingerprint, stat.st_mtime_ns) if stat.st_size == cursor.offset else cursor
 
 
-def _read_lines(path: Path, session_id: str, offset: int) -> Iterator[OutboxLine]:
-    """Yield the complete lines of a log from an offset on. The last one may be incomplete or torn."""
+def _read_complete_lines(path: Path, offset: int) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
             file.seek(offset)
             unread = b""
             while chunk := file.read(_READ_CHUNK_BYTES):
                 *complete, unread = (unread + chunk).split(b"\n")
-                for content in complete:
-                    offset += len(content) + 1
-                    event = decode_line(content)
-                    is_valid = event is not None and event.session_id == session_id
-                    yield OutboxLine(session_id, offset, event.event_id if event and is_valid else None, content)
+                yield from complete
     except OSError:
         return
-
-
-def _count_lines(path: Path, offset: int) -> int:
-    count = 0
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            while chunk := file.read(_READ_CHUNK_BYTES):
-                count += chunk.count(b"\n")
-    except OSError:
-        return 0
-    return count

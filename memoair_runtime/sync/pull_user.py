@@ -1,6 +1,7 @@
 """Pull of a user's data: first the versions, then an erasure if one is due, then only what has changed."""
 
 import logging
+import math
 import time
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -37,12 +38,17 @@ class UserPullState(msgspec.Struct, frozen=True):
         etag: Tag for the next conditional request.
         bootstrap: The versions that the cloud reported.
         forgotten_at: When the cloud erased the user, as of the last erasure on this machine.
+        epoch: The epoch of the cloud from which profile, events and facts have been pulled.
+        marks: Whether all events of the user have been logged with their cloud, as far as this file tells; see
+            `memoair_runtime.storage.cursors`. It stays False in a file of an earlier version.
     """
 
     cloud: str
     etag: str | None = None
     bootstrap: Bootstrap | None = None
     forgotten_at: datetime | None = None
+    epoch: str | None = None
+    marks: bool = False
 
 
 _decode_state = msgspec.json.Decoder(UserPullState).decode
@@ -79,23 +85,29 @@ class UserPuller:
         self._outbox = outbox
         self._rejected_events = rejected_events
         self._lock = ProcessLock(store.folder.lock("pull"))
-        self._state = UserPullState(cloud)
+        self._state = UserPullState(cloud, marks=True)
         self._is_state_loaded = False
+        # The lanes whose data is of another epoch of the cloud: its versions say nothing about them.
+        self._outdated_scopes: set[LaneName] = set()
 
     @property
     def sync_token(self) -> str | None:
         """The cloud's token for the state that it reported last."""
         return self._state.bootstrap.sync_token if self._state.bootstrap else None
 
-    def fetch_bootstrap(self) -> Bootstrap:
+    def fetch_bootstrap(self, deadline: float = math.inf) -> Bootstrap:
         """Fetch the versions of everything.
+
+        Args:
+            deadline: When to give up, in monotonic seconds.
 
         Raises:
             CloudError: The request failed.
         """
         if not self._is_state_loaded:
             self._load_state()
-        response = self._transport.fetch_bootstrap(self._state.etag, time.monotonic() + CALL_TIMEOUT_S)
+        deadline = min(deadline, time.monotonic() + CALL_TIMEOUT_S)
+        response = self._transport.fetch_bootstrap(self._state.etag, deadline)
         if response is not None:
             bootstrap, etag = response
             self._state = msgspec.structs.replace(self._state, etag=etag, bootstrap=bootstrap)
@@ -124,7 +136,11 @@ class UserPuller:
         except NotReadyError as error:
             if error.readiness is Readiness.LOADING:
                 raise CloudError(FailureKind.TRANSIENT, "the session logs are still being read") from None
-        self._erase_if_due(bootstrap)
+        self.erase_if_due(bootstrap)
+        if bootstrap.epoch not in (None, self._state.epoch):
+            self._outdated_scopes = {LaneName.PROFILE, LaneName.PERMANENT}
+            self._state = msgspec.structs.replace(self._state, epoch=bootstrap.epoch)
+        self._outbox.set_epoch(bootstrap.epoch)
         self._outbox.scan(all_sessions=True)
         if LaneName.PROFILE in scopes:
             self._pull_profile(bootstrap)
@@ -137,12 +153,16 @@ class UserPuller:
 
     def record_erasure(self, at: datetime | None) -> None:
         """Record that the user was erased on this machine, and when in the cloud, if known; then count the events."""
-        self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at)
+        self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at, marks=True)
         self._save_state()
         self._outbox.scan(all_sessions=True)
 
-    def _erase_if_due(self, bootstrap: Bootstrap) -> None:
-        """Erase the user on this machine, if the cloud has since the last erasure here."""
+    def erase_if_due(self, bootstrap: Bootstrap) -> None:
+        """Erase the user on this machine, if the cloud has since the last erasure here.
+
+        Raises:
+            StorageUnavailableError: The user could not be erased.
+        """
         cloud_erased_at, local_erased_at = bootstrap.forgotten_at, self._state.forgotten_at
         if cloud_erased_at is None or (local_erased_at is not None and cloud_erased_at <= local_erased_at):
             return
@@ -155,17 +175,21 @@ class UserPuller:
 
     def _pull_profile(self, bootstrap: Bootstrap) -> None:
         generation, known_version = self._store.generation, self._store.profile_version
-        if (bootstrap.profile_version or 0) == (known_version or 0):
+        if LaneName.PROFILE in self._outdated_scopes:
+            known_version = None
+        elif (bootstrap.profile_version or 0) == (known_version or 0):
             return
         response = self._transport.fetch_profile(known_version, time.monotonic() + CALL_TIMEOUT_S)
         if response is not None:
             self._store.store_profile(response.to_profile(), generation)
+        self._outdated_scopes.discard(LaneName.PROFILE)
 
     def _pull_permanent(self, bootstrap: Bootstrap, lock_deadline: float) -> bool:
         """Pull events and facts; return False if another process is pulling and has not finished in time."""
         self._store.refresh_replica()
         target_version = bootstrap.permanent_manifest_version or 0
-        if target_version == (self._store.permanent_version or 0):
+        is_outdated = LaneName.PERMANENT in self._outdated_scopes
+        if target_version == (self._store.permanent_version or 0) and not is_outdated:
             return True
         self._folder.create()
         while not self._lock.try_acquire():
@@ -173,7 +197,7 @@ class UserPuller:
                 return False
             time.sleep(_POLL_INTERVAL_S)
             self._store.refresh_replica()
-            if (self._store.permanent_version or 0) >= target_version:
+            if (self._store.permanent_version or 0) >= target_version and not is_outdated:
                 return True
         try:
             self._store.refresh_replica()
@@ -185,12 +209,15 @@ class UserPuller:
     def _save_state(self) -> None:
         """Write the state for the next process. If it is lost, that costs one request."""
         if self._folder.path.is_dir():
+            epoch = None if self._outdated_scopes else self._state.epoch
+            state = msgspec.structs.replace(self._state, epoch=epoch)
             with suppress(OSError):
-                write_file(self._folder.pull_state, msgspec.json.encode(self._state), durable=False)
+                write_file(self._folder.pull_state, msgspec.json.encode(state), durable=False)
 
     def _pull_pages(self) -> None:
         while True:
             generation, since = self._store.generation, self._store.permanent_version
+            since = None if LaneName.PERMANENT in self._outdated_scopes else since
             response = self._transport.fetch_permanent(since, time.monotonic() + CALL_TIMEOUT_S)
             if response is None:
                 return
@@ -204,6 +231,7 @@ class UserPuller:
             if response.more and response.version == since and not is_snapshot:
                 raise invalid_response("more data is announced but the version does not advance")
             self._store.store_page(response.to_page(), generation, is_snapshot=is_snapshot)
+            self._outdated_scopes.discard(LaneName.PERMANENT)
             if not response.more or generation != self._store.generation:
                 return
 

@@ -1,8 +1,10 @@
 """Push: events from the outbox to the cloud, in batches, by one process at a time."""
 
 import logging
+import math
 import time
 from contextlib import suppress
+from http import HTTPStatus
 
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.process_lock import ProcessLock
@@ -15,9 +17,8 @@ from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
 log = logging.getLogger(__name__)
 
-_ERASED_CODE = "cloud.forgotten"
+ERASED_CODE = "cloud.forgotten"
 _TOO_LARGE_CODE = "cloud.batch_too_large"
-_TOO_LARGE_STATUS = 413
 
 
 class Pusher:
@@ -54,11 +55,12 @@ class Pusher:
         with suppress(OSError):  # a pull and a push scan again and report the error
             self._outbox.scan(all_sessions=all_sessions)
 
-    def push(self, deadline: float) -> bool:
-        """Send every unsent event.
+    def push(self, deadline: float, max_batches: float = math.inf) -> bool:
+        """Send the unsent events.
 
         Args:
             deadline: When to stop, in monotonic seconds.
+            max_batches: How many batches to send at most.
 
         Returns:
             False if another process is pushing.
@@ -73,14 +75,14 @@ class Pusher:
             return False
         try:
             self._outbox.scan(all_sessions=False)  # another process may have moved the cursors before
-            self._send_all(deadline)
+            self._send(deadline, max_batches)
         finally:
             self._lock.release()
         return True
 
-    def _send_all(self, deadline: float) -> None:
-        max_events = MAX_BATCH_EVENTS
-        while (batch := self._outbox.next_batch(max_events)) is not None:
+    def _send(self, deadline: float, max_batches: float) -> None:
+        max_events, batches = MAX_BATCH_EVENTS, 0
+        while batches < max_batches and (batch := self._outbox.next_batch(max_events)) is not None:
             event_lines = batch.event_lines
             try:
                 codes = self._send_batch(batch, deadline)
@@ -90,8 +92,9 @@ class Pusher:
                 if len(event_lines) > 1:
                     max_events = len(event_lines) // 2
                     continue
-                code = _TOO_LARGE_CODE if error.status == _TOO_LARGE_STATUS else "cloud.invalid"
+                code = _TOO_LARGE_CODE if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else "cloud.invalid"
                 codes = {event_lines[0].event_id or "": code}
+            batches += 1
             max_events = min(2 * max_events, MAX_BATCH_EVENTS)
             self._acknowledge(batch, codes)
 
@@ -101,7 +104,13 @@ class Pusher:
         if not event_lines:
             return {}
         call_deadline = min(deadline, time.monotonic() + CALL_TIMEOUT_S)
-        receipt = self._transport.push_events([line.content for line in event_lines], call_deadline)
+        contents = [line.content for line in event_lines]
+        try:
+            receipt = self._transport.push_events(contents, call_deadline, batch.agent_id)
+        except CloudError as error:
+            if error.status != HTTPStatus.NOT_FOUND or batch.agent_id in (None, self._transport.agent_id):
+                raise
+            receipt = self._transport.push_events(contents, call_deadline)  # the agent that logged them is gone
         sent_event_ids = {line.event_id for line in event_lines}
         return {event_id: code for event_id, code in _codes_by_event(receipt).items() if event_id in sent_event_ids}
 
@@ -110,7 +119,7 @@ class Pusher:
         if rejected:
             self._rejected_events.record(rejected)
             self._metrics.events_refused.inc(len(rejected))
-            self.has_seen_erasure |= _ERASED_CODE in rejected.values()
+            self.has_seen_erasure |= ERASED_CODE in rejected.values()
             log.warning("the cloud permanently rejected events: action=events_refused events=%d", len(rejected))
         self._metrics.events_pushed.inc(len(codes) - len(rejected))
         done_count = self._outbox.acknowledge(batch, codes.keys())

@@ -50,6 +50,8 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         forgotten_at: When the cloud erased the user last.
         org_file: The index file of documents that the cloud built last.
         sync_token: Identifies this state.
+        epoch: Identifies the data that the versions count. A cloud that was restored from a backup has another one.
+            None if the cloud names none.
     """
 
     profile_version: Version | None = None
@@ -59,6 +61,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     forgotten_at: Timestamp | None = None
     org_file: OrgFileInfo | None = None
     sync_token: str
+    epoch: str | None = None
 
 
 class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):

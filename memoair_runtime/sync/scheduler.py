@@ -218,7 +218,7 @@ class SyncScheduler:
             while (step := self._next_step()) is not None:
                 step(session)
             if self._is_final_push_worthwhile():
-                self._push(session)
+                self._push_last(session)
         finally:
             session.transport.close()
 
@@ -264,7 +264,16 @@ class SyncScheduler:
     def _is_final_push_worthwhile(self) -> bool:
         """Return whether there are unsent events, and one more push is likely to succeed."""
         has_failed = self._status.failed_since(time.monotonic() - _RECENT_FAILURE_S)
-        return bool(self._status.is_authorized and not has_failed and self._outbox.count)
+        return bool(self._status.state is not SyncState.REFUSED and not has_failed and self._outbox.count)
+
+    def _push_last(self, session: "SyncSession") -> None:
+        """Push at the end. A process that lived too short for its first pull has not been authorized yet."""
+        if not self._status.is_authorized:
+            deadline = min(self._close_deadline or math.inf, time.monotonic() + FINAL_PUSH_TIMEOUT_S)
+            _, error = self._attempt(lambda: session.authorize(deadline, self._record_authorization))
+            if error is not None or not self._outbox.count:
+                return
+        self._push(session)
 
     def _scan(self, session: "SyncSession") -> None:
         """Count unsent events while they cannot be sent."""

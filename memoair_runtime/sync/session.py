@@ -40,6 +40,28 @@ class SyncSession:
         if self.is_durable:
             self.pusher.scan(all_sessions=all_sessions)
 
+    def authorize(self, deadline: float, on_authorized: Callable[[], None]) -> bool:
+        """Ask the cloud whether it accepts the key, and pull nothing.
+
+        If the cloud has erased the user since the last pull, what was said before is not to be sent.
+
+        Args:
+            deadline: When to give up, in monotonic seconds.
+            on_authorized: Called once the cloud has accepted the key.
+
+        Raises:
+            CloudError: The request failed.
+            StorageUnavailableError: The user could not be erased.
+            OSError: A file cannot be written.
+        """
+        with self.transport.unabortable():
+            bootstrap = self.user.fetch_bootstrap(deadline)
+        on_authorized()
+        if self.is_durable:
+            self.user.erase_if_due(bootstrap)
+        self.scan(all_sessions=True)
+        return True
+
     def pull(self, scopes: AbstractSet[LaneName], lock_deadline: float, on_authorized: Callable[[], None]) -> bool:
         """Pull what has changed.
 
@@ -59,10 +81,12 @@ class SyncSession:
         bootstrap = self.user.fetch_bootstrap()
         on_authorized()
         self.pusher.has_seen_erasure = False
+        if self.erasures.is_epoch_new(bootstrap):
+            self.erasures.pull(bootstrap)  # before anything of an erased user is pulled from the backup
         is_complete = not self.is_durable or self.user.pull(bootstrap, scopes, lock_deadline)
         if LaneName.ORG in scopes and self.pull_org is not None:
             is_complete &= self.pull_org(bootstrap, lock_deadline)
-        self.erasures.pull(bootstrap.forgotten_version)
+        self.erasures.pull(bootstrap)
         if self.is_durable:
             self.user.finish_pull()
         return is_complete

@@ -4,22 +4,26 @@ This module imports ``requests``, which is slow. The fork server imports it befo
 without a cloud never does.
 """
 
+import copy
 import gzip
 import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import requests
 
 from memoair_protocol.cloud_http import CloudHttp, read_body, read_chunks
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.http_headers import identity_headers
+from memoair_protocol.timestamps import format_utc
 from memoair_runtime.sync import responses
 from memoair_runtime.sync.errors import CloudError, FailureKind, IdentityPart, invalid_response, rejected_identity
 
@@ -51,12 +55,21 @@ class CloudTransport:
     """
 
     def __init__(self, base_url: str, key: str, project_id: str, agent_id: str | None, user_id: str | None) -> None:
-        self._base_url = base_url
-        self._key = key
         self._ids = project_id, agent_id, user_id
+        self._connection = _Connection(base_url, key)
         self._aborted = threading.Event()
-        self._is_pushing = False  # a push is not aborted half way
-        self._http: CloudHttp | None = None
+        self._is_unabortable = False  # a push is not aborted half way
+
+    @property
+    def agent_id(self) -> str | None:
+        """The agent of the requests, if any."""
+        return self._ids[1]
+
+    def as_user(self, user_id: str) -> "CloudTransport":
+        """Return a transport for another user of the project, over the same connection, which it does not close."""
+        other = copy.copy(self)
+        other._ids = (*self._ids[:2], user_id)  # noqa: SLF001 - of the same class
+        return other
 
     def fetch_bootstrap(self, etag: str | None, deadline: float) -> tuple[responses.Bootstrap, str] | None:
         """Fetch the versions of everything.
@@ -91,6 +104,18 @@ class CloudTransport:
         """Fetch a page of the list of erasures."""
         return self._fetch_projection("forgotten", since, deadline, responses.parse_erasures)
 
+    def report_erasures(self, erasures: Mapping[str, datetime], deadline: float) -> None:
+        """Tell the cloud of erasures that it has lost, at most `MAX_ERASURES`.
+
+        Args:
+            erasures: The time of each by the digest of the user.
+            deadline: When to give up.
+        """
+        users = [{"digest": digest, "forgottenAt": format_utc(at)} for digest, at in erasures.items()]
+        content = msgspec.json.encode({"users": users})
+        with self._request("POST", "/erasures", deadline, content=content) as reply:
+            read_body(reply, partial(self._check, deadline))
+
     def download_org_file(self, file: responses.OrgFileInfo, path: Path, deadline: float) -> None:
         """Download an index file of documents.
 
@@ -114,34 +139,43 @@ class CloudTransport:
         if size != file.size or digest.hexdigest() != file.sha256:
             raise invalid_response("the index file does not match its size and checksum")
 
-    def push_events(self, events: Sequence[bytes], deadline: float) -> responses.IngestReceipt:
+    def push_events(
+        self, events: Sequence[bytes], deadline: float, agent_id: str | None = None
+    ) -> responses.IngestReceipt:
         """Send events.
 
         Args:
             events: JSON objects.
             deadline: When to give up.
+            agent_id: The agent that logged them, if it is not the agent of the transport.
 
         Returns:
             The outcome for each event.
         """
         content = gzip.compress(b'{"events":[' + b",".join(events) + b"]}", _GZIP_LEVEL)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-        self._is_pushing = True
-        try:
-            with self._request("POST", "/events", deadline, content=content, headers=headers) as reply:
-                return responses.parse_receipt(read_body(reply, partial(self._check, deadline)))
-        finally:
-            self._is_pushing = False
+        with (
+            self.unabortable(),
+            self._request("POST", "/events", deadline, content=content, headers=headers, agent_id=agent_id) as reply,
+        ):
+            return responses.parse_receipt(read_body(reply, partial(self._check, deadline)))
 
     def abort(self) -> None:
         """Let a running pull fail soon, and start no other. A running push continues. Thread-safe."""
         self._aborted.set()
 
+    @contextmanager
+    def unabortable(self) -> Iterator[None]:
+        """Make requests within the block that `abort` does not stop."""
+        before, self._is_unabortable = self._is_unabortable, True
+        try:
+            yield
+        finally:
+            self._is_unabortable = before
+
     def close(self) -> None:
         """Close the connection. Calling it again has no effect."""
-        cloud, self._http = self._http, None
-        if cloud is not None:
-            cloud.close()
+        self._connection.close()
 
     def _fetch_projection(
         self, name: str, since: int | None, deadline: float, parse: Callable[[bytes], ResponseT]
@@ -159,13 +193,16 @@ class CloudTransport:
         *,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        agent_id: str | None = None,
     ) -> Iterator[requests.Response]:
         """Make a request and yield its response, which is 2xx or 304, to be read within the block."""
         time_left_s = deadline - time.monotonic()
         self._check(deadline)
         timeouts = min(CONNECT_TIMEOUT_S, time_left_s), min(READ_TIMEOUT_S, time_left_s)
+        headers = {**self._identity(agent_id), **(headers or {})}
+        http = self._connection.get()
         try:
-            with self._get_http().open(method, f"{_API_PATH}{path}", content, headers, timeouts=timeouts) as reply:
+            with http.open(method, f"{_API_PATH}{path}", content, headers, timeouts=timeouts) as reply:
                 self._raise_for_status(reply, deadline, has_content=content is not None)
                 yield reply
         except CloudUnreachableError as error:
@@ -173,17 +210,15 @@ class CloudTransport:
             raise CloudError(FailureKind.TRANSIENT, message) from None
 
     def _check(self, deadline: float) -> None:
-        if time.monotonic() >= deadline or (self._aborted.is_set() and not self._is_pushing):
+        if time.monotonic() >= deadline or (self._aborted.is_set() and not self._is_unabortable):
             raise CloudError(FailureKind.TRANSIENT, "the cloud's response took too long")
 
-    def _get_http(self) -> CloudHttp:
-        if self._http is None:
-            try:
-                headers = {**identity_headers(*self._ids), "User-Agent": "memoair-runtime"}
-            except ValueError as error:
-                raise CloudError(FailureKind.REJECTED, str(error)) from None
-            self._http = CloudHttp(self._base_url, self._key, headers)
-        return self._http
+    def _identity(self, agent_id: str | None) -> Mapping[str, str]:
+        project_id, own_agent_id, user_id = self._ids
+        try:
+            return identity_headers(project_id, agent_id or own_agent_id, user_id)
+        except ValueError as error:
+            raise CloudError(FailureKind.REJECTED, str(error)) from None
 
     def _raise_for_status(self, reply: requests.Response, deadline: float, *, has_content: bool) -> None:
         status = reply.status_code
@@ -217,6 +252,25 @@ def _find_rejected_part(code: str, error: Mapping[str, Any]) -> IdentityPart | N
     if code != "cloud.not_found" or resource not in (IdentityPart.PROJECT, IdentityPart.AGENT):
         return None
     return IdentityPart(resource)
+
+
+class _Connection:
+    """The connection to a cloud, which is made with the first request."""
+
+    def __init__(self, base_url: str, key: str) -> None:
+        self._base_url = base_url
+        self._key = key
+        self._http: CloudHttp | None = None
+
+    def get(self) -> CloudHttp:
+        if self._http is None:
+            self._http = CloudHttp(self._base_url, self._key, {"User-Agent": "memoair-runtime"})
+        return self._http
+
+    def close(self) -> None:
+        cloud, self._http = self._http, None
+        if cloud is not None:
+            cloud.close()
 
 
 def _is_not_modified(reply: requests.Response) -> bool:

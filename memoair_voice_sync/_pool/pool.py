@@ -14,9 +14,11 @@ from memoair_protocol.defaults import ORG_ONLY_USER, RUNTIME_PORT_RANGE
 from memoair_voice_sync._after_fork import check_process, register_after_fork
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeUnreachableError, encode_body
+from memoair_voice_sync._pool.backlog import BacklogSupervisor
 from memoair_voice_sync._pool.handle import CLIENT_CLOSED, HandleState, RuntimeHandle
 from memoair_voice_sync._pool.supervisor import Supervisor
 from memoair_voice_sync._pool.sync_health import UNKNOWN, query_sync_stats
+from memoair_voice_sync._processes.backlog_process import BacklogProcess
 from memoair_voice_sync._processes.launchers import launcher_for
 from memoair_voice_sync._processes.ports import PortRange
 from memoair_voice_sync._processes.process import START_TIMEOUT_S
@@ -85,6 +87,7 @@ class RuntimePool:
         self._is_closed = False
         self._close_lock = threading.Lock()
         self._evictions = self._restarts = 0  # of handles that were dropped
+        self.backlog = BacklogSupervisor(self._start_backlog) if spec.cloud_base_url else None
         self._supervisor = Supervisor(self, runtime_idle_ttl_s, runtime_memory_limit_mb)
         register_after_fork(self, RuntimePool._reset_after_fork)
 
@@ -202,6 +205,8 @@ class RuntimePool:
             self._condition.wait_for(self._has_no_calls, (deadline - time.monotonic()) / 2)
             for entry in list(self._entries.values()):
                 self._drop_handle(entry.handle)
+        if self.backlog is not None:
+            self.backlog.request_stop()
         self._supervisor.close()
         with self._retire_condition:
             # Every runtime is killed in the end. One that was still starting is ended as soon as it has started.
@@ -209,6 +214,8 @@ class RuntimePool:
             self._retire_condition.wait_for(
                 lambda: not self._retiring_pids and not self._starts_in_progress, remaining_s
             )
+        if self.backlog is not None:
+            self.backlog.close()
         self._launcher.close(max(0.5, deadline - time.monotonic()))
 
     def stats(self) -> dict[str, Any]:
@@ -222,6 +229,7 @@ class RuntimePool:
             "runtimes": [
                 {**_collect_runtime_stats(entry), **sync_by_handle.get(entry.handle, UNKNOWN)} for entry in entries
             ],
+            "backlog": None if self.backlog is None else self.backlog.stats(),
             "retiring": len(self._retiring_pids),
             "evictions": evictions,
             "restarts": restarts + sum(handle.restarts for handle in handles),
@@ -275,6 +283,9 @@ class RuntimePool:
             except MemoAirVoiceMemoryError as error:
                 if error.code != "pool.port_exhausted" or not self._wait_for_port(retiring_pids, deadline):
                     raise
+
+    def _start_backlog(self, deadline: float) -> BacklogProcess | None:
+        return self._launcher.start_backlog(attrs.evolve(self._spec, user_id=ORG_ONLY_USER, org_only=True), deadline)
 
     def _wait_for_program(self, handle: RuntimeHandle) -> None:
         """Wait until the runtime is pulled or the handle has ended. Calls wait for their own time at most."""
@@ -352,6 +363,8 @@ class RuntimePool:
         self._entries.clear()
         self._retiring_pids.clear()
         self._starts_in_progress = 0
+        if self.backlog is not None:
+            self.backlog.reset_after_fork()
         self._launcher.reset_after_fork()
         self._supervisor.reset_after_fork()
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import psutil
 
 from memoair_voice_sync._diagnostics import log
+from memoair_voice_sync._pool.backlog import BacklogSupervisor
 from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._processes.started_runtime import StartedRuntime
 
@@ -34,6 +35,10 @@ class Supervised(Protocol):
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """Return the exit code of a runtime, or None if it is unknown."""
+
+    @property
+    def backlog(self) -> BacklogSupervisor | None:
+        """The backlog process; None without a cloud."""
 
 
 class Supervisor:
@@ -92,8 +97,12 @@ class Supervisor:
         assert sockets is not None  # noqa: S101 - created before the thread
         while not self._is_closed:
             self._check_runtimes()
+            backlog = self._pool.backlog
+            if backlog is not None:
+                backlog.ensure_running()
             handles = self._pool.handles()
             channels = [runtime.channel for runtime in _runtimes_of(handles) if runtime.channel is not None]
+            channels += [backlog.channel] if backlog is not None and backlog.channel is not None else []
             with selectors.DefaultSelector() as selector:
                 for channel in {*channels, sockets[1]}:
                     with suppress(ValueError, KeyError, OSError):  # closed at this moment
@@ -143,6 +152,9 @@ class Supervisor:
         pauses = [max(0.0, (now if since is None else since) + self._idle_ttl_s - now) for since in idle_since]
         if handles and (self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))):
             pauses.append(_POLL_INTERVAL_S)
+        backlog = self._pool.backlog
+        if backlog is not None and (restart_pause_s := backlog.restart_pause_s()) is not None:
+            pauses.append(restart_pause_s)
         return min(pauses, default=None)
 
 

@@ -49,8 +49,10 @@ class ForkServerClient:
         self._exits: dict[int, int] = {}
         self._is_ready = False  # the server has warmed up
 
-    def fork(self, environment: dict[str, str], ports: tuple[int, int]) -> socket.socket:
+    def fork(self, environment: dict[str, str], ports: tuple[int, int] | None) -> socket.socket:
         """Request a runtime on one of the ports; return the socket on which it reports where it listens.
+
+        Without ports, request a process that sends the backlog.
 
         Only the runtime receives the ``environment``. Raises ``runtime.start_failed`` if no fork server can be started.
         """
@@ -59,7 +61,7 @@ class ForkServerClient:
             with remote_end:
                 local_end.sendall(json.dumps(environment).encode() + b"\n")
                 with self._lock:
-                    self._send_request(remote_end, json.dumps({"ports": list(ports)}).encode() + b"\n")
+                    self._send_request(remote_end, json.dumps({"ports": ports and list(ports)}).encode() + b"\n")
         except OSError as error:
             local_end.close()
             raise _start_error(error) from error

@@ -1,8 +1,10 @@
 """Two ways to start a runtime on a port of a range: forked by the fork server, or as a program."""
 
 import socket
+import sys
 import time
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -10,6 +12,11 @@ import attrs
 from memoair_protocol.processes import EXIT_PORT_TAKEN, process_start_time
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeTransport, RuntimeUnreachableError
+from memoair_voice_sync._processes.backlog_process import (
+    BacklogProcess,
+    ForkedBacklogProcess,
+    SubprocessBacklogProcess,
+)
 from memoair_voice_sync._processes.fork_server_client import ForkServerClient, can_fork
 from memoair_voice_sync._processes.output import ProcessOutput
 from memoair_voice_sync._processes.ports import PortRange
@@ -47,6 +54,12 @@ class Launcher(Protocol):
 
     def warm_up(self, deadline: float) -> None:
         """Prepare by the deadline (monotonic seconds) what all runtimes share. Raises the error of a start."""
+
+    def start_backlog(self, spec: RuntimeSpec, deadline: float) -> BacklogProcess | None:
+        """Start the process that sends the backlog; None if the selected runtime has none.
+
+        Raises ``runtime.start_failed``.
+        """
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """Return the exit code of a runtime, or None if it is unknown."""
@@ -116,6 +129,22 @@ class ForkServerLauncher:
         """Start the fork server and wait until it can fork."""
         self._fork_server.warm_up(deadline)
 
+    def start_backlog(self, spec: RuntimeSpec, deadline: float) -> BacklogProcess | None:
+        """Fork the process that sends the backlog; see `Launcher`."""
+        channel = self._fork_server.fork(spec.environment(f"{_HOST}:0"), None)
+        self._starting.add(channel)
+        event: dict[str, Any] | None = None
+        try:
+            event = wait_for_start_event(channel, deadline)
+        finally:
+            self._starting.discard(channel)
+            if event is None or event["event"] != "backlog":
+                channel.close()
+        if event is None or event["event"] != "backlog":
+            raise MemoAirVoiceMemoryError("runtime.start_failed", "the backlog process did not start")
+        pid = event["pid"]
+        return ForkedBacklogProcess(channel, pid, process_start_time(pid), Path(event["statusFile"]))
+
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """Return the exit code of a runtime, or None if it is unknown."""
         return self._fork_server.exit_code(runtime.pid)
@@ -179,6 +208,18 @@ class SubprocessLauncher:
 
     def warm_up(self, deadline: float) -> None:
         """Do nothing: every runtime is a program of its own."""
+
+    def start_backlog(self, spec: RuntimeSpec, deadline: float) -> BacklogProcess | None:  # noqa: ARG002
+        """Start the program that sends the backlog; see `Launcher`."""
+        if not self._resolver.is_bundled:
+            return None  # a runtime of another version may have another format of logs
+        output = ProcessOutput()
+        try:
+            command = [sys.executable, "-m", "memoair_runtime.backlog_process"]
+            return SubprocessBacklogProcess(start_program(command, spec.environment(f"{_HOST}:0"), output.file), output)
+        except MemoAirVoiceMemoryError:
+            output.close()
+            raise
 
     def exit_code(self, runtime: StartedRuntime) -> int | None:
         """Return the exit code of a program, or None if it is unknown."""

@@ -32,6 +32,11 @@ class RuntimeResolver:
         return self._selection.can_be_forked
 
     @property
+    def is_bundled(self) -> bool:
+        """Whether the runtime is the installed one."""
+        return self._selection.kind is RuntimeKind.BUNDLED
+
+    @property
     def needs_pull(self) -> bool:
         """Whether the runtime must be pulled: then `command` returns None for a while."""
         return self._selection.kind is RuntimeKind.PULLED

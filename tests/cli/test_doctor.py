@@ -36,8 +36,10 @@ from memoair_cli.doctor.cloud import check_cloud, check_server
 from memoair_cli.doctor.storage import check_storage, check_storage_contents
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import CallSession
+from memoair_runtime.settings import cloud_id_of
 
 ROOT = Path(__file__).parents[2]
+ELSEWHERE = "https://other.example"
 SAID = [("I live in Lisbon.", "Noted."), ("My secret is blue.", "I see.")]
 
 
@@ -71,7 +73,7 @@ def problems(check: Check, context: DoctorContext) -> list[tuple[str, str]]:
 def test_a_healthy_machine_with_cloud_and_server_has_no_problems(
     cloud: RunningCloud, client: Client, tmp_path: Path, nothing_left_behind: None
 ) -> None:
-    write_call(tmp_path / "storage", "call-1", SAID)
+    write_call(tmp_path / "storage", "call-1", SAID, cloud_url=ELSEWHERE)
     (tmp_path / "storage").chmod(0o700)
     server = ("--database-url", str(cloud.services.engine.url), "--blob-url", cloud.services.blobs.url)
     done = memoair("doctor", "--storage", tmp_path / "storage", *server, "--json", **cloud_environment(client))
@@ -228,7 +230,7 @@ def cursor_at_end(log: Path) -> tuple[str, list[int]]:
 
 
 def write_outbox(caller: Path, cursors: dict[str, Any]) -> None:
-    (caller / "outbox.json").write_text(json.dumps({"cloud": "x", "sessions": cursors}))
+    (caller / "outbox.json").write_text(json.dumps({"cloud": cloud_id_of(ELSEWHERE), "sessions": cursors}))
 
 
 def test_active_and_stale_leases_are_counted(machine: DoctorContext, tmp_path: Path) -> None:
@@ -248,12 +250,12 @@ def test_active_and_stale_leases_are_counted(machine: DoctorContext, tmp_path: P
 
 
 def test_unsent_and_rejected_events_are_counted(machine: DoctorContext, tmp_path: Path) -> None:
-    logs = [write_call(tmp_path / "storage", f"call-{number}", SAID) for number in range(3)]
+    logs = [write_call(tmp_path / "storage", f"call-{number}", SAID, cloud_url=ELSEWHERE) for number in range(3)]
     caller = logs[0].parents[1]
     check = f"project {PROJECT}"
-    assert [each.message for each in findings_of(check_storage_contents, machine)[check]] == [
-        "1 caller, 3 calls; no active lease",
-        "nothing was ever sent to a cloud",
+    assert [each.message.partition(";")[0] for each in findings_of(check_storage_contents, machine)[check]] == [
+        "1 caller, 3 calls",
+        "9 events not sent to the cloud yet",
     ]
 
     first_line = len(logs[1].read_bytes().splitlines(keepends=True)[0])
@@ -275,11 +277,11 @@ def test_unsent_and_rejected_events_are_counted(machine: DoctorContext, tmp_path
     (caller / "refused.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rejected))
     findings = findings_of(check_storage_contents, machine)[check]
     assert findings[1].message == "the cloud permanently rejected 3 events (cloud.forgotten 2, cloud.invalid 1)"
-    assert findings[2].message == "all events are sent to the cloud"
+    assert findings[2].message == "all events for the cloud are sent to it"
 
 
 def test_an_invalid_cursor_hides_no_unsent_events(machine: DoctorContext, tmp_path: Path) -> None:
-    log = write_call(tmp_path / "storage", "call-1", SAID)
+    log = write_call(tmp_path / "storage", "call-1", SAID, cloud_url=ELSEWHERE)
     size, mark = log.stat().st_size, fingerprint_of(log)
     for cursor in ([size, mark + 1], [size + 1, mark], [-1, mark], [size], ["1", mark]):
         write_outbox(log.parents[1], {"call-1": cursor})
@@ -299,26 +301,26 @@ def test_events_sent_by_a_runtime_count_as_sent_to_this_cloud_only(
         assert say(sends, "ana", "I live in Lisbon.")
         eventually(lambda: sends.stats()["runtimes"][0]["unsynced_events"] == 0, within_s=30.0)
     check = f"project {project}"
-    messages = ["1 caller, 1 call; no active lease", "all events are sent to the cloud"]
+    messages = ["1 caller, 1 call; no active lease", "all events for the cloud are sent to it"]
     assert [finding.message for finding in findings_of(check_storage_contents, there)[check]] == messages
-    elsewhere = findings_of(check_storage_contents, attrs.evolve(there, base_url="https://other.example"))[check][1]
-    assert elsewhere.message.startswith("3 events not sent to the cloud yet")
+    elsewhere = attrs.evolve(there, base_url=ELSEWHERE)
+    assert [finding.message for finding in findings_of(check_storage_contents, elsewhere)[check]] == messages
 
 
 def test_an_incomplete_last_line_is_not_an_unsent_event(machine: DoctorContext, tmp_path: Path) -> None:
-    log = write_call(tmp_path / "storage", "call-1", SAID)
+    log = write_call(tmp_path / "storage", "call-1", SAID, cloud_url=ELSEWHERE)
     write_outbox(log.parents[1], dict([cursor_at_end(log)]))
     with log.open("ab") as file:
         file.write(b'{"eventId": "torn')
     assert (
         findings_of(check_storage_contents, machine)[f"project {PROJECT}"][1].message
-        == "all events are sent to the cloud"
+        == "all events for the cloud are sent to it"
     )
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"sessions": 7}', b'{"sessions": {"call-1": "x"}}', b"\xff"])
 def test_damaged_files_hide_no_unsent_events(machine: DoctorContext, tmp_path: Path, content: bytes) -> None:
-    caller = write_call(tmp_path / "storage", "call-1", SAID).parents[1]
+    caller = write_call(tmp_path / "storage", "call-1", SAID, cloud_url=ELSEWHERE).parents[1]
     for name in ("outbox.json", "refused.jsonl", "lease.json"):
         (caller / name).write_bytes(content)
     findings = findings_of(check_storage_contents, machine)[f"project {PROJECT}"]
@@ -332,7 +334,7 @@ def test_the_number_of_checked_calls_is_limited(
 ) -> None:
     monkeypatch.setattr(storage, "_MAX_SESSIONS", 2)
     for number in range(3):
-        write_call(tmp_path / "storage", f"call-{number}", SAID)
+        write_call(tmp_path / "storage", f"call-{number}", SAID, cloud_url=ELSEWHERE)
     assert "more than 2 calls" in findings_of(check_storage_contents, machine)["memory"][0].message
 
 

@@ -200,6 +200,7 @@ def test_bootstrap_returns_all_current_versions(cloud: RunningCloud, client: Cli
         "profileVersion": 0,
         "permanentManifestVersion": 0,
         "orgManifestVersion": 0,
+        "epoch": empty.body["epoch"],
         "forgottenVersion": 0,
         "forgottenAt": None,
         "orgFile": None,

@@ -269,7 +269,7 @@ def test_a_turn_is_logged_with_the_event_id_of_the_reply(runtime: RunningRuntime
 
     start, turn = runtime.log_lines("logged")[:2]
     for seq, line in enumerate((start, turn), 1):
-        assert set(line) == {"eventId", "type", "sessionId", "seq", "occurredAt", "payload"}
+        assert set(line) == {"eventId", "type", "sessionId", "seq", "occurredAt", "payload", "cloud"}
         assert (line["sessionId"], line["seq"]) == ("logged", seq)
         assert_utc_timestamp(line["occurredAt"])
     assert turn["eventId"] == body["localEventId"]

@@ -29,7 +29,7 @@ CLOUD = "a cloud"
 def make_event(number: int, session_id: str = "elsewhere", text: str = "") -> Event:
     payload = {"turnId": f"t{number}", "userText": text or f"Parcel {number}.", "assistantText": ""}
     at = LONG_AGO + timedelta(minutes=number)
-    return Event(f"{session_id}-e{number:030}", EventType.TURN, session_id, number, at, payload)
+    return Event(f"{session_id}-e{number:030}", EventType.TURN, session_id, number, at, payload, CLOUD)
 
 
 def make_fact(number: int, text: str) -> ReplicaFact:
@@ -164,7 +164,7 @@ class _FakeTransport:
         self.is_failing = False
         self.loses_response = False
 
-    def push_events(self, events: list[bytes], deadline: float) -> IngestReceipt:
+    def push_events(self, events: list[bytes], deadline: float, agent_id: str | None) -> IngestReceipt:
         if self.is_failing:
             raise CloudError(FailureKind.TRANSIENT, "failing")
         if len(events) > self.max_batch:

@@ -102,8 +102,11 @@ def test_without_a_file_the_documents_are_indexed_on_this_machine(cloud: Scripte
         assert find_ids(runtime, "parcel 7")[0] == "d-7"
     assert org_queries(cloud) == ["", "since=3", "since=6", "since=9"]
     assert (read_manifest(root)["documents"], read_manifest(root)["base"]["version"]) == ([], 10)
-    with device(None, root) as runtime:
+    cloud.behave("*", always=closes_connection)
+    with device(cloud, root, waits_for_pull=False) as runtime:
         assert find_ids(runtime, "parcel 7")[0] == "d-7"
+    with device(None, root) as runtime:
+        assert find_ids(runtime, "parcel 7") == [], "without a cloud, no documents of one"
 
 
 def test_changes_replace_and_delete_documents_with_all_their_chunks(

@@ -201,7 +201,9 @@ def test_a_session_start_returns_all_versions(cloud: ScriptedCloud, root: Path) 
 
 
 def test_an_index_file_holds_pulled_data_and_no_removed_facts(cloud: ScriptedCloud, root: Path) -> None:
-    write_call(root, "old", [(f"Parcel {number}, please.", "It is noted.") for number in range(230)])
+    write_call(
+        root, "old", [(f"Parcel {number}, please.", "It is noted.") for number in range(230)], cloud_url=cloud.url
+    )
     cloud.add_event(remote_turn("e-1", "A persimmon, please."))
     cloud.add_fact("fact_1", f"Knows the {SECRET}.")
     cloud.add_fact("fact_2", "Likes quinces.")
@@ -227,7 +229,9 @@ def test_an_index_file_holds_pulled_data_and_no_removed_facts(cloud: ScriptedClo
 
 
 def test_an_index_file_is_rebuilt_if_the_replica_is_lost(cloud: ScriptedCloud, root: Path) -> None:
-    write_call(root, "old", [(f"Parcel {number}, please.", "It is noted.") for number in range(230)])
+    write_call(
+        root, "old", [(f"Parcel {number}, please.", "It is noted.") for number in range(230)], cloud_url=cloud.url
+    )
     cloud.add_event(remote_turn("e-1", f"The word is {SECRET}."))
     for _ in range(2):
         with device(cloud, root) as runtime:
@@ -310,7 +314,7 @@ def test_everything_is_sent_again_to_a_cloud_that_has_lost_data(cloud: ScriptedC
         assert SECRET not in str(runtime.search(SECRET))
 
 
-def test_data_of_another_cloud_is_ignored(cloud: ScriptedCloud, root: Path) -> None:
+def test_two_clouds_over_one_storage_root_do_not_mix(cloud: ScriptedCloud, root: Path) -> None:
     cloud.add_event(remote_turn("e-1", f"The word is {SECRET}."))
     cloud.put_documents(("hours", "We open at nine."))
     with device(cloud, root) as runtime:
@@ -321,14 +325,21 @@ def test_data_of_another_cloud_is_ignored(cloud: ScriptedCloud, root: Path) -> N
     with ScriptedCloud() as other, device(other, root) as runtime:
         assert SECRET not in str(runtime.search(SECRET))
         assert runtime.search("nine")["org"] == []
-        other.wait_for_turns("One.")
+        runtime.save("t2", "Two.", session_id="now")  # the same session
+        runtime.flush()
+        assert other.turn_texts() == ["Two."], "what was said with one cloud is not sent to another"
+    sent = len(cloud.requests_to("events"))
+    with device(cloud, root) as runtime:
+        assert runtime.flush()["pending"] == 0
+    assert "Two." not in cloud.turn_texts()
+    assert len(cloud.requests_to("events")) == sent, "the cursors of both clouds are kept"
 
 
 # Erasure
 
 
 def test_a_user_erased_in_the_cloud_is_erased_here_and_the_call_continues(cloud: ScriptedCloud, root: Path) -> None:
-    write_call(root, "old", [(f"The word is {SECRET}.", "Noted.")], user={"name": SECRET})
+    write_call(root, "old", [(f"The word is {SECRET}.", "Noted.")], user={"name": SECRET}, cloud_url=cloud.url)
     cloud.add_event(remote_turn("e-1", f"{SECRET} elsewhere."))
     cloud.add_fact("fact_1", f"Knows the {SECRET}.")
     cloud.update_profile(summary=f"Knows {SECRET}.")
@@ -356,7 +367,7 @@ def test_a_user_erased_in_the_cloud_is_erased_here_and_the_call_continues(cloud:
 def test_a_user_erased_while_the_machine_was_off_is_erased_before_anything_is_sent(
     cloud: ScriptedCloud, root: Path
 ) -> None:
-    write_call(root, "old", [(f"The word is {SECRET}.", "Noted.")])
+    write_call(root, "old", [(f"The word is {SECRET}.", "Noted.")], cloud_url=cloud.url)
     cloud.erase_user()
     with device(cloud, root) as runtime:
         runtime.flush()
@@ -368,10 +379,12 @@ def test_a_user_erased_while_the_machine_was_off_is_erased_before_anything_is_se
 def test_turns_after_an_erasure_are_kept(cloud: ScriptedCloud, root: Path) -> None:
     cloud.erase_user()
     time.sleep(0.01)
-    with device(None, root) as runtime:  # a machine that does not know of the erasure
+    cloud.behave("bootstrap", always=responds_with(503))
+    with device(cloud, root, waits_for_pull=False) as runtime:  # a machine that does not know of the erasure
         runtime.start("new", name="Dana")
         runtime.save("t1", "I am back.", session_id="new")
-    write_call(root, "old", [(SECRET, "")])
+    cloud.behave_well()
+    write_call(root, "old", [(SECRET, "")], cloud_url=cloud.url)
     with device(cloud, root) as runtime:
         assert runtime.find_texts("back") == ["Dana: I am back."]
         cloud.wait_for_turns("I am back.")
@@ -417,7 +430,7 @@ def test_all_erased_users_of_the_project_are_erased_except_later_turns(cloud: Sc
 
 
 def test_a_user_is_erased_on_request_and_no_data_comes_back(cloud: ScriptedCloud, root: Path) -> None:
-    write_call(root, "old", [(f"The word is {SECRET}.", ""), ("More.", "")])
+    write_call(root, "old", [(f"The word is {SECRET}.", ""), ("More.", "")], cloud_url=cloud.url)
     cloud.add_event(remote_turn("e-1", f"{SECRET} elsewhere."))
     with device(cloud, root) as runtime:
         runtime.start("now", name="Dana")

@@ -93,7 +93,9 @@ def test_unsent_events_of_earlier_processes_are_pushed_in_batches_oldest_session
 ) -> None:
     logs = []
     for number in range(3):
-        logs.append(write_call(root, f"old-{number}", [(f"Parcel {parcel}.", "") for parcel in range(300)]))
+        logs.append(
+            write_call(root, f"old-{number}", [(f"Parcel {parcel}.", "") for parcel in range(300)], cloud_url=cloud.url)
+        )
         os.utime(logs[-1], (1_772_443_800 + number,) * 2)  # the time of the file says which session is older
     with device(cloud, root) as runtime:
         eventually(lambda: runtime.sync["unsynced"] == 0)
@@ -112,7 +114,7 @@ def test_the_next_process_does_not_push_events_again(cloud: ScriptedCloud, root:
 
 @pytest.mark.parametrize("content", [b"", b"no json", b'{"cloud": "another", "sessions": {"old": [1000000, 1]}}'])
 def test_lost_cursors_cost_only_a_push(cloud: ScriptedCloud, root: Path, content: bytes) -> None:
-    log = write_call(root, "old", [("Hello.", "")])
+    log = write_call(root, "old", [("Hello.", "")], cloud_url=cloud.url)
     for _ in range(2):
         with device(cloud, root) as runtime:
             eventually(lambda: runtime.sync["unsynced"] == 0)
@@ -122,17 +124,17 @@ def test_lost_cursors_cost_only_a_push(cloud: ScriptedCloud, root: Path, content
 
 
 def test_a_replaced_log_is_pushed_from_its_beginning(cloud: ScriptedCloud, root: Path) -> None:
-    first = read_event_ids(write_call(root, "old", [("One.", "")]))
+    first = read_event_ids(write_call(root, "old", [("One.", "")], cloud_url=cloud.url))
     with device(cloud, root) as runtime:
         eventually(lambda: runtime.sync["unsynced"] == 0)
-    second = read_event_ids(write_call(root, "old", [("Another.", ""), ("And more.", "")]))
+    second = read_event_ids(write_call(root, "old", [("Another.", ""), ("And more.", "")], cloud_url=cloud.url))
     with device(cloud, root) as runtime:
         eventually(lambda: runtime.sync["unsynced"] == 0)
     assert pushed_event_ids(cloud) == [first, second]
 
 
 def test_damaged_lines_are_skipped_and_a_torn_one_waits(cloud: ScriptedCloud, root: Path) -> None:
-    log = write_call(root, "old", [("One.", ""), ("Two.", "")])
+    log = write_call(root, "old", [("One.", ""), ("Two.", "")], cloud_url=cloud.url)
     sound = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"nonsense\n" + b"".join(sound[:2]) + b"{}\n" + sound[2] + b"more nonsense\n" + sound[1][:40])
     with device(cloud, root) as runtime:
@@ -273,7 +275,12 @@ def test_a_batch_that_is_too_large_is_halved_and_a_single_event_rejected(cloud: 
         texts = [event["payload"].get("userText") for event in handler.received.body["events"]]
         return too_large(handler) if len(texts) > 3 or SECRET in texts else False
 
-    log = write_call(root, "old", [*((f"Turn {number}.", "") for number in range(8)), (SECRET, ""), ("Last.", "")])
+    log = write_call(
+        root,
+        "old",
+        [*((f"Turn {number}.", "") for number in range(8)), (SECRET, ""), ("Last.", "")],
+        cloud_url=cloud.url,
+    )
     cloud.behave("events", always=behave)
     with device(cloud, root) as runtime:
         eventually(lambda: runtime.sync["unsynced"] == 0)
@@ -291,7 +298,7 @@ def test_rejected_events_are_recorded_without_content_and_never_pushed_again(
     def reject(receipt: dict[str, Any]) -> None:
         receipt["rejected"] = [{"eventId": receipt["accepted"].pop(1), "code": "cloud.invalid", "message": SECRET}]
 
-    log = write_call(root, "old", [(SECRET, ""), ("Two.", "")])
+    log = write_call(root, "old", [(SECRET, ""), ("Two.", "")], cloud_url=cloud.url)
     cloud.behave("events", changes_response(reject))
     for _ in range(2):
         with device(cloud, root) as runtime:

@@ -16,8 +16,8 @@ from memoair_runtime.memory.session_writer import SessionWriter
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.readiness import ReadinessGate
 from memoair_runtime.requests import StartRequest, TurnRequest
-from memoair_runtime.settings import RuntimeSettings
-from memoair_runtime.storage.events import encode_line, new_event
+from memoair_runtime.settings import RuntimeSettings, cloud_id_of
+from memoair_runtime.storage.events import EventOrigin, encode_line, new_event
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.transformer_model import TransformerModel
 from support.runtimes import PROJECT, USER
@@ -37,10 +37,15 @@ def write_call(
     started_at: datetime = LONG_AGO,
     user: dict[str, Any] | None = None,
     metadata: dict[str, Any] | None = None,
+    cloud_url: str | None = None,
 ) -> Path:
-    """Write the log of a session, one turn per minute, as a process would have left it, and return its path."""
+    """Write the log of a session, one turn per minute, as a process would have left it, and return its path.
+
+    The process had the cloud of ``cloud_url``, or else none.
+    """
+    origin = EventOrigin(cloud_id_of(cloud_url) if cloud_url else None)
     start_payload = {"user": {"id": USER, **(user or {})}, "metadata": metadata or {}}
-    events = [new_event(EventType.SESSION_START, session_id, 1, started_at, start_payload)]
+    events = [new_event(EventType.SESSION_START, session_id, 1, started_at, start_payload, origin)]
     for number, (user_text, assistant_text) in enumerate(turns):
         payload = {
             "turnId": f"t{number}",
@@ -50,7 +55,7 @@ def write_call(
             "metadata": {},
         }
         events.append(
-            new_event(EventType.TURN, session_id, number + 2, started_at + timedelta(minutes=number), payload)
+            new_event(EventType.TURN, session_id, number + 2, started_at + timedelta(minutes=number), payload, origin)
         )
     folder = user_folder(root).create_session(session_id)
     folder.log.write_bytes(b"".join(map(encode_line, events)))

@@ -3,6 +3,7 @@
 It behaves as the protocol says, until a test makes it behave otherwise.
 """
 
+import copy
 import gzip
 import hashlib
 import json
@@ -20,6 +21,8 @@ from support.waiting import eventually
 
 KEY = "memoair_pk_of_the_scripted_cloud"
 API = "/v1/voice-sdk"
+
+_BACKED_UP = ("users", "documents", "org_version", "erasures")
 
 # Receives the handler of a request whose body has been read; returns whether it has handled the request.
 Behavior = Callable[["_Handler"], bool]
@@ -80,6 +83,7 @@ class ScriptedCloud(LoopbackServer):
         self.org_version = 0
         self.org_file: tuple[int, bytes] | None = None
         self.erasures: list[dict[str, str]] = []
+        self.epoch: str | None = None  # a cloud of a version without epochs has none
         self.requests: list[Request] = []
         self.page_size = 1_000  # items in one response of a projection
         self._behaviors: dict[str, deque[Behavior]] = {}
@@ -188,6 +192,18 @@ class ScriptedCloud(LoopbackServer):
             self.erasures.append({"digest": digest, "forgottenAt": now})
         return now
 
+    def back_up(self) -> dict[str, Any]:
+        """Return a backup of all data."""
+        with self.lock:
+            return copy.deepcopy({name: getattr(self, name) for name in _BACKED_UP})
+
+    def restore(self, backup: dict[str, Any], epoch: str | None) -> None:
+        """Restore a backup, and begin an epoch."""
+        with self.lock:
+            for name, data in copy.deepcopy(backup).items():
+                setattr(self, name, data)
+            self.epoch = epoch
+
     def put_documents(self, *documents: tuple[str, str], index: str = "faq", **metadata: Any) -> None:
         """Add documents of the project, given as id and text."""
         with self.lock:
@@ -258,6 +274,10 @@ class ScriptedCloud(LoopbackServer):
                 return self._user_request(
                     request.method, *path.removeprefix("users/").partition("/memories")[::2], request
                 )
+            if path == "erasures" and self.epoch is not None:
+                for erasure in request.body["users"]:
+                    self._replay_erasure(erasure)
+                return 200, {"recorded": len(request.body["users"])}, {}
             if path == "projections/forgotten":
                 end = min(len(self.erasures), (since or 0) + self.page_size)
                 more = end < len(self.erasures)
@@ -266,6 +286,14 @@ class ScriptedCloud(LoopbackServer):
             if self.org_file is not None and file is not None and path == f"projections/org/file/{file['sha256']}":
                 return 200, self.org_file[1], {}
         return 404, error_body("cloud.not_found"), {}
+
+    def _replay_erasure(self, erasure: dict[str, str]) -> None:
+        for user in list(self.users):
+            if hashlib.sha256(f"{PROJECT}\0{user}".encode()).hexdigest() == erasure["digest"]:
+                self.erase_user(user)
+                self.users[user].forgotten_at = erasure["forgottenAt"]
+                self.erasures.pop()
+        self.erasures.append(erasure)
 
     def _user_request(self, method: str, user: str, rest: str, request: Request) -> tuple[int, Any, dict[str, str]]:
         user, memory_id = unquote(user), unquote(rest.strip("/").removesuffix("/history"))
@@ -299,6 +327,7 @@ class ScriptedCloud(LoopbackServer):
             "forgottenAt": data.forgotten_at if data else None,
             "orgFile": self._org_file_info(),
             "budgets": {},
+            **({} if self.epoch is None else {"epoch": self.epoch}),
         }
         token = hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:12]
         etag = f'"{token}"'

@@ -8,16 +8,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
-from memoair_cloud.errors import InvalidRequestError, NotFoundError, ServiceUnavailableError
+from memoair_cloud.errors import BatchTooLargeError, InvalidRequestError, NotFoundError, ServiceUnavailableError
+from memoair_cloud.http.body_parsing import JsonRoute
 from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import PROJECT_ERRORS, error_responses
 from memoair_cloud.http.schemas.projections import (
     BootstrapOut,
+    ErasuresIn,
+    ErasuresOut,
     ForgottenOut,
     OrgProjectionOut,
     PermanentOut,
     ProfileOut,
 )
+from memoair_cloud.memories.erasure_replay import replay_erasures
 from memoair_cloud.projections.bootstrap import build_bootstrap
 from memoair_cloud.projections.org import build_org_projection, check_org_file_exists
 from memoair_cloud.projections.users import (
@@ -27,7 +31,7 @@ from memoair_cloud.projections.users import (
 )
 from memoair_cloud.tenancy.access import Tenant
 
-router = APIRouter(prefix="/v1/voice-sdk", tags=["projections"])
+router = APIRouter(prefix="/v1/voice-sdk", tags=["projections"], route_class=JsonRoute)
 
 _MAX_VERSION = 2**53 - 1
 _ETAG = re.compile(r'^(?:W/)?"(\w+)-(\d{1,15})"$')
@@ -76,6 +80,12 @@ def pull_forgotten(tenant: ProjectTenant, since: Since = None, if_none_match: If
     return _make_response(
         "forgotten", build_forgotten_projection(tenant, since, _version_from_etag("forgotten", if_none_match))
     )
+
+
+@router.post("/erasures", operation_id="reportErasures", responses=error_responses(PROJECT_ERRORS, BatchTooLargeError))
+def report_erasures(tenant: ProjectTenant, body: ErasuresIn) -> ErasuresOut:
+    """Record erasures that a machine remembers, after a restore from an older backup, and erase those users again."""
+    return ErasuresOut(recorded=replay_erasures(tenant, {user.digest: user.forgotten_at for user in body.users}))
 
 
 @router.get("/projections/org", operation_id="pullOrg", responses=_documented_responses(OrgProjectionOut))

@@ -1,9 +1,12 @@
 """Bodies of the projections that machines pull."""
 
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from memoair_cloud.http.schemas.base import ResponseBody
+from pydantic import AwareDatetime, Field
+
+from memoair_cloud.http.schemas.base import RequestBody, ResponseBody
+from memoair_protocol.limits import MAX_ERASURES
 
 
 class ProjectedOut(ResponseBody):
@@ -59,11 +62,16 @@ class BudgetsOut(ResponseBody):
 
 
 class BootstrapOut(ResponseBody):
-    """The current versions. Without X-User-Id, the fields about a user are null."""
+    """The current versions. Without X-User-Id, the fields about a user are null.
+
+    With another `epoch` than before, the data was restored from a backup: a machine requests everything again, sends
+    its events again, and reports the erasures that it knows. Null means unknown, and changes nothing.
+    """
 
     profile_version: int | None
     permanent_manifest_version: int | None
     org_manifest_version: int
+    epoch: str | None
     forgotten_version: int
     forgotten_at: datetime | None
     org_file: FileOut | None
@@ -136,6 +144,25 @@ class ForgottenUserOut(ResponseBody):
 
     digest: str
     forgotten_at: datetime
+
+
+class ErasureIn(RequestBody):
+    """A user who was erased, as a machine remembers it. `digest` as in ForgottenUserOut."""
+
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    forgotten_at: Annotated[AwareDatetime, Field(strict=False)]
+
+
+class ErasuresIn(RequestBody):
+    """Users who were erased, as a machine remembers them."""
+
+    users: Annotated[list[ErasureIn], Field(max_length=MAX_ERASURES)]
+
+
+class ErasuresOut(ResponseBody):
+    """How many of the erasures were not known."""
+
+    recorded: int
 
 
 class ForgottenOut(ResponseBody):
