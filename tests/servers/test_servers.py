@@ -171,6 +171,36 @@ def test_a_runtime_that_dies_under_greenlets_is_noticed_and_replaced(name: str, 
     server.stop()
 
 
+GREENLETS = {
+    "gevent": "import gevent.monkey; gevent.monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+
+
+@pytest.mark.parametrize("package", [pytest.param(name, marks=needs(name)) for name in GREENLETS])
+def test_the_raw_memory_works_under_greenlets(package: str, tmp_path: Path, nothing_left_behind: None) -> None:
+    code = f"""
+{GREENLETS[package]}
+import os, signal, threading
+from memoair_voice_sync import MemoAirVoiceMemorySync
+
+options = dict(runtime_url="http://127.0.0.1:0", storage_root={str(tmp_path)!r}, cloud_base_url=None)
+with MemoAirVoiceMemorySync(project_id="p", user_id="ada", **options) as memory:
+    memory.start_session(timeout_s=60)
+    def say(number):
+        memory.after_turn(f"My word is secret{{number}}x.", "Noted.", f"t{{number}}", timeout_s=20)
+    threads = [threading.Thread(target=say, args=(number,)) for number in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    os.kill(memory.runtime_pid, signal.SIGKILL)
+    found = memory.search_memory("my word", intent="summarise_recent", timeout_ms=20_000)
+    assert all(f"secret{{number}}x" in found.contextText for number in range(4)), found
+"""
+    command = [PYTHON, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @needs("gevent")
 def test_a_preloaded_application_with_gevent_workers_is_refused_with_the_reason(start: Start) -> None:
     server = start([*SERVERS["gunicorn gevent"][0], "--preload"])
