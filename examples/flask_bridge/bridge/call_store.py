@@ -188,7 +188,8 @@ class CallStore:
             )
             return True
 
-        return self._transact(claim, default=True)
+        unclaimed: Answer | bool = True
+        return self._transact(claim, default=unclaimed)
 
     def _finish(self, key: tuple[str, int, str], text: str) -> Answer | None:
         """Store an answer, and return the one that was stored first."""

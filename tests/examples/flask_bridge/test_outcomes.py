@@ -247,7 +247,7 @@ def test_twilio_hangs_up_on_an_answering_machine(bridge: Any, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("answered_by", ["human", "unknown"])
-def test_twilio_talks_to_whom_it_does_not_take_for_a_machine(bridge: Any, answered_by: str) -> None:
+def test_twilio_talks_to_a_person_and_to_one_who_may_be_a_machine(bridge: Any, answered_by: str) -> None:
     reply = bridge.post_twilio("/twilio/voice", twilio_form(f"CA{answered_by}", AnsweredBy=answered_by))
     assert "<Gather" in reply.text
 
