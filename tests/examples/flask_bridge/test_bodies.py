@@ -111,6 +111,20 @@ def test_a_monologue_too_long_for_one_turn_is_kept_in_several(bridge: Any) -> No
     assert len({turn_id for turn_id, *_ in turns}) == len(turns)
 
 
+@pytest.mark.parametrize("odd", [b'"\\ud83d"', b"NaN", b"1e999", b"1" * 400])
+def test_json_that_only_some_parsers_accept_costs_no_call(bridge: Any, odd: bytes) -> None:
+    call_id = f"odd-{len(odd)}"
+    body = encoded({"event": "call_ended", "call": retell_call(call_id, ("user", "hello"), agent_name="ODD")})
+    assert bridge.post_retell("webhook", body.replace(b'"ODD"', odd)).status_code == 204
+    assert [user for _, user, _, _ in bridge.read_saved_turns(call_id)] == ["hello"]
+
+
+def test_half_an_emoji_in_a_transcript_costs_only_itself(bridge: Any) -> None:
+    body = encoded({"event": "call_ended", "call": retell_call("emoji", ("user", "hello HALF"))})
+    assert bridge.post_retell("webhook", body.replace(b"HALF", b"\\ud83d")).status_code == 204
+    assert [user for _, user, _, _ in bridge.read_saved_turns("emoji")] == ["hello ?"]
+
+
 def test_webhooks_accept_only_post_because_urls_are_logged(bridge: Any) -> None:
     for path in ("/twilio/voice", "/twilio/turn", "/vapi", "/retell/webhook", "/retell/function", "/elevenlabs/tool"):
         assert bridge.http.get(path).status_code in (403, 405)  # 403 for Twilio: its signature is checked first
