@@ -86,7 +86,8 @@ class ExportFields:
     def _get(self, name: str, expected: type | tuple[type, ...], description: str) -> Any:
         value = self._values.get(name)
         if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
-            return self._reject(name, f"must be {description}, not {type_name(value)}")
+            self._reject(name, f"must be {description}, not {type_name(value)}")
+            return None
         return value
 
     def _reject(self, name: str, reason: str) -> None:
@@ -156,7 +157,8 @@ class ExportFields:
         try:
             return None if value is None else float(value)
         except (ValueError, OverflowError):
-            return self._reject(name, "must be a number")
+            self._reject(name, "must be a number")
+            return None
 
     def iso_timestamp(self, name: str) -> datetime | None:
         """Return an ISO 8601 timestamp."""
@@ -164,7 +166,8 @@ class ExportFields:
         try:
             return None if value is None else parse_timestamp(value)
         except ValueError:
-            return self._reject(name, "is not an ISO 8601 timestamp")
+            self._reject(name, "is not an ISO 8601 timestamp")
+            return None
 
     def epoch_s(self, name: str) -> datetime | None:
         """Return a timestamp in seconds since 1970."""
@@ -172,7 +175,8 @@ class ExportFields:
         try:
             return None if value is None else _EPOCH + timedelta(seconds=value)
         except (OverflowError, ValueError):
-            return self._reject(name, "is not a timestamp in seconds since 1970")
+            self._reject(name, "is not a timestamp in seconds since 1970")
+            return None
 
     def epoch_ms(self, name: str) -> datetime | None:
         """Return a timestamp in milliseconds since 1970."""
@@ -180,7 +184,8 @@ class ExportFields:
         try:
             return None if value is None else _EPOCH + timedelta(milliseconds=value)
         except (OverflowError, ValueError):
-            return self._reject(name, "is not a timestamp in milliseconds since 1970")
+            self._reject(name, "is not a timestamp in milliseconds since 1970")
+            return None
 
 
 def add_offset(started_at: datetime | None, seconds: float | None) -> datetime | None:

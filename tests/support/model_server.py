@@ -2,10 +2,10 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from typing import Any
+
+from support.loopback_server import LoopbackHandler, LoopbackServer
 
 
 def make_chunk(delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def make_completion(text: str) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
 
 
-class ScriptedModel:
+class ScriptedModel(LoopbackServer):
     """A model on a port of its own.
 
     Attributes:
@@ -39,51 +39,31 @@ class ScriptedModel:
         self.words: list[str] = ["Yes."]
         self.tool_calls: list[dict[str, Any]] = []
         self.status = 200
-        self.goes_on, self.is_paused, self.hung_up = threading.Event(), threading.Event(), threading.Event()
-        self.paused = 0
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            model = self
-
-            def do_POST(self) -> None:
-                self.model._reply(self)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-                """Log nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
+        self.goes_on, self.hung_up = threading.Event(), threading.Event()
+        super().__init__()
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+    def base_url(self) -> str:
+        """The URL for clients of OpenAI."""
+        return f"{self.url}/v1"
 
-    def close(self) -> None:
-        self.goes_on.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def _reply(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+    def answer(self, handler: LoopbackHandler) -> None:
+        """Say the words, in one piece or as a stream."""
+        body = json.loads(handler.body)
         self.requests.append({"path": handler.path, "headers": dict(handler.headers), **body})
-        if self.status != 200 or not body.get("stream"):
-            error = {"error": {"message": "scripted", "type": "server_error"}}
-            words = [word for word in self.words if word not in (self.PAUSE, self.BREAK)]
-            content = json.dumps(error if self.status != 200 else make_completion(" ".join(words))).encode()
+        if self.status != 200:
+            handler.reply(b'{"error": {"message": "scripted", "type": "server_error"}}', self.status)
+        elif body.get("stream"):
+            self._stream(handler)
+        else:
             if self.PAUSE in self.words:
                 self._pause()
-            handler.send_response(self.status)
-            handler.send_header("Content-Type", "application/json")
-            handler.send_header("Content-Length", str(len(content)))
-            handler.end_headers()
-            handler.wfile.write(content)
-            return
+            said = " ".join(word for word in self.words if word not in (self.PAUSE, self.BREAK))
+            handler.reply(json.dumps(make_completion(said)).encode(), Content_Type="application/json")
+
+    def _stream(self, handler: LoopbackHandler) -> None:
         handler.close_connection = True
-        handler.send_response(200)
+        handler.send_response_only(200)
         handler.send_header("Content-Type", "text/event-stream; charset=utf-8")
         handler.send_header("Connection", "close")
         handler.end_headers()
@@ -103,20 +83,9 @@ class ScriptedModel:
             self.hung_up.set()
 
     def _pause(self) -> None:
-        self.paused += 1
-        self.is_paused.set()
-        assert self.goes_on.wait(60)
+        while not self.goes_on.wait(0.05) and not self.closed.is_set():
+            pass
 
-    def _send(self, handler: BaseHTTPRequestHandler, data: str) -> None:
+    def _send(self, handler: LoopbackHandler, data: str) -> None:
         handler.wfile.write(f"data: {data}\n\n".encode())
         handler.wfile.flush()
-
-
-@contextmanager
-def scripted_model() -> Iterator[ScriptedModel]:
-    """Run a model during the block."""
-    model = ScriptedModel()
-    try:
-        yield model
-    finally:
-        model.close()

@@ -1,5 +1,6 @@
 """Request bodies: received in parts up to a limit, on disk if they are large. No error reply quotes one."""
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -34,10 +35,7 @@ class ReceivedBody:
     def parse(self) -> Mapping[str, Any]:
         """Return the body as a JSON object. Reply 400 if it is not one."""
         self._file.seek(0)
-        try:
-            content = msgspec.json.decode(self._file.read())
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            content = None
+        content = _decode(self._file.read())
         if not isinstance(content, dict):
             raise BadRequest("the body is not a JSON object")
         return content
@@ -68,6 +66,18 @@ def require_call_id(value: object) -> str:
     if call_id is None:
         raise BadRequest("the id of the call is missing or invalid")
     return call_id
+
+
+def _decode(body: bytes) -> Any:
+    """Return decoded JSON, None if it is invalid. Half an emoji, cut off by a platform, becomes a question mark."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    try:
+        return json.loads(json.dumps(json.loads(body), ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _discard(max_bytes: int) -> None:

@@ -153,14 +153,18 @@ class CallStore:
         """Return the answers of the saved turns of a call by their numbers."""
         return dict(self._query("SELECT number, answer FROM turns WHERE call=? AND answer NOT NULL", call))
 
-    def mark_call(self, call: str, *, caller: str | None = None, is_machine: bool = False) -> None:
-        """Record what a request says of a call. A caller, once known, stays, and so does an answering machine."""
-        self._query(
+    def mark_call(self, call: str, *, caller: str | None = None, is_machine: bool = False) -> KnownCall:
+        """Record what a request says of a call, and return all that is known of it.
+
+        A caller, once known, stays, and so does an answering machine.
+        """
+        rows = self._query(
             "INSERT INTO calls (call, caller, is_machine, seen_at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " caller=coalesce(caller, excluded.caller), is_machine=max(is_machine, excluded.is_machine),"
-            " seen_at=excluded.seen_at",
+            " seen_at=excluded.seen_at RETURNING caller, is_machine",
             call, caller, int(is_machine), time.time(),
         )  # fmt: skip
+        return KnownCall(rows[0][0], bool(rows[0][1])) if rows else KnownCall(caller, is_machine)
 
     def find_call(self, call: str) -> KnownCall:
         """Return what is known of a call."""
@@ -188,7 +192,8 @@ class CallStore:
             )
             return True
 
-        return self._transact(claim, default=True)
+        unclaimed: Answer | bool = True
+        return self._transact(claim, default=unclaimed)
 
     def _finish(self, key: tuple[str, int, str], text: str) -> Answer | None:
         """Store an answer, and return the one that was stored first."""

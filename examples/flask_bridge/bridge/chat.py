@@ -43,7 +43,7 @@ def list_turns(messages: Sequence[Mapping[str, Any]]) -> list[ChatTurn]:
     for message in messages:
         role, text = message.get("role"), text_of(message)
         if role == "user" and text:
-            if texts[-1][1] or len(texts) == 1:  # the agent has spoken since, or nobody has yet
+            if texts[-1][1] or len(texts) == 1:  # the agent has spoken since, or no one has yet
                 texts.append(([], []))
             texts[-1][0].append(text)
         elif role == "assistant" and text:

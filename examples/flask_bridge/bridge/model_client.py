@@ -161,7 +161,7 @@ class ModelClient:
 
 
 def _to_model_error(error: Exception) -> ModelError:
-    if isinstance(error, urllib3.exceptions.NewConnectionError):  # of urllib3's time-outs, this one is none
+    if isinstance(error, urllib3.exceptions.NewConnectionError):  # a subclass of TimeoutError, but it is not one
         return ModelError("unreachable")
     if isinstance(error, urllib3.exceptions.TimeoutError):
         return ModelError("timeout", 504)

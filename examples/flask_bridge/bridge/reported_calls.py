@@ -42,22 +42,20 @@ class ReportedCalls:
             return Outcome.NO_WORDS
         call_id = require_call_id(call.session_id)
         name = f"{platform}:{call_id}"
-        known = self._store.find_call(name)
+        known = self._store.mark_call(name, is_machine=call.is_answered_by_machine)
         # An earlier request of this call may have identified the caller where this one does not.
         caller = known.caller or make_caller_id(self._settings.caller_salt, call.user_id)
-        is_machine = call.is_answered_by_machine or known.is_machine
         utterances = []
         for utterance in call.utterances:
             if utterance.error is not None:
                 count_invalid_field(platform)
             elif utterance.side is not None:
                 utterances.append(Utterance(utterance.side, utterance.text, utterance.occurred_at))
-        turns = group_turns(call_id, utterances, is_answered_by_machine=is_machine)
-        if is_machine:
-            self._store.mark_call(name, is_machine=True)
+        turns = group_turns(call_id, utterances, is_answered_by_machine=known.is_machine)
+        if known.is_machine:
             turns = self._take_back(name, turns)
         outcome = self._save(platform, name, caller, call_id, turns, timeout_s)
-        if outcome is Outcome.KEPT and is_machine:
+        if outcome is Outcome.KEPT and known.is_machine:
             outcome = Outcome.MACHINE
         record(platform, outcome, call_id=call_id, turns=len(turns))
         return outcome

@@ -13,7 +13,7 @@ from twilio.twiml.voice_response import Gather, VoiceResponse
 
 from bridge.answering import answer, voicemail_message
 from bridge.bodies import require_call_id
-from bridge.call_store import CallStore
+from bridge.call_store import CallStore, KnownCall
 from bridge.callers import identify_caller
 from bridge.memory import BridgeMemory
 from bridge.outcomes import Outcome, record
@@ -27,7 +27,7 @@ _MAX_SILENCES = 2
 _MAX_TURNS = 1_000
 _MAX_SPOKEN_CHARS = 3_000  # Twilio speaks at most 4,096 characters
 _MAX_FORM_BYTES = 256 * 1024
-_ANSWER_TIMEOUT_S = 12.0  # Twilio waits 15 s
+_ANSWER_TIMEOUT_S = 8.0  # Twilio waits 15 s
 _ENDED = ("completed", "busy", "failed", "no-answer", "canceled")
 
 
@@ -51,19 +51,19 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) 
 
     @twilio.post("/voice")
     def ring() -> Response:
-        call_id = require_call_id(request.form.get("CallSid", ""))
-        if _is_machine():
-            return leave_message(call_id)
-        memory.warm_up(identify_caller(settings.caller_salt, "twilio", request.form), call_id)
+        call_id, known = note_call()
+        if known.is_machine:
+            return leave_message(call_id, known.caller)
+        memory.warm_up(known.caller, call_id)
         record("twilio", Outcome.IGNORED, call_id=call_id)
         return _say_and_listen(settings, _GREETING, turn=1)
 
     @twilio.post("/turn")
     def turn() -> Response:
         number = _read_count("n", minimum=1)
-        call_id = require_call_id(request.form.get("CallSid", ""))
-        if _is_machine() or store.find_call(f"twilio:{call_id}").is_machine:
-            return leave_message(call_id)
+        call_id, known = note_call()
+        if known.is_machine:
+            return leave_message(call_id, known.caller)
         user_text = request.form.get("SpeechResult", "").strip()
         if not user_text:
             record("twilio", Outcome.IGNORED, call_id=call_id)
@@ -71,25 +71,28 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) 
             if silences > _MAX_SILENCES:
                 return _say_goodbye()
             return _say_and_listen(settings, _ASK_AGAIN, turn=number, silences=silences)
-        return _say_and_listen(settings, answer_turn(call_id, number, user_text), turn=number + 1)
+        return _say_and_listen(settings, answer_turn(call_id, known.caller, number, user_text), turn=number + 1)
 
     @twilio.post("/status")
     def status() -> ResponseReturnValue:
-        call_id = require_call_id(request.form.get("CallSid", ""))
+        call_id, known = note_call()
+        call_status = request.form.get("CallStatus", "")
         if _is_machine():
-            take_back(call_id)
-        elif request.form.get("CallStatus") in _ENDED:
-            caller = identify_caller(settings.caller_salt, "twilio", request.form)
-            memory.end_call(caller, call_id, request.form["CallStatus"])
-            record("twilio", Outcome.IGNORED, call_id=call_id)
-        elif "AnsweredBy" in request.form:
-            record("twilio", Outcome.IGNORED, call_id=call_id)
-        else:
-            record("twilio", Outcome.UNKNOWN_TYPE, call_id=call_id, detail=request.form.get("CallStatus", ""))
+            take_back(call_id, known.caller)
+        if call_status in _ENDED:
+            memory.end_call(known.caller, call_id, call_status)
+        if not _is_machine():
+            is_known = call_status in _ENDED or "AnsweredBy" in request.form
+            record("twilio", Outcome.IGNORED if is_known else Outcome.UNKNOWN_TYPE, call_id=call_id, detail=call_status)
         return "", 204
 
-    def answer_turn(call_id: str, number: int, user_text: str) -> str:
+    def note_call() -> tuple[str, KnownCall]:
+        """Return the call and what is known of it. Not every request names the caller."""
+        call_id = require_call_id(request.form.get("CallSid", ""))
         caller = identify_caller(settings.caller_salt, "twilio", request.form)
+        return call_id, store.mark_call(f"twilio:{call_id}", caller=caller, is_machine=_is_machine())
+
+    def answer_turn(call_id: str, caller: str | None, number: int, user_text: str) -> str:
         reply = store.answer_once(
             f"twilio:{call_id}",
             number,
@@ -108,21 +111,19 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) 
         record("twilio", outcome, call_id=call_id, turns=1)
         return reply.text
 
-    def leave_message(call_id: str) -> Response:
-        take_back(call_id)
+    def leave_message(call_id: str, caller: str | None) -> Response:
+        take_back(call_id, caller)
         twiml = VoiceResponse()
         if message := voicemail_message():
             twiml.say(_make_speakable(message))
         twiml.hangup()
         return Response(str(twiml), mimetype="text/xml")
 
-    def take_back(call_id: str) -> None:
+    def take_back(call_id: str, caller: str | None) -> None:
         """Keep what the machine has said from being taken for the caller's, also if that was saved already."""
-        call, caller = f"twilio:{call_id}", identify_caller(settings.caller_salt, "twilio", request.form)
-        store.mark_call(call, caller=caller, is_machine=True)
         turns = [
             CallTurn(make_turn_id(call_id, number), number, MACHINE_TEXT, reply.text, reply.at)
-            for number, reply in store.list_answers(call)
+            for number, reply in store.list_answers(f"twilio:{call_id}")
         ]
         outcome = Outcome.MACHINE
         if caller is not None and turns:

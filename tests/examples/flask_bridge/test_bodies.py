@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from support.webhooks import (
+    OTHER_NUMBER,
     SECRETS,
     elevenlabs_event,
     encoded,
@@ -100,13 +101,28 @@ def test_a_call_of_many_megabytes_is_kept(bridge: Any, platform: str) -> None:
 
 
 def test_a_monologue_too_long_for_one_turn_is_kept_in_several(bridge: Any) -> None:
-    words = [f"word{number}" for number in range(300_000)]
-    call = retell_call("monologue", ("agent", "Go on."), ("user", " ".join(words)), ("agent", "I see."))
+    words = [f"word{number}" for number in range(30_000)]
+    lines = [("agent", "Go on."), ("user", " ".join(words)), ("agent", "I see.")]
+    call = retell_call("monologue", *lines, number=OTHER_NUMBER)
     assert bridge.post_retell("webhook", {"event": "call_ended", "call": call}).status_code == 204
-    turns = bridge.read_saved_turns("monologue")
+    turns = bridge.read_saved_turns("monologue", OTHER_NUMBER)
     assert "".join(user for _, user, _, _ in turns) == " ".join(words)
     assert [agent for _, _, agent, _ in turns if agent] == ["Go on.", "I see."]
     assert len({turn_id for turn_id, *_ in turns}) == len(turns)
+
+
+@pytest.mark.parametrize("odd", [b'"\\ud83d"', b"NaN", b"1e999", b"1" * 400])
+def test_json_that_only_some_parsers_accept_costs_no_call(bridge: Any, odd: bytes) -> None:
+    call_id = f"odd-{len(odd)}"
+    body = encoded({"event": "call_ended", "call": retell_call(call_id, ("user", "hello"), agent_name="ODD")})
+    assert bridge.post_retell("webhook", body.replace(b'"ODD"', odd)).status_code == 204
+    assert [user for _, user, _, _ in bridge.read_saved_turns(call_id)] == ["hello"]
+
+
+def test_half_an_emoji_in_a_transcript_costs_only_itself(bridge: Any) -> None:
+    body = encoded({"event": "call_ended", "call": retell_call("emoji", ("user", "hello HALF"))})
+    assert bridge.post_retell("webhook", body.replace(b"HALF", b"\\ud83d")).status_code == 204
+    assert [user for _, user, _, _ in bridge.read_saved_turns("emoji")] == ["hello ?"]
 
 
 def test_webhooks_accept_only_post_because_urls_are_logged(bridge: Any) -> None:

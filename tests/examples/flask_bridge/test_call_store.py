@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bridge.call_store import CallStore
+from bridge.call_store import CallStore, KnownCall
 from support.waiting import eventually
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "flask_bridge"
@@ -75,7 +75,7 @@ def test_a_request_that_takes_too_long_is_not_waited_for(tmp_path: Path) -> None
 _WORKER = """
 import sys, time
 from pathlib import Path
-from bridge.call_store import CallStore
+from bridge.call_store import CallStore, KnownCall
 
 def make():
     print("making", flush=True)
@@ -124,9 +124,7 @@ def test_what_is_known_of_a_call_stays(tmp_path: Path) -> None:
     store = CallStore(tmp_path)
     store.mark_call(CALL, caller="caller_1")
     store.mark_call(CALL, caller="caller_2", is_machine=True)
-    store.mark_call(CALL)
-    known = store.find_call(CALL)
-    assert (known.caller, known.is_machine) == ("caller_1", True)
+    assert store.mark_call(CALL) == store.find_call(CALL) == KnownCall("caller_1", is_machine=True)
 
 
 def test_what_is_older_than_an_hour_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from support.model_server import ScriptedModel, scripted_model
+from support.model_server import ScriptedModel
 from support.waiting import eventually
 from support.webhooks import NUMBER, elevenlabs_event, vapi_report
 from werkzeug.serving import make_server
@@ -89,7 +89,7 @@ def texts_of(bridge: Any, call: str) -> list[tuple[str, str]]:
 @pytest.fixture
 def model(nothing_left_behind: None) -> Iterator[ScriptedModel]:
     """Run the operator's model."""
-    with scripted_model() as model:
+    with ScriptedModel() as model:
         yield model
 
 
@@ -98,7 +98,7 @@ def served(model: ScriptedModel, make_bridge: Callable[..., Any]) -> Iterator[Se
     """Serve a bridge in front of the model."""
     served = ServedBridge(
         make_bridge(
-            BRIDGE_MODEL_URL=model.url + "/",
+            BRIDGE_MODEL_URL=model.base_url + "/",
             BRIDGE_MODEL_SECRET=SECRET,
             BRIDGE_MODEL_KEY=KEY,
             BRIDGE_MODEL_TIMEOUT_MS="10000",
@@ -307,7 +307,9 @@ def test_a_request_of_the_wrong_shape_is_answered_with_400(served: ServedBridge,
 
 def test_the_operator_may_choose_the_model(model: ScriptedModel, make_bridge: Callable[..., Any]) -> None:
     served = ServedBridge(
-        make_bridge(BRIDGE_MODEL_URL=model.url, BRIDGE_MODEL_SECRET=SECRET, BRIDGE_MODEL_NAME="gpt-of-the-operator")
+        make_bridge(
+            BRIDGE_MODEL_URL=model.base_url, BRIDGE_MODEL_SECRET=SECRET, BRIDGE_MODEL_NAME="gpt-of-the-operator"
+        )
     )
     served.ask([user("Hello?")], "call-named")
     served.close()
@@ -329,8 +331,8 @@ def test_an_error_of_the_model_is_passed_on(
 
 
 def test_a_model_that_is_away_is_answered_with_502(make_bridge: Callable[..., Any]) -> None:
-    with scripted_model() as model:
-        url = model.url
+    with ScriptedModel() as model:
+        url = model.base_url
     served = ServedBridge(make_bridge(BRIDGE_MODEL_URL=url, BRIDGE_MODEL_SECRET=SECRET))
     with pytest.raises(openai.InternalServerError) as raised:
         served.ask([user("Hello?")], "call-away")
@@ -340,7 +342,7 @@ def test_a_model_that_is_away_is_answered_with_502(make_bridge: Callable[..., An
 
 def test_a_model_that_is_silent_is_answered_with_504(model: ScriptedModel, make_bridge: Callable[..., Any]) -> None:
     served = ServedBridge(
-        make_bridge(BRIDGE_MODEL_URL=model.url, BRIDGE_MODEL_SECRET=SECRET, BRIDGE_MODEL_TIMEOUT_MS="300")
+        make_bridge(BRIDGE_MODEL_URL=model.base_url, BRIDGE_MODEL_SECRET=SECRET, BRIDGE_MODEL_TIMEOUT_MS="300")
     )
     model.words = [model.PAUSE, "Late."]
     with pytest.raises(openai.InternalServerError) as raised:
@@ -356,7 +358,7 @@ def test_a_model_that_stops_in_the_middle_is_an_error_and_what_it_said_is_kept(
     model: ScriptedModel, make_bridge: Callable[..., Any], fault: str
 ) -> None:
     served = ServedBridge(
-        make_bridge(BRIDGE_MODEL_URL=model.url, BRIDGE_MODEL_SECRET=SECRET, BRIDGE_MODEL_TIMEOUT_MS="500")
+        make_bridge(BRIDGE_MODEL_URL=model.base_url, BRIDGE_MODEL_SECRET=SECRET, BRIDGE_MODEL_TIMEOUT_MS="500")
     )
     model.words = ["I will see to it.", model.PAUSE if fault == "pause" else model.BREAK]
     if fault == "pause":
@@ -372,7 +374,9 @@ def test_a_model_that_stops_in_the_middle_is_an_error_and_what_it_said_is_kept(
 def test_an_unresponsive_memory_does_not_delay_the_answer(
     model: ScriptedModel, make_bridge: Callable[..., Any]
 ) -> None:
-    served = ServedBridge(make_bridge(BRIDGE_MODEL_URL=model.url, BRIDGE_MODEL_SECRET=SECRET, BRIDGE_RECALL_MS="1"))
+    served = ServedBridge(
+        make_bridge(BRIDGE_MODEL_URL=model.base_url, BRIDGE_MODEL_SECRET=SECRET, BRIDGE_RECALL_MS="1")
+    )
     served.bridge.app.extensions["memory"]._has_searched = True
     assert served.ask([user("Hello?")], "call-cold") == "Yes."
     served.close()

@@ -122,7 +122,7 @@ ELEVENLABS: dict[str, Any] = {
         "conversation_initiation_client_data": {"dynamic_variables": {"user_name": "Ana", "shop": "north"}},
     },
 }
-# Without these, there is no call, no caller, or nobody who said something.
+# Without these, there is no call, no caller, or no words.
 NEEDED = {
     "vapi": {
         ("message",), ("message", "type"), ("message", "call"), ("message", "call", "id"),

@@ -23,7 +23,7 @@ import urllib3
 from bridge.callers import make_caller_id
 from support.clients import PROJECT, free_ports, is_alive
 from support.commands import free_port
-from support.model_server import scripted_model
+from support.model_server import ScriptedModel
 from support.waiting import eventually
 from support.webhooks import PUBLIC_URL, SECRETS, form_encoded, twilio_form, twilio_signature
 
@@ -310,8 +310,8 @@ def test_a_model_behind_gunicorn_is_heard_while_it_speaks_and_kept_when_the_plat
     tmp_path: Path, nothing_left_behind: None
 ) -> None:
     secret = "secret-of-the-platforms-for-the-model"
-    with scripted_model() as model:
-        environ = {**SIGNED_ENVIRON, "BRIDGE_MODEL_URL": model.url, "BRIDGE_MODEL_SECRET": secret}
+    with ScriptedModel() as model:
+        environ = {**SIGNED_ENVIRON, "BRIDGE_MODEL_URL": model.base_url, "BRIDGE_MODEL_SECRET": secret}
         with run_server(tmp_path, **environ) as server:
             model.words = ["I will ", "see to it.", model.PAUSE, *[" I call you back on Friday."] * 20_000]
             caller = SimulatedCaller(server, 2)
