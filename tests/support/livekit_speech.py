@@ -24,7 +24,8 @@ class Configured:
         self.tool_names: list[str] = []
 
     def take_tools(self, tools: list[Any]) -> None:
-        self.tool_names = [tool.info.name for tool in tools]
+        infos = (getattr(tool, "info", None) or getattr(tool, "__livekit_agents_ai_callable") for tool in tools)
+        self.tool_names = [info.name for info in infos]
 
 
 class FakeRealtimeModel(llm.RealtimeModel):

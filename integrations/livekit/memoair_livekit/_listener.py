@@ -169,6 +169,8 @@ class SessionListener:
 
     def _handle_transcript(self, event: Any) -> None:
         with log_failures("recall_failed"):
+            if not hasattr(llm, "AgentHandoff") and self._has_new_agent(None):
+                self._follow_handover(time.time())
             if self._agent is None or not event.is_final or not event.transcript:
                 return
             self._transcripts.append(_Words(event.transcript, datetime.now(timezone.utc)))
@@ -218,10 +220,8 @@ class SessionListener:
 
         LiveKit versions before 1.2 have no event for this and only stop our agent.
         """
-        if item.type == "agent_handoff":
-            return True
         if hasattr(llm, "AgentHandoff"):
-            return False
+            return bool(item.type == "agent_handoff")
         agent: Any = self._session.current_agent
         return (
             agent is not None and agent is not (self._agent and self._agent.agent) and _is_running(agent, self._session)

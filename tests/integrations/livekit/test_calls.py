@@ -14,7 +14,7 @@ from livekit.agents.job import JobAcceptArguments, RunningJobInfo, _JobContextVa
 from livekit.protocol import agent as agent_proto
 from livekit.protocol import models
 from support.clients import client_arguments, logged
-from support.livekit_calls import ScriptedSTT, open_call
+from support.livekit_calls import ScriptedSTT, open_call, supported_options
 from support.scripted_cloud import KEY, ScriptedCloud
 from support.waiting import wait_until
 
@@ -32,10 +32,12 @@ async def job(job_id: str, room: str = "call-ada") -> AsyncIterator[JobContext]:
         url="ws://127.0.0.1:1",
         token="",
         worker_id="AW_test",
-        fake_job=True,
+        **supported_options(RunningJobInfo, fake_job=True),
     )
     context = JobContext(
-        proc=JobProcess(executor_type=JobExecutorType.THREAD, user_arguments=None, http_proxy=None),
+        proc=JobProcess(
+            **supported_options(JobProcess, executor_type=JobExecutorType.THREAD, user_arguments=None, http_proxy=None)
+        ),
         info=info,
         room=rtc.Room(),
         on_connect=lambda: None,
@@ -45,10 +47,12 @@ async def job(job_id: str, room: str = "call-ada") -> AsyncIterator[JobContext]:
     token = _JobContextVar.set(context)
     try:
         yield context
-        await asyncio.gather(*(callback("") for callback in context._shutdown_callbacks))
+        reason = [""] if hasattr(context, "_on_cleanup") else []  # 1.0 passes none
+        await asyncio.gather(*(callback(*reason) for callback in context._shutdown_callbacks))
     finally:
         _JobContextVar.reset(token)
-        await context._on_cleanup()
+        if hasattr(context, "_on_cleanup"):  # not in 1.0
+            await context._on_cleanup()
 
 
 def calls_of(storage_root: Path, user_id: str = "ada") -> dict[str, list[str]]:

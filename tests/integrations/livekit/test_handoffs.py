@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from livekit.agents import Agent, AgentTask, function_tool
+from livekit.agents import Agent, function_tool
 from memoair_livekit import MemoAirLiveKitAgent
 from support.clients import logged
 from support.livekit_calls import LiveKitCall, open_call
@@ -145,28 +145,28 @@ async def test_the_next_agent_is_reminded_of_what_its_context_does_not_hold(
     assert "My boots are red." in request[-2][1]
 
 
-class AskingAgent(MemoAirLiveKitAgent):
-    """An agent that lets a task ask something."""
-
-    @function_tool
-    async def ask(self) -> str:
-        """Ask for the order number."""
-        return await OrderTask(instructions="Ask for the order number.")
-
-
-class OrderTask(AgentTask[str]):
-    """A task of LiveKit: an agent that returns a result."""
-
-    async def on_enter(self) -> None:
-        await self.session.say("Which order?")
-
-    @function_tool
-    async def found(self) -> None:
-        """Take the answer."""
-        self.complete("4711")
-
-
 async def test_what_a_task_of_the_agent_asks_is_saved(new_agent: Any, saved_payloads: Any) -> None:
+    from livekit.agents import AgentTask  # since 1.2
+
+    class OrderTask(AgentTask[str]):
+        """A task of LiveKit: an agent that returns a result."""
+
+        async def on_enter(self) -> None:
+            await self.session.say("Which order?")
+
+        @function_tool
+        async def found(self) -> None:
+            """Take the answer."""
+            self.complete("4711")
+
+    class AskingAgent(MemoAirLiveKitAgent):
+        """An agent that lets a task ask something."""
+
+        @function_tool
+        async def ask(self) -> str:
+            """Ask for the order number."""
+            return await OrderTask(instructions="Ask for the order number.")
+
     agent = new_agent(AskingAgent)
     async with open_call(agent, ("One moment.", "ask"), ("Thanks.", "found"), "It is in Leeds.") as call:
         call.stt.emit_turn("Where is my order?")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from livekit.agents import llm
-from livekit.agents.llm.utils import execute_function_call
 from memoair_livekit import MemoAirLiveKitAgent
 from support.livekit_calls import open_call
 from support.livekit_speech import Configured, FakeRealtimeModel, new_duplex_model, open_speech_call
@@ -92,6 +91,8 @@ async def test_a_briefing_is_replaced_in_the_next_session(new_agent: Any, earlie
 
 
 async def test_the_tool_searches_the_memory(new_agent: Any, earlier_call: None) -> None:
+    from livekit.agents.llm.utils import execute_function_call  # not in 1.0
+
     model, agent = FakeRealtimeModel(), new_agent()
     async with open_speech_call(agent, model):
         await wait_until(lambda: "search_memory" in model.configured.tool_names)

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 from memoair_pipecat import MemoAirMemoryProcessor
-from pipecat.frames.frames import (
-    ProposedUserStartedSpeakingFrame,
-    ProposedUserStoppedSpeakingFrame,
-    UserBackchannelFrame,
-)
 from pipecat.turns.user_start import ExternalUserTurnStartStrategy
 from pipecat.turns.user_stop import ExternalUserTurnStopStrategy
-from pipecat.turns.user_turn_completion_mixin import UserTurnCompletionConfig
+from pipecat.turns.user_turn_completion_mixin import (
+    USER_TURN_COMPLETE_MARKER,
+    USER_TURN_INCOMPLETE_LONG_MARKER,
+    USER_TURN_INCOMPLETE_SHORT_MARKER,
+    UserTurnCompletionConfig,
+)
 from pipecat.turns.user_turn_strategies import FilterIncompleteUserTurnStrategies
 from support.pipecat_calls import TIMEOUT_S, Pause, PipecatCall
 from support.waiting import wait_until
@@ -56,8 +56,8 @@ def has_recall(request: list[Any]) -> bool:
 @pytest.mark.parametrize(
     ("markers", "custom"),
     [
-        (("◐", "●"), {}),
-        (("○", "●"), {}),
+        ((USER_TURN_INCOMPLETE_SHORT_MARKER, USER_TURN_COMPLETE_MARKER), {}),
+        ((USER_TURN_INCOMPLETE_LONG_MARKER, USER_TURN_COMPLETE_MARKER), {}),
         (("WAIT", "DONE"), {"incomplete_short_marker": "WAIT", "complete_marker": "DONE"}),
     ],
     ids=["short", "long", "custom"],
@@ -90,7 +90,8 @@ async def test_a_sentence_goes_on_after_the_agent_has_encouraged_the_caller(
     client: MemoAirVoiceClient, queries: list[str], saved_turns: ReadTurns
 ) -> None:
     memory = MemoAirMemoryProcessor(client=client, user_id="ada", timeout_ms=10_000)
-    answers = ["◐"], ["● Go ahead."], ["● Sure."], ["● Yes."]
+    done = USER_TURN_COMPLETE_MARKER
+    answers = [USER_TURN_INCOMPLETE_SHORT_MARKER], [f"{done} Go ahead."], [f"{done} Sure."], [f"{done} Yes."]
     async with PipecatCall(memory, *answers, turn_strategies=strategies(incomplete_short_timeout=0.01)) as call:
         await call.say("I want to return")
         await wait_until(lambda: "Go ahead." in call.heard_texts)
@@ -109,6 +110,8 @@ async def test_a_sentence_goes_on_after_the_agent_has_encouraged_the_caller(
 async def test_a_turn_without_words_repeats_no_search_and_keeps_the_recall(
     client: MemoAirVoiceClient, queries: list[str], saved_turns: ReadTurns
 ) -> None:
+    from pipecat.frames.frames import ProposedUserStartedSpeakingFrame, ProposedUserStoppedSpeakingFrame  # since 1.9
+
     await client.save_response(user_text="My boots are red.", assistant_text="Noted.", user_id="ada")
     pause = Pause()
     memory = MemoAirMemoryProcessor(client=client, user_id="ada", timeout_ms=10_000)
@@ -128,6 +131,8 @@ async def test_a_turn_without_words_repeats_no_search_and_keeps_the_recall(
 async def test_a_backchannel_is_neither_searched_nor_saved(
     client: MemoAirVoiceClient, queries: list[str], saved_turns: ReadTurns
 ) -> None:
+    from pipecat.frames.frames import UserBackchannelFrame
+
     pause = Pause()
     memory = MemoAirMemoryProcessor(client=client, user_id="ada", timeout_ms=10_000)
     async with PipecatCall(memory, ["It takes", pause, " thirty days."]) as call:
