@@ -73,6 +73,13 @@ class CloudReplica:
         """Return the largest ``seq`` of a session's events from other machines; 0 if none are known."""
         return self._last_seqs.get(session_id, 0)
 
+    def find_turn(self, session_id: str, turn_id: str) -> Event | None:
+        """Return the event of a turn of a session in which another machine takes part; None if none is known."""
+        if not self.last_seq(session_id):
+            return None
+        turns = [turn for turn in self._memory.get_turns(session_id) if turn.turn_id == turn_id]
+        return turns[-1].to_event() if turns else None
+
     def load(self) -> None:
         """Read the files; the next `refresh` applies them to the memory."""
         self._pending_change = self._read_change()

@@ -58,6 +58,32 @@ class SessionStart:
     metadata: Mapping[str, Any]
 
 
+class Elsewhere(Protocol):
+    """What other machines have written to the user's sessions, as far as the cloud has sent it. Thread-safe."""
+
+    def last_seq(self, session_id: str) -> int:
+        """Return the largest ``seq`` of a session's events from other machines, or 0.
+
+        Events here continue from there, so that the order of a call over several machines is that in which each of
+        them knew of the others.
+        """
+
+    def find_turn(self, session_id: str, turn_id: str) -> Event | None:
+        """Return the event of a turn that another machine has saved, with its words; None if none is known."""
+
+
+class NowhereElse:
+    """The user's sessions are on this machine alone."""
+
+    def last_seq(self, session_id: str) -> int:  # noqa: ARG002
+        """Return 0."""
+        return 0
+
+    def find_turn(self, session_id: str, turn_id: str) -> None:  # noqa: ARG002
+        """Return None."""
+        return
+
+
 class Session(Protocol):
     """A session as the runtime handles it. Thread-safe."""
 
@@ -139,8 +165,7 @@ class LoggedSession:
         on_event: Called once for every event, whether this process or another one has written it. Must not block.
         on_logged: Called with the events that this process has written, once they are on the disk. Must not block.
         origin: Who logs the events, and for which cloud.
-        last_seq_elsewhere: Returns the last known ``seq`` of a session's events from other machines, or 0. Events here
-            continue from there, so that the order of a call over several machines is that in which it was known.
+        elsewhere: What other machines have written to the session, as far as it is known here.
     """
 
     def __init__(
@@ -149,12 +174,12 @@ class LoggedSession:
         folder: UserFolder,
         on_event: Callable[[Event], None],
         on_logged: Callable[[Sequence[Event]], None] = lambda _: None,
-        last_seq_elsewhere: Callable[[str], int] = lambda _: 0,
+        elsewhere: "Elsewhere | None" = None,
         origin: EventOrigin = EventOrigin(),  # noqa: B008 - immutable
     ) -> None:
         self.id = session_id
         self._origin = origin
-        self._last_seq_elsewhere = last_seq_elsewhere
+        self._elsewhere = elsewhere or NowhereElse()
         self._folder = folder
         self._on_event = on_event
         self._on_logged = on_logged
@@ -228,6 +253,9 @@ class LoggedSession:
             self._check_not_erased(payload, words, occurred_at)
         with self._open_for_append() as append:
             versions = self._turn_versions.get(payload["turnId"], ())
+            turn_elsewhere = None if versions else self._elsewhere.find_turn(self.id, payload["turnId"])
+            if turn_elsewhere is not None:  # a webhook that was delivered again has reached this machine
+                versions = (_TurnVersion(turn_elsewhere.event_id, TurnWords.of(turn_elsewhere.payload).version_key()),)
             known = _find_version(versions, words.version_key())
             if known is not None:  # even after the end: a late retry must not look like a lost turn
                 return known.event_id
@@ -236,15 +264,15 @@ class LoggedSession:
             check_not_ended(self)
             corrected: Event | None = None
             if versions:
-                corrected = self._log.find_event(versions[-1].event_id)  # not kept in memory: corrections are rare
+                # Not kept in memory: corrections are rare.
+                corrected = turn_elsewhere or self._log.find_event(versions[-1].event_id)
                 payload, occurred_at = _as_correction(payload, occurred_at, versions[-1].event_id, corrected)
             occurred_at = occurred_at or now
             is_start_due = self._is_start_pending or self._state is SessionState.NEW
             events = [self._new_start_event(min(now, occurred_at))] if is_start_due else []
             turn = self._new_event(EventType.TURN, occurred_at, payload, len(events))
-            if (
-                corrected is not None
-            ):  # it may repeat words of the turn that it corrects, so it goes where that one goes
+            if corrected is not None and turn_elsewhere is None:
+                # It may repeat words of the turn that it corrects, so it goes where that one goes.
                 turn = msgspec.structs.replace(turn, cloud=corrected.cloud)
             append([*events, turn])
             self._is_start_pending = False
@@ -288,7 +316,7 @@ class LoggedSession:
         return self._new_event(EventType.SESSION_START, at, payload)
 
     def _new_event(self, type_: EventType, at: datetime, payload: Mapping[str, Any], seq_offset: int = 0) -> Event:
-        last_seq = max(self._last_seq, self._last_seq_elsewhere(self.id))
+        last_seq = max(self._last_seq, self._elsewhere.last_seq(self.id))
         return new_event(type_, self.id, last_seq + seq_offset + 1, at, payload, self._origin)
 
     def _apply_event(self, event: Event) -> None:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from memoair_runtime.errors import StorageUnavailableError
-from memoair_runtime.memory.session import EphemeralSession, LoggedSession, Session, SessionState
+from memoair_runtime.memory.session import Elsewhere, EphemeralSession, LoggedSession, Session, SessionState
 from memoair_runtime.storage.events import Event, EventOrigin
 from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
@@ -21,7 +21,7 @@ class Sessions:
         on_logged: Called with the events that this process has written. Must not block.
         is_durable: Whether sessions are logged at all.
         origin: Who logs the events, and for which cloud.
-        last_seq_elsewhere: See `LoggedSession`.
+        elsewhere: What other machines have written, see `LoggedSession`.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class Sessions:
         *,
         is_durable: bool,
         origin: EventOrigin = EventOrigin(),  # noqa: B008 - immutable
-        last_seq_elsewhere: Callable[[str], int] = lambda _: 0,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._folder = folder
-        self._last_seq_elsewhere = last_seq_elsewhere
+        self._elsewhere = elsewhere
         self._on_event = on_event
         self._on_logged = on_logged
         self._is_durable = is_durable
@@ -136,6 +136,4 @@ class Sessions:
     def _create(self, session_id: str, *, is_ephemeral: bool) -> Session:
         if is_ephemeral or not self._is_durable:
             return EphemeralSession(session_id)
-        return LoggedSession(
-            session_id, self._folder, self._on_event, self._on_logged, self._last_seq_elsewhere, self._origin
-        )
+        return LoggedSession(session_id, self._folder, self._on_event, self._on_logged, self._elsewhere, self._origin)

@@ -9,6 +9,7 @@ import attrs
 
 from memoair_index import Document, split_passages
 from memoair_protocol.context_format import name_sides
+from memoair_protocol.enums import EventType
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
 from memoair_runtime.storage.events import Event
 
@@ -48,6 +49,16 @@ class StoredTurn:
         """Both sides, one line each, with the speaker's name."""
         sides = ((self.caller_name, self.user_text), (self.agent_name, self.assistant_text))
         return "\n".join(f"{speaker}: {text}" for speaker, text in sides if text)
+
+    def to_event(self) -> Event:
+        """Return an event with what is known of the turn, which is not its tool calls nor what was not heard."""
+        payload = {
+            "turnId": self.turn_id,
+            "userText": self.user_text,
+            "assistantText": self.assistant_text,
+            "metadata": dict(self.metadata),
+        }
+        return Event(self.event_id, EventType.TURN, self.session_id, self.ordinal + 1, self.occurred_at, payload)
 
 
 def from_event(event: Event, ordinal: int, caller_name: str | None, agent_name: str | None) -> StoredTurn:

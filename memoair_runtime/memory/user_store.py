@@ -54,7 +54,7 @@ class UserStore:
             on_logged,
             is_durable=not settings.org_only,
             origin=EventOrigin(settings.cloud_id, settings.agent_id),
-            last_seq_elsewhere=self._replica.last_seq,
+            elsewhere=self._replica,
         )
         self.unread_logs = 0
         self._gate = gate

@@ -125,3 +125,17 @@ def test_an_end_by_another_process_counts_for_a_start_that_does_not_reopen(root:
         other.end("CA1")
         with pytest.raises(SessionNotFoundError):
             start(here, "CA1", reopen=False)
+
+
+def test_a_turn_that_another_machine_has_saved_is_known_and_can_be_corrected(cloud: ScriptedCloud, root: Path) -> None:
+    cloud.add_event(remote_turn("e-1", "The boots are red.", session_id="CA1", assistant_text="Noted."))
+    with device(cloud, root) as here:
+        assert here.save("e-1", "The boots are  red.", "Noted.", session_id="CA1") == "e-1"
+        corrected = here.save("e-1", "The boots are blue.", session_id="CA1")
+        assert corrected != "e-1"
+        here.flush()
+        found = here.search("boots", session_id="CA1")["working"]
+    [event] = [event for event in cloud.accepted_events() if event["type"] == "turn" and event["eventId"] == corrected]
+    assert event["payload"]["corrects"] == "e-1"
+    assert event["payload"]["assistantText"] == "Noted."  # an empty side takes nothing back
+    assert ["blue" in hit["text"] for hit in found] == [True]
