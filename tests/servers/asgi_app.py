@@ -1,6 +1,7 @@
 """An ASGI application with a memory that it warms up at its start, for uvicorn."""
 
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,7 +10,8 @@ from urllib.parse import parse_qs
 from memoair_voice import MemoAirVoiceClient
 from memoair_voice_sync import _user_calls
 
-_user_calls._SAVE_TIMEOUT_S = 20.0  # as in memory.py
+logging.basicConfig()  # as in memory.py
+_user_calls._SAVE_TIMEOUT_S = 20.0
 client = MemoAirVoiceClient(**json.loads(os.environ["CLIENT_ARGUMENTS"]))
 
 
