@@ -61,7 +61,6 @@ class TurnOutbox:
         turns: dict[str, UnsavedTurn] = {}
         for unsaved in self._queue.items(user.id):
             if unsaved.session_id == session_id or (is_unnamed and unsaved.session_id is None):
-                turns.pop(unsaved.turn.turn_id, None)
                 turns[unsaved.turn.turn_id] = unsaved
         return list(turns.values())
 

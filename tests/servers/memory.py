@@ -1,9 +1,12 @@
 """The client of the applications that the servers run, as an application makes it: in a module."""
 
 import json
+import logging
 import os
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, _user_calls
+
+logging.basicConfig()  # warnings of the SDK go to the log of the server, which the tests read
 
 # Other tests check what happens to a turn that is not saved within the second of the product.
 _user_calls._SAVE_TIMEOUT_S = 20.0

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.timeout(400)
 CALLERS, TURNS = 6, 24
 PYTHON = sys.executable
 GUNICORN = [PYTHON, "-m", "gunicorn", "servers.wsgi_app:app", "--no-control-socket", "-b", "127.0.0.1:{port}"]
+UVICORN = ["--log-level", "warning"]
 UWSGI = shutil.which("uwsgi") or "uwsgi"
 UWSGI_OPTIONS = ["--http-socket", "127.0.0.1:{port}", "--module", "servers.wsgi_app:app", "--master"]
 UWSGI_OPTIONS += ["--die-on-term", "--disable-logging"]
@@ -44,6 +45,7 @@ SERVERS = {
     "gunicorn gthread, preloaded": ([*GUNICORN, "-w", "2", "-k", "gthread", "--threads", "8", "--preload"], []),
     "gunicorn gevent": ([*GUNICORN, "-w", "2", "-k", "gevent"], [needs("gevent")]),
     "eventlet": ([PYTHON, "-W", "ignore", "-m", "servers.eventlet_server", "{port}"], [needs("eventlet")]),
+    "uvicorn": ([PYTHON, "-m", "uvicorn", "servers.asgi_app:app", "--port", "{port}", "--workers", "2", *UVICORN], []),
     "uwsgi": ([UWSGI, *UWSGI_OPTIONS, "--processes", "2"], [needs_uwsgi]),
     "uwsgi threads": ([UWSGI, *UWSGI_OPTIONS, "--processes", "2", "--threads", "4"], [needs_uwsgi]),
 }
