@@ -108,7 +108,7 @@ def test_a_monologue_too_long_for_one_turn_is_kept_in_several(bridge: Any) -> No
     turns = bridge.read_saved_turns("monologue", OTHER_NUMBER)
     assert "".join(user for _, user, _, _ in turns) == " ".join(words)
     assert [agent for _, _, agent, _ in turns if agent] == ["Go on.", "I see."]
-    assert len({turn_id for turn_id, *_ in turns}) == len(turns)
+    assert len(turns) == len({turn_id for turn_id, *_ in turns}) > 3
 
 
 @pytest.mark.parametrize("odd", [b'"\\ud83d"', b"NaN", b"1e999", b"1" * 400])

@@ -254,9 +254,9 @@ def test_a_report_without_a_number_belongs_to_the_caller_of_the_live_call(
 ) -> None:
     served.ask([user("My boots are size nine.")], "call-known")
     eventually(lambda: texts_of(served.bridge, "call-known"))
-    report = vapi_report("call-known", ("user", "My boots are size nine."), ("bot", "Yes."), number=None)
-    assert served.bridge.post_vapi(report).status_code == 200
-    assert texts_of(served.bridge, "call-known") == [("My boots are size nine.", "Yes.")]
+    lines = [("user", "My boots are size nine."), ("bot", "Yes."), ("user", "Goodbye.")]
+    assert served.bridge.post_vapi(vapi_report("call-known", *lines, number=None)).status_code == 200
+    assert texts_of(served.bridge, "call-known") == [("My boots are size nine.", "Yes."), ("Goodbye.", "")]
 
 
 def test_headers_may_name_the_conversation_and_the_caller(served: ServedBridge, model: ScriptedModel) -> None:
