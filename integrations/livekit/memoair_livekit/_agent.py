@@ -15,7 +15,7 @@ from memoair_livekit._listener import add_message
 from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
 from memoair_livekit._realtime import has_search_tool, is_speech_model, make_search_tool, vars_of_class
-from memoair_livekit._start import find_model, find_session
+from memoair_livekit._start import find_model
 from memoair_voice import MemoAirVoiceClient
 from memoair_voice.integration import (
     CLOUD_BASE_URL,
@@ -121,7 +121,7 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         check_milliseconds(search_timeout_ms=search_timeout_ms, start_timeout_ms=start_timeout_ms)
         if recall_role not in ("system", "user"):
             raise ValueError(f"recall_role must be 'system' or 'user', not {recall_role!r}")
-        take_client, identity = choose_client(
+        take_client, memory_key, identity = choose_client(
             client,
             agent,
             cloud_base_url=cloud_base_url,
@@ -148,7 +148,7 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         self._memoair_caller_name = name
         self._memoair_hands_over_terms = key_terms
         self._memoair_make_memory = partial(CallMemory, take_client, user, search_timeout_ms, start_timeout_ms)
-        self._memoair_memory_key = (client and id(client), repr(sorted(identity.items())), storage_root, repr(user))
+        self._memoair_memory_key = (memory_key, repr(user), search_timeout_ms, start_timeout_ms)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the hooks of a subclass, so that entering and leaving are noticed even without ``super()``."""
@@ -195,12 +195,15 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         """Load the caller's memory before the session starts, and brief a speech model with it.
 
         A speech model that accepts no other instructions while it runs needs this: nothing can be recalled for its
-        turns. It is told who the caller is and what was said in earlier calls, and gets the tool ``search_memory``.
+        turns. It learns who the caller is and what was said in earlier calls, and gets the tool ``search_memory``.
         An agent that is not started afterwards needs `on_exit`.
         """
         with log_failures("prepare_failed"):
-            if self._memoair_ensure_memory():
-                await self._memoair_start(is_speech=True)
+            if self._memoair_ensure_memory() and self._memoair_memory is not None:
+                model = find_model(self)
+                # The model of a session that has not started is unknown.
+                await self._memoair_start(model, is_speech=model is None or is_speech_model(model))
+                await self._memoair_memory.wait_opened()
 
     async def on_user_turn_completed(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
         """Recall for the caller's message and insert the result before it, for this turn only.
@@ -279,8 +282,8 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         with log_failures("exit_failed"):
             self._memoair_has_left = True
             listener = self._memoair_listener
-            if listener is not None and not listener.is_closed and find_session(self) is not None:
+            if listener is not None and not listener.is_closed:
                 if self._memoair_memory is not None:
-                    self._memoair_memory.release_waiters()  # a session closes only when on_enter has returned
+                    self._memoair_memory.release_waiters()  # LiveKit goes on only when on_enter has returned
             else:
                 await self._memoair_close()

@@ -1,9 +1,9 @@
 """The arguments of the agent: checked when it is constructed, before there is a call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from memoair_livekit._clients import ClientReference, GivenClient, SharedClient
+from memoair_livekit._clients import ClientReference, GivenClient, SharedClient, client_key
 from memoair_voice import MemoAirVoiceClient
 from memoair_voice.integration import IDENTITY_FIELDS, complete_identity, find_missing, resolve_user
 
@@ -51,8 +51,8 @@ def choose_client(
     identity: Mapping[str, str | None],
     runtime_port_range: tuple[int, int],
     options: Mapping[str, Any],
-) -> tuple[Callable[[], ClientReference], dict[str, Any]]:
-    """Return a function that takes the client for a call, and the completed identity.
+) -> tuple[Callable[[], ClientReference], Hashable, dict[str, Any]]:
+    """Return a function that takes the client for a call, a key that is equal for the same one, and the identity.
 
     Args:
         client: The client of the application, or None.
@@ -75,7 +75,7 @@ def choose_client(
         given = {**identity, **options, "org_only": org_only or None, "agent": agent}
         if unused := [name for name, value in given.items() if value is not None]:
             raise ValueError(f"{', '.join(unused)} cannot be combined with client=; pass it to MemoAirVoiceClient")
-        return (lambda: GivenClient(client)), completed
+        return (lambda: GivenClient(client)), id(client), completed
     if missing := find_missing(completed, IDENTITY_FIELDS):
         raise TypeError(f"missing {', '.join(missing)}: pass them as arguments, or an agent= that has them")
     first_port, last_port = runtime_port_range
@@ -89,4 +89,4 @@ def choose_client(
     }
     # Validate the arguments now. Constructing a client starts nothing.
     MemoAirVoiceClient(**arguments)
-    return (lambda: SharedClient(arguments)), completed
+    return (lambda: SharedClient(arguments)), client_key(arguments), completed

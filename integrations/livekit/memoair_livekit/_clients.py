@@ -41,12 +41,17 @@ class GivenClient:
         """Do nothing."""
 
 
+def client_key(arguments: Mapping[str, Any]) -> Hashable:
+    """Return a value that is equal for calls that share a client."""
+    return tuple(sorted((name, repr(value)) for name, value in arguments.items()))
+
+
 class SharedClient:
     """A reference to the client that all calls with the same arguments share. Safe to use from any thread."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         """Create the client or take the existing one. Starts nothing; raises what the client's constructor raises."""
-        self._key: Hashable = tuple(sorted((name, repr(value)) for name, value in arguments.items()))
+        self._key = client_key(arguments)
         with _clients_lock:
             counted = _clients.get(self._key)
             if counted is None:

@@ -54,9 +54,7 @@ def find_message_to_answer(chat_ctx: llm.ChatContext) -> llm.ChatMessage | None:
     only.
     """
     without_prompts = [
-        item
-        for item in chat_ctx.items
-        if not (item.type == "message" and (item.role in ("system", "developer") or is_recall_message(item)))
+        item for item in chat_ctx.items if not (item.type == "message" and item.role in ("system", "developer"))
     ]
     turns = [item for item in without_prompts if item.type in ("message", "function_call", "function_call_output")]
     if not turns or (turns[-1].type == "message" and turns[-1].role != "user"):

@@ -59,6 +59,7 @@ class AgentWithMemory(Agent):
         self._memoair_listener: SessionListener | None = None
         self._memoair_link = AgentLink(self)
         self._memoair_start_task: asyncio.Task[None] | None = None
+        self._memoair_started_with: SessionListener | None = None
 
     def _memoair_ensure_memory(self) -> bool:
         """Open the memory and listen to the session if needed. Return whether there is a memory."""
@@ -99,28 +100,34 @@ class AgentWithMemory(Agent):
         found = await self._memoair_memory.search(query, intent=intent)
         return "" if found is None else found.contextText
 
+    def _memoair_start_once(self) -> None:
+        """Prepare for the session in the background, unless that was done for it."""
+        if self._memoair_started_with is not self._memoair_listener:
+            self._memoair_started_with = self._memoair_listener
+            self._memoair_start_task = asyncio.create_task(self._memoair_start_in_background(), name="memoair-start")
+
     async def _memoair_start_in_background(self) -> None:
         with log_failures("start_failed"):
-            await self._memoair_start()
+            model = find_model(self)
+            await self._memoair_start(model, is_speech=is_speech_model(model))
 
-    async def _memoair_start(self, *, is_speech: bool | None = None) -> None:
+    async def _memoair_start(self, model: Any, *, is_speech: bool) -> None:
         """Prepare what depends on the model and the recognizer of the session.
 
         Args:
-            is_speech: Whether the model is a speech model; None to look.
+            model: The model, or None if it is not known yet.
+            is_speech: Whether it is a speech model.
         """
-        memory, model = self._memoair_memory, find_model(self)
-        is_speech = is_speech_model(model) if is_speech is None else is_speech
-        if memory is None:
-            return
+        memory = self._memoair_memory
+        takes_terms = self._memoair_hands_over_terms and accepts_key_terms(self)
         if is_speech and self._memoair_offers_tool is None:
             await offer_tool(self, self._memoair_search_tool, model)
-        if not is_speech and not (self._memoair_hands_over_terms and accepts_key_terms(self)):
+        if memory is None or not (is_speech or takes_terms):
             return
         found = await find_briefing(memory)
         if is_speech and found is not None:
             await brief(self, model, found.contextText)
-        if self._memoair_hands_over_terms and accepts_key_terms(self):
+        if takes_terms:
             add_key_terms(self, find_key_terms(found, self._memoair_caller_name))
 
     async def _memoair_insert_recall(self, chat_ctx: llm.ChatContext) -> llm.ChatContext:
@@ -198,12 +205,13 @@ class AgentLink:
 
 
 def enter(agent: AgentWithMemory) -> None:
+    """Open the memory of an agent that enters, and put it in charge of its session. Doing so again does no harm."""
     with log_failures("enter_failed"):
         agent._memoair_has_left = False
         agent._memoair_ensure_memory()
         if agent._memoair_listener is not None:
             agent._memoair_join(agent._memoair_listener)
-            agent._memoair_start_task = asyncio.create_task(agent._memoair_start_in_background(), name="memoair-start")
+            agent._memoair_start_once()
 
 
 def _join(agent: Any, listener: SessionListener) -> AgentLink | None:

@@ -53,7 +53,7 @@ class ListeningAgent(Protocol):
         """Release the memory in the background: the session has closed."""
 
 
-# Returns what the listener needs of a LiveKit agent that has entered a session, or None if it is none of ours.
+# Returns what the listener needs of a LiveKit agent that has entered a session, or None for one without memory.
 JoinFunction = Callable[[Any, "SessionListener"], "ListeningAgent | None"]
 
 

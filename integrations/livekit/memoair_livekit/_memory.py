@@ -56,17 +56,24 @@ class CallMemory:
             session_id=self._call.session_id,
         )
         self._open_finished = asyncio.Event()
+        self._released = asyncio.Event()
         self._open_task = asyncio.create_task(self._open(), name="memoair-open")
         self._check_task = asyncio.create_task(self._check(), name="memoair-check")
         self._save_task = asyncio.create_task(self._run(), name="memoair-save")
 
     async def wait_opened(self) -> None:
-        """Wait until the memory is ready, has failed to open, or is no longer needed."""
-        await self._open_finished.wait()
+        """Wait until the memory is ready, has failed to open, or `release_waiters` is called."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._open_finished, self._released)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def release_waiters(self) -> None:
-        """Let every `wait_opened` return: the caller has hung up."""
-        self._open_finished.set()
+        """Let those who wait in `wait_opened` now return: their agent leaves."""
+        self._released.set()
+        self._released = asyncio.Event()
 
     async def search(self, query: str, known_texts: Sequence[str] = (), **options: Any) -> SearchResult | None:
         """Search within the time limit, without what the model's context holds. Return None if the memory failed.

@@ -1,4 +1,4 @@
-"""Models that listen and speak by themselves: what they are told at the start, and the tool with which they search.
+"""Models that listen and speak by themselves: their briefing at the start, and the tool with which they search.
 
 LiveKit calls no hook before such a model answers, so nothing can be recalled for a turn.
 """
@@ -19,7 +19,7 @@ from memoair_voice.integration import (
 
 Intent = Literal["answer_current_user", "summarise_recent", "earlier_in_call", "fallback"]
 SearchFunction = Callable[[str, str], Awaitable[str]]
-# What a model is told at the start: who the caller is, and what was said in earlier calls.
+# What a briefing says: who the caller is, and what was said in earlier calls.
 BRIEFING_LANES = ("profile", "permanent")
 _SPEECH_MODELS: tuple[type, ...] = tuple(
     getattr(llm, name) for name in ("RealtimeModel", "DuplexModel") if hasattr(llm, name)

@@ -63,7 +63,7 @@ class UserMessageTracker:
 
     def __init__(self) -> None:
         self._known_messages: list[Any] = []
-        self._unsaid_messages: list[Any] = []  # of the caller's role, but said by nobody
+        self._unsaid_messages: list[Any] = []  # of the caller's role, but not said by the caller
         self._summaries: set[str] = set()
         self._markers: set[str] = set()
 

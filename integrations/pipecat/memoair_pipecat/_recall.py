@@ -63,7 +63,7 @@ class TurnRecall:
         self._speculative_query = query if is_speculative else None
 
     def insert(self, context: LLMContext) -> LLMContext:
-        """Return a view of the context with the recalled text, or the context itself if there is none."""
+        """Return a view of the context with the recalled text, or the context itself without one."""
         return context if self._message is None else RecalledContext(context, self._message)
 
     async def _recall(self, query: str, known_texts: list[str]) -> dict[str, str] | None:

@@ -178,3 +178,29 @@ async def test_what_a_task_of_the_agent_asks_is_saved(new_agent: Any, saved_payl
     assert [user for user, _ in said if user] == ["Where is my order?", "4711."]
     assert "Which order?" in " ".join(text for _, text in said)
     assert said[-1][1].endswith("It is in Leeds.")
+
+
+async def test_an_agent_that_has_left_does_not_end_the_call(new_agent: Any, saved_payloads: Any) -> None:
+    first, second = new_agent(), new_agent(instructions="Be brief.")
+    async with open_call(first) as call:
+        await call.say("One.")
+        call.session.update_agent(second)
+        await wait_until(lambda: second._memoair_listener)
+        await first.on_exit()  # as an application may call it
+        await call.say("Two.")
+    await first.on_exit()
+    await second.on_exit()
+    assert text_pairs(saved_payloads()) == [("One.", "Noted."), ("Two.", "Noted.")]
+
+
+async def test_agents_with_different_settings_keep_them(new_agent: Any, saved_payloads: Any) -> None:
+    first, second = new_agent(), new_agent(redact=lambda text: text.replace("4711", "[number]"))
+    async with open_call(first) as call:
+        await call.say("One: 4711.")
+        call.session.update_agent(second)
+        await wait_until(lambda: second._memoair_listener)
+        await call.say("Two: 4711.")
+    await first.on_exit()
+    await second.on_exit()
+    turns = sorted(saved_payloads(), key=lambda turn: str(turn["metadata"]["occurredAt"]))
+    assert [turn["userText"] for turn in turns] == ["One: 4711.", "Two: [number]."]

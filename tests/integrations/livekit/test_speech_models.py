@@ -84,7 +84,7 @@ async def test_a_briefing_is_replaced_in_the_next_session(new_agent: Any, earlie
     for _ in range(2):
         model = FakeRealtimeModel()
         async with open_speech_call(agent, model):
-            await wait_until(lambda model=model: "<memory>" in model.configured.instructions)  # type: ignore[misc]
+            await wait_until(lambda: agent._memoair_start_task and agent._memoair_start_task.done())
         await agent.on_exit()
         assert model.configured.instructions.count("<memory>") == 1
         assert model.configured.tool_names.count("search_memory") == 1

@@ -77,11 +77,13 @@ async def test_a_summary_is_neither_searched_nor_saved_and_loses_no_turn(
     assert queries == ["One.", "Two.", "Three.", "Four.", "Five."]
 
 
+@pytest.mark.parametrize("author", ["pipeline", "dedicated"])
 async def test_words_that_are_summarized_before_an_answer_are_saved(
-    client: MemoAirVoiceClient, saved_turns: ReadTurns
+    client: MemoAirVoiceClient, saved_turns: ReadTurns, author: str
 ) -> None:
+    config = {"llm": SummarizingLLM([])} if author == "dedicated" else {}
     memory = MemoAirMemoryProcessor(client=client, user_id="ada", timeout_ms=10_000)
-    async with PipecatCall(memory, llm=SummarizingLLM([]), assistant_params=summarizing(0)) as call:
+    async with PipecatCall(memory, llm=SummarizingLLM([]), assistant_params=summarizing(0, **config)) as call:
         await call.say_and_wait("One.")
         call.context.add_message({"role": "user", "content": "And I am in a hurry."})
         await call.queue_frames(LLMSummarizeContextFrame())
