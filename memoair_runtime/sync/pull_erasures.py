@@ -1,7 +1,7 @@
 """Pull of erasures: users that the cloud has erased must be erased on this machine too, whichever runtime served them.
 
 The cloud names users by a digest of project and user id, so the list tells nothing to a reader who does not know the
-ids. The machine keeps the list: a cloud that was restored from an older backup is told what it has lost.
+ids. The machine keeps the list, and reports to a cloud that was restored from an older backup what it has lost.
 """
 
 import itertools
@@ -130,7 +130,7 @@ class ErasurePuller:
         return version, erasures
 
     def _report(self, lost: dict[str, datetime]) -> None:
-        """Tell the cloud of erasures that it has lost. One that cannot be told of them goes on without."""
+        """Report to the cloud the erasures that it has lost. One without the endpoint goes on without them."""
         erasures = iter(lost.items())
         while batch := dict(itertools.islice(erasures, MAX_ERASURES)):
             try:

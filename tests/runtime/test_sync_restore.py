@@ -140,7 +140,7 @@ def test_a_machine_that_has_just_learned_of_the_restore_keeps_a_user_who_called_
         assert runtime.find_texts("back")
 
 
-def test_a_cloud_that_cannot_be_told_is_used_all_the_same(cloud: ScriptedCloud, root: Path) -> None:
+def test_a_cloud_without_the_endpoint_for_erasures_is_used_all_the_same(cloud: ScriptedCloud, root: Path) -> None:
     cloud.epoch = "first"
     cloud.erase_user("bob")
     backup = cloud.back_up()
