@@ -25,7 +25,7 @@ from memoair_runtime.settings import RuntimeSettings, SettingsError
 from memoair_runtime.storage.backlog_status import BacklogStatus, write_status
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
-from memoair_runtime.sync.backlog import Backlog, Pace
+from memoair_runtime.sync.backlog import Pace, ProjectBacklog
 from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.status import SyncState, SyncStatus
 from memoair_runtime.sync.transport import CloudTransport
@@ -40,8 +40,8 @@ TAKEOVER_INTERVAL_S = 1.0
 REFRESH_INTERVAL_S, _REFRESH_SHARE = 2.0, 0.05
 # How often to look at every folder, also at those that seem unchanged.
 _FULL_REFRESH_S = 600.0
-# See docs/performance.md for what this costs the calls that take place meanwhile.
-MAX_USERS_PER_S, REQUEST_SHARE = 50.0, 0.25
+# See docs/performance.md for what this costs the calls that take place at the same time.
+MAX_USERS_PER_S, REQUEST_SHARE = 50.0, 0.5
 # What is sent when the client is closed, before the process ends.
 FINAL_S = 1.0
 # After so many rejected pushes in a row, something is wrong for all users.
@@ -51,7 +51,7 @@ _PRIORITY = 19  # the lowest
 
 
 class BacklogSender:
-    """Sends the backlog of one project until it is told to stop.
+    """Sends the backlog of one project until it is asked to stop.
 
     Args:
         settings: The project, the cloud and the storage root; without a user.
@@ -66,7 +66,7 @@ class BacklogSender:
         self._transport = CloudTransport(
             settings.cloud_base_url or "", settings.cloud_key or "", settings.project_id, settings.agent_id, None
         )
-        self._backlog = Backlog(self._project, self._cloud, self._transport, RuntimeMetrics())
+        self._backlog = ProjectBacklog(self._project, self._cloud, self._transport, RuntimeMetrics())
         self._lock = ProcessLock(self._project.backlog_lock(self._cloud))
         self._status = SyncStatus()
         self._connect_at = 0.0
@@ -214,11 +214,16 @@ def run(settings: RuntimeSettings, parent: ParentWatch) -> None:
     stop = threading.Event()
     lifecycle = Lifecycle()
     parent.watch(lifecycle)
-    threading.Thread(target=lambda: (lifecycle.wait_for_stop_request(), stop.set()), daemon=True).start()
+    threading.Thread(target=_relay_stop, args=(lifecycle, stop), name="stop-watch", daemon=True).start()
     sender = BacklogSender(settings, stop)
     parent.emit({"event": "backlog", "pid": os.getpid(), "statusFile": sender.status_path})
     if settings.has_cloud:
         sender.run()
+
+
+def _relay_stop(lifecycle: Lifecycle, stop: threading.Event) -> None:
+    lifecycle.wait_for_stop_request()
+    stop.set()
 
 
 def main() -> int:

@@ -50,7 +50,10 @@ def main() -> int:
         return EXIT_SETTINGS
     configure_logging()
     control = socket.socket(fileno=os.dup(0))
-    warm_up(has_cloud=WITH_CLOUD_OPTION in sys.argv[1:])
+    has_cloud = WITH_CLOUD_OPTION in sys.argv[1:]
+    warm_up(has_cloud=has_cloud)
+    if has_cloud:  # one of the children will send the backlog
+        import memoair_runtime.backlog_process  # noqa: F401
     gc.collect()
     gc.freeze()  # the collector never visits the objects made so far, so their pages stay shared with the children
     _ForkServer(control).run()

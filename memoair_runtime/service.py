@@ -47,6 +47,7 @@ from memoair_runtime.requests import (
     TurnRequest,
 )
 from memoair_runtime.settings import RuntimeSettings
+from memoair_runtime.storage.erasure_record import CloudErasure
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync.scheduler import ALL_SCOPES
 from memoair_runtime.transformer_model import TransformerModel
@@ -274,7 +275,9 @@ class RuntimeService:
         deadline = max(_deadline_of(request, DEFAULT_ERASE_MS), time.monotonic() + MIN_ERASE_S)
         now = utc_now()
         # A cloud whose clock is ahead rejects events up to its own time.
-        erased = self._eraser.erase(deadline, max(now, forgotten_at or now))
+        cloud_id = self._settings.cloud_id
+        in_cloud = CloudErasure(cloud_id, forgotten_at) if cloud_id and forgotten_at else None
+        erased = self._eraser.erase(deadline, max(now, forgotten_at or now), in_cloud=in_cloud)
         self._sync.on_erased(forgotten_at)
         return {"status": "ok", "removed": {"sessions": erased.sessions, "turns": erased.turns}}
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 
@@ -9,7 +10,7 @@ from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.settings import cloud_id_of
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
-from memoair_runtime.sync.backlog import Backlog, BacklogCounts
+from memoair_runtime.sync.backlog import BacklogCounts, ProjectBacklog
 from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.outbox import Selection
 from memoair_runtime.sync.status import BACKOFF, MAX_RETRY_AFTER_S
@@ -108,8 +109,8 @@ class SyncRun:
         self._outcome.seconds = time.monotonic() - started_at
         return self._outcome
 
-    def _make_backlog(self, selection: Selection | str) -> Backlog:
-        return Backlog(
+    def _make_backlog(self, selection: Selection | str) -> ProjectBacklog:
+        return ProjectBacklog(
             self._target.project,
             self._target.cloud_id,
             self._transport,
@@ -121,7 +122,7 @@ class SyncRun:
     def _connect(self) -> None:
         """Connect each part: erasures come first, and the epoch says what counts as sent."""
         for backlog in self._backlogs:
-            while not self._attempt(lambda backlog=backlog: backlog.connect() or True):
+            while not self._attempt(partial(_connect, backlog)):
                 if self._outcome.error is not None:
                     return
         for backlog in self._backlogs:
@@ -138,7 +139,7 @@ class SyncRun:
                 if self._outcome.error is not None:
                     return
 
-    def _push(self, backlog: Backlog, folder: UserFolder) -> None:
+    def _push(self, backlog: ProjectBacklog, folder: UserFolder) -> None:
         before = backlog.counts
         if not self._attempt(lambda: backlog.push(folder)) and self._outcome.error is None:
             time.sleep(_BUSY_PAUSE_S)
@@ -180,12 +181,17 @@ class SyncRun:
             self._outcome.local = local.counts
 
 
-def _refresh(backlog: Backlog) -> None:
+def _connect(backlog: ProjectBacklog) -> bool:
+    backlog.connect()
+    return True
+
+
+def _refresh(backlog: ProjectBacklog) -> None:
     for _ in backlog.refresh(is_full=True):
         pass
 
 
-def _waiting(backlog: Backlog) -> list[UserFolder]:
+def _waiting(backlog: ProjectBacklog) -> list[UserFolder]:
     return backlog.waiting_users(skips_failed=False)
 
 

@@ -7,6 +7,7 @@ from memoair_runtime.memory.session_writer import SessionWriter
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.storage import erasure
 from memoair_runtime.storage.erasure import ErasedCounts
+from memoair_runtime.storage.erasure_record import CloudErasure
 from memoair_runtime.storage.session_log import storage_error
 
 
@@ -24,13 +25,21 @@ class Eraser:
         self._writer = writer
         self._reranker = reranker
 
-    def erase(self, deadline: float, erased_at: datetime, *, keeps_later: bool = False) -> ErasedCounts:
+    def erase(
+        self,
+        deadline: float,
+        erased_at: datetime,
+        *,
+        keeps_later: bool = False,
+        in_cloud: CloudErasure | None = None,
+    ) -> ErasedCounts:
         """Erase the user's data on this machine.
 
         Args:
             deadline: How long to wait for logs that are being read, in monotonic seconds.
             erased_at: The time of the erasure.
             keeps_later: Whether to keep the sessions in which every event is at or after this time.
+            in_cloud: The erasure in the cloud, if that is known.
 
         Returns:
             How much was deleted.
@@ -41,7 +50,7 @@ class Eraser:
         try:
             with self._store.exclusive(deadline), self._writer.exclusive():
                 try:
-                    return erasure.erase(self._store.folder, erased_at, keeps_later=keeps_later)
+                    return erasure.erase(self._store.folder, erased_at, keeps_later=keeps_later, in_cloud=in_cloud)
                 finally:
                     self._store.reset()
                     self._reranker.erase()

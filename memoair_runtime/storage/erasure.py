@@ -14,7 +14,7 @@ import attrs
 
 from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.enums import EventType
-from memoair_runtime.storage.erasure_record import record_erasure
+from memoair_runtime.storage.erasure_record import CloudErasure, record_erasure
 from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.folder_names import ID_FILE
 from memoair_runtime.storage.process_lock import ProcessLock
@@ -37,7 +37,9 @@ class ErasedCounts:
     turns: int = 0
 
 
-def erase(folder: UserFolder, erased_at: datetime, *, keeps_later: bool) -> ErasedCounts:
+def erase(
+    folder: UserFolder, erased_at: datetime, *, keeps_later: bool, in_cloud: CloudErasure | None = None
+) -> ErasedCounts:
     """Delete what a user said and everything derived from it, and record that; see `erasure_record`.
 
     Args:
@@ -45,6 +47,7 @@ def erase(folder: UserFolder, erased_at: datetime, *, keeps_later: bool) -> Eras
         erased_at: The time of the erasure.
         keeps_later: Whether to keep the sessions in which every event is at or after this time: the user has called
             again since the erasure.
+        in_cloud: The erasure in the cloud, if that is known.
 
     Returns:
         How much was deleted.
@@ -62,7 +65,7 @@ def erase(folder: UserFolder, erased_at: datetime, *, keeps_later: bool) -> Eras
             erased.append(path)
             events += session_events
     events += ReplicaFile(folder.cloud_replica, None).refresh().events
-    record_erasure(folder, erased_at, events)  # before the first of them is gone
+    record_erasure(folder, erased_at, events, in_cloud)  # before the first of them is gone
     for path in erased:
         deleted = path.with_name(f"{_DELETED_PREFIX}{uuid.uuid4().hex}")
         path.rename(deleted)
@@ -84,12 +87,12 @@ def finish_interrupted(folder: UserFolder) -> None:
         shutil.rmtree(path)
 
 
-def erase_unserved_user(folder: UserFolder, before: datetime) -> bool:
+def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure) -> bool:
     """Erase a user that no runtime serves at present.
 
     Args:
         folder: The user's folder.
-        before: The time of the erasure; later sessions are kept, see `erase`.
+        in_cloud: The erasure; later sessions are kept, see `erase`.
 
     Returns:
         False if a runtime serves the user; it will erase the data itself.
@@ -101,7 +104,7 @@ def erase_unserved_user(folder: UserFolder, before: datetime) -> bool:
     if not runtime_lock.try_acquire():
         return False
     try:
-        erase(folder, before, keeps_later=True)
+        erase(folder, in_cloud.at, keeps_later=True, in_cloud=in_cloud)
         _remove_folder_without_data(folder)
     finally:
         runtime_lock.release()

@@ -6,7 +6,9 @@ turn. It holds neither words nor ids. It is durable before the first log is dele
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import attrs
 import msgspec
@@ -15,7 +17,7 @@ from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.turn_words import TurnWords
-from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder, create_project_folder
+from memoair_runtime.storage.user_folder import ERASURE_RECORD_PREFIX, LogVersionKey, UserFolder, create_project_folder
 
 # An id with so many letters and digits is unique by itself, as a UUID is. Applications use shorter ones again in
 # another call: "turn-1".
@@ -24,28 +26,46 @@ _DIGEST_BYTES = 8
 _MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 
+@attrs.frozen
+class CloudErasure:
+    """The erasure of a user in a cloud.
+
+    Attributes:
+        cloud: Identifies the cloud.
+        at: When the user was erased there.
+    """
+
+    cloud: str
+    at: datetime
+
+
 class _ErasureRecord(msgspec.Struct, frozen=True, rename="camel"):
     """The content of the file.
 
     Attributes:
         erased_at: What was said up to this time has been erased.
         turns: Digests of the erased turns.
+        clouds: When clouds erased the user, by their ids: a cloud that loses this is to be reminded of it.
     """
 
     erased_at: datetime
     turns: frozenset[int] = frozenset()
+    clouds: dict[str, datetime] = {}
 
 
 _decode_record = msgspec.json.Decoder(_ErasureRecord).decode
 
 
-def record_erasure(folder: UserFolder, erased_at: datetime, events: Iterable[Event]) -> None:
+def record_erasure(
+    folder: UserFolder, erased_at: datetime, events: Iterable[Event], in_cloud: CloudErasure | None = None
+) -> None:
     """Record an erasure, in addition to earlier ones. It is on the disk when this returns.
 
     Args:
         folder: The user's folder.
         erased_at: What was said up to this time is erased.
         events: The events that are erased.
+        in_cloud: The erasure in the cloud, if that is known.
 
     Raises:
         OSError: The record cannot be written, or an earlier one cannot be read.
@@ -62,10 +82,27 @@ def record_erasure(folder: UserFolder, erased_at: datetime, events: Iterable[Eve
     record = _ErasureRecord(
         max(erased_at, known.erased_at) if known else erased_at,
         (known.turns if known else frozenset[int]()).union(*turns),
+        {**(known.clouds if known else {}), **({in_cloud.cloud: in_cloud.at} if in_cloud else {})},
     )
     if record != known:
         create_project_folder(folder.root, folder.project_id)
         write_file(folder.erasure_record, msgspec.json.encode(record), durable=True)
+
+
+def find_cloud_erasures(project: Path, cloud: str) -> dict[str, datetime]:
+    """Return the users that a cloud and this machine have erased: the time in the cloud by the hash of their ids.
+
+    Args:
+        project: The project's folder.
+        cloud: Identifies the cloud.
+    """
+    found = {}
+    for path in project.glob(f"{ERASURE_RECORD_PREFIX}*.json"):
+        with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            record = _decode_record(path.read_bytes())
+            if cloud in record.clouds:
+                found[path.stem.removeprefix(ERASURE_RECORD_PREFIX)] = record.clouds[cloud]
+    return found
 
 
 def read_erasure_time(folder: UserFolder) -> datetime | None:

@@ -35,6 +35,7 @@ class SessionFolder:
         return self.path / "working_brief.json"
 
 
+ERASURE_RECORD_PREFIX = "forgotten-"
 LogVersionKey = tuple[int, int]  # time of the last write in ns, size in bytes
 
 
@@ -103,7 +104,7 @@ class UserFolder:
     @property
     def erasure_record(self) -> Path:
         """What remains after the user has been erased; beside the folder, whose name is the user's id."""
-        return self.path.with_name(f"forgotten-{hash_user_id(self.project_id, self.user_id)}.json")
+        return self.path.with_name(f"{ERASURE_RECORD_PREFIX}{hash_user_id(self.project_id, self.user_id)}.json")
 
     @property
     def lease(self) -> Path:

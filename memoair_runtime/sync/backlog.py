@@ -1,4 +1,4 @@
-"""The backlog of a project: what the logs of its users hold that the cloud does not have yet, whoever logged it.
+"""The backlog of a project: what the logs of all its users hold that the cloud does not have yet.
 
 It is sent user by user, with the outbox and the push of each user's folder. Nothing of a user's memory is loaded, and
 no runtime is started. This module decides what is sent next; `memoair_runtime.backlog_process` and ``memoair sync``
@@ -67,7 +67,7 @@ class _UserBacklog:
     refused: int
 
 
-class Backlog:
+class ProjectBacklog:
     """The backlog of one project on this machine. For one thread.
 
     Args:
@@ -163,7 +163,7 @@ class Backlog:
         self._users = found
 
     def waiting_users(self, *, skips_failed: bool = True) -> list[UserFolder]:
-        """Return the users of whom something waits, those who have waited longest first.
+        """Return the users with unsent events, those who have waited longest first.
 
         Args:
             skips_failed: Whether to leave out users whose last push has just failed.

@@ -108,9 +108,12 @@ class Outbox:
     def __init__(self, folder: UserFolder, cloud: str, selection: Selection | str = Selection.FOR_CLOUD) -> None:
         self._folder = folder
         self._selection = selection
-        self._mark = {Selection.FOR_CLOUD: cloud, Selection.LOCAL: None}.get(selection, selection)
-        is_other = selection not in (Selection.FOR_CLOUD, Selection.FOR_ANY_CLOUD)
-        self._cursors = Cursors(folder, f"{cloud}/{self._mark or 'local'}" if is_other else cloud)
+        self._mark: str | None = cloud  # of the events that it holds
+        if not isinstance(selection, Selection):
+            self._mark = selection
+        elif selection is Selection.LOCAL:
+            self._mark = None
+        self._cursors = Cursors(folder, cloud if self._mark == cloud else f"{cloud}/{self._mark or 'local'}")
         self._erased_at: datetime | None = None
         self._lock = threading.Lock()
         self._uncounted: dict[str, list[float]] = {}  # by session: when events were logged since `scan`

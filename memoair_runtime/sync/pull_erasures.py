@@ -1,7 +1,7 @@
 """Pull of erasures: users that the cloud has erased must be erased on this machine too, whichever runtime served them.
 
 The cloud names users by a digest of project and user id, so the list tells nothing to a reader who does not know the
-ids. The machine keeps the list: a cloud that was restored from an older backup is told what it has lost.
+ids. The machine keeps the list, and reports to a cloud that was restored from an older backup what it has lost.
 """
 
 import itertools
@@ -16,6 +16,7 @@ from memoair_protocol.durable import write_file
 from memoair_protocol.hashes import hash_user_id
 from memoair_protocol.limits import MAX_ERASURES
 from memoair_runtime.storage.erasure import erase_unserved_user
+from memoair_runtime.storage.erasure_record import CloudErasure, find_cloud_erasures
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.user_folder import UserFolder
@@ -88,15 +89,15 @@ class ErasurePuller:
 
     def is_epoch_new(self, bootstrap: Bootstrap) -> bool:
         """Return whether the cloud may have lost erasures that this machine knows."""
-        state = self._read_state()
-        return bool(state.users) and bootstrap.epoch not in (None, state.epoch)
+        return _has_new_epoch(self._read_state(), bootstrap)
 
     def _erase_users(self, state: _ErasurePullState, bootstrap: Bootstrap) -> None:
         known = state.users
         if known is None:  # a file of an earlier version, which has erased all of them up to its version
             known = {} if state.version is None else self._fetch(None)[1]
+        known = {**known, **find_cloud_erasures(self._folder.path, self._cloud)}
         version, pulled = state.version, dict[str, datetime]()
-        if bootstrap.epoch not in (None, state.epoch):  # its versions say nothing about what this machine has
+        if _has_new_epoch(state, bootstrap):  # its versions say nothing about what this machine has
             version, everything = self._fetch(None)
             pulled = {digest: at for digest, at in everything.items() if known.get(digest) != at}
             self._report({digest: at for digest, at in known.items() if everything.get(digest, _LONG_AGO) < at})
@@ -106,7 +107,7 @@ class ErasurePuller:
         waiting = {}
         for folder in self._folder.list_users() if erased_at else ():
             digest = hash_user_id(folder.project_id, folder.user_id)
-            if digest in erased_at and folder != self._own_folder and not _try_erase(folder, erased_at[digest]):
+            if digest in erased_at and folder != self._own_folder and not self._try_erase(folder, erased_at[digest]):
                 waiting[digest] = erased_at[digest]
         users = {**known, **{digest: max(at, known.get(digest, at)) for digest, at in pulled.items()}}
         new_state = _ErasurePullState(self._cloud, version, waiting, bootstrap.epoch or state.epoch, users)
@@ -129,7 +130,7 @@ class ErasurePuller:
         return version, erasures
 
     def _report(self, lost: dict[str, datetime]) -> None:
-        """Tell the cloud of erasures that it has lost. One that cannot be told of them goes on without."""
+        """Report to the cloud the erasures that it has lost. One without the endpoint goes on without them."""
         erasures = iter(lost.items())
         while batch := dict(itertools.islice(erasures, MAX_ERASURES)):
             try:
@@ -141,6 +142,13 @@ class ErasurePuller:
                 return
             log.warning("reported erasures that the cloud has lost: action=erasures_reported users=%d", len(batch))
 
+    def _try_erase(self, folder: UserFolder, before: datetime) -> bool:
+        try:
+            return erase_unserved_user(folder, CloudErasure(self._cloud, before))
+        except OSError as error:
+            log.error("cannot delete the data of an erased user: action=erase_failed errno=%s", error.errno)
+            return False
+
     def _read_state(self) -> _ErasurePullState:
         try:
             state = _decode_state(self._folder.erasures.read_bytes())
@@ -150,15 +158,12 @@ class ErasurePuller:
 
 
 def _is_due(state: _ErasurePullState, bootstrap: Bootstrap) -> bool:
+    if _has_new_epoch(state, bootstrap):
+        return True
     if state.version is None:
         return bootstrap.forgotten_version > 0
-    is_current = state.version == bootstrap.forgotten_version and bootstrap.epoch in (None, state.epoch)
-    return not is_current or bool(state.waiting) or state.users is None
+    return state.version != bootstrap.forgotten_version or bool(state.waiting) or state.users is None
 
 
-def _try_erase(folder: UserFolder, before: datetime) -> bool:
-    try:
-        return erase_unserved_user(folder, before)
-    except OSError as error:
-        log.error("cannot delete the data of an erased user: action=erase_failed errno=%s", error.errno)
-        return False
+def _has_new_epoch(state: _ErasurePullState, bootstrap: Bootstrap) -> bool:
+    return bootstrap.epoch not in (None, state.epoch)

@@ -14,6 +14,7 @@ from memoair_protocol.enums import LaneName
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.readiness import NotReadyError, Readiness, ReadinessGate
+from memoair_runtime.storage.erasure_record import CloudErasure
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
@@ -166,7 +167,8 @@ class UserPuller:
         cloud_erased_at, local_erased_at = bootstrap.forgotten_at, self._state.forgotten_at
         if cloud_erased_at is None or (local_erased_at is not None and cloud_erased_at <= local_erased_at):
             return
-        erased = self._eraser.erase(time.monotonic() + _ERASE_TIMEOUT_S, cloud_erased_at, keeps_later=True)
+        deadline, in_cloud = time.monotonic() + _ERASE_TIMEOUT_S, CloudErasure(self._state.cloud, cloud_erased_at)
+        erased = self._eraser.erase(deadline, cloud_erased_at, keeps_later=True, in_cloud=in_cloud)
         log.warning("erased a user: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
         self._state = msgspec.structs.replace(self._state, forgotten_at=cloud_erased_at)
         self._save_state()

@@ -20,7 +20,7 @@ class BacklogSupervisor:
     """Keeps one backlog process running until it is closed. Safe to use from any thread.
 
     Args:
-        start: Starts the process until a deadline (monotonic seconds); None if there is none to start.
+        start: Starts the process until a deadline (monotonic seconds). Returns None if the selected runtime has none.
     """
 
     def __init__(self, start: Callable[[float], BacklogProcess | None]) -> None:

@@ -34,6 +34,7 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/voice-sdk/projections/profile"): None,
     ("GET", "/v1/voice-sdk/projections/permanent"): None,
     ("GET", "/v1/voice-sdk/projections/forgotten"): None,
+    ("POST", "/v1/voice-sdk/erasures"): {"users": [{"digest": "0" * 64, "forgottenAt": "2026-03-02T09:30:00Z"}]},
     ("GET", "/v1/voice-sdk/users"): None,
     ("GET", "/v1/voice-sdk/users/caller/memories"): None,
     ("GET", "/v1/voice-sdk/users/caller/memories/{memory}"): None,
@@ -54,6 +55,7 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/projections/profile",
     "/v1/voice-sdk/projections/permanent",
     "/v1/voice-sdk/projections/forgotten",
+    "/v1/voice-sdk/erasures",
     "/v1/voice-sdk/users",
     "/v1/voice-sdk/users/caller",
 }

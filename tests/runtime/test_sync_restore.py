@@ -140,7 +140,7 @@ def test_a_machine_that_has_just_learned_of_the_restore_keeps_a_user_who_called_
         assert runtime.find_texts("back")
 
 
-def test_a_cloud_that_cannot_be_told_is_used_all_the_same(cloud: ScriptedCloud, root: Path) -> None:
+def test_a_cloud_without_the_endpoint_for_erasures_is_used_all_the_same(cloud: ScriptedCloud, root: Path) -> None:
     cloud.epoch = "first"
     cloud.erase_user("bob")
     backup = cloud.back_up()
@@ -168,3 +168,23 @@ def test_the_erasures_of_an_earlier_version_are_remembered_after_an_upgrade(clou
     with device(cloud, root):
         eventually(lambda: set(json.loads(path.read_bytes())["users"] or ()) == digests)
     assert not user_folder(root).erasure_record.exists()
+
+
+def test_an_erasure_is_known_before_the_list_of_erasures_is_pulled(cloud: ScriptedCloud, root: Path) -> None:
+    cloud.epoch = "first"
+    with device(cloud, root, user_id="bob") as runtime:
+        runtime.save("t1", f"The word is {SECRET}.")
+        runtime.flush()
+        backup = cloud.back_up()
+        cloud.behave("bootstrap", always=responds_with(503))
+        runtime.forget(cloud.erase_user("bob"))
+    cloud.restore(backup, "second")
+    cloud.behave_well()
+    with device(cloud, root):
+        pass
+    assert cloud.turn_texts("bob") == []
+    with ScriptedCloud() as other:  # with the same project, of which it knows nothing
+        other.epoch = "other"
+        with device(other, root):
+            pass
+        assert other.requests_to("erasures") == []

@@ -15,9 +15,11 @@ def wrap_hooks(agent_class: type, enter: Callable[[Any], None], leave: Hook) -> 
         enter: Called before its `on_enter`. It must not raise.
         leave: Called after its `on_exit`, also if that fails.
     """
-    for name, wrap, function in (("on_enter", _wrap_on_enter, enter), ("on_exit", _wrap_on_exit, leave)):
-        if name in agent_class.__dict__:
-            setattr(agent_class, name, wrap(agent_class.__dict__[name], function))
+    own_hooks = vars(agent_class)
+    if "on_enter" in own_hooks:
+        setattr(agent_class, "on_enter", _wrap_on_enter(own_hooks["on_enter"], enter))  # noqa: B010 - for mypy
+    if "on_exit" in own_hooks:
+        setattr(agent_class, "on_exit", _wrap_on_exit(own_hooks["on_exit"], leave))  # noqa: B010
 
 
 def _wrap_on_enter(hook: Hook, enter: Callable[[Any], None]) -> Hook:
