@@ -2,6 +2,8 @@
 
 import gc
 import logging
+import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from support.clients import NewClient, frozen, is_alive, recall
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
+from memoair_voice_sync._processes.runtime_selection import python_executable
 
 
 def fork_servers() -> list[psutil.Process]:
@@ -125,3 +128,19 @@ def test_a_search_of_a_runtime_that_has_not_answered_yet_counts_as_one_during_th
 
     assert starting.trace["lanes"]["org"]["status"] == "loading"
     assert stuck.trace["lanes"]["org"]["status"] == "late"
+
+
+def test_in_a_server_that_embeds_python_the_runtime_is_forked_by_the_python_of_the_environment(
+    new_client: NewClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In uWSGI, sys.executable is uWSGI.
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    python_executable.cache_clear()
+    try:
+        client = new_client()
+        client.warm_up(timeout_s=60)
+        [fork_server] = fork_servers()
+        assert Path(fork_server.cmdline()[0]).parent == Path(sysconfig.get_path("scripts"))
+        recall(client, "ada", "hello")
+    finally:
+        python_executable.cache_clear()
