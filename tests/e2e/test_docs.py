@@ -245,7 +245,11 @@ def read_turns(code: str, name: str, **options: Any) -> list[tuple[str, str, str
 
 def test_the_json_lines_and_the_text_of_the_import_page_are_read() -> None:
     (rows,) = [block.code for block in BLOCKS["docs/import.md"] if block.language == "jsonl"]
-    (call,) = [block.code for block in BLOCKS["docs/import.md"] if block.language == "text" and block.code.startswith("userId:")]
+    (call,) = [
+        block.code
+        for block in BLOCKS["docs/import.md"]
+        if block.language == "text" and block.code.startswith("userId:")
+    ]
     assert read_turns(rows, "calls.jsonl") == [
         ("2026-03-02 09:30:00+00:00", "Where is my parcel?", "In Leeds."),
         ("None", "And now?", "At your door."),
