@@ -40,6 +40,7 @@ class _Request:
         number: The number of the last turn within the call.
         attempt: The number of this attempt to answer it.
         at: When it arrived.
+        is_cut: Whether the messages have fewer turns than were kept: they do not go back to the beginning of the call.
     """
 
     platform: str
@@ -49,6 +50,7 @@ class _Request:
     number: int
     attempt: int
     at: datetime
+    is_cut: bool
 
     @property
     def call(self) -> str:
@@ -143,7 +145,7 @@ class _TurnKeeper:
 
     def begin(self, platform: str, call_id: str, caller: str | None, turns: list[ChatTurn]) -> _Request:
         """Return a request, with the number of the turn that it is about."""
-        number, attempt = len(turns) - 1, 0
+        number, attempt, is_cut = len(turns) - 1, 0, False
         if caller is None:
             record(platform, Outcome.NO_CALLER, call_id=call_id, detail="chat-completions")
         elif not call_id:
@@ -153,14 +155,19 @@ class _TurnKeeper:
             call = f"{platform}:{call_id}"
             self._store.mark_call(call, caller=caller)
             attempt = self._store.begin_turn(call, number)
-        return _Request(platform, call_id, caller, turns, number, attempt, datetime.now(timezone.utc))
+            is_cut = self._is_passed(call, number)
+        return _Request(platform, call_id, caller, turns, number, attempt, datetime.now(timezone.utc), is_cut)
 
     def keep(self, asked: _Request, collector: AnswerCollector, *, is_interrupted: bool = False) -> None:
         """Keep the turn that was answered, and of the one before it what the caller has heard."""
         if asked.caller is None or not asked.call_id or not asked.number:
             return
-        if not self._store.is_latest(asked.call, asked.number, asked.attempt):
-            # The caller went on speaking, or the platform asked again: the later request keeps this turn.
+        if asked.is_cut:
+            record(asked.platform, Outcome.CUT_HISTORY, call_id=asked.call_id)
+            return
+        is_latest = self._store.is_latest(asked.call, asked.number, asked.attempt)
+        if not is_latest or self._is_passed(asked.call, asked.number):
+            # The caller went on speaking, or the platform asked again: the later request keeps this turn, as heard.
             record(asked.platform, Outcome.SUPERSEDED, call_id=asked.call_id)
             return
         self._correct_last_turn(asked, asked.caller)
@@ -168,6 +175,9 @@ class _TurnKeeper:
         text = " ".join(part for part in (turn.assistant_text, collector.text.strip()) if part)
         metadata = {"interrupted": True} if is_interrupted else {}
         self._save(asked, asked.caller, asked.number, turn.user_text, text, asked.at, collector.tool_calls, metadata)
+
+    def _is_passed(self, call: str, number: int) -> bool:
+        return any(saved > number for saved in self._store.list_saved(call))
 
     def _correct_last_turn(self, asked: _Request, caller: str) -> None:
         """Keep the turn before as the messages show it, if the caller has interrupted it or it is not kept yet."""

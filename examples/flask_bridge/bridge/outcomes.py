@@ -25,6 +25,7 @@ class Outcome(Enum):
     IGNORED = "ignored"  # an event without words, such as a status
     DUPLICATE = "duplicate"  # a turn that was delivered again and got the same answer
     SUPERSEDED = "superseded"  # an answer that a later request for the same turn replaces
+    CUT_HISTORY = "cut_history"  # a turn whose number is unknown, which only the report of the call can keep
     NO_CALLER = "no_caller"
     NO_CALL_ID = "no_call_id"
     NO_WORDS = "no_words"
@@ -44,6 +45,7 @@ class Outcome(Enum):
 
 _LOGGED = {
     Outcome.NO_CALLER: "the caller is unknown, so nothing is kept or recalled",
+    Outcome.CUT_HISTORY: "the messages do not go back to the beginning of the call, so the turn is left to its report",
     Outcome.NO_CALL_ID: "the call has no id, so nothing is kept",
     Outcome.NO_WORDS: "a call has no words, so nothing is kept",
     Outcome.MACHINE: "an answering machine took the call: what it said is not kept",

@@ -114,7 +114,7 @@ def test_a_monologue_too_long_for_one_turn_is_kept_in_several(bridge: Any) -> No
 @pytest.mark.parametrize("odd", [b'"\\ud83d"', b"NaN", b"1e999", b"1" * 400])
 def test_json_that_only_some_parsers_accept_costs_no_call(bridge: Any, odd: bytes) -> None:
     call_id = f"odd-{len(odd)}"
-    body = encoded({"event": "call_ended", "call": retell_call(call_id, ("user", "hello"), agent_name="ODD")})
+    body = encoded({"event": "call_ended", "call": retell_call(call_id, ("user", "hello"), start_timestamp="ODD")})
     assert bridge.post_retell("webhook", body.replace(b'"ODD"', odd)).status_code == 204
     assert [user for _, user, _, _ in bridge.read_saved_turns(call_id)] == ["hello"]
 

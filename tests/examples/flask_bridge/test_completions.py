@@ -184,6 +184,32 @@ def test_a_caller_who_goes_on_speaking_has_said_one_turn(served: ServedBridge, m
     assert texts_of(served.bridge, "call-goes-on") == [("My boots are size nine.", "Noted.")]
 
 
+def test_an_answer_that_ends_after_the_next_turn_changes_nothing(served: ServedBridge, model: ScriptedModel) -> None:
+    model.words = ["I will see to it.", model.PAUSE, *[" I call you back on Friday."] * 2000]
+    with served.stream([user("When?")], "call-late") as chunks:
+        next(iter(chunks))
+    model.words = ["Good."]
+    served.ask([user("When?"), agent("I will see"), user("Fine.")], "call-late")
+    expected = [("Fine.", "Good."), ("When?", "I will see")]
+    eventually(lambda: sorted(texts_of(served.bridge, "call-late")) == expected)
+    before = served.bridge.count(platform="vapi", outcome="superseded")
+    model.goes_on.set()
+    eventually(lambda: served.bridge.count(platform="vapi", outcome="superseded") == before + 1)
+    assert sorted(texts_of(served.bridge, "call-late")) == expected
+
+
+def test_messages_without_the_beginning_of_the_call_overwrite_no_turn(
+    served: ServedBridge, model: ScriptedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = [user("My boots are size nine."), agent("Noted."), user("And my hat is green.")]
+    served.ask(history, "call-cut")
+    eventually(lambda: len(texts_of(served.bridge, "call-cut")) == 2)
+    kept = sorted(texts_of(served.bridge, "call-cut"))
+    assert served.ask([user("Goodbye.")], "call-cut") == "Yes."
+    eventually(lambda: "outcome=cut_history call=call-cut" in caplog.text)
+    assert sorted(texts_of(served.bridge, "call-cut")) == kept
+
+
 def test_tool_calls_are_passed_through_and_the_turn_goes_on_with_their_results(
     served: ServedBridge, model: ScriptedModel
 ) -> None:
