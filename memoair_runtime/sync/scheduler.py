@@ -41,7 +41,7 @@ FINAL_PUSH_TIMEOUT_S, _RECENT_FAILURE_S = 1.0, 10.0
 MAX_CLOSE_S = 1.1
 # The pauses between pulls after the last turn or search of a call in which another machine takes part, or may do so.
 _SHARED_CALL_PAUSES_S = (1.0,) * 60
-_NAMED_CALL_PAUSES_S = (2.0, 2.0, 4.0, 8.0, 16.0)
+_NAMED_CALL_PAUSES_S = (2.0, 2.0, 2.0, 4.0, 6.0, 16.0)
 _USER_SCOPES = frozenset([LaneName.PROFILE, LaneName.PERMANENT])
 ALL_SCOPES = frozenset([LaneName.PROFILE, LaneName.PERMANENT, LaneName.ORG])
 

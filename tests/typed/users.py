@@ -84,9 +84,13 @@ def answer(client: MemoAirVoiceClientSync, caller: Caller, said: str) -> str:
 def session_sync(client: MemoAirVoiceClientSync) -> None:
     with client.session(user=CALLER) as call:
         assert_type(call, VoiceSessionSync)
+        assert_type(call.session_id, str)
         assert_type(call.search_memory("and the boots?", timeout_ms=100.5), SearchResult)
         assert_type(call.save_response(user_text="and the boots?", assistant_text="In Leeds."), str | None)
-    pinned = client.session(user_id="caller_42")
+    pinned = client.session(user_id="caller_42", session_id="CA1", metadata={"room": "r1"})
+    assert_type(pinned.open(), None)
+    assert_type(client.search_memory("boots", user=CALLER, session_id="CA1"), SearchResult)
+    assert_type(client.end_call(user=CALLER, session_id="CA1", reason="hung up"), None)
     assert_type(pinned.search_memory_tool()("which boots?"), str)
     assert_type(client.search_memory_tool(user=CALLER, search_memory_timeout_ms=400), MemoryToolSync)
     pinned.close()

@@ -33,17 +33,20 @@ def make_client(**options: Any) -> MemoAirVoiceClient:
 
 
 class RememberingAgent(Agent):
-    """An agent that recalls before each answer and saves each turn."""
+    """An agent that recalls before each answer and saves each turn of one call."""
 
-    def __init__(self, client: MemoAirVoiceClient, user: Mapping[str, Any]) -> None:
+    def __init__(self, client: MemoAirVoiceClient, user: Mapping[str, Any], call_id: str | None = None) -> None:
         super().__init__(instructions=INSTRUCTIONS)
         self.client = client
         self.user = user
+        self.call_id = call_id
 
     async def on_user_turn_completed(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
         """Recall before the answer, and add the result to the context of this turn."""
         try:
-            recall = await self.client.search_memory(new_message.text_content or "", user=self.user, timeout_ms=250)
+            recall = await self.client.search_memory(
+                new_message.text_content or "", user=self.user, session_id=self.call_id, timeout_ms=250
+            )
         except MemoAirVoiceMemoryError:  # the pool is full: continue without memory
             return
         if recall.contextText:
@@ -59,6 +62,7 @@ class RememberingAgent(Agent):
             user_text=user_text,
             assistant_text=reply.text_content or "",
             user=self.user,
+            session_id=self.call_id,
             turn_id=reply.id,
             metadata={"framework": "livekit", "interrupted": reply.interrupted},
         )
@@ -90,11 +94,17 @@ async def entrypoint(ctx: JobContext) -> None:
     await ctx.connect()
     caller = await ctx.wait_for_participant()
     client = make_client()
-    ctx.add_shutdown_callback(client.aclose)
     user = {"id": caller.identity, "name": caller.name, "metadata": {"source": "voice"}}
-    await client.load_index(user=user)  # start the runtime and load the caller's memory
+    call_id = ctx.job.id  # the caller who rings back has another job
+
+    async def hang_up() -> None:
+        await client.end_call(user=user, session_id=call_id)
+        await client.aclose()
+
+    ctx.add_shutdown_callback(hang_up)
+    await client.load_index(user=user, session_id=call_id)  # start the runtime and load the caller's memory
     session: AgentSession[None] = AgentSession(stt="deepgram/nova-3", llm="openai/gpt-4.1-mini", tts="cartesia/sonic-3")
-    await serve(session, RememberingAgent(client, user), room=ctx.room)
+    await serve(session, RememberingAgent(client, user, call_id), room=ctx.room)
     session.generate_reply(instructions="Greet the caller.")
 
 

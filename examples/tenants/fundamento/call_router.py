@@ -74,20 +74,32 @@ class CallRouter:
         """Return the customer's client. Raises KeyError for an unknown customer."""
         return self._clients[customer]
 
-    def warm_up(self, customer: str, caller_id: str, caller_name: str = "") -> None:
-        """Load a caller's memory while the phone rings."""
-        client = self.client(customer)
-        self._call_or_shed(customer, lambda: client.load_index(user=_make_user(customer, caller_id, caller_name)))
+    def warm_up(self, customer: str, caller_id: str, caller_name: str = "", *, call_id: str | None = None) -> None:
+        """Load a caller's memory while the phone rings. ``call_id`` is the telephone platform's id of the call."""
+        client, user = self.client(customer), _make_user(customer, caller_id, caller_name)
+        self._call_or_shed(customer, lambda: client.load_index(user=user, session_id=call_id))
 
-    def answer_turn(self, customer: str, caller_id: str, user_text: str, caller_name: str = "") -> str:
+    def answer_turn(
+        self, customer: str, caller_id: str, user_text: str, caller_name: str = "", *, call_id: str | None = None
+    ) -> str:
         """Return the answer of the customer's agent, from this caller's memory, and save the turn."""
         client, user = self.client(customer), _make_user(customer, caller_id, caller_name)
+        timeout_ms = self._limits.recall_timeout_ms
         found = self._call_or_shed(
-            customer, lambda: client.search_memory(user_text, user=user, timeout_ms=self._limits.recall_timeout_ms)
+            customer,
+            lambda: client.search_memory(user_text, user=user, session_id=call_id, timeout_ms=timeout_ms),
         )
         reply = self._answer(user_text, found.contextText if found is not None else "")
-        self._call_or_shed(customer, lambda: client.save_response(user_text=user_text, assistant_text=reply, user=user))
+        self._call_or_shed(
+            customer,
+            lambda: client.save_response(user_text=user_text, assistant_text=reply, user=user, session_id=call_id),
+        )
         return reply
+
+    def hang_up(self, customer: str, caller_id: str, *, call_id: str | None = None) -> None:
+        """End a call, so that the cloud learns from it. Without an end, it does so after some minutes."""
+        client, user = self.client(customer), _make_user(customer, caller_id, "")
+        self._call_or_shed(customer, lambda: client.end_call(user=user, session_id=call_id))
 
     def shed_counts(self) -> dict[str, dict[str, int]]:
         """Return the operations that were shed (loading, searches, and turns not saved), by customer and code."""

@@ -181,6 +181,17 @@ def make_router(tmp_path: Path, nothing_left_behind: None) -> Iterator[RouterFac
         router.close()
 
 
+def test_a_caller_who_rings_back_is_in_another_call(make_router: RouterFactory) -> None:
+    router = make_router()
+    router.warm_up("acme", "alex", "Alex", call_id="CA1")
+    router.answer_turn("acme", "alex", "My boots are size nine.", call_id="CA1")
+    assert "## working" in router.answer_turn("acme", "alex", "Which size?", call_id="CA1")
+    router.hang_up("acme", "alex", call_id="CA1")
+    answer = router.answer_turn("acme", "alex", "Which size were my boots?", call_id="CA2")
+    assert "size nine" in answer
+    assert "## working" not in answer
+
+
 def test_a_full_pool_sheds_and_counts_load_without_affecting_other_customers(make_router: RouterFactory) -> None:
     router = make_router(max_callers=1)
     with router.client("acme").session(user={"id": "who talks all day"}):
