@@ -15,9 +15,10 @@ def wrap_hooks(agent_class: type, enter: Callable[[Any], None], leave: Hook) -> 
         enter: Called before its `on_enter`. It must not raise.
         leave: Called after its `on_exit`, also if that fails.
     """
-    for name, wrap, function in (("on_enter", _wrap_on_enter, enter), ("on_exit", _wrap_on_exit, leave)):
-        if name in agent_class.__dict__:
-            setattr(agent_class, name, wrap(agent_class.__dict__[name], function))
+    if "on_enter" in agent_class.__dict__:
+        agent_class.on_enter = _wrap_on_enter(agent_class.__dict__["on_enter"], enter)  # type: ignore[attr-defined]
+    if "on_exit" in agent_class.__dict__:
+        agent_class.on_exit = _wrap_on_exit(agent_class.__dict__["on_exit"], leave)  # type: ignore[attr-defined]
 
 
 def _wrap_on_enter(hook: Hook, enter: Callable[[Any], None]) -> Hook:
