@@ -115,7 +115,7 @@ async def measure_turns(folder: str, turns: int) -> dict[str, Any]:
                 "without_ms": summarize(without_ms),
                 "added_ms_median": round(statistics.median(with_ms) - statistics.median(without_ms), 2),
             }
-        client = agent._memoair_memory._shared_client.client  # type: ignore[union-attr]  # noqa: SLF001 - search only
+        client = agent._memoair_memory._reference.client  # type: ignore[union-attr]  # noqa: SLF001 - search only
         searches_ms = []
         for number in range(turns):
             began_at = time.perf_counter()

@@ -17,7 +17,8 @@ _SETTLED = {"ok", "off"}
 _PAUSES_S = (0.0, 0.5, 2.0)
 _UNAUTHORIZED = (401, 403)
 _NOT_FOUND = 404
-_reported_clients: "WeakSet[MemoAirVoiceClient]" = WeakSet()
+# The clients of which it is known whether the cloud accepts them: their identity does not change.
+_known_clients: "WeakSet[MemoAirVoiceClient]" = WeakSet()
 
 
 class NamedCall:
@@ -89,12 +90,14 @@ async def report_rejected_identity(client: MemoAirVoiceClient, log: logging.Logg
     """
     for pause_s in _PAUSES_S:
         await asyncio.sleep(pause_s)
-        states = {runtime.get("sync") for runtime in (await client.stats())["runtimes"]}
-        if _REFUSED in states and client not in _reported_clients:
-            _reported_clients.add(client)
-            await _report(client, log)
-        if _REFUSED in states or states <= _SETTLED:
+        if client in _known_clients:
             return
+        states = {runtime.get("sync") for runtime in (await client.stats())["runtimes"]}
+        if _REFUSED in states and client not in _known_clients:
+            _known_clients.add(client)
+            await _report(client, log)
+        elif states and states <= _SETTLED:
+            _known_clients.add(client)
 
 
 async def _report(client: MemoAirVoiceClient, log: logging.Logger) -> None:

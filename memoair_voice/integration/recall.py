@@ -45,7 +45,8 @@ _WORKING_HEADER = "## working"
 _SECTION_START = "## "
 _LINE_START = "- "
 _WORD_PATTERN = re.compile(r"\w+")
-_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+# What stands in a line for words that the context has: they were left out, or redacted, as in "[card]".
+_GAP_PATTERN = re.compile(r"\N{HORIZONTAL ELLIPSIS}|\[[^\]]*\]|\*{2,}")
 
 
 async def search_in_time(
@@ -156,11 +157,11 @@ def _split_sections(context_text: str) -> list[list[str]]:
 
 
 def _is_known(line: str, known: list[str]) -> bool:
-    """Return whether the context holds what a line says: each part of it, if it was shortened."""
+    """Return whether the context holds what a line says: each part of it, if it was shortened or redacted."""
     if not line.startswith(_LINE_START):
         return False
     speaker, separator, said = line.removeprefix(_LINE_START).partition(": ")
-    parts = [_to_words(part) for part in (said if separator else speaker).split(_ELLIPSIS)]
+    parts = [_to_words(part) for part in _GAP_PATTERN.split(said if separator else speaker)]
     return all(any(f" {part} " in text for text in known) for part in parts if part)
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import time
+import uuid
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from memoair_protocol.backoff import Backoff
@@ -64,8 +66,11 @@ class TurnWriter:
         return len(self._queue)
 
     def add(self, turn: AssembledTurn) -> None:
-        """Queue a turn to be saved. Returns at once."""
-        self._queue.append(turn)
+        """Queue a turn to be saved. Returns at once.
+
+        A turn without an id gets one here, so that a save that is repeated counts once.
+        """
+        self._queue.append(turn if turn.turn_id is not None else replace(turn, turn_id=uuid.uuid4().hex))
         self._is_drained.clear()
         self._has_work.set()
 

@@ -25,7 +25,7 @@ async def entrypoint(ctx: JobContext) -> None:
     caller = await ctx.wait_for_participant()
     session: AgentSession[None] = AgentSession(stt="deepgram/nova-3", llm="openai/gpt-4.1-mini", tts="cartesia/sonic-3")
     # The agent opens the memory, recalls before each answer, saves each turn, and closes with the session.
-    await session.start(agent=make_agent(caller.identity), room=ctx.room)
+    await session.start(agent=make_agent(caller.identity, name=caller.name), room=ctx.room)
     session.generate_reply(instructions="Greet the caller.")
 
 

@@ -220,6 +220,8 @@ class MemoAirLiveKitAgent(AgentWithMemory):
                 return
             if self._memoair_listener is None:
                 add_message(self._memoair_turn_assembler, new_message)
+            else:
+                self._memoair_listener.end_turn()
             # A speech model does not read the context of a turn.
             if is_speech_model(find_model(self)):
                 return

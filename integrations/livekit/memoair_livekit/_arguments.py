@@ -38,7 +38,8 @@ def resolve_caller(
         raise TypeError(f"name must be a str, not {type(name).__name__}")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
-    details = {"name": name, "metadata": None if metadata is None else dict(metadata)}
+    # LiveKit names a participant without a name "".
+    details = {"name": name or None, "metadata": None if metadata is None else dict(metadata)}
     return resolve_user({key: value for key, value in details.items() if value is not None}, user_id, required=required)
 
 

@@ -196,9 +196,9 @@ class AgentLink:
     def recall_cache(self) -> RecallCache:
         return self.agent._memoair_recall_cache
 
-    @property
-    def chat_ctx(self) -> llm.ChatContext:
-        return self.agent.chat_ctx
+    def prefetch(self, text: str) -> None:
+        if not is_speech_model(find_model(self.agent)):  # nothing is recalled for its turns
+            self.agent._memoair_recall_cache.prefetch(text, self.agent.chat_ctx)
 
     def start_closing(self) -> None:
         self.agent._memoair_start_closing()

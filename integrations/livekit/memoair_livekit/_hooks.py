@@ -15,11 +15,10 @@ def wrap_hooks(agent_class: type, enter: Callable[[Any], None], leave: Hook) -> 
         enter: Called before its `on_enter`. It must not raise.
         leave: Called after its `on_exit`, also if that fails.
     """
-    own_hooks = vars(agent_class)
-    if "on_enter" in own_hooks:
-        setattr(agent_class, "on_enter", _wrap_on_enter(own_hooks["on_enter"], enter))  # noqa: B010 - for mypy
-    if "on_exit" in own_hooks:
-        setattr(agent_class, "on_exit", _wrap_on_exit(own_hooks["on_exit"], leave))  # noqa: B010
+    if "on_enter" in agent_class.__dict__:
+        agent_class.on_enter = _wrap_on_enter(agent_class.__dict__["on_enter"], enter)  # type: ignore[attr-defined]
+    if "on_exit" in agent_class.__dict__:
+        agent_class.on_exit = _wrap_on_exit(agent_class.__dict__["on_exit"], leave)  # type: ignore[attr-defined]
 
 
 def _wrap_on_enter(hook: Hook, enter: Callable[[Any], None]) -> Hook:

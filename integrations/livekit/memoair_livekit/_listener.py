@@ -45,9 +45,8 @@ class ListeningAgent(Protocol):
     def recall_cache(self) -> RecallCache:
         """Where searches are started early."""
 
-    @property
-    def chat_ctx(self) -> llm.ChatContext:
-        """Its conversation."""
+    def prefetch(self, text: str) -> None:
+        """Start searching with what the caller has said so far."""
 
     def start_closing(self) -> None:
         """Release the memory in the background: the session has closed."""
@@ -115,6 +114,7 @@ class SessionListener:
         self._memory: CallMemory | None = None  # of the agent that was in charge last
         self._handed_over_at = 0.0  # to an agent without memory
         self._transcripts: deque[_Words] = deque(maxlen=50)  # of the caller's current turn
+        self._ended_turn: list[_Words] = []  # the transcripts of a turn whose message LiveKit has not reported yet
         self._dropped_words: list[_Words] = []  # said before an agent took over, and so far no message
         self._is_busy = False
         self._speaking_since: float | None = None
@@ -134,6 +134,11 @@ class SessionListener:
         if agent not in self._agents:
             self._agents.append(agent)
         self._agent, self._memory = agent, agent.memory
+
+    def end_turn(self) -> None:
+        """Note that the caller's turn has ended: what they say from now on is another one."""
+        self._ended_turn = list(self._transcripts)
+        self._transcripts.clear()
 
     def add_message(self, message: llm.ChatMessage) -> None:
         """Add a message to the turns, whether it came from an event or from a hook."""
@@ -174,8 +179,7 @@ class SessionListener:
             if self._agent is None or not event.is_final or not event.transcript:
                 return
             self._transcripts.append(_Words(event.transcript, datetime.now(timezone.utc)))
-            text_so_far = " ".join(words.text for words in self._transcripts)
-            self._agent.recall_cache.prefetch(text_so_far, self._agent.chat_ctx)
+            self._agent.prefetch(" ".join(words.text for words in self._transcripts))
 
     def _handle_item(self, event: Any) -> None:
         with log_failures("hearing_failed"):
@@ -185,7 +189,8 @@ class SessionListener:
             if not isinstance(item, llm.ChatMessage):
                 return
             if item.role == "user":
-                self._transcripts.clear()
+                # The message is that of the turn that has ended, or else LiveKit has called no hook of ours.
+                (self._ended_turn or self._transcripts).clear()
                 if self._agent is not None:
                     self._agent.recall_cache.end_turn(item.id)
             if self._agent is not None:
@@ -233,7 +238,8 @@ class SessionListener:
         An agent that waits for a task, as LiveKit calls an agent that returns a result, stays in charge: the task is a
         part of its own work.
         """
-        self._dropped_words += self._transcripts
+        self._dropped_words += [*self._ended_turn, *self._transcripts]
+        self._ended_turn.clear()
         self._transcripts.clear()
         if (agent := self._join(self._session.current_agent, self)) is not None:
             self.enter(agent)

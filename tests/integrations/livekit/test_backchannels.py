@@ -10,5 +10,5 @@ def test_backchannels(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "Yes.", "No.", "Sure.", "Okay, stop.", "I", "see", "4711", "mm mm mm mm mm"])
-def test_what_may_answer_a_question_is_no_backchannel(text: str) -> None:
+def test_what_may_be_an_answer(text: str) -> None:
     assert not is_backchannel(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from livekit.agents import llm
+from livekit.agents import StopResponse, llm
 from memoair_livekit import MemoAirLiveKitAgent
 from memoair_livekit._context import insert_recall
 from support.livekit_calls import LiveKitCall, open_call
@@ -310,6 +310,29 @@ async def test_each_turn_is_searched_once_over_all_attempts_to_answer_it(new_age
         await wait_until(lambda: any("Red." in (item.text_content or "") for item in call.items("assistant")))
     await agent.on_exit()
     assert queries == ["What colour", "What colour are my boots?"]
+
+
+class SelectiveAgent(MemoAirLiveKitAgent):
+    """An agent that ignores some turns."""
+
+    async def on_user_turn_completed(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
+        await super().on_user_turn_completed(turn_ctx, new_message)
+        if "ignore" in (new_message.text_content or ""):
+            raise StopResponse
+
+
+async def test_a_turn_that_the_application_ignores_is_no_part_of_the_next_one(
+    new_agent: Any, saved_payloads: Any
+) -> None:
+    agent = new_agent(SelectiveAgent)
+    async with open_call(agent) as call:
+        queries = await record_queries(agent)
+        call.stt.emit_turn("Please ignore this.")
+        await wait_until(lambda: queries)
+        await call.say("What colour are my boots?")
+    await agent.on_exit()
+    assert queries == ["Please ignore this.", "What colour are my boots?"]
+    assert [turn["userText"] for turn in saved_payloads()] == ["What colour are my boots?"]
 
 
 async def test_a_search_that_fails_is_not_repeated_within_the_turn(new_agent: Any, tmp_path: Path) -> None:

@@ -135,6 +135,24 @@ async def test_the_tool_is_offered_as_the_application_says(new_agent: Any, searc
     assert model.configured.tool_names == ["search_memory"] * search_tool
 
 
+async def test_nothing_is_searched_for_a_turn_that_gets_no_recall(
+    new_agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, agent, queries = FakeRealtimeModel(), new_agent(), []
+    async with open_speech_call(agent, model) as session:
+        await wait_until(lambda: agent._memoair_start_task and agent._memoair_start_task.done())
+
+        async def search(query: str, **_: Any) -> Any:
+            queries.append(query)
+
+        monkeypatch.setattr(agent._memoair_memory._reference.client, "search_memory", search)
+        model.hear("What colour are my boots?", time.time())
+        model.speak("I do not know.")
+        await wait_until(lambda: texts_of(session.history.items)[-1:] == ["I do not know."])
+    await agent.on_exit()
+    assert queries == []
+
+
 async def test_backchannels_are_no_turns(new_agent: Any, saved_payloads: Any) -> None:
     model, agent, gate = FakeRealtimeModel(), new_agent(), asyncio.Event()
     async with open_speech_call(agent, model) as session:

@@ -55,6 +55,12 @@ def test_a_turn_of_several_messages_and_a_shortened_one_are_known() -> None:
     assert remove_known_turns(text, ["My boots. The red ones. Now?", "Sure. In Leeds. At noon. On Monday or so."]) == ""
 
 
+def test_a_redacted_turn_is_known() -> None:
+    text = f"## working\n{NOTE}\n- Ada: My card is [card], until **** next year."
+    assert remove_known_turns(text, ["My card is 4111, until May next year."]) == ""
+    assert remove_known_turns(text, ["My card is 4111."]) == text
+
+
 def test_words_are_compared_whole() -> None:
     text = f"## working\n{NOTE}\n- Ada: an art"
     assert remove_known_turns(text, ["can artists"]) == text
