@@ -7,7 +7,7 @@ complete integration. Only integrations import this package.
 """
 
 from memoair_protocol.defaults import CLOUD_BASE_URL, RUNTIME_PORT_RANGE
-from memoair_voice.integration.call import NamedCall, report_rejected_identity
+from memoair_voice.integration.call import NamedCall
 from memoair_voice.integration.errors import error_code, log_failures
 from memoair_voice.integration.identity import (
     IDENTITY_FIELDS,
@@ -61,7 +61,6 @@ __all__ = [
     "log_failures",
     "read_environment",
     "remove_known_turns",
-    "report_rejected_identity",
     "resolve_user",
     "search_in_time",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 from memoair_livekit._clients import ClientReference
 from memoair_livekit._log import log, log_failures
 from memoair_voice import SearchResult
-from memoair_voice.integration import AssembledTurn, NamedCall, TurnWriter, report_rejected_identity, search_in_time
+from memoair_voice.integration import AssembledTurn, NamedCall, TurnWriter, search_in_time
 
 # How long a turn that finds no room is retried once the call is over.
 _FLUSH_TIMEOUT_S = 5.0
@@ -58,7 +58,6 @@ class CallMemory:
         self._open_finished = asyncio.Event()
         self._released = asyncio.Event()
         self._open_task = asyncio.create_task(self._open(), name="memoair-open")
-        self._check_task = asyncio.create_task(self._check(), name="memoair-check")
         self._save_task = asyncio.create_task(self._run(), name="memoair-save")
 
     async def wait_opened(self) -> None:
@@ -126,11 +125,6 @@ class CallMemory:
             await self._call.open()
         self._open_finished.set()
 
-    async def _check(self) -> None:
-        with log_failures("check_failed"):
-            await self._open_finished.wait()
-            await report_rejected_identity(self._reference.client, log)
-
     async def _run(self) -> None:
         try:
             await self._turn_writer.run()
@@ -146,13 +140,12 @@ class CallMemory:
                 is_drained = True
         if len(self._turn_writer):
             log.warning("turns found no room: action=turn_lost code=pool.exhausted turns=%d", len(self._turn_writer))
-        self._check_task.cancel()
         for step in (self._end_call, self._reference.aclose):
             # If this is cancelled, the work continues in its thread.
             with suppress(asyncio.CancelledError), log_failures("close_failed"):
                 await step()
         # If the memory was still being opened, closing the client has aborted that.
-        await asyncio.wait({self._open_task, self._check_task})
+        await asyncio.wait({self._open_task})
 
     async def _end_call(self) -> None:
         await self._call.end(has_turns=self._turn_writer.has_saved)

@@ -43,7 +43,6 @@ from memoair_voice.integration import (
     find_missing,
     log_failures,
     read_environment,
-    report_rejected_identity,
     resolve_user,
     search_in_time,
 )
@@ -164,7 +163,6 @@ class MemoAirMemoryProcessor(FrameProcessor):
         self._name_call(session_id)
         self._turn_assembler = TurnAssembler(lambda turn: self._turn_writer.add(turn))
         self._tasks: list[asyncio.Task[None]] = []
-        self._check_task: asyncio.Task[None] | None = None
         self._is_cleaned_up = False
 
     @classmethod
@@ -210,7 +208,6 @@ class MemoAirMemoryProcessor(FrameProcessor):
         load_task = self.create_task(self._load_memory(), "memoair_load")
         self._recall.wait_for(load_task)
         self._tasks = [load_task, self.create_task(self._turn_writer.run(), "memoair_save")]
-        self._check_task = self.create_task(self._check_identity(load_task), "memoair_check")
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Add the recalled text to the context that goes to the language model. Every frame is passed on."""
@@ -243,7 +240,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
             if len(self._turn_writer):
                 log.error("turns were not saved in time: action=flush_timeout turns=%d", len(self._turn_writer))
         finally:
-            for task in filter(None, [*self._tasks, self._check_task]):
+            for task in self._tasks:
                 if not task.done():
                     await self.cancel_task(task)
             await self._end_call()
@@ -376,11 +373,6 @@ class MemoAirMemoryProcessor(FrameProcessor):
     async def _load_memory(self) -> None:  # if it fails, the first search loads it
         with log_failures(log, "load_failed", "the caller's memory could not be loaded"):
             await self._call.open()
-
-    async def _check_identity(self, load_task: "asyncio.Task[None]") -> None:
-        with log_failures(log, "check_failed", "the identity could not be checked"):
-            await asyncio.wait([load_task])
-            await report_rejected_identity(self._client, log)
 
     async def _end_call(self) -> None:
         with log_failures(log, "end_failed", "the call could not be ended"):
