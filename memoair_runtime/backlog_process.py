@@ -108,7 +108,10 @@ class BacklogSender:
         if started_at >= max(self._connect_at, self._status.paused_until):
             self._attempt(self._connect)
         cpu_s = time.process_time()
-        self._refresh()
+        try:
+            self._refresh()
+        except Exception as error:  # noqa: BLE001 - one folder must not end the process
+            log.error("cannot look for unsent turns: action=backlog_failed error=%s", type(error).__name__)
         pause_s = max(REFRESH_INTERVAL_S, (time.process_time() - cpu_s) / _REFRESH_SHARE)
         self._send_for(math.inf)
         self._publish(is_forced=True)

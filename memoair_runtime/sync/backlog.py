@@ -55,7 +55,7 @@ class _UserBacklog:
     """What waits of one user, as of the last look at the folder. It stays true until the folder changes.
 
     Attributes:
-        version_key: Time of the last change of the folder. A runtime that starts to serve the user changes it.
+        version_key: Time of the last change of the folder. Each event that is logged changes it.
         is_served: Whether a runtime was serving the user.
     """
 
