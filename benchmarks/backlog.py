@@ -52,6 +52,7 @@ def main() -> int:
     parser.add_argument("--callers", type=int, default=10_000, help="callers with an unsent turn (default: 10000)")
     parser.add_argument("--sending-s", type=float, default=6.0, help="seconds of each turn with sending (default: 6)")
     parser.add_argument("--stopped-s", type=float, default=3.0, help="seconds of each turn without (default: 3)")
+    parser.add_argument("--max-s", type=float, default=3600.0, help="stop after so many seconds (default: 3600)")
     parser.add_argument("--pause-ms", type=float, default=20.0, help="pause between two searches (default: 20)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
@@ -103,7 +104,9 @@ def measure(folder: Path, target: Target, arguments: argparse.Namespace) -> dict
         sender = psutil.Process(int(read_status(status_file).pid or 0))
         cpu_before = _cpu_s(sender)
         began_at = time.monotonic()
-        while read_status(status_file).users > 1:  # the live caller may have an unsent turn at any moment
+        while (
+            read_status(status_file).users > 1 and time.monotonic() - began_at < arguments.max_s
+        ):  # the live caller may have an unsent turn at any moment
             with _stopped(sender):
                 _search(client, user, speech, arguments.stopped_s, arguments.pause_ms, times_ms[False])
             slice_began_at = time.monotonic()
@@ -111,6 +114,7 @@ def measure(folder: Path, target: Target, arguments: argparse.Namespace) -> dict
             running_s += time.monotonic() - slice_began_at
         cpu_s = _cpu_s(sender) - cpu_before
         total_s = time.monotonic() - began_at
+        arrived_users = first_users - read_status(status_file).users
     engine = make_engine(f"sqlite:///{folder / 'cloud.db'}")
     with Session(engine) as session:
         waiting = CallEvent.user_id.like("waiting-%"), CallEvent.type == EventType.TURN.value
@@ -121,7 +125,7 @@ def measure(folder: Path, target: Target, arguments: argparse.Namespace) -> dict
         "callers": arguments.callers,
         "arrived": arrived,
         "sendingS": running_s,
-        "callersPerS": first_users / running_s,
+        "callersPerS": arrived_users / running_s,
         "withPausesS": total_s,
         "senderCpuS": cpu_s,
         "searchesEach": min(map(len, times_ms.values())),

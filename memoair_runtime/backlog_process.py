@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from memoair_runtime.lifecycle import Lifecycle
@@ -40,6 +41,8 @@ TAKEOVER_INTERVAL_S = 1.0
 REFRESH_INTERVAL_S, _REFRESH_SHARE = 2.0, 0.05
 # How often to look at every folder, also at those that seem unchanged.
 _FULL_REFRESH_S = 600.0
+# How long to look before sending what was found so far, and for how long to send then.
+_SLICE_S = 3.0
 # See docs/performance.md for what this costs the calls that take place at the same time.
 MAX_USERS_PER_S, REQUEST_SHARE = 50.0, 0.5
 # What is sent when the client is closed, before the process ends.
@@ -47,7 +50,8 @@ FINAL_S = 1.0
 # After so many rejected pushes in a row, something is wrong for all users.
 _MAX_REJECTIONS = 5
 _STATUS_INTERVAL_S = 0.5
-_PRIORITY = 19  # the lowest
+# Low, but not the lowest: on a machine that is always busy, that would mean never.
+_PRIORITY = 10
 
 
 class BacklogSender:
@@ -72,7 +76,8 @@ class BacklogSender:
         self._connect_at = 0.0
         self._resend_at = 0.0  # after a restore of the cloud, machines do not all begin at once
         self._full_refresh_at = 0.0
-        self._written: tuple[BacklogStatus, float] | None = None
+        self._publish_at = 0.0
+        self._written: BacklogStatus | None = None
 
     @property
     def status_path(self) -> str:
@@ -102,13 +107,16 @@ class BacklogSender:
         started_at = time.monotonic()
         if started_at >= max(self._connect_at, self._status.paused_until):
             self._attempt(self._connect)
-        refresh_started_at = time.monotonic()
-        self._refresh()
-        pause_s = max(REFRESH_INTERVAL_S, (time.monotonic() - refresh_started_at) / _REFRESH_SHARE)
-        if self._status.state is SyncState.OK and time.monotonic() >= self._resend_at:
-            self._attempt(self._send)
-        self._publish()
-        return pause_s
+        cpu_s = time.process_time()
+        try:
+            self._refresh()
+        except Exception as error:  # noqa: BLE001 - one folder must not end the process
+            log.error("cannot look for unsent turns: action=backlog_failed error=%s", type(error).__name__)
+        pause_s = max(REFRESH_INTERVAL_S, (time.process_time() - cpu_s) / _REFRESH_SHARE)
+        self._send_for(math.inf)
+        self._publish(is_forced=True)
+        is_interrupted = self._status.state is SyncState.OK and time.monotonic() >= self._connect_at
+        return 0.0 if is_interrupted else pause_s  # it goes on as soon as the cloud was asked for erasures
 
     def _connect(self) -> None:
         jitter = random.uniform(0.8, 1.2)
@@ -120,23 +128,30 @@ class BacklogSender:
     def _refresh(self) -> None:
         is_full = time.monotonic() >= self._full_refresh_at
         pace = Pace(math.inf, 0.5, self._stop.wait)
-        read_at = time.monotonic()
+        read_at = slice_began_at = time.monotonic()
         for _ in self._backlog.refresh(is_full=is_full):
             now = time.monotonic()
             if now - read_at > 0.02:  # in slices, so that it never holds a processor for long
                 pace.pause(now - read_at)
                 read_at = time.monotonic()
+            if now - slice_began_at > _SLICE_S:  # thousands of folders take long to read
+                self._send_for(_SLICE_S)
+                read_at = slice_began_at = time.monotonic()
             if self._stop.is_set():
                 return
         if is_full:
             self._full_refresh_at = time.monotonic() + _FULL_REFRESH_S
-        self._publish()
+        self._publish(is_forced=True)
 
-    def _send(self) -> None:
+    def _send_for(self, duration_s: float) -> None:
+        if self._status.state is SyncState.OK and time.monotonic() >= self._resend_at:
+            self._attempt(partial(self._send, time.monotonic() + duration_s))
+
+    def _send(self, deadline: float) -> None:
         pace, rejections = Pace(MAX_USERS_PER_S, REQUEST_SHARE, self._stop.wait), 0
         for folder in self._backlog.waiting_users():
-            if self._stop.is_set() or time.monotonic() >= self._connect_at:
-                return  # erasures and the epoch come first
+            if self._stop.is_set() or time.monotonic() >= min(deadline, self._connect_at):
+                return  # before more is sent, the cloud is asked for erasures and its epoch
             started_at = time.monotonic()
             try:
                 self._backlog.push(folder)
@@ -167,7 +182,7 @@ class BacklogSender:
                 self._backlog.push(folder, deadline)
 
         self._attempt(send_all)
-        self._publish(is_last=True)
+        self._publish(is_forced=True)
 
     def _attempt(self, action: Any) -> None:
         """Run an action; record whether it succeeded. No error ends the process."""
@@ -188,17 +203,20 @@ class BacklogSender:
         if before.state is not self._status.state:
             log.warning("the backlog waits: action=backlog_waits why=%s", failure.message)
 
-    def _publish(self, *, is_last: bool = False) -> None:
+    def _publish(self, *, is_forced: bool = False) -> None:
+        """Write the status if it has changed, not too often: to sum up thousands of users takes milliseconds."""
+        now = time.monotonic()
+        if now < self._publish_at and not is_forced:
+            return
+        self._publish_at = now + _STATUS_INTERVAL_S
         counts = self._backlog.counts
         status = BacklogStatus(
             counts.turns, counts.users, counts.refused, self._status.state.value, counts.oldest_at, os.getpid()
         )
-        written, written_at = self._written or (None, -math.inf)
-        is_due = time.monotonic() - written_at >= _STATUS_INTERVAL_S or not counts.users or is_last
-        if status != written and is_due:
+        if status != self._written:
             with suppress(OSError):
                 write_status(self._project.backlog_status(self._cloud), status)
-                self._written = status, time.monotonic()
+                self._written = status
 
 
 def run(settings: RuntimeSettings, parent: ParentWatch) -> None:

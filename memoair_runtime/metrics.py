@@ -59,7 +59,7 @@ class RuntimeMetrics:
             registry=self._registry,
         )
         self.backlog_users = prometheus.Gauge(
-            "memoair_runtime_backlog_users", "Users of the project with unsent events", registry=self._registry
+            "memoair_runtime_backlog_users", "Users of the project with unsent turns", registry=self._registry
         )
         self.backlog_oldest_seconds = prometheus.Gauge(
             "memoair_runtime_backlog_oldest_seconds", "Age of the oldest unsent event", registry=self._registry

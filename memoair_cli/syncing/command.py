@@ -128,8 +128,9 @@ def _to_text(outcome: "SyncOutcome", target: "SyncTarget") -> str:
     sent = f"{pluralize(outcome.sent_turns, 'turn')} of {pluralize(outcome.sent_users, 'caller')} sent"
     lines = [f"{sent} to {target.base_url} ({outcome.seconds:.1f} s)"]
     if left.events:
-        what = pluralize(left.turns, "turn") if left.turns else pluralize(left.events, "start or end of calls")
-        lines.append(f"{what} of {pluralize(left.users, 'caller')} left{f': {outcome.error}' if outcome.error else ''}")
+        what = f"{pluralize(left.turns, 'turn')} of {pluralize(left.users, 'caller')}"
+        what = what if left.turns else pluralize(left.events, "start or end of a call")
+        lines.append(f"{what} left{f': {outcome.error}' if outcome.error else ''}")
     elif outcome.error:
         lines.append(f"the cloud cannot be used: {outcome.error}; nothing waits for it on this machine")
     else:

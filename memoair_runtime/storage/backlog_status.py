@@ -17,7 +17,7 @@ class BacklogStatus(msgspec.Struct, frozen=True, rename="camel"):
 
     Attributes:
         turns: Turns that are not in the cloud yet.
-        users: Users with unsent events.
+        users: Users with unsent turns.
         refused: Events that the cloud has permanently rejected.
         state: The state of the connection to the cloud.
         oldest_at: When the oldest unsent event was logged.

@@ -54,7 +54,7 @@ def find_holder(folder: UserFolder) -> LeaseRecord | None:
     """Return the runtime that serves a user, as far as is known."""
     try:
         holder = _decode_record(folder.lease.read_bytes())
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return holder if holder.is_alive() else None
 

@@ -185,6 +185,8 @@ class SessionLog:
         except OSError as error:
             self._undo_append(fd)
             raise storage_error("cannot write to the session log", error) from error
+        with suppress(OSError):  # the user's folder shows that something in it has changed, see `sync.backlog`
+            os.utime(self._folder.path.parent)
         self._read_offset += len(lines)
         for event in events:
             self._on_event(event)

@@ -38,7 +38,7 @@ class BacklogCounts:
     Attributes:
         turns: Turns that are not in the cloud yet.
         events: Turns, and starts and ends of sessions.
-        users: Users with such events.
+        users: Users with unsent turns.
         oldest_at: When the oldest of them was logged, in seconds since the epoch; None without any.
         refused: Events that the cloud has permanently rejected, without those of erased users.
     """
@@ -55,7 +55,7 @@ class _UserBacklog:
     """What waits of one user, as of the last look at the folder. It stays true until the folder changes.
 
     Attributes:
-        version_key: Time of the last change of the folder. A runtime that starts to serve the user changes it.
+        version_key: Time of the last change of the folder. Each event that is logged changes it.
         is_served: Whether a runtime was serving the user.
     """
 
@@ -113,7 +113,7 @@ class ProjectBacklog:
         return BacklogCounts(
             sum(user.turns for user in waiting),
             sum(user.events for user in waiting),
-            len(waiting),
+            sum(bool(user.turns) for user in waiting),
             min((user.oldest_at for user in waiting), default=None),
             sum(user.refused for user in self._users.values()),
         )

@@ -155,6 +155,30 @@ def test_the_end_of_a_session_is_pushed_at_once(
         eventually(lambda: [event["type"] for event in cloud.accepted_events()][-1:] == ["session_end"])
 
 
+def test_a_runtime_that_ends_before_its_first_pull_pushes_what_was_said(
+    cloud: ScriptedCloud, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memoair_runtime.sync.scheduler.STARTUP_DELAY_S", 60.0)
+    with device(cloud, root, waits_for_pull=False) as runtime:
+        runtime.save("t1", "One.")
+    assert cloud.turn_texts() == ["One."]
+    cloud.erase_user()
+    with device(cloud, root, waits_for_pull=False) as runtime:
+        pass
+    assert len(cloud.requests_to("bootstrap")) == 1, "with nothing to send, the cloud is not asked"
+
+
+def test_a_runtime_that_ends_before_its_first_pull_sends_nothing_of_an_erased_user(
+    cloud: ScriptedCloud, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memoair_runtime.sync.scheduler.STARTUP_DELAY_S", 60.0)
+    write_call(root, "old", [(SECRET, "")], cloud_url=cloud.url)
+    cloud.erase_user()
+    with device(cloud, root, waits_for_pull=False):
+        pass
+    assert cloud.requests_to("events") == []
+
+
 def test_cursors_that_cannot_be_written_do_not_cause_endless_pushes(cloud: ScriptedCloud, root: Path) -> None:
     with device(cloud, root) as runtime:
         runtime.save("t1", "One.")
