@@ -12,11 +12,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from cloud_servers import start_servers
 from rich.console import Console
@@ -40,10 +38,20 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
     result = {}
-    with tempfile.TemporaryDirectory(prefix="memoair-calls-") as folder, _start_cloud(Path(folder)) as cloud:
+    with (
+        tempfile.TemporaryDirectory(prefix="memoair-calls-") as folder,
+        start_servers(f"sqlite:///{folder}/cloud.db", Path(folder), 1) as (cloud,),
+    ):
         for name, roots in (("one machine", ("a", "a")), ("two machines", ("b", "c"))):
             clients = [
-                MemoAirVoiceClientSync(**cloud, storage_root=str(Path(folder, root)), max_concurrent_users=50)
+                MemoAirVoiceClientSync(
+                    api_key=cloud.key,
+                    project_id=cloud.project_id,
+                    agent_id=cloud.agent_id,
+                    cloud_base_url=cloud.url,
+                    storage_root=str(Path(folder, root)),
+                    max_concurrent_users=50,
+                )
                 for root in roots
             ]
             try:
@@ -104,18 +112,6 @@ def _run_call(clients: list[MemoAirVoiceClientSync], caller: str, turns: int, li
 def _knows(client: MemoAirVoiceClientSync, user: dict[str, str], call: str, text: str) -> bool:
     found = client.search_memory(text, user=user, session_id=call, lanes=["working"], timeout_ms=_TIMEOUT_MS)
     return any(text in hit["text"] for hit in found.working)
-
-
-@contextmanager
-def _start_cloud(folder: Path) -> Iterator[dict[str, Any]]:
-    with start_servers(f"sqlite:///{folder / 'cloud.db'}", folder, 1) as (cloud,), cloud.connect("nobody") as send:
-        response = send("POST", f"/v1/projects/{cloud.project_id}/agents", b'{"name": "Bench", "agentType": "voice"}')
-        yield {
-            "api_key": cloud.key,
-            "project_id": cloud.project_id,
-            "agent_id": json.loads(response)["id"],
-            "cloud_base_url": cloud.url,
-        }
 
 
 def _print(result: dict[str, dict[str, float]], arguments: argparse.Namespace) -> None:

@@ -59,8 +59,8 @@ class UserCalls(WholeCalls):
             runtimes_see_documents=runtimes_see_documents,
             only_user=only_user,
             org_only=org_only,
-            redaction=redaction,
         )
+        self._redaction = redaction
         self._outbox = TurnOutbox(self._retry_save, lambda error: error.code in _PERMANENT_ERRORS)
         self._prefetch_cache = PrefetchCache(self._run_prefetch)
         self._counter_lock = threading.Lock()

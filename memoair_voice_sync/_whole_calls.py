@@ -9,12 +9,9 @@ import attrs
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import ORG_ONLY_USER
-from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._cloud.calls import CloudCalls
 from memoair_voice_sync._diagnostics import log
-from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.handle import RuntimeHandle
-from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.turn import PastCall
 from memoair_voice_sync._turns.user import User
@@ -31,26 +28,7 @@ _CLOSE_CALL_TIMEOUT_S = 2.0
 class WholeCalls(CloudCalls):
     """The client's methods that begin and end calls. Any thread may call them."""
 
-    def __init__(
-        self,
-        cloud: CloudApi,
-        pool: RuntimePool,
-        runtime_client: UserRuntimeClient,
-        *,
-        runtimes_see_documents: bool,
-        only_user: User | None,
-        org_only: bool,
-        redaction: Redaction,
-    ) -> None:
-        super().__init__(
-            cloud,
-            pool,
-            runtime_client,
-            runtimes_see_documents=runtimes_see_documents,
-            only_user=only_user,
-            org_only=org_only,
-        )
-        self._redaction = redaction
+    _redaction: Redaction
 
     def load_index(
         self,

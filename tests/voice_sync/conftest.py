@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from support.runtimes import PROJECT, USER
 from voice_sync.scripted import Answer, ScriptedServer
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemorySync
+
+_numbers = count()
 
 
 class PatientMemory(MemoAirVoiceMemorySync):
@@ -89,6 +92,12 @@ def shared_client(shared_root: Path) -> Iterator[MemoAirVoiceClientSync]:
     """Make one client for all tests of a module that use users of their own or change nothing."""
     with checking_for_leaks(), clients_over(shared_root) as make:
         yield make()
+
+
+@pytest.fixture
+def caller() -> str:
+    """Return the id of a user that no other test has."""
+    return f"caller_{next(_numbers)}"
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +33,11 @@ pytestmark = pytest.mark.usefixtures("patient_saves")
 
 LANES = {"profile", "working", "permanent", "org"}
 
-_numbers = count()
-
 
 @pytest.fixture(scope="module")
 def client(shared_client: MemoAirVoiceClientSync) -> MemoAirVoiceClientSync:
     """Return one client for all tests with users of their own."""
     return shared_client
-
-
-@pytest.fixture
-def caller() -> str:
-    """Return the id of a user that no other test has."""
-    return f"caller_{next(_numbers)}"
 
 
 # Turns are remembered, each for its user

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,12 @@ from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, 
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 
 pytestmark = pytest.mark.usefixtures("patient_saves")
-_numbers = count()
 
 
 @pytest.fixture(scope="module")
 def client(shared_client: MemoAirVoiceClientSync) -> MemoAirVoiceClientSync:
     """Return one client for all tests with users of their own."""
     return shared_client
-
-
-@pytest.fixture
-def caller() -> str:
-    """Return the id of a user that no other test has."""
-    return f"caller_{next(_numbers)}"
 
 
 def say(
