@@ -87,7 +87,8 @@ class RuntimePool:
         self._is_closed = False
         self._close_lock = threading.Lock()
         self._evictions = self._restarts = 0  # of handles that were dropped
-        self.backlog = BacklogSupervisor(self._start_backlog) if spec.cloud_base_url else None
+        backlog = BacklogSupervisor(self._start_backlog) if spec.cloud_base_url else None
+        self.backlog: BacklogSupervisor | None = backlog
         self._supervisor = Supervisor(self, runtime_idle_ttl_s, runtime_memory_limit_mb)
         register_after_fork(self, RuntimePool._reset_after_fork)
 

@@ -90,7 +90,7 @@ def test_a_wrong_key_is_reported_at_once(cloud: ScriptedCloud, root: Path) -> No
     save_during_an_outage(cloud, root, "ada")
     cloud.behave("*", always=responds_with(401, error_body("cloud.unauthorized")))
     result = sync(cloud, root, code=1)
-    assert result["error"] == "the cloud answered 401 cloud.unauthorized"
+    assert "check api_key" in result["error"]
     assert len(cloud.requests_to("bootstrap")) >= 1
     assert cloud.accepted_events("ada") == []
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from support.clients import PATIENT_MS, clients_over, recall
 from support.clouds import Client, RunningCloud, running
+from support.ports import free_port
 from support.waiting import eventually
 
 from memoair_index.static_model import default_model
@@ -166,22 +167,26 @@ def test_the_example_of_the_reference_finds_a_new_document_on_either_machine(
     assert recall(here, "caller_42", "return something").org == []
 
 
-def test_turns_saved_during_an_outage_are_sent_later(identity: dict[str, Any], tenant: Client, tmp_path: Path) -> None:
+def test_turns_saved_during_an_outage_are_sent_later(
+    cloud: RunningCloud, identity: dict[str, Any], tenant: Client, tmp_path: Path
+) -> None:
+    port = free_port()
+    identity = {**identity, "cloud_base_url": f"http://127.0.0.1:{port}"}  # nothing listens there yet
     with clients_over(tmp_path / "A") as new:
-        client = new(**{**identity, "cloud_base_url": "http://127.0.0.1:9"})  # nothing listens there
+        client = new(**identity)
         client.load_index(user=ADA)
         assert client.save_response(user=ADA, user_text="The boots are red.", assistant_text="They are.")
         assert runtime_of(client)["unsynced_events"] == 2
-    with clients_over(tmp_path / "A") as new:
+    with running(str(cloud.services.engine.url), tmp_path / "cloud", port), clients_over(tmp_path / "A") as new:
         client = new(**identity)
         client.load_index(user=ADA)
         eventually(lambda: runtime_of(client)["unsynced_events"] == 0, 60)
         [user] = tenant.ok("GET", "/v1/voice-sdk/users")["users"]
         assert (user["userId"], user["name"], user["sessionCount"]) == (ADA["id"], "Ada", 2)
-    with clients_over(tmp_path / "B") as new:
-        there = new(**identity)
-        there.load_index(user=ADA)
-        assert "boots are red" in recall(there, ADA["id"], "What colour are the boots?").contextText
+        with clients_over(tmp_path / "B") as new_elsewhere:
+            there = new_elsewhere(**identity)
+            there.load_index(user=ADA)
+            assert "boots are red" in recall(there, ADA["id"], "What colour are the boots?").contextText
 
 
 def working(client: MemoAirVoiceClientSync, session_id: str) -> list[str]:

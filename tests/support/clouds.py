@@ -149,11 +149,11 @@ class RunningCloud:
 
 
 @contextmanager
-def running(database_url: str, folder: Path, **settings: Any) -> Iterator[RunningCloud]:
-    """Run a server for as long as the block runs."""
+def running(database_url: str, folder: Path, port: int = 0, **settings: Any) -> Iterator[RunningCloud]:
+    """Run a server for as long as the block runs, on a free port or on a given one."""
     folder.mkdir(parents=True, exist_ok=True)
     cloud_settings = CloudSettings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
-    with open_services(cloud_settings) as services, _open_listener() as listener:
+    with open_services(cloud_settings) as services, _open_listener(port) as listener:
         config = uvicorn.Config(create_app(services), log_config=None, access_log=False, ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -166,11 +166,11 @@ def running(database_url: str, folder: Path, **settings: Any) -> Iterator[Runnin
             thread.join(10)
 
 
-def _open_listener() -> socket.socket:
+def _open_listener(port: int) -> socket.socket:
     # The protocol must be given: only then does asyncio send the head and the body of a response without a delay in
     # between, as it does on sockets that it opens itself.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+    listener.bind(("127.0.0.1", port))
     listener.listen(128)
     return listener
 
