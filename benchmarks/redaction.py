@@ -18,7 +18,7 @@ import re
 import statistics
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,7 +146,7 @@ def measure_conversations(path: Path, table: Table, *, show: bool) -> None:
         if show and redacted != text:
             print(f"{path.name}\n  {text[:400]}\n  {redacted[:400]}")
     share = f"{100 * changed / lines:.3f} %"
-    by_kind = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    by_kind = ", ".join(f"{count} {kind[1:-1]}" for kind, count in kinds.most_common())
     speed = f"{statistics.median(took_s) * 1e6:.0f} / {statistics.quantiles(took_s, n=100)[-1] * 1e6:.0f}"
     table.add_row(path.name, str(lines), str(changed), share, by_kind, speed)
 
