@@ -104,6 +104,9 @@ class Project(AccountOwned, Base):
     # Incremented by every change to any index of the project; changes also queue for this row as their lock.
     org_version: Mapped[int] = mapped_column(default=0)
     forgotten_version: Mapped[int] = mapped_column(default=0)  # incremented with every erased user
+    # What is never learned. By default, what no fact about a caller needs and is a danger to keep.
+    excluded_kinds: Mapped[list[str]] = mapped_column(default=lambda: ["iban", "card", "security_code"])
+    has_new_exclusions: Mapped[bool] = mapped_column(default=False)  # until what was learned before is removed
 
     __table_args__ = (UniqueConstraint("account_id", "slug"),)
 
