@@ -20,7 +20,7 @@ _GERMAN_ORDINAL = (
     r"|dreißig|dreissig)st)"
     r"e[nrs]?"
 )
-_DAY = rf"(?:\d{{1,2}}(?:st|nd|rd|th|\.|º|er)?|{_ENGLISH_ORDINAL}|{_GERMAN_ORDINAL}|primero)"
+_DAY = rf"(?:\d{{1,2}}(?!\d)(?:st|nd|rd|th|\.|º|er)?|{_ENGLISH_ORDINAL}|{_GERMAN_ORDINAL}|primero)"
 _MONTH = (
     r"(?:january|february|march|april|may|june|july|august|september|october|november|december"
     r"|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec"
@@ -38,16 +38,19 @@ DATE = (
     rf"|{_MONTH}{_SEP}(?:the )?{_DAY}{_SEP}{_YEAR}"
     rf"|\d{{4}}{_NUMERIC_SEP}\d{{1,2}}{_NUMERIC_SEP}\d{{1,2}}(?!\d)"
     rf"|{_DIGIT_PAIR}{_NUMERIC_SEP}{_DIGIT_PAIR}{_NUMERIC_SEP}{_YEAR}"
-    rf"|{_DIGIT_PAIR} {_DIGIT_PAIR} (?:19|20) ?\d\d(?!\d)|{_GERMAN_ORDINAL} {_GERMAN_ORDINAL} {_YEAR})"
+    rf"|{_DIGIT_PAIR} {_DIGIT_PAIR} (?:19|20) ?\d\d(?!\d)|{_GERMAN_ORDINAL} {_GERMAN_ORDINAL} {_YEAR}"
+    # Behind a word that says what it is, also without separators.
+    rf"|{_DIGIT_PAIR} {_DIGIT_PAIR} \d\d(?!\d)|(?:[0-3]\d[01]\d|[01]\d[0-3]\d)(?:19|20)\d\d(?!\d)"
+    r"|(?:19|20)\d\d[01]\d[0-3]\d(?!\d))"
 )
 _CUE = (
-    r"(?:date of birth|birth ?dates?|birthdays?|d\.?o\.?b\.?|born|geburtsdatum|geburtstag|geboren|geb\."
+    r"(?:(?:date of birth|birth ?dates?|birthdays?)(?:'s)?|d\.?o\.?b\.?|born|geburtsdatum|geburtstag|geboren|geb\."
     r"|fecha de nacimiento"
     r"|nacimiento|cumplea[ñn]os|nac[íi]|naci[óo]|nacid[oa]|n[ée]e? le|date de naissance|naissance|data di nascita"
     r"|nat[oa] il)"
 )
 _LINKS = (
-    r"(?:\W{0,3}(?:is|was|on|in|the|it's|ist|war|am|der|den|im|es|fue|el|le|est|sono|and|und|y"
+    r"(?:\W{0,3}(?:is|was|on|in|the|it's|ist|war|am|der|den|im|es|fue|el|le|est|sono|bin|ich|wurde|and|und|y"
     r"|(?-i:[A-Z])\w{1,15})(?![^\W_])){0,6}?"
 )
 _CUE_WORD = re.compile(_CUE, re.IGNORECASE)

@@ -54,7 +54,9 @@ _OTHER_NOUNS = (
     r"|employee|student"
     r"|meter|tracking|parcel|package|shipment|consignment|delivery|dhl|fedex|ups|usps|isbn|ean|gtin|upc|barcode|imei"
     r"|vin|iccid"
-    r"|build|version|rfc|transaction|loyalty|voucher|coupon|promo|license|licence|registration|passport|tax|vat"
+    r"|loan|mortgage|deal|locker|chassis|asset|quote|estimate|proposal|permit|badge|lot|batch|lottery|patent"
+    r"|che(?:ck|que)|routing|sort code|build|version|rfc|transaction|loyalty|voucher|coupon|promo|license|licence"
+    r"|registration|passport|tax|vat"
     r"|issue|bug|id|scores?|rates?|values?|zip|post ?code|plz|postleitzahl|postal"
     r"|(?:bestell|auftrags?|rechnungs?|vorgangs?|kunden|sendungs?|paket|artikel|serien|mitglieds?|vertrags?"
     r"|buchungs?|referenz"
@@ -65,7 +67,7 @@ _OTHER_NOUNS = (
     r"|cuenta|socio|serie|cup[óo]n|commande|facture|dossier|suivi|colis|ordine|fattura|bestelling|factuur"
 )
 _LINKS = (
-    r"number|num|no|nr|nummer|n[úu]mero|code|c[óo]digo|codes?|id|is|was|says|reads|it's|it|the|a|my|our|for|of|with"
+    r"numbers?|num|no|nr|nummer|n[úu]mero|code|c[óo]digo|codes?|id|is|was|says|reads|it's|it|the|a|my|our|for|of|with"
     r"|from|has|have|came"
     r"|ist|war|lautet|die|der|das|meine?|mit|f[üu]r|hat|es|era|el|la|mi|de|del|con|que|number's|and|est|le"
 )

@@ -32,7 +32,7 @@ _MIN_DIGITS, _MAX_DIGITS = 7, 15
 # Groups of digits that may be one number.
 _ROW = re.compile(rf"{_START}(?<![0-9],)\(?\d+\)?(?:(?:{_SEPARATOR}|[,/()]){{1,3}}\d+)*(?![0-9A-Za-z_]|[:,.]\d)")
 # Said in words, with pauses where the speaker makes them.
-_SPOKEN_ROW = re.compile(rf"\+?\d+(?:(?:{_SEPARATOR}|[,/\s]){{1,3}}\d+)*")
+_SPOKEN_ROW = re.compile(rf"\+?\d+(?:(?:{_SEPARATOR}|[,/\s…]){{1,5}}\d+)*")
 _MIN_SPOKEN_DIGITS = 9  # without a word that names it
 _MIN_SPOKEN_WORDS = 3  # otherwise, a word is beside a number in digits: "12-14, 1814. One of them"
 _MIN_BARE_DIGITS = 9  # in a national format, without a word that names it

@@ -9,7 +9,8 @@ CARD_MASK = "\x01"  # what stands in the text for a card number that was found
 
 _CODE = r"\d(?:[ ,.-]{0,2}\d){2,3}(?![ .,-]{0,2}\d|\w)"
 _CUE = (
-    r"(?:(?:card )?security (?:code|number)|cvv2?|cvc2?|csc|cvn|card verification (?:code|number|value)"
+    r"(?:(?:card )?security (?:code|number)|cvv2?|cvc2?|csc|cvn|cid|(?:three|four|3|4)[- ]digit code"
+    r"|card verification (?:code|number|value)"
     r"|verification value"
     r"|(?:three|four|3|4) digits (?:on|from|at) the (?:back|front)|code (?:on|from|at) the (?:back"
     r"|front)(?: of (?:it|the card|my card))?"

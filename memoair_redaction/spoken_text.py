@@ -16,11 +16,12 @@ Replacement = tuple[int, int, str, bool]  # begin, end, what instead, whether it
 _WORD = re.compile(r"[^\W\d_]+")
 # What may separate two words of one number, and two numbers of one sequence.
 _JOINT = re.compile(r"[ \u00a0-]{0,2}")
-_GAP = re.compile(r"[\s,.;:…\u2010-\u2014/-]{0,3}")
+_GAP = re.compile(r"[\s,.;:…\u2010-\u2014/-]{0,5}")
 # Between the groups of a number, the first kind separates like a space. The second may also stand between two numbers,
 # so it separates only the groups of a number with check digits.
 _HESITATIONS = (
     r"u[hm]+|er+m?|[hm]{2,}|mhm|ähm?|öhm|eh|este|dash|hyphen|space|minus|strich|bindestrich|leerzeichen|gui[oó]n"
+    r"|number|nummer|n[uú]mero"
     r"|espacio"
 )
 _CONNECTIVES = r"and|then|und|dann|y|luego|después"
