@@ -53,7 +53,8 @@ class Redaction:
     def redact_turn(self, turn: Turn, call: CallKey | None = None, after: str = "") -> Turn:
         """Return a turn without what the hook removes.
 
-        The hook sees both texts, and each text and whole number in metadata and tool calls, but not field names. One of
+        The hook sees both texts, and each text and whole number in metadata and tool calls, but not field names. It
+        sees numbers that were said in words as digits, too, and what it removes there is removed. A hook of
         `memoair_voice_sync.redaction` also sees what belongs together, and what was said before in the call.
 
         Args:
@@ -72,8 +73,8 @@ class Redaction:
                 return self._redact_in_talk(self.hook, turn, call, after)
             return attrs.evolve(
                 turn,
-                user_text=self._redact_text(turn.user_text),
-                assistant_text=self._redact_text(turn.assistant_text),
+                user_text=self._redact_said(turn.user_text),
+                assistant_text=self._redact_said(turn.assistant_text),
                 tool_calls=self._redact_value(turn.tool_calls),
                 metadata=_redact_metadata(turn.metadata, self._redact_value),
             )
@@ -119,6 +120,12 @@ class Redaction:
             redacted = self._redact_text(digits)
             return value if redacted == digits else redacted
         return value
+
+    def _redact_said(self, text: str) -> str:
+        """Return what the hook leaves of a text, also of the numbers in it that were said in words."""
+        from memoair_redaction.foreign_hooks import redact_number_words  # with its patterns only where there is a hook
+
+        return self._redact_text(redact_number_words(self._redact_text, text))
 
     def _redact_text(self, text: str) -> str:
         assert self.hook is not None  # noqa: S101 - only called with a hook

@@ -1,5 +1,7 @@
 """Numbers over several turns: the parts of one, answers to questions, and turns that come again."""
 
+import re
+
 import pytest
 
 from memoair_voice_sync._turns.redaction import Redaction
@@ -80,6 +82,24 @@ def test_only_chosen_kinds_are_redacted_over_turns() -> None:
     redaction = Redaction(redactor("card"))
     redaction.redact_turn(turn("1", "call me at 415"), CALL)
     assert redaction.redact_turn(turn("2", "555 0123"), CALL).user_text == "555 0123"
+
+
+def test_a_hook_that_knows_only_digits_removes_number_words_too() -> None:
+    seen: list[str] = []
+
+    def hook(text: str) -> str:
+        seen.append(text)
+        return re.sub(r"\d{7,}", "<gone>", text)
+
+    def save(text: str) -> str:
+        return Redaction(hook).redact_turn(turn("1", text, text), CALL).user_text
+
+    assert save("Call four one five, five five five, oh one two three, thanks.") == "Call <gone>, thanks."
+    assert save("null eins sieben eins zwölf vierunddreißig fünf") == "<gone>"
+    assert save("It is 41555501234 or four.") == "It is <gone> or four."
+    seen.clear()
+    assert save("I have two dogs and one cat, three in all.") == "I have two dogs and one cat, three in all."
+    assert len(set(seen)) == 1, "nothing is looked at twice without need"
 
 
 def test_what_the_agent_reads_back_in_two_turns_is_redacted() -> None:
