@@ -92,4 +92,4 @@ def find_in_part(parts: Sequence[str], place: int) -> list[RedactionSpan]:
         for finding in find_all(" ".join(parts))
         if finding.end > begin and finding.begin < begin + len(text)
     ]
-    return [*find_all(text), *together]
+    return [*together, *find_all(text)]

@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 # The countries whose national numbers have no prefix 0, which would be enough to recognize them.
 _REGIONS = (
-    "US ES IT PL PT GR CZ SK MX BR IN CN RU CL CO PE HU RO BG IL NO DK SG HK LV LT EE LU IS CY MT CR PA UY VE TN"
+    "US SE ES IT PL PT GR CZ SK MX BR IN CN RU CL CO PE HU RO BG IL NO DK SG HK LV LT EE LU IS CY MT CR PA UY VE TN"
 ).split()
 
 

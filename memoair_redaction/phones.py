@@ -21,7 +21,7 @@ _START = rf"(?<![0-9A-Za-z_])(?<![0-9][.:/])(?<![A-Za-z]-)(?<![A-Za-z]/)(?<!\\)(
 _AREA_CODE = rf"(?:\([2-9]\d\d\)|[2-9]\d\d){_SEPARATOR}?"
 _WRITTEN = re.compile(
     rf"{_START}(?:"
-    rf"(?:\(0\d{{1,5}}\)(?:{_NEXT_DIGIT}){{4,10}}|0(?!00|\."
+    rf"(?:\(0\d{{1,5}}\)(?:{_NEXT_DIGIT}){{4,10}}|(?:8[ -])?0(?!00|\."
     rf"|, ?\d\d)(?:{_NEXT_DIGIT}){{8,15}})"  # with the prefix 0 or 00
     rf"|(?:1{_SEPARATOR}?)?{_AREA_CODE}[2-9]\d\d{_SEPARATOR}?\d{{4}}"  # as in North America
     rf"|[2-9]\d\d-\d{{4}}(?![-./]\d)"  # a local number
@@ -41,6 +41,16 @@ _ROW_BEFORE = re.compile(rf"(?:\d+{_SEPARATOR}{{1,2}})+$")
 _ROW_FROM = re.compile(rf"\d+(?:{_SEPARATOR}{{1,2}}\d+)*")
 _MAX_ROW_CHARS = 60
 _NATIONAL_DIGITS = 10  # as in North America
+# An answer that consists of a number of eight digits, as in Scandinavia and Singapore.
+_MIN_ANSWER_DIGITS = 8
+_BEFORE_ANSWER = re.compile(
+    r"\W*(?:(?:it's|it is|its|that's|yes|yeah|yep|sure|ok|okay|um|uh|so|well|of course|ja|det er|jo)\W+)*",
+    re.IGNORECASE,
+)
+_AFTER_ANSWER = re.compile(
+    r"\W*(?:(?:thanks|thank you|please|ok|okay|and that's it|takk|tak|bitte|danke)\W*)*", re.IGNORECASE
+)
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _COUNTING_STEPS = (1, 2, 5, 10, 100)
 _AMOUNT = re.compile(r"\d{1,3}(?:[ .,]000)+|\d{1,3}(?:,\d{3})+")  # a quantity, with separated thousands
 _DECIMALS = re.compile(r"\d\s[.]\d")
@@ -128,9 +138,18 @@ def _find_rows(text: str) -> Iterator[Span]:
             yield row.span()
         elif not _is_counting(numbers):
             has_name = count > _MIN_DIGITS and cues.may_name_phone(text, row.start())
-            is_grouped = len(numbers) > 1 and count >= _MIN_BARE_DIGITS
+            is_long = count >= _MIN_BARE_DIGITS or row[0][0] == "0" or _is_answer(text, row.span(), numbers)
+            is_grouped = len(numbers) > 1 and count >= _MIN_ANSWER_DIGITS and is_long
             if (is_grouped and is_national_format(row[0])) or (has_name and is_valid_anywhere(row[0])):
                 yield row.span()
+
+
+def _is_answer(text: str, span: Span, numbers: list[str]) -> bool:
+    """Return whether a text consists of a number of eight digits, as the answer to a question does."""
+    is_date = bool(_YEAR.fullmatch(numbers[0]))
+    is_spaced = set(text[slice(*span)]) <= set("0123456789 ")
+    before, after = _BEFORE_ANSWER.fullmatch(text, 0, span[0]), _AFTER_ANSWER.fullmatch(text, span[1])
+    return is_spaced and not is_date and before is not None and after is not None
 
 
 def _is_counting(numbers: list[str]) -> bool:

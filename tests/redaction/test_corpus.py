@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import phonenumbers
 import pytest
 
 from memoair_redaction import KINDS, PLACEHOLDERS, Redactor
@@ -13,6 +14,11 @@ from memoair_redaction import KINDS, PLACEHOLDERS, Redactor
 CORPUS = Path(__file__).parents[1] / "fixtures/redaction"
 ANY_PLACEHOLDER = "|".join(map(re.escape, PLACEHOLDERS.values()))
 redact_all_kinds = Redactor(KINDS)
+# Their national formats are recognized where no word names them.
+BARE_REGIONS = (
+    "US CA GB DE FR ES IT NL BE CH AT SE NO DK FI PL PT IE GR CZ HU RO MX BR AR CL CO PE AU NZ IN CN JP KR SG HK RU TR "
+    "ZA IL AE SA NG KE PH TH MY ID UA VN"
+).split()
 
 
 def read_lines(name: str) -> Iterator[tuple[str, str]]:
@@ -78,3 +84,18 @@ def test_without_numbering_plans_named_numbers_are_still_found(monkeypatch: pyte
     assert redact_all_kinds("Mi teléfono es 612345678.") == "Mi teléfono es [phone number]."
     assert redact_all_kinds("It's 0171 1234567.") == "It's [phone number]."
     assert redact_all_kinds("612 345 678") == "612 345 678"
+
+
+@pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
+def test_the_example_numbers_of_every_country_are_redacted(region: str) -> None:
+    for type_ in (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE):
+        number = phonenumbers.example_number_for_type(region, type_)
+        if number is None:
+            continue
+        written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+        assert redact_all_kinds(f"It's {written}, thanks.") == "It's [phone number], thanks."
+        national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+        if sum(map(str.isdigit, national)) >= 7:  # shorter ones, on islands, are like any other number
+            assert not re.search(r"\d", redact_all_kinds(f"Call me at {national}."))
+        if region in BARE_REGIONS and (national[0] != "0" or sum(map(str.isdigit, national)) > 8):
+            assert not re.search(r"\d", redact_all_kinds(national))
