@@ -28,6 +28,7 @@ _CONNECTIVES = r"and|then|und|dann|y|luego|después"
 _FILLER = re.compile(
     rf"(?:[\s,.…-]{{1,3}}(?:{_HESITATIONS}|{_CONNECTIVES})(?![^\W_])){{1,4}}[\s,.…-]{{1,3}}", re.IGNORECASE
 )
+_HESITATION = re.compile(rf"(?:[\s,.…-]{{1,3}}(?:{_HESITATIONS})(?![^\W_])){{1,4}}[\s,.…-]{{1,3}}", re.IGNORECASE)
 _HAS_CONNECTIVE = re.compile(rf"\b(?:{_CONNECTIVES})\b", re.IGNORECASE)
 _PLUS = re.compile(r"\b(?:plus|más|mas)[ ,]{1,2}", re.IGNORECASE)
 WEAK_SEPARATOR = "\x1e"
@@ -127,7 +128,8 @@ def _find_numbers(text: str) -> Iterator[Replacement]:
         if sequence:
             languages = {word.language for word in sequence[-1][1]}
             common = [word for word in meanings if word.language in languages]
-            if common and _GAP.fullmatch(text, sequence[-1][0].end(), match.start()):
+            gap = sequence[-1][0].end(), match.start()
+            if common and (_GAP.fullmatch(text, *gap) or _HESITATION.fullmatch(text, *gap)):
                 sequence.append((match, common))
                 continue
             yield from _form(text, sequence)
@@ -147,7 +149,7 @@ def _form(text: str, sequence: list[tuple[re.Match[str], list[Word]]]) -> Iterat
         begin, end = matches[number.first].start(), matches[number.last].end()
         if words[number.first].is_weak:
             # "Oh, 555 0134" does not begin with a zero.
-            is_beside_number = number.first > 0 or any(joints[number.last : number.last + 1])
+            is_beside_number = number.first > 0 or number.digits != "0" or any(joints[number.last : number.last + 1])
             if not (is_beside_number and is_certain) and not _touches_digit(text, begin, end):
                 continue
         yield begin, end, number.digits, True
