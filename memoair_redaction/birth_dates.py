@@ -41,7 +41,7 @@ DATE = (
     rf"|{_DIGIT_PAIR} {_DIGIT_PAIR} (?:19|20) ?\d\d(?!\d)|{_GERMAN_ORDINAL} {_GERMAN_ORDINAL} {_YEAR}"
     # Behind a word that says what it is, also without separators.
     rf"|{_DIGIT_PAIR} {_DIGIT_PAIR} \d\d(?!\d)|(?:[0-3]\d[01]\d|[01]\d[0-3]\d)(?:19|20)\d\d(?!\d)"
-    r"|(?:19|20)\d\d[01]\d[0-3]\d(?!\d))"
+    r"|(?:19|20)\d\d[01]\d[0-3]\d(?!\d)|(?:\d ){7}\d(?! ?\d))"
 )
 _CUE = (
     r"(?:(?:date of birth|birth ?dates?|birthdays?)(?:'s)?|d\.?o\.?b\.?|born|geburtsdatum|geburtstag|geboren|geb\."
@@ -55,7 +55,14 @@ _LINKS = (
 )
 _CUE_WORD = re.compile(_CUE, re.IGNORECASE)
 _BEFORE = re.compile(rf"(?<![^\W_]){_CUE}{_LINKS}\W{{0,4}}(?P<date>{DATE})", re.IGNORECASE)
-_AFTER = re.compile(rf"(?<![^\W_])(?P<date>{DATE})[ ,]{{1,2}}(?:in [\w-]+ )?(?:geboren|born|nacid[oa])", re.IGNORECASE)
+_AFTER = re.compile(
+    rf"(?<![^\W_])(?P<date>{DATE})[ ,]{{1,2}}(?:in [\w-]+ )?(?:geboren|born|nacid[oa])"
+    # "4 July 1976 is my birthday"
+    rf"|(?<![^\W_])(?P<first>{DATE}),?\W{{1,2}}(?:that's|that is|is|was|ist|das ist|es)"
+    r"\W{1,2}(?:my|her|his|their|the|mein|mi|el)"
+    rf"\W{{1,2}}{_CUE}",
+    re.IGNORECASE,
+)
 
 
 def find_birth_dates(text: str) -> Iterator[Span]:
@@ -68,4 +75,4 @@ def find_birth_dates(text: str) -> Iterator[Span]:
         return
     for pattern in (_BEFORE, _AFTER):
         for match in pattern.finditer(text):
-            yield match.span("date")
+            yield match.span("first" if pattern is _AFTER and match["date"] is None else "date")

@@ -39,7 +39,8 @@ def find_cards(text: str) -> Iterator[Span]:
     """
     for row in _ROW.finditer(text):
         groups = [group.span() for group in _GROUP.finditer(text, row.start(), row.end())]
-        if sum(end - begin for begin, end in groups) < _MIN_DIGITS:
+        count = sum(end - begin for begin, end in groups)
+        if count < _MIN_DIGITS or (count > _MAX_DIGITS and cues.names_other_number(text, row.start())):
             continue
         yield from _find_in_row(text, groups)
 

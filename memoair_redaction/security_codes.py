@@ -12,11 +12,12 @@ _CUE = (
     r"(?:(?:card )?security (?:code|number)|cvv2?|cvc2?|csc|cvn|cid|(?:three|four|3|4)[- ]digit code"
     r"|card verification (?:code|number|value)"
     r"|verification value"
-    r"|(?:three|four|3|4) digits (?:on|from|at) the (?:back|front)|code (?:on|from|at) the (?:back"
-    r"|front)(?: of (?:it|the card|my card))?"
+    r"|(?:three|four|drei|vier|tres|cuatro|3|4)[- ](?:digits?|numbers?|ziffern|zahlen|n[úu]meros|d[íi]gitos|cifras)"
+    r"(?: (?!need|have|want)[^\W\d]{1,12}){0,6}? (?:back|front|r[üu]ckseite|hinten|atr[áa]s|detr[áa]s|reverso)"
+    r"|(?:code|c[óo]digo|n[úu]mero)(?: (?:on|from|at|de|por|the|la|parte))+ (?:back|front|atr[áa]s|detr[áa]s)"
+    r"(?: of (?:it|the card|my card))?"
     r"|sicherheitscode|sicherheitsnummer|pr[üu]fziffer|(?:karten)?pr[üu]fnummer|kartenpr[üu]fziffer"
-    r"|c[óo]digo de seguridad|n[úu]mero de seguridad|(?:tres|cuatro|3|4) (?:n[úu]meros|d[íi]gitos|cifras) (?:de"
-    r"|por) (?:atr[áa]s|detr[áa]s)"
+    r"|c[óo]digo de seguridad|n[úu]mero de seguridad"
     r"|cryptogramme|code de s[ée]curit[ée]|codice di sicurezza)(?:'s)?"
 )
 _LINKS = (
