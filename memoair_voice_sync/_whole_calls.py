@@ -23,7 +23,7 @@ from memoair_voice_sync.results import IndexLoadResult
 
 _LOAD_TIMEOUT_S = 15.0
 _END_TIMEOUT_S = 5.0
-# A call that is entered waits so long for its runtime, and of that so long for the cloud: somebody is on the line.
+# A call that is entered waits so long for its runtime, and of that so long for the cloud: the caller is on the line.
 _OPEN_TIMEOUT_S, _OPEN_PULL_TIMEOUT_S = 5.0, 1.0
 _CLOSE_CALL_TIMEOUT_S = 2.0
 

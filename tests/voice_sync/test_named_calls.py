@@ -178,7 +178,7 @@ def test_a_webhook_names_and_ends_its_call(client: MemoAirVoiceClientSync, calle
 def test_a_call_without_an_id_can_be_ended_and_the_next_turn_begins_another(
     client: MemoAirVoiceClientSync, caller: str, shared_root: Path
 ) -> None:
-    client.end_call(user_id=caller)  # there is none
+    client.end_call(user_id=caller)  # there is no such call
     assert logged(shared_root, caller) == []
     say(client, caller, "The boots are red.", None, "turn-1")
     client.end_call(user_id=caller)
