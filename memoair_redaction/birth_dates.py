@@ -41,7 +41,7 @@ DATE = (
     rf"|{_DIGIT_PAIR} {_DIGIT_PAIR} (?:19|20) ?\d\d(?!\d)|{_GERMAN_ORDINAL} {_GERMAN_ORDINAL} {_YEAR}"
     # Behind a word that says what it is, also without separators.
     rf"|{_DIGIT_PAIR} {_DIGIT_PAIR} \d\d(?!\d)|(?:[0-3]\d[01]\d|[01]\d[0-3]\d)(?:19|20)\d\d(?!\d)"
-    r"|(?:19|20)\d\d[01]\d[0-3]\d(?!\d)|(?:\d ){7}\d(?! ?\d))"
+    r"|(?:19|20)\d\d[01]\d[0-3]\d(?!\d)|(?:\d ){7}\d(?! ?\d)|(?:19|20)\d\d \d{1,2} \d{1,2}(?!\d))"
 )
 _CUE = (
     r"(?:(?:date of birth|birth ?dates?|birthdays?)(?:'s)?|d\.?o\.?b\.?|born|geburtsdatum|geburtstag|geboren|geb\."

@@ -86,10 +86,14 @@ def replace_findings(text: str, findings: Sequence[RedactionSpan]) -> str:
 
 def find_in_part(parts: Sequence[str], place: int) -> list[RedactionSpan]:
     """Return what is found in one of several texts that follow each other, by itself or together with the others."""
+    return [*find_together(parts, place), *find_all(parts[place])]
+
+
+def find_together(parts: Sequence[str], place: int) -> list[RedactionSpan]:
+    """Return what is found in one of several texts that follow each other, together with the others."""
     begin, text = sum(len(part) + 1 for part in parts[:place]), parts[place]
-    together = [
+    return [
         RedactionSpan(max(0, finding.begin - begin), min(len(text), finding.end - begin), finding.kind)
         for finding in find_all(" ".join(parts))
         if finding.end > begin and finding.begin < begin + len(text)
     ]
-    return [*together, *find_all(text)]

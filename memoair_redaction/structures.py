@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from memoair_redaction.findings import KINDS, PLACEHOLDERS, find_all, find_in_part, replace_findings
+from memoair_redaction.findings import KINDS, PLACEHOLDERS, find_all, find_together, replace_findings
 from memoair_redaction.spoken_text import has_numbers
 
 # A value that is longer is a text of its own, and no part of a number.
@@ -15,7 +15,7 @@ _MAX_PART_CHARS = 64
 _MAX_PART_DIGITS = 19
 # Fields whose numbers say when, how long, how many or which; they are no parts of another number.
 _MEASURES = frozenset(
-    "start end begin time times timestamp ts ms at offset duration latency second seconds confidence score scores "
+    "start end begin time times timestamp ts ms at offset duration latency sec seconds confidence score scores "
     "speaker channel count total quantity qty hits index id ids price amount year month day hour minute date version "
     "extension ext room size order page port status code".split()
 )
@@ -83,7 +83,9 @@ def _redact_text(kinds: frozenset[str], text: str, name: str) -> str:
             redacted = redact_value(kinds, parsed, name)
             return text if redacted == parsed else json.dumps(redacted, ensure_ascii=False)
     words = _words_of(name)
-    findings = find_in_part([words, text], 1) if words and len(text) <= _MAX_PART_CHARS else find_all(text)
+    # What its name says of a value counts: an order number is no telephone number.
+    has_name = words and len(text) <= _MAX_PART_CHARS
+    findings = find_together([words, text], 1) if has_name else find_all(text)
     return replace_findings(text, [finding for finding in findings if finding.kind in kinds])
 
 
@@ -94,12 +96,13 @@ def _words_of(name: str) -> str:
 
 
 def _is_measure(name: str) -> bool:
-    return not _MEASURES.isdisjoint(_words_of(name).rstrip(":").lower().split())
+    words = _words_of(name).rstrip(":").lower().split()
+    return any(word in _MEASURES or word.removesuffix("s") in _MEASURES for word in words)
 
 
 def _redact_split(kinds: frozenset[str], container: Any, name: str) -> None:
     """Redact numbers that are split over the values of a container, and of those within it, in place."""
-    for row, possible in _rows(container):
+    for row, possible in _rows(container, name):
         if len(row) > 1 and kinds & possible:
             _redact_row(kinds & possible, row, name)
     items = container.items() if isinstance(container, dict) else ((name, item) for item in container)
@@ -132,7 +135,7 @@ def _redact_row(kinds: frozenset[str], row: Sequence[_Leaf], name: str) -> None:
             leaf.replace(redacted)
 
 
-def _rows(container: Any) -> Iterator[tuple[list[_Leaf], frozenset[str]]]:
+def _rows(container: Any, name: str) -> Iterator[tuple[list[_Leaf], frozenset[str]]]:
     """Yield the leaves of a container that may be parts of one number, and the kinds that it may be of.
 
     They are neighbors, or equal fields of neighbors.
@@ -142,7 +145,8 @@ def _rows(container: Any) -> Iterator[tuple[list[_Leaf], frozenset[str]]]:
         yield [leaf for key in container if not _is_measure(str(key)) for leaf in _leaves(container, key)], every
         yield [leaf for key in container for leaf in _leaves(container, key)], frozenset(["birth_date"])
         return
-    yield list(_flat_leaves(container)), every
+    if not _is_measure(name):
+        yield list(_flat_leaves(container)), every
     records = [item for item in container if isinstance(item, dict)]
     for key in dict.fromkeys(key for record in records for key in record):
         leaves = [leaf for record in records if key in record for leaf in _leaves(record, key)]
