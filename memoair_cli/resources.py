@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import typer
 
-from memoair_cli.cloud_client import connect, post
+from memoair_cli.cloud_client import connect, post, request
 from memoair_cli.documents.command import add_documents
-from memoair_cli.options import ApiKey, BaseUrl, ProjectId, require
+from memoair_cli.options import ApiKey, BaseUrl, ProjectId, fail, require
 from memoair_protocol.defaults import CLOUD_BASE_URL
 
 projects = typer.Typer(name="project", no_args_is_help=True, help="Manage projects, one for each customer.")
@@ -17,6 +17,7 @@ indexes = typer.Typer(name="index", no_args_is_help=True, help="Manage the organ
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the cloud's reply as JSON.")]
 OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalTexts = Optional[list[str]]  # noqa: UP045
 
 
 @projects.command("create")
@@ -32,6 +33,30 @@ def create_project(
     body = {"name": name, "slug": slug or _make_slug(name), **({"description": description} if description else {})}
     with connect(base_url, api_key) as cloud:
         _print_reply(post(cloud, "/v1/projects", body), as_json)
+
+
+@projects.command("set")
+def change_project(
+    project: Annotated[str, typer.Argument(help="The project's id.")],
+    exclude: Annotated[
+        OptionalTexts,
+        typer.Option(
+            metavar="KIND",
+            help="What is never learned: iban, card, phone, email, birth_date, security_code; or facts of a kind: "
+            "identity, preference, plan, event, commitment, relation. May be repeated. What was learned is removed.",
+        ),
+    ] = None,
+    exclude_nothing: Annotated[bool, typer.Option("--exclude-nothing", help="Learn all kinds.")] = False,
+    api_key: ApiKey = "",
+    base_url: BaseUrl = CLOUD_BASE_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Set what the cloud never learns in a project, and print the project's id."""
+    if bool(exclude) == exclude_nothing:
+        fail("either --exclude or --exclude-nothing is required")
+    path, body = f"/v1/projects/{quote(project, safe='')}", json.dumps({"excludedKinds": exclude or []}).encode()
+    with connect(base_url, api_key) as cloud:
+        _print_reply(request(cloud, "PATCH", path, {}, body), as_json)
 
 
 @agents.command("create")

@@ -13,6 +13,7 @@ from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.migrate import schema_lock
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.builder import build_org_index, find_projects_to_build, remove_replaced_files
+from memoair_cloud.memories.exclusion import find_projects_to_clean, remove_excluded_memories
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class WorkQueue:
         # Two tasks for the same project are harmless: the second one finds nothing to do.
         self._build_task: TaskWrapper = self._huey.task(**retry_options, name="build_org")(self._run_build)
         self._extraction_task: TaskWrapper = self._huey.task(**retry_options, name="learn")(self._run_extraction)
+        self._exclusion_task: TaskWrapper = self._huey.task(**retry_options, name="exclude")(self._run_exclusion)
 
     def create_tables(self) -> None:
         """Create the queue's tables. Several servers may call this at the same time."""
@@ -62,12 +64,18 @@ class WorkQueue:
         """Queue the consolidation of a project's due calls. A failure is only logged: the sweep finds them later."""
         self._enqueue(self._extraction_task, project_id)
 
+    def enqueue_exclusion(self, project_id: str) -> None:
+        """Queue the removal of what a project excludes. A failure is only logged: the sweep finds it later."""
+        self._enqueue(self._exclusion_task, project_id)
+
     def sweep(self) -> None:
         """Queue due work that was never queued, and remove replaced index files."""
         for project_id in find_projects_to_build(self._engine):
             self._build_task(project_id)
         for project_id in self._extraction_worker.find_due_projects():
             self._extraction_task(project_id)
+        for project_id in find_projects_to_clean(self._engine):
+            self._exclusion_task(project_id)
         remove_replaced_files(self._engine, self._blobs)
         purge_wal(self._engine)
 
@@ -102,6 +110,10 @@ class WorkQueue:
             "built an index file",
             extra={"action": "org_built", "fields": {"version": version, "ms": round(duration_ms)}},
         )
+
+    def _run_exclusion(self, project_id: str) -> None:
+        count = remove_excluded_memories(self._engine, project_id)
+        log.info("removed excluded memories", extra={"action": "memories_excluded", "fields": {"memories": count}})
 
     def _run_extraction(self, project_id: str) -> None:
         # One call per task, so that a project with many calls does not hold up the others.

@@ -224,8 +224,8 @@ class UserCalls(WholeCalls):
         caller = self._resolve_user(user, user_id)
         fields: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
         fields |= {"user_text": user_text, "assistant_text": assistant_text, "metadata": metadata}
-        turn = self._redaction.redact_turn(Turn.parse(fields))
         call_id = pending_id = check.optional_identifier("session_id", session_id)
+        turn = self._redaction.redact_turn(Turn.parse(fields), (caller.id, call_id))
         if not self._outbox.has_pending(caller):
             try:
                 with self._acquire_handle(caller) as handle:
@@ -277,6 +277,7 @@ class UserCalls(WholeCalls):
                 )
                 removed = {kind: count + removed_later.get(kind, 0) for kind, count in removed.items()}
         self._discard_pending(caller)
+        self._redaction.forget(caller.id)
         return {"user_id": caller.id, "removed": {"cloud": receipt.get("removed"), "local": removed}}
 
     def _run_prefetch(self, arguments: SearchArguments) -> PrefetchedResult:

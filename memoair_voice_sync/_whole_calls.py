@@ -126,7 +126,7 @@ class WholeCalls(CloudCalls):
                 saves the rest.
         """
         caller, call = self._require_user(user, user_id), PastCall.parse(session_id, turns, metadata)
-        call = attrs.evolve(call, turns=[self._redaction.redact_turn(turn) for turn in call.turns])
+        call = attrs.evolve(call, turns=self._redaction.redact_call(call.turns))
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
         with self._acquire_handle(caller) as handle:
             return self._runtime_client.import_call(handle, caller, call, deadline)

@@ -300,7 +300,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         """
         fields = {"turn_id": turn_id, "user_text": user_text, "assistant_text": assistant_text}
         turn = Turn.parse({**fields, "tool_calls": tool_calls, "metadata": metadata})
-        return self._client.after_turn(self._redaction.redact_turn(turn), _deadline(timeout_s))
+        turn = self._redaction.redact_turn(turn, ("", self._session_id))
+        return self._client.after_turn(turn, _deadline(timeout_s))
 
     def flush(self, timeout_s: float = _FLUSH_TIMEOUT_S) -> bool:
         """Wait until the runtime has nothing left to write or to send.

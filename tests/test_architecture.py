@@ -13,12 +13,13 @@ ROOT = Path(__file__).parents[1]
 ALLOWED_IMPORTS = {
     "memoair_protocol": set[str](),
     "memoair_index": {"memoair_protocol"},
+    "memoair_redaction": set[str](),
     "memoair_transcripts": {"memoair_protocol"},
     "memoair_runtime_store": {"memoair_protocol"},
     "memoair_runtime": {"memoair_protocol", "memoair_index"},
-    "memoair_cloud": {"memoair_protocol", "memoair_index"},
+    "memoair_cloud": {"memoair_protocol", "memoair_index", "memoair_redaction"},
     # The readers only for their former place, which goes in the next release.
-    "memoair_voice_sync": {"memoair_protocol", "memoair_runtime_store", "memoair_transcripts"},
+    "memoair_voice_sync": {"memoair_protocol", "memoair_redaction", "memoair_runtime_store", "memoair_transcripts"},
     "memoair_voice": {"memoair_protocol", "memoair_voice_sync"},
 }
 # The other rooms of the runtime that each of its rooms may import. `service` and `cloud_sync` put the rooms together.
@@ -106,6 +107,15 @@ def test_the_sdk_is_imported_without_numpy_and_without_the_runtime() -> None:
 
     assert "memoair_voice_sync" in loaded
     assert not {"numpy", "memoair_runtime", "memoair_index", "requests", "anyio", "asyncio"} & set(loaded)
+    assert "memoair_redaction" not in loaded, "its patterns are compiled for those who use them"
+
+
+def test_redaction_is_imported_without_the_numbering_plans() -> None:
+    code = "import sys; from memoair_voice_sync.redaction import redact; redact('hi'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "memoair_redaction" in loaded
+    assert "phonenumbers" not in loaded
 
 
 def test_only_integrations_import_what_integrations_share() -> None:

@@ -74,7 +74,11 @@ def import_files(
         OptionalText, typer.Option("--format", help=f"{', '.join(FORMATS)}; by default detected from the file.")
     ] = None,
     redact: Annotated[
-        bool, typer.Option("--redact", help="Remove account, card and telephone numbers before anything is sent.")
+        bool,
+        typer.Option(
+            "--redact",
+            help="Remove account, card and telephone numbers, dates of birth and security codes before it is sent.",
+        ),
     ] = False,
     redact_kind: Annotated[
         Labels, typer.Option(help=f"Remove only these kinds: {', '.join(KINDS)}. May be given several times.")

@@ -107,6 +107,9 @@ class Project(AccountOwned, Base):
     # Identifies the data that all versions count: new for a new project, and after a restore from a backup. None for
     # projects from before there were epochs.
     epoch: Mapped[str | None]
+    # What is never learned. By default, what no fact about a caller needs and is a danger to keep.
+    excluded_kinds: Mapped[list[str]] = mapped_column(default=lambda: ["iban", "card", "security_code"])
+    has_new_exclusions: Mapped[bool] = mapped_column(default=False)  # until what was learned before is removed
 
     __table_args__ = (UniqueConstraint("account_id", "slug"),)
 

@@ -17,6 +17,7 @@ from memoair_cloud.calls.users import lock_user
 from memoair_cloud.consolidation import CallTurn, Extraction, Extractor
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
+from memoair_cloud.memories.learnable import find_redacted_kinds
 from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
@@ -110,7 +111,7 @@ class ExtractionWorker:
             if user is None or call is None:
                 return ExtractionOutcome.SUPERSEDED, extraction
             MemoryReconciler(session, user, utc_now(), extraction.extractor).replace_session_facts(
-                claim.session_id, extraction.facts
+                claim.session_id, extraction.facts, find_redacted_kinds(turns)
             )
             call.learned_count, call.claimed_until = event_count, None
             call.failures, call.retry_at, call.failure = 0, None, extraction.failure

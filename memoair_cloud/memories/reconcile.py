@@ -9,7 +9,8 @@ import attrs
 from sqlalchemy import Row, func, select, tuple_, update
 
 from memoair_cloud.consolidation import Fact, FactKind, ProfileSummary, merge_facts, summarize_facts
-from memoair_cloud.database.models import CallerProfile, EndUser, Memory, MemoryChange
+from memoair_cloud.database.models import CallerProfile, EndUser, Memory, MemoryChange, Project
+from memoair_cloud.memories.learnable import is_learnable
 from memoair_cloud.memories.states import RETAINED_STATES, MemoryState, transition
 from memoair_cloud.tenancy.scoped import ScopedSession
 
@@ -49,15 +50,21 @@ class MemoryReconciler:
     _change_counts: dict[str, int] = attrs.field(init=False, factory=dict)
     _redacted_keys: set[FactKey] = attrs.field(init=False, factory=set)  # the keys of redacted memories
 
-    def replace_session_facts(self, session_id: str, facts: Iterable[Fact]) -> None:
+    def replace_session_facts(
+        self, session_id: str, facts: Iterable[Fact], redacted_kinds: Collection[str] = ()
+    ) -> None:
         """Replace the facts of a session with newly extracted ones.
 
-        Deleted facts do not come back, and corrected ones stay as corrected.
+        Deleted facts do not come back, and corrected ones stay as corrected. Facts of kinds that the project excludes
+        are not learned.
 
         Args:
             session_id: The session.
             facts: All facts that were found in it.
+            redacted_kinds: More kinds that must not be learned from it: those that were redacted in it.
         """
+        excluded = {*self._excluded_kinds(), *redacted_kinds}
+        facts = [fact for fact in facts if is_learnable(fact, excluded)]
         known_rows = {row.id: row for row in self._load(Memory.session_id == session_id)}
         retained = {row.id: row for row in known_rows.values() if row.state in RETAINED_STATES}
         allowed = self._allowed_facts(facts, known_rows.values())
@@ -67,6 +74,16 @@ class MemoryReconciler:
         keys = {_key_of(fact) for fact in allowed.values()}
         keys |= {_key_of(row) for row in retained.values() if row.state in RETAINED_STATES}
         self._reconcile(keys | self._redacted_keys, allowed, known_rows)
+
+    def withdraw_excluded(self, excluded: Collection[str]) -> int:
+        """Withdraw the memories of excluded kinds; return how many. Corrections by hand stay: people wrote them."""
+        rows = [row for row in self._load(Memory.state.in_(RETAINED_STATES)) if row.corrected_at is None]
+        withdrawn = [row for row in rows if not is_learnable(to_fact(row), excluded)]
+        for row in withdrawn:
+            self._redact(row, MemoryState.WITHDRAWN)
+        if withdrawn:
+            self._reconcile(self._redacted_keys)
+        return len(withdrawn)
 
     def correct(self, memory: Memory, text: str, value: str, days: Mapping[str, date | None]) -> None:
         """Correct a memory by hand.
@@ -212,6 +229,10 @@ class MemoryReconciler:
             self.user.memory_version += 1
             self._version = self.user.memory_version
         return self._version
+
+    def _excluded_kinds(self) -> Collection[str]:
+        project = self.session.get(Project, self.session.scope.project_id)
+        return () if project is None else project.excluded_kinds
 
     def _load(self, *conditions: object) -> list[Memory]:
         return list(self.session.scalars(select(Memory).where(Memory.user_id == self.user.id, *conditions)))  # type: ignore[arg-type]

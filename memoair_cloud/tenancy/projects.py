@@ -1,7 +1,7 @@
 """Projects and their agents."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -53,6 +53,17 @@ def get_project(tenant: Tenant) -> Project:
         project = session.get(Project, tenant.scope.project_id)
         if project is None:
             raise NotFoundError("unknown project")
+        return project
+
+
+def set_excluded_kinds(tenant: Tenant, kinds: Sequence[str]) -> Project:
+    """Set what is never learned in a project. What was learned before is removed in the background."""
+    with tenant.begin_write() as session:
+        project = session.get(Project, tenant.scope.project_id)
+        if project is None:
+            raise NotFoundError("unknown project")
+        project.has_new_exclusions = project.has_new_exclusions or not set(kinds) <= set(project.excluded_kinds)
+        project.excluded_kinds = list(dict.fromkeys(kinds))
         return project
 
 

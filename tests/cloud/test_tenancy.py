@@ -19,6 +19,7 @@ AGENT = {"name": "Returns", "agentType": "voice"}
 # Every route under /v1 with ids, which are those of A's resources, and a valid body.
 ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/projects/{project}"): None,
+    ("PATCH", "/v1/projects/{project}"): {"excludedKinds": ["phone"]},
     ("GET", "/v1/projects/{project}/agents"): None,
     ("POST", "/v1/projects/{project}/agents"): AGENT,
     ("POST", "/v1/voice-sdk/index/create"): INDEX,

@@ -198,3 +198,41 @@ def test_with_the_included_patterns_no_number_is_on_the_disk(new_client: NewClie
     assert not files_containing(storage_root, b"7946")
     [turn] = turns_of(storage_root)
     assert turn["metadata"] == metadata
+
+
+@pytest.mark.usefixtures("patient_saves")
+def test_words_split_numbers_and_numbers_over_turns_are_not_on_the_disk(
+    new_client: NewClient, new_memory: NewMemory, storage_root: Path
+) -> None:
+    client = new_client(redact=redact)
+    user, call = {"id": "ada"}, "call-1"
+    client.load_index(user=user, session_id=call)
+    words = "It's four one five, five five five, oh one two three. The order is 48213377."
+    tools = [{"arguments": {"digits": ["4242", "4242", "4242", "4242"], "count": 4}}]
+    metadata = {"words": [{"word": "0171", "start": 1}, {"word": "1234567", "start": 2}]}
+    said = [words, "My card is 4111 1111", "1111 1111"]
+    for place, text in enumerate(said):
+        client.save_response(
+            user=user,
+            session_id=call,
+            turn_id=str(place),
+            user_text=text,
+            assistant_text="Go on.",
+            tool_calls=tools,
+            metadata=metadata,
+        )
+    client.save_response(user=user, session_id=call, turn_id="2", user_text="1111 1111", assistant_text="Go on.")
+    turns = [{"turn_id": str(place), "user_text": text, "assistant_text": ""} for place, text in enumerate(said)]
+    client.import_call("old", turns, user=user)
+    client.close()
+    memory = new_memory(redact=redact, user_id="ada")
+    memory.start_session()
+    for place, text in enumerate(said):
+        assert memory.after_turn(text, "Go on.", str(place))
+
+    for number in (b"4242", b"1111 1111", b'"0171"', b"1234567", b"oh one two", b"five five five"):
+        assert not files_containing(storage_root, number)
+    assert files_containing(storage_root, b"48213377")
+    saved = [turn["userText"] for turn in turns_of(storage_root)]
+    expected = ["It's [phone number]. The order is 48213377.", "My card is [card number]", "[card number]"]
+    assert sorted(saved) == sorted(expected * 3)

@@ -6,10 +6,18 @@ from fastapi import APIRouter
 
 from memoair_cloud.errors import BatchTooLargeError, ConflictError, NotFoundError
 from memoair_cloud.http.body_parsing import JsonRoute
-from memoair_cloud.http.dependencies import AccountTenant
+from memoair_cloud.http.dependencies import AccountTenant, ServicesDep
 from memoair_cloud.http.errors import COMMON_ERRORS, error_responses
 from memoair_cloud.http.exact_path import PathId
-from memoair_cloud.http.schemas.projects import AgentIn, AgentOut, AgentsOut, ProjectIn, ProjectOut, ProjectsOut
+from memoair_cloud.http.schemas.projects import (
+    AgentIn,
+    AgentOut,
+    AgentsOut,
+    ProjectIn,
+    ProjectOut,
+    ProjectPatch,
+    ProjectsOut,
+)
 from memoair_cloud.tenancy import projects
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=JsonRoute)
@@ -37,6 +45,18 @@ def list_projects(tenant: AccountTenant) -> ProjectsOut:
 def get_project(tenant: AccountTenant, project_id: PathId) -> ProjectOut:
     """Return a project."""
     return ProjectOut.model_validate(projects.get_project(tenant.for_project(project_id)))
+
+
+@router.patch(
+    "/{project_id}",
+    operation_id="changeProject",
+    responses=error_responses(COMMON_ERRORS, NotFoundError, BatchTooLargeError),
+)
+def change_project(tenant: AccountTenant, project_id: PathId, body: ProjectPatch, services: ServicesDep) -> ProjectOut:
+    """Set what is never learned in a project: kinds of data, and kinds of facts."""
+    project = projects.set_excluded_kinds(tenant.for_project(project_id), body.excluded_kinds)
+    services.queue.enqueue_exclusion(project_id)
+    return ProjectOut.model_validate(project)
 
 
 @router.post(

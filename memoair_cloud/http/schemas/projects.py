@@ -17,6 +17,17 @@ class ProjectIn(RequestBody):
     description: Annotated[SanitizedText, Field(max_length=2_000)] | None = None
 
 
+# Data that a fact contains, and facts of a kind.
+DataKind = Literal["iban", "card", "phone", "email", "birth_date", "security_code"]
+ExcludableKind = DataKind | Literal["identity", "preference", "plan", "event", "commitment", "relation"]
+
+
+class ProjectPatch(RequestBody):
+    """Changes of a project."""
+
+    excluded_kinds: Annotated[list[ExcludableKind], Field(max_length=12)]
+
+
 class ProjectOut(ResponseBody):
     """A project."""
 
@@ -25,6 +36,7 @@ class ProjectOut(ResponseBody):
     slug: str
     description: str
     created_at: datetime
+    excluded_kinds: list[str]
 
 
 class ProjectsOut(ResponseBody):
