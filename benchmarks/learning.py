@@ -82,7 +82,8 @@ def learn(talk: Talk) -> list[Fact]:
             )
             for number, (caller, agent) in enumerate(call)
         ]
-        facts += RuleExtractor().extract(turns).facts
+        extraction = RuleExtractor().extract(turns)
+        facts += [*extraction.facts, *extraction.denials]
     return [fact for fact in merge_facts(facts) if fact.is_current and says_that_something_holds(fact)]
 
 

@@ -29,7 +29,7 @@ _SUBJECT = r"(?:i|we|my|our|it|she|he|they|that|you|there|everyone|everybody|peo
 _BOUNDARY = re.compile(
     r"(?P<colon>:\s+)|(?P<stop>;\s+|\s+-+\s+)"
     r"|(?P<coordinate>,?\s+(?:because|but|although|though|while|whereas|so that|'cause|cause)\s+"
-    rf"|(?:,\s*|\s+)(?:and|so|and so|and then|or)\s+(?=(?:{_SUBJECT}|(?:can|could|please|do not)\b)))"
+    rf"|(?:,\s*|\s+)(?:and|so|and so|and then|or)\s+(?!you know\b)(?=(?:{_SUBJECT}|(?:can|could|please|do not)\b)))"
     rf"|(?P<comma>,\s*(?=(?:{_SUBJECT}|(?:this|which|who|do|does|can|could|would|is|are|where|what|please|but|not)\b)))",
     re.IGNORECASE,
 )
@@ -40,7 +40,8 @@ _OWN_CLAUSE = re.compile(
 _AND_I = re.compile(r"i\b", re.IGNORECASE)
 # "I have a dog called Rex and a cat called Milo": subject and verb hold for both.
 _SHARED_VERB = re.compile(
-    r"(?P<verb>(?:i|we) (?:have(?: got)?|own|take|adopted|have adopted) )(?P<first>an? .+?),? and (?P<second>an? .+)",
+    r"(?P<verb>(?:i|we) (?:have(?: got)?|own|take|adopted|have adopted) )(?P<first>an? .+?),? and "
+    r"(?P<second>(?:an?|one|two|three|four) .+)",
     re.IGNORECASE,
 )
 

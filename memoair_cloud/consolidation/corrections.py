@@ -1,11 +1,29 @@
 """Corrections of what was just said: "Wednesday, no, Thursday", "not nuts, peanuts", "Did I say cat? I meant dog"."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
 from memoair_cloud.consolidation.date_expressions import find_time_expression
+
+WordLists = Mapping[str, Mapping[str, str]]
+NO_LISTS: WordLists = {}
+# The lists of which one word can replace another.
+_EXCHANGEABLE = (
+    "ALLERGEN",
+    "MEDICINE",
+    "FOOD",
+    "DIET",
+    "JOB",
+    "SEVERAL",
+    "LANGUAGE",
+    "PAYMENT",
+    "SEAT",
+    "CHANNEL",
+    "KIN",
+)
+_WORDS = re.compile(r"(?:an? |the |to |in )?([a-z-]+(?: [a-z-]+)?)", re.IGNORECASE)
 
 _RESTATEMENT = r"(?:make (?:it|that)|i said|i meant?(?: to say)?|it's|that's|it is|it should be|that should be|it was)"
 _CORRECTION_MARKER = re.compile(
@@ -57,12 +75,15 @@ def join_asked_back(text: str) -> str:
     return _ASKED_BACK.sub(lambda match: f"Well, not {match['old']}, {match['new']}", text)
 
 
-def correct_sentence(sentence: str, before: str | None) -> tuple[str | None, SpokenCorrection | None]:
+def correct_sentence(
+    sentence: str, before: str | None, lists: WordLists = NO_LISTS
+) -> tuple[str | None, SpokenCorrection | None]:
     """Return what becomes of the sentence before, if a sentence corrects it, and the piece that it corrects.
 
     Args:
         sentence: The sentence that may correct another.
         before: The sentence before it in the turn; None if it is the first.
+        lists: The lists of words of the language.
 
     Returns:
         The corrected sentence, None if there is none to correct; and the piece for an earlier turn, None if the
@@ -71,11 +92,11 @@ def correct_sentence(sentence: str, before: str | None) -> tuple[str | None, Spo
     if (named := _NOT_BUT.match(sentence)) and before is not None:
         return _replace_words(before, named["old"], named["new"]), None
     marker = _CORRECTION_MARKER.match(sentence)
-    found = _find_correction_piece(sentence[marker.end() :]) if marker else None
+    found = _find_correction_piece(sentence[marker.end() :], lists) if marker else None
     if found is None:
         return None, None
     piece_type, piece, _ = found
-    return before and _replace_piece(before, piece_type, piece), SpokenCorrection(piece_type, piece)
+    return before and _replace_piece(before, piece_type, piece, lists), SpokenCorrection(piece_type, piece)
 
 
 def strip_marker(sentence: str) -> str:
@@ -84,12 +105,12 @@ def strip_marker(sentence: str) -> str:
     return sentence[marker.start("again") if marker["again"] else marker.end() :] if marker else sentence
 
 
-def apply_correction(sentence: str, correction: SpokenCorrection) -> str | None:
+def apply_correction(sentence: str, correction: SpokenCorrection, lists: WordLists = NO_LISTS) -> str | None:
     """Return a sentence with the corrected piece; None if the sentence has no piece of that type."""
-    return _replace_piece(sentence, correction.piece_type, correction.piece)
+    return _replace_piece(sentence, correction.piece_type, correction.piece, lists)
 
 
-def apply_own_corrections(sentence: str) -> str:
+def apply_own_corrections(sentence: str, lists: WordLists = NO_LISTS) -> str:
     """Return a sentence after its own corrections; empty if it is unclear what they correct."""
     for _ in range(_MAX_OWN_CORRECTIONS):
         named = _NOT_BUT.search(sentence)
@@ -103,21 +124,22 @@ def apply_own_corrections(sentence: str) -> str:
         if not marker:
             return sentence
         before, after = sentence[: marker.start()], sentence[marker.end() :]
-        found = _find_correction_piece(after)
-        if found and (corrected := _replace_piece(before, found[0], found[1])):
+        found = _find_correction_piece(after, lists)
+        if found and (corrected := _replace_piece(before, found[0], found[1], lists)):
             sentence = corrected + after[found[2] :]
         else:
             sentence = after if _CLAUSE_START.match(after) else ""
     return ""
 
 
-def _find_correction_piece(text: str) -> tuple[str, str, int] | None:
+def _find_correction_piece(text: str, lists: WordLists) -> tuple[str, str, int] | None:
     """Return the piece that a correction begins with: its type, its text, and where it ends."""
     finders: tuple[tuple[str, Callable[[str], re.Match[str] | None]], ...] = (
         ("mail", _EMAIL.match),
         ("time", _match_time),
         ("number", _NUMBER.match),
         ("name", _match_name),
+        ("word", lambda text: _match_word(text, lists)),
     )
     for piece_type, find in finders:
         found = find(text)
@@ -144,7 +166,30 @@ def _match_name(text: str) -> re.Match[str] | None:
     return None if found and _NOT_NAMES.match(found[0]) else found
 
 
-def _replace_piece(sentence: str, piece_type: str, piece: str) -> str | None:
+def _match_word(text: str, lists: WordLists) -> re.Match[str] | None:
+    """Match a word that can replace another one."""
+    found = _WORDS.match(text)
+    if found and any(found[1].lower() in lists.get(name, ()) for name in _EXCHANGEABLE):
+        return found
+    return None
+
+
+def _replace_from_list(sentence: str, piece: str, lists: WordLists) -> str | None:
+    """Return a sentence whose last word of the same list is replaced; None if it has none."""
+    word = _WORDS.match(piece)
+    for name in _EXCHANGEABLE:
+        words = lists.get(name, {})
+        if word and word[1].lower() in words:
+            alternatives = "|".join(sorted(map(re.escape, words), key=len, reverse=True))
+            found = list(re.finditer(rf"\b(?:{alternatives})\b", sentence, re.IGNORECASE))
+            if found:
+                return f"{sentence[: found[-1].start()]}{word[1]}{sentence[found[-1].end() :]}"
+    return None
+
+
+def _replace_piece(sentence: str, piece_type: str, piece: str, lists: WordLists) -> str | None:
+    if piece_type == "word":
+        return _replace_from_list(sentence, piece, lists)
     pattern = {"mail": _EMAIL, "number": _NUMBER, "name": _NAME}.get(piece_type)
     if pattern:
         matches = [

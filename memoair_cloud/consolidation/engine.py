@@ -8,6 +8,7 @@ import attrs
 
 from memoair_cloud.consolidation.date_expressions import DateRange, find_date_range, format_day, remove_time
 from memoair_cloud.consolidation.language import Expression, FactRule, Language
+from memoair_cloud.consolidation.polarity import find_denied
 from memoair_cloud.consolidation.records import CALLER_SUBJECT, NO_VALUE, CallTurn, Fact
 from memoair_cloud.consolidation.slots import READERS, SlotContext
 from memoair_cloud.consolidation.words import normalize_key, to_third_person
@@ -81,10 +82,13 @@ def _apply_rule(rule: FactRule, statement: Statement, language: Language) -> Ite
         if found:
             yield from (Finding(application.make_fact(slots)) for slots in found)
             return
-    for slots in application.find(rule.ends, clause):
-        yield from (Finding(fact) for fact in application.make_end(slots))
-    for slots in application.find(rule.denies, clause):
-        yield from (Finding(fact, is_denial=True) for fact in application.make_end(slots))
+    ends = list(application.find(rule.ends, clause))
+    yield from (Finding(application.make_end(slots)) for slots in ends)
+    denials = [] if ends else list(application.find(rule.denies, clause))
+    yield from (Finding(application.make_end(slots), is_denial=True) for slots in denials)
+    if rule.ended and not ends and not denials and (denied := find_denied(clause)):
+        for slots in application.find(rule.says, denied.clause):
+            yield Finding(application.make_end(slots), is_denial=not denied.held_before)
 
 
 @attrs.frozen
@@ -163,24 +167,18 @@ class _Application:
         text = rule.text if rule.when != "maybe" or not self.dates else f"{rule.text} <days>"
         return self._fact(text, slots, value, is_many=is_many)
 
-    def make_end(self, slots: Mapping[str, str]) -> Iterator[Fact]:
+    def make_end(self, slots: Mapping[str, str]) -> Fact:
         """Create the fact that closes what the slots say."""
         rule = self.rule
         opened = self._fill(rule.value, slots, raw=True) if "<days>" not in rule.value else ""
         if rule.value == _YES:
-            yield self._fact(rule.ended, slots, _NO)
-        elif rule.value in ("likes", "dislikes"):
-            yield self._fact(rule.ended, slots, f"no longer {rule.value}")
-        elif not opened:
-            yield self._fact(rule.ended, slots, NO_VALUE)
-        else:
-            for attribute in (rule.attribute, *rule.closes_also):
-                fact = self._fact(rule.ended, slots, f"not {opened}", is_many=True, attribute=attribute)
-                yield attrs.evolve(fact, corrects=opened)
+            return self._fact(rule.ended, slots, _NO)
+        if not opened:
+            return self._fact(rule.ended, slots, NO_VALUE)
+        fact = self._fact(rule.ended, slots, f"not {opened}", is_many=True)
+        return attrs.evolve(fact, corrects=opened)
 
-    def _fact(
-        self, text: str, slots: Mapping[str, str], value: str, *, is_many: bool = False, attribute: str | None = None
-    ) -> Fact:
+    def _fact(self, text: str, slots: Mapping[str, str], value: str, *, is_many: bool = False) -> Fact:
         turn, rule, dates = self.statement.turn, self.rule, self.dates
         sentence = self._fill(text, slots).strip(" .,")
         subject = rule.subject if rule.subject == CALLER_SUBJECT else self._fill(rule.subject, slots).strip()
@@ -188,7 +186,7 @@ class _Application:
             kind=rule.kind,
             text=f"{sentence}.",
             subject=subject,
-            attribute=self._fill(attribute or rule.attribute, slots, is_key=True),
+            attribute=self._fill(rule.attribute, slots, is_key=True),
             value=value,
             event_id=turn.event_id,
             session_id=turn.session_id,
@@ -204,11 +202,19 @@ class _Application:
             name = match[1]
             if name in slots:
                 if is_key:
-                    return slots[name] if name == "language" else normalize_key(slots[name])
+                    return self._key(name, slots[name])
                 return slots[name] if raw or name in _NEVER_REWRITTEN else to_third_person(slots[name])
             return self._context_word(name, slots)
 
         return re.sub(r" {2,}", " ", _SLOT.sub(replace, template))
+
+    def _key(self, name: str, value: str) -> str:
+        """Return a slot's value as part of an attribute. A "nut allergy" is one to nuts."""
+        key = value if name == "language" else normalize_key(value)
+        return f"{key}s" if self.rule.attribute.startswith("allergy") and self._is_allergen(f"{key}s") else key
+
+    def _is_allergen(self, word: str) -> bool:
+        return word in self.language.lists["ALLERGEN"]
 
     def _context_word(self, name: str, slots: Mapping[str, str]) -> str:
         turn = self.statement.turn

@@ -63,7 +63,6 @@ class FactRule:
     when: str = "any"
     first: bool = False
     defaults: Mapping[str, str] = attrs.field(factory=dict)
-    closes_also: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
 
 
@@ -167,7 +166,7 @@ class _Compiler:
             many = fields.get("many", False)
             if isinstance(many, str):
                 fields["many"], fields["single_list"] = True, many.removeprefix("unless ")
-            fields |= {name: tuple(fields[name]) for name in ("closes_also", "examples") if name in fields}
+            fields["examples"] = tuple(fields.get("examples", ()))
             return FactRule(**{**fields, "kind": FactKind(fields["kind"])})
         except (TypeError, KeyError, ValueError, re.error) as error:
             raise ValueError(f"rule {entry.get('text')!r}: {error}") from error

@@ -36,7 +36,7 @@ def is_name(
     known = [word.casefold() in common for word in words]
     if is_announced and len(words) > 1:
         return not all(known) and not known[-1]
-    return not any(known) and not _is_adverb(words)
+    return not any(known) and not _is_adverb(words) and text.casefold() not in lists["JOB"]
 
 
 def _is_part(word: str, particles: Mapping[str, str]) -> bool:

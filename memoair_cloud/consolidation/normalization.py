@@ -5,7 +5,9 @@ import re
 import attrs
 
 from memoair_cloud.consolidation.corrections import (
+    NO_LISTS,
     SpokenCorrection,
+    WordLists,
     apply_own_corrections,
     correct_sentence,
     join_asked_back,
@@ -36,7 +38,8 @@ _TYPOGRAPHY = str.maketrans(
 # The period of these does not end a sentence.
 _ABBREVIATION = re.compile(r"\b(St|Mr|Mrs|Ms|Dr|Prof)\.(?=\s)")
 _FILLER = re.compile(
-    r"(?:,\s*)?\b(?:u+h+|u+m+|e+r+m?|h+m+|mm+|ah+|(?<!^)oh|you know|like(?=,)|well(?=,)|by the way|actually(?=,)"
+    r"(?:,\s*)?\b(?:u+h+|u+m+|e+r+m?|h+m+|mm+|ah+|(?<!^)oh|(?<!so )you know|like(?=,)"
+    r"|well(?=,)(?!, not\b)|by the way|actually(?=,)"
     r"|honestly(?=,)|basically(?=,)|to be honest)\b(?!\s+(?:that|what|how|the|if|when)\b)\s*,?(?:\s*\.\.\.)?",
     re.IGNORECASE,
 )
@@ -51,8 +54,13 @@ class NormalizedText:
     correction: SpokenCorrection | None = None
 
 
-def parse_utterance(text: str) -> NormalizedText:
-    """Return the sentences of a text as they were meant; none if it is a pasted text."""
+def parse_utterance(text: str, lists: WordLists = NO_LISTS) -> NormalizedText:
+    """Return the sentences of a text as they were meant; none if it is a pasted text.
+
+    Args:
+        text: The text.
+        lists: The lists of words of the language. A word corrects the last one of the same list.
+    """
     text = _strip_noise(text[: MAX_CHARS + 1])
     if len(text) > MAX_CHARS or text.count("\n") >= MAX_LINES:
         return NormalizedText()
@@ -61,13 +69,13 @@ def parse_utterance(text: str) -> NormalizedText:
     written = join_asked_back(write_spoken_forms(_ABBREVIATION.sub(r"\1", text)))
     for position, sentence in enumerate(split_sentences(_join_ellipses(written))):
         clean = _remove_disfluencies(sentence)
-        corrected, piece = correct_sentence(clean, sentences_so_far[-1] if sentences_so_far else None)
+        corrected, piece = correct_sentence(clean, sentences_so_far[-1] if sentences_so_far else None, lists)
         if corrected:
             sentences_so_far[-1] = corrected
             continue
         if piece and position == 0:
             correction = piece
-        clean = apply_own_corrections(clean if piece else strip_marker(clean))
+        clean = apply_own_corrections(clean if piece else strip_marker(clean), lists)
         if clean:
             sentences_so_far.append(clean)
     return NormalizedText(tuple(sentences_so_far), correction)

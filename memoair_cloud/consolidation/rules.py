@@ -10,7 +10,7 @@ from memoair_cloud.consolidation.corrections import apply_correction
 from memoair_cloud.consolidation.engine import Finding, Statement, apply_rules
 from memoair_cloud.consolidation.language import Language, load_language
 from memoair_cloud.consolidation.normalization import parse_utterance, recent_text
-from memoair_cloud.consolidation.records import CallTurn, Extraction, Fact
+from memoair_cloud.consolidation.records import DENIED, END_OF_RELATION, CallTurn, Extraction, Fact
 from memoair_cloud.consolidation.words import has_capitals
 
 NAME = "rules"
@@ -36,7 +36,7 @@ class RuleExtractor:
         call = _Call(self._language)
         for turn in ordered:
             call.add(turn)
-        return Extraction(tuple(dict.fromkeys(call.facts)), NAME)
+        return Extraction(tuple(dict.fromkeys(call.facts)), NAME, denials=tuple(dict.fromkeys(call.denials)))
 
 
 @attrs.define
@@ -46,10 +46,12 @@ class _Call:
     Attributes:
         language: The language of the caller.
         facts: The facts.
+        denials: What was denied, for facts of other calls.
     """
 
     language: Language
     facts: list[Fact] = attrs.field(factory=list)
+    denials: list[Fact] = attrs.field(factory=list)
     _sentences: list[list[str]] = attrs.field(factory=list)  # by turn: the sentences that a later turn may correct
     _previous: CallTurn | None = None
     _is_someone_else: bool = False  # whether the caller has passed the telephone on
@@ -78,7 +80,7 @@ class _Call:
         return not self._is_someone_else and not speech.whole_turn.search(text)
 
     def _learn(self, turn: CallTurn) -> list[Fact]:
-        utterance = parse_utterance(turn.user_text)
+        utterance = parse_utterance(turn.user_text, self.language.lists)
         agent_before, caller_before = (
             (recent_text(self._previous.assistant_text), recent_text(self._previous.user_text))
             if self._previous
@@ -94,7 +96,9 @@ class _Call:
         if utterance.correction:
             for earlier in reversed(self._sentences[-_MAX_CORRECTED_TURNS:]):
                 corrections = [
-                    (old, new) for old in reversed(earlier) if (new := apply_correction(old, utterance.correction))
+                    (old, new)
+                    for old in reversed(earlier)
+                    if (new := apply_correction(old, utterance.correction, self.language.lists))
                 ]
                 if corrections:
                     old, new = corrections[0]
@@ -118,10 +122,15 @@ class _Call:
             before = [*self.facts, *found, *facts]
             if not finding.is_denial or any(_is_closed_by(fact, finding.fact) for fact in before):
                 facts.append(finding.fact)
+            else:
+                denied = f"{DENIED}{finding.fact.corrects or ''}"
+                self.denials.append(attrs.evolve(finding.fact, value=denied, text="", is_one_of_many=True))
         return facts
 
 
 def _is_closed_by(fact: Fact, denial: Fact) -> bool:
+    if denial.attribute == END_OF_RELATION:
+        return fact.kind is denial.kind and fact.value == denial.corrects
     is_same = (fact.subject, fact.attribute) == (denial.subject, denial.attribute)
     return is_same and fact.value == (denial.corrects or fact.value)
 

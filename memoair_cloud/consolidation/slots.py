@@ -277,6 +277,15 @@ def _read_action(text: str, _context: SlotContext) -> tuple[str, ...]:
     return (head,) if is_clear else ()
 
 
+def _read_place_action(text: str, context: SlotContext) -> tuple[str, ...]:
+    """Read where somebody will be: "in Rome", "abroad"."""
+    preposition, _, place = text.partition(" ")
+    if place and preposition.lower() in ("in", "at", "back"):
+        place = re.sub(r"^in ", "", place)
+        return (text,) if _read_place(place, context) or re.match(r"my\b", place) else ()
+    return _read_short_action(text, context)
+
+
 def _read_short_action(text: str, _context: SlotContext) -> tuple[str, ...]:
     head = re.split(r"\s(?:at|on|in|for|with|and)\b|,", text)[0].strip()
     is_clear = head and len(head.split()) <= _MAX_SHORT_ACTION_WORDS and is_self_contained(head)
@@ -315,4 +324,5 @@ READERS: dict[str, Reader] = {
     "ACTION": _read_action,
     "SHORT_ACTION": _read_short_action,
     "TEXT": _read_text,
+    "PLACE_ACTION": _read_place_action,
 }

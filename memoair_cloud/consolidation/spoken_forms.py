@@ -33,12 +33,13 @@ _SPOKEN_EMAIL = re.compile(
 _CAPITAL = "[A-Z\u00c0-\u00de]"
 _LETTERS = rf"{_CAPITAL}(?:[-. ]{{1,2}}{_CAPITAL}){{2,}}(?=\W|$)"
 _SPELLED_AFTER_NAME = re.compile(
-    r"[^\W\d_][\w'-]+(?:,| -| that is| that's|,? spelled|,? spelt|,? i spell (?:it|that)),? "
+    r"(?!is\b|name\b)\b[^\W\d_][\w'-]+(?:,| -| that is| that's|,? spelled|,? spelt|,? i spell (?:it|that)),? "
     rf"(?P<letters>(?-i:{_LETTERS}))",
     re.IGNORECASE,
 )
 _SPELLED_ALONE = re.compile(
-    rf"(?P<lead>^(?:[Ii]t(?:'s| is) |[Tt]hat(?:'s| is) )?|\bname(?:'s| is) )(?P<letters>{_LETTERS})"
+    rf"(?P<lead>^(?:[Ii]t(?:'s| is) |[Tt]hat(?:'s| is) )?|\bname(?:'s| is)(?: spelled| spelt| written)? )"
+    rf"(?P<letters>{_LETTERS})"
 )
 
 
@@ -47,7 +48,9 @@ def write_spoken_forms(text: str) -> str:
     text = _SPOKEN_EMAIL.sub(_write_email, text)
     text = _SPOKEN_NUMBER.sub(lambda match: _write_digits(match[0]), text)
     text = _SPELLED_AFTER_NAME.sub(lambda match: _join_letters(match["letters"]), text)
-    return _SPELLED_ALONE.sub(lambda match: match["lead"] + _join_letters(match["letters"]), text)
+    return _SPELLED_ALONE.sub(
+        lambda match: re.sub(" (?:spelled|spelt|written)", "", match["lead"]) + _join_letters(match["letters"]), text
+    )
 
 
 def parse_small_number(text: str) -> int | None:

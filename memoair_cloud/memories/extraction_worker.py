@@ -110,7 +110,7 @@ class ExtractionWorker:
             if user is None or call is None:
                 return ExtractionOutcome.SUPERSEDED, extraction
             MemoryReconciler(session, user, utc_now(), extraction.extractor).replace_session_facts(
-                claim.session_id, extraction.facts
+                claim.session_id, (*extraction.facts, *extraction.denials)
             )
             call.learned_count, call.claimed_until = event_count, None
             call.failures, call.retry_at, call.failure = 0, None, extraction.failure
