@@ -29,6 +29,7 @@ _SUBJECT = r"(?:i|we|my|our|it|she|he|they|that|you|there|everyone|everybody|peo
 _BOUNDARY = re.compile(
     r"(?P<colon>:\s+)|(?P<stop>;\s+|\s+-+\s+)"
     r"|(?P<coordinate>,?\s+(?:because|but|although|though|while|whereas|so that|'cause|cause)\s+"
+    r"|,\s+so\s+"
     rf"|(?:,\s*|\s+)(?:and|so|and so|and then|or)\s+(?!you know\b)(?=(?:{_SUBJECT}|(?:can|could|please|do not)\b)))"
     rf"|(?P<comma>,\s*(?=(?:{_SUBJECT}|(?:this|which|who|do|does|can|could|would|is|are|where|what|please|but|not)\b)))",
     re.IGNORECASE,
@@ -39,6 +40,11 @@ _OWN_CLAUSE = re.compile(
 )
 _AND_I = re.compile(r"i\b", re.IGNORECASE)
 # "I have a dog called Rex and a cat called Milo": subject and verb hold for both.
+_SHARED_SUBJECT = re.compile(
+    r"(?P<first>(?P<who>i|we) .+?) and (?P<second>"
+    r"(?:have|work|live|take|like|love|hate|am|are|speak|eat|prefer|come) .+)",
+    re.IGNORECASE,
+)
 _SHARED_VERB = re.compile(
     r"(?P<verb>(?:i|we) (?:have(?: got)?|own|take|adopted|have adopted) )(?P<first>an? .+?),? and "
     r"(?P<second>(?:an?|one|two|three|four) .+)",
@@ -129,6 +135,8 @@ def _drop_question(clauses: list[_Clause], speech: Speech) -> list[_Clause]:
 
 
 def _distribute(clause: str) -> list[str]:
+    if joined := _SHARED_SUBJECT.fullmatch(clause):
+        return [*_distribute(joined["first"]), *_distribute(f"{joined['who']} {joined['second']}")]
     shared = _SHARED_VERB.fullmatch(clause)
     if not shared:
         return [clause]

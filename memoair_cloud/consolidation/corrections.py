@@ -40,6 +40,7 @@ _MIN_PHONE_DIGITS = 7
 _MAX_OWN_CORRECTIONS = 6
 _CLAUSE_START = re.compile(r"(?:i|i'm|i've|i'll|my|we|we're|we've|it's my)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\+?\d[\d ().-]*\d|\d")
+_ADDRESS = re.compile(r"\d+\w? [A-Z][\w'-]+(?: [A-Z][\w'-]+)*")
 _NAME = re.compile(r"[A-Z][\w'-]+(?: [A-Z][\w'-]+){0,2}")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _NOT_NAMES = re.compile(
@@ -52,6 +53,10 @@ _ASKED_BACK = re.compile(
     r"\bdid i (?:just )?say (?P<old>[\w' -]{1,40})\?\s+"
     r"(?:(?:no|sorry|well)[,.]? )*(?:i mean|i meant|it is|it's|i should have said) "
     r"(?P<new>[\w' -]{1,40})(?=[.!]|$)",
+    re.IGNORECASE,
+)
+_MARKED_AFTER = re.compile(
+    r"(?P<before>[.!?]\s+)(?P<piece>[\w'@.+-]+(?: [\w'-]+){0,2}), (?:i mean|i meant|rather|sorry)(?P<end>[.!]|$)",
     re.IGNORECASE,
 )
 _NOT_BUT = re.compile(
@@ -71,8 +76,9 @@ class SpokenCorrection:
 
 
 def join_asked_back(text: str) -> str:
-    """Return a text in which "Did I say cat? I meant dog." is one sentence: "Well, not cat, dog."."""
-    return _ASKED_BACK.sub(lambda match: f"Well, not {match['old']}, {match['new']}", text)
+    """Return a text whose corrections come first: "Did I say cat? I meant dog." is "not cat, dog"."""
+    text = _ASKED_BACK.sub(lambda match: f"Well, not {match['old']}, {match['new']}", text)
+    return _MARKED_AFTER.sub(r"\g<before>Sorry, \g<piece>\g<end>", text)
 
 
 def correct_sentence(
@@ -137,9 +143,10 @@ def _find_correction_piece(text: str, lists: WordLists) -> tuple[str, str, int] 
     finders: tuple[tuple[str, Callable[[str], re.Match[str] | None]], ...] = (
         ("mail", _EMAIL.match),
         ("time", _match_time),
+        ("address", _ADDRESS.match),
         ("number", _NUMBER.match),
-        ("name", _match_name),
         ("word", lambda text: _match_word(text, lists)),
+        ("name", _match_name),
     )
     for piece_type, find in finders:
         found = find(text)
@@ -190,7 +197,7 @@ def _replace_from_list(sentence: str, piece: str, lists: WordLists) -> str | Non
 def _replace_piece(sentence: str, piece_type: str, piece: str, lists: WordLists) -> str | None:
     if piece_type == "word":
         return _replace_from_list(sentence, piece, lists)
-    pattern = {"mail": _EMAIL, "number": _NUMBER, "name": _NAME}.get(piece_type)
+    pattern = {"mail": _EMAIL, "number": _NUMBER, "name": _NAME, "address": _ADDRESS}.get(piece_type)
     if pattern:
         matches = [
             match for match in pattern.finditer(sentence) if piece_type != "name" or not _NOT_NAMES.match(match[0])

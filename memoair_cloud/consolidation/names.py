@@ -7,6 +7,7 @@ from memoair_index.analysis import STOP_WORDS
 
 _MAX_WORDS = 6
 _MAX_LOWERCASE_WORDS = 3
+_SPELLED = re.compile(r"(?:[^\W_]-){2,}[^\W_]")
 _NAME_WORD = re.compile(r"[^\W\d_](?:[\w'\u2019-]*[^\W_]|\.)?")
 
 
@@ -24,6 +25,8 @@ def is_name(
             word that is also a common word is accepted before another one: "An Nguyen", "Will Young".
     """
     words = text.split()
+    if any(_SPELLED.fullmatch(word) for word in words):
+        return False
     if not words or len(words) > _MAX_WORDS or text.casefold() in lists["INVENTED"]:
         return False
     common = lists["NOT_A_NAME"]

@@ -39,7 +39,7 @@ class CallTurn:
         number: The position of the turn in the session, from 0.
         user_text: What the caller said.
         assistant_text: What the caller heard of the agent's answer.
-        said_at: When it was said.
+        said_at: When it was said, in the time zone of the speaker: the days that they name are counted in it.
         caller: The caller's name; empty if unknown.
         agent: The agent's name; empty if unknown.
     """

@@ -4,6 +4,7 @@ What can be written in more than one way is left out: a wrong address is worse t
 """
 
 import re
+from unicodedata import combining, normalize
 
 _DIGITS = {word: str(digit) for digit, word in enumerate("zero one two three four five six seven eight nine".split())}
 _DIGITS |= {"oh": "0", "o": "0"}
@@ -33,7 +34,8 @@ _SPOKEN_EMAIL = re.compile(
 _CAPITAL = "[A-Z\u00c0-\u00de]"
 _LETTERS = rf"{_CAPITAL}(?:[-. ]{{1,2}}{_CAPITAL}){{2,}}(?=\W|$)"
 _SPELLED_AFTER_NAME = re.compile(
-    r"(?!is\b|name\b)\b[^\W\d_][\w'-]+(?:,| -| that is| that's|,? spelled|,? spelt|,? i spell (?:it|that)),? "
+    r"(?!is\b|name\b)\b(?P<name>[^\W\d_][\w'-]+)"
+    r"(?:,|\.| -| that is| that's|,? spelled|,? spelt|,? i spell (?:it|that)),? "
     rf"(?P<letters>(?-i:{_LETTERS}))",
     re.IGNORECASE,
 )
@@ -47,7 +49,7 @@ def write_spoken_forms(text: str) -> str:
     """Return a text with its numbers, email addresses and spelled names as they are written."""
     text = _SPOKEN_EMAIL.sub(_write_email, text)
     text = _SPOKEN_NUMBER.sub(lambda match: _write_digits(match[0]), text)
-    text = _SPELLED_AFTER_NAME.sub(lambda match: _join_letters(match["letters"]), text)
+    text = _SPELLED_AFTER_NAME.sub(_choose_spelling, text)
     return _SPELLED_ALONE.sub(
         lambda match: re.sub(" (?:spelled|spelt|written)", "", match["lead"]) + _join_letters(match["letters"]), text
     )
@@ -125,6 +127,16 @@ def _write_domain(text: str) -> str | None:
     written = re.sub(r" (?:dot|point) ", ".", text.lower())
     written = re.sub(r" (?:hyphen|dash) ", "-", written)
     return written if re.fullmatch(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}", written) else None
+
+
+def _choose_spelling(match: re.Match[str]) -> str:
+    """Return a name as spelled; where only accents differ, as it was written."""
+    spelled = _join_letters(match["letters"])
+    return match["name"] if _fold(match["name"]) == _fold(spelled) else spelled
+
+
+def _fold(name: str) -> str:
+    return "".join(char for char in normalize("NFKD", name.casefold()) if not combining(char))
 
 
 def _join_letters(letters: str) -> str:
