@@ -125,6 +125,7 @@ class _CurrentFacts:
             for value, known in self._open.items()
             if known.kind is FactKind.PLAN
             and value != NO_VALUE
+            and not is_end(known)
             and f" {name} " in f"{known.attribute} ".replace(":", " ")
         ]
         return self._close_contradicted(fact, None, ended)

@@ -6,7 +6,7 @@ from datetime import date, datetime, timezone
 from typing import Any, TypeVar
 
 import attrs
-from sqlalchemy import Row, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, func, select, tuple_, update
 
 from memoair_cloud.consolidation import Fact, FactKind, ProfileSummary, is_end, merge_facts, summarize_facts
 from memoair_cloud.database.models import CallerProfile, EndUser, Memory, MemoryChange
@@ -229,13 +229,17 @@ class MemoryReconciler:
 
     def _linked_keys(self, new_facts: Mapping[str, Fact]) -> set[FactKey]:
         """Return the keys that facts like "Milo died" may end, and those of such facts; empty if there are none."""
-        conditions = Memory.user_id == self.user.id, Memory.state.in_(RETAINED_STATES)
-        columns = select(Memory.subject, Memory.attribute).distinct()
-        ends = set(self.session.execute(columns.where(*conditions, Memory.attribute.startswith(END_PREFIX))).tuples())
+        ends = self._load_keys(Memory.attribute.startswith(END_PREFIX))
         if not ends and not any(map(is_end, new_facts.values())):
             return set()
-        ended_kinds = [FactKind.RELATION.value, FactKind.PLAN.value]
-        return ends | set(self.session.execute(columns.where(*conditions, Memory.kind.in_(ended_kinds))).tuples())
+        return ends | self._load_keys(Memory.kind.in_([FactKind.RELATION.value, FactKind.PLAN.value]))
+
+    def _load_keys(self, condition: ColumnElement[bool]) -> set[FactKey]:
+        statement = select(Memory.subject, Memory.attribute).distinct()
+        rows = self.session.execute(
+            statement.where(Memory.user_id == self.user.id, Memory.state.in_(RETAINED_STATES), condition)
+        )
+        return {(row.subject, row.attribute) for row in rows}
 
     def _load_by_tombstones(self, hashes: Collection[str]) -> list[Memory]:
         return [row for batch in _split_batches(hashes) for row in self._load(Memory.barred.in_(batch))]
