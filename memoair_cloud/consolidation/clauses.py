@@ -93,7 +93,7 @@ def find_statements(sentence: str, speech: Speech) -> list[str]:
 
 
 def is_announcement(sentence: str, speech: Speech) -> bool:
-    """Return whether a sentence announces somebody else's words, which follow: "Your letter says."."""
+    """Return whether a sentence announces another person's words, which follow: "Your letter says."."""
     found = [match.end() for match in speech.reported.finditer(expand_contractions(sentence))]
     return bool(found) and len(expand_contractions(sentence)[found[-1] :].split()) <= 1
 

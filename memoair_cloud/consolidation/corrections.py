@@ -92,7 +92,7 @@ def correct_sentence(
         lists: The lists of words of the language.
 
     Returns:
-        The corrected sentence, None if there is none to correct; and the piece for an earlier turn, None if the
+        The corrected sentence, None if nothing was corrected; and the piece for an earlier turn, None if the
         sentence corrects nothing.
     """
     if (named := _NOT_BUT.match(sentence)) and before is not None:

@@ -44,7 +44,7 @@ class Statement:
 
 
 @attrs.frozen
-class Finding:
+class RuleFinding:
     """A fact that a rule found, or that one does not hold.
 
     Attributes:
@@ -56,13 +56,13 @@ class Finding:
     is_denial: bool = False
 
 
-def apply_rules(language: Language, statement: Statement) -> Iterator[Finding]:
+def apply_rules(language: Language, statement: Statement) -> Iterator[RuleFinding]:
     """Return what the rules find in a statement."""
     for rule in language.rules:
         yield from _apply_rule(rule, statement, language)
 
 
-def _apply_rule(rule: FactRule, statement: Statement, language: Language) -> Iterator[Finding]:
+def _apply_rule(rule: FactRule, statement: Statement, language: Language) -> Iterator[RuleFinding]:
     if rule.first and statement.turn.number >= _FIRST_TURNS:
         return
     dates = None
@@ -80,15 +80,15 @@ def _apply_rule(rule: FactRule, statement: Statement, language: Language) -> Ite
         if not found and rule.answers and (asked := application.find_question()) is not None:
             found = list(application.find(rule.answers, clause, asked))
         if found:
-            yield from (Finding(application.make_fact(slots)) for slots in found)
+            yield from (RuleFinding(application.make_fact(slots)) for slots in found)
             return
     ends = list(application.find(rule.ends, clause))
-    yield from (Finding(application.make_end(slots)) for slots in ends)
+    yield from (RuleFinding(application.make_end(slots)) for slots in ends)
     denials = [] if ends else list(application.find(rule.denies, clause))
-    yield from (Finding(application.make_end(slots), is_denial=True) for slots in denials)
+    yield from (RuleFinding(application.make_end(slots), is_denial=True) for slots in denials)
     if rule.ended and not ends and not denials and (denied := find_denied(clause)):
         for slots in application.find(rule.says, denied.clause):
-            yield Finding(application.make_end(slots), is_denial=not denied.held_before)
+            yield RuleFinding(application.make_end(slots), is_denial=not denied.held_before)
 
 
 @attrs.frozen

@@ -7,7 +7,7 @@ import attrs
 from memoair_cloud.consolidation.clauses import expand_contractions, find_statements, is_announcement
 from memoair_cloud.consolidation.commitments import find_commitments
 from memoair_cloud.consolidation.corrections import apply_correction
-from memoair_cloud.consolidation.engine import Finding, Statement, apply_rules
+from memoair_cloud.consolidation.engine import RuleFinding, Statement, apply_rules
 from memoair_cloud.consolidation.language import Language, load_language
 from memoair_cloud.consolidation.normalization import parse_utterance, recent_text
 from memoair_cloud.consolidation.records import DENIED, END_OF_RELATION, CallTurn, Extraction, Fact
@@ -111,11 +111,11 @@ class _Call:
         self._sentences.append(sentences)
         return found
 
-    def _find(self, sentence: str, statement: Statement) -> Iterable[Finding]:
+    def _find(self, sentence: str, statement: Statement) -> Iterable[RuleFinding]:
         for clause in find_statements(sentence, self.language.speech):
             yield from apply_rules(self.language, attrs.evolve(statement, clause=clause))
 
-    def _hold(self, findings: Iterable[Finding], found: Sequence[Fact]) -> list[Fact]:
+    def _hold(self, findings: Iterable[RuleFinding], found: Sequence[Fact]) -> list[Fact]:
         """Return the facts of findings: a denial counts if the call has said before what it denies."""
         facts: list[Fact] = []
         for finding in findings:

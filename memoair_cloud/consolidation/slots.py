@@ -31,7 +31,7 @@ class SlotContext:
     lists: Mapping[str, Mapping[str, str]]
 
 
-# Returns the values that a text has as a slot of a type; none if it is none.
+# Returns the values that a text has as a slot of a type; empty if it does not fit.
 Reader = Callable[[str, SlotContext], tuple[str, ...]]
 
 _WORD = r"[^\W\d_][\w'\u2019.-]*"
@@ -249,7 +249,7 @@ _UNRESOLVED_TIME = re.compile(
 
 
 def _read_action(text: str, _context: SlotContext) -> tuple[str, ...]:
-    """Read what somebody does, up to the next thought, if it can be understood by itself."""
+    """Read what a person does, up to the next thought, if it can be understood by itself."""
     if _NOT_AN_ACTION.match(text):
         return ()
     head = re.split(
@@ -278,7 +278,7 @@ def _read_action(text: str, _context: SlotContext) -> tuple[str, ...]:
 
 
 def _read_place_action(text: str, context: SlotContext) -> tuple[str, ...]:
-    """Read where somebody will be: "in Rome", "abroad"."""
+    """Read where a person will be: "in Rome", "abroad"."""
     preposition, _, place = text.partition(" ")
     if place and preposition.lower() in ("in", "at", "back"):
         place = re.sub(r"^in ", "", place)

@@ -56,7 +56,7 @@ def write_spoken_forms(text: str) -> str:
 
 
 def parse_small_number(text: str) -> int | None:
-    """Return the value of a number below a hundred, in digits or words; None if it is none."""
+    """Return the value of a number below a hundred, in digits or words; None if it is something else."""
     words = re.split(r"[\s-]+", text.strip().lower())
     if len(words) == 1 and words[0].isdecimal():
         return int(words[0])

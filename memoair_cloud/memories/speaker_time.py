@@ -45,7 +45,7 @@ def find_zone(name: str) -> tzinfo:
     """Return a time zone by its name in the IANA database.
 
     Raises:
-        ValueError: If there is none of this name.
+        ValueError: If the name is unknown.
     """
     try:
         return ZoneInfo(name)
