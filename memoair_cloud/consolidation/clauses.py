@@ -46,7 +46,8 @@ _SHARED_SUBJECT = re.compile(
     re.IGNORECASE,
 )
 _SHARED_VERB = re.compile(
-    r"(?P<verb>(?:i|we) (?:have(?: got)?|own|take|adopted|have adopted) )(?P<first>an? .+?),? and "
+    r"(?P<verb>(?:i|we) (?:have(?: got)?|own|take|adopted|have adopted) )"
+    r"(?P<first>(?:an?|one|two|three|four|five) .+?),? and "
     r"(?P<second>(?:an?|one|two|three|four) .+)",
     re.IGNORECASE,
 )

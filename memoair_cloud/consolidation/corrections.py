@@ -151,7 +151,8 @@ def _find_correction_piece(text: str, lists: WordLists) -> tuple[str, str, int] 
     for piece_type, find in finders:
         found = find(text)
         if found and re.match(
-            r"(?:,?\s+(?:please|instead|then|actually|sorry)\b)?\s*(?:[,.!?]|$)", text[found.end() :]
+            r"(?:\s+with an? \w\b)?(?:,?\s+(?:please|instead|then|actually|sorry)\b)?\s*(?:[,.!?]|$)",
+            text[found.end() :],
         ):
             return piece_type, found[0].strip(), found.end()
     return None

@@ -64,6 +64,7 @@ PATTERNS = {
     **dict.fromkeys(("LIKED", "FAVORITE"), ".+?"),
     "FAVORITE_OF": r"[a-z]+(?: [a-z]+){0,2}?",
     "ALLERGENS": r"[a-z][\w' -]*(?:,? (?:and|or) [\w' -]+|, [\w' -]+)*?",
+    "FOODS": "(?:<FOOD>)(?:(?:,? (?:or|and) |, )(?:<FOOD>))*",
     "FREE_OF": r"(?:gluten|lactose|dairy|sugar|nut)[- ]free",
     "CONTACT_TIME": (
         r"(?:(?:in|on|after|before|between|during|at) )?(?:the )?(?:mornings?|afternoons?|evenings?|weekdays|weekends"
@@ -168,6 +169,8 @@ def _read_liked(text: str, context: SlotContext) -> tuple[str, ...]:
     ):
         return ()
     first = what.split()[0].casefold()
+    if first in ("my", "our") and len(what.split()) > len("my coffee".split()):
+        return ()  # "I like my coffee black"
     is_pastime = not first.endswith("ing") or first in context.lists["PASTIME"] or len(first) < len("being") + 1
     return (what,) if is_pastime else ()
 
@@ -212,6 +215,10 @@ def _read_allergens(text: str, context: SlotContext) -> tuple[str, ...]:
 _MEDICINE_ENDING = re.compile(
     r"[a-z]+(?:cillin|mycin|cycline|floxacin|statin|profen|azole|caine|codone|sulfa|cef\w*)s?"
 )
+
+
+def _read_foods(text: str, _context: SlotContext) -> tuple[str, ...]:
+    return tuple(re.split(r",? (?:or|and) |, ", text.lower()))
 
 
 def _read_free_of(text: str, _context: SlotContext) -> tuple[str, ...]:
@@ -319,6 +326,7 @@ READERS: dict[str, Reader] = {
     "FAVORITE": _read_favorite,
     "FAVORITE_OF": _read_self_contained,
     "ALLERGENS": _read_allergens,
+    "FOODS": _read_foods,
     "FREE_OF": _read_free_of,
     "CONTACT_TIME": _read_lower,
     "ACTION": _read_action,
