@@ -36,7 +36,7 @@ _BOUNDARY = re.compile(
 )
 # A clause before another one that the caller says of themselves or of the call.
 _OWN_CLAUSE = re.compile(
-    r"(?:i|we|my|our|it is|this is|please|do not|can|could|thank|call|text|email|ring)\b", re.IGNORECASE
+    r"(?:i|we|my|our|it is|this is|please|do not|can|could|thank|call|text|email|ring|no|never)\b", re.IGNORECASE
 )
 _AND_I = re.compile(r"i\b", re.IGNORECASE)
 # "I have a dog called Rex and a cat called Milo": subject and verb hold for both.
@@ -72,7 +72,7 @@ def find_statements(sentence: str, speech: Speech) -> list[str]:
 
     Contractions in them are written out.
     """
-    sentence = expand_contractions(sentence)
+    sentence = speech.courtesy.sub("", expand_contractions(sentence))
     if speech.whole_sentence.search(sentence):
         return []
     clauses = _split(sentence, speech)

@@ -170,7 +170,8 @@ def _match_time(text: str) -> re.Match[str] | None:
 
 
 def _match_name(text: str) -> re.Match[str] | None:
-    found = _NAME.match(text)
+    preposition = re.match(r"(?:to|in|at|with|for) ", text)
+    found = _NAME.match(text, preposition.end() if preposition else 0)
     return None if found and _NOT_NAMES.match(found[0]) else found
 
 

@@ -80,6 +80,7 @@ class Speech:
     doubt: re.Pattern[str]
     reported: re.Pattern[str]
     confirm: re.Pattern[str]
+    courtesy: re.Pattern[str]
     question: re.Pattern[str]
     tag: re.Pattern[str]
 

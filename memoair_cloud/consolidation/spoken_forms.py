@@ -14,6 +14,8 @@ _SPOKEN_NUMBER = re.compile(
     rf"\b(?:(?:double|triple)\s+)?(?:{_DIGIT_WORD})(?:[\s,-]+(?:(?:double|triple)\s+)?(?:{_DIGIT_WORD})){{5,}}\b",
     re.IGNORECASE,
 )
+# Letters that are spelled without their stroke, and do not come apart by themselves
+_PLAIN = str.maketrans({"\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u00e6": "ae", "\u0131": "i", "\u00f0": "d"})
 _TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _SMALL_NUMBERS = {word: number for number, word in enumerate(_TEENS, start=10)}
@@ -136,7 +138,7 @@ def _choose_spelling(match: re.Match[str]) -> str:
 
 
 def _fold(name: str) -> str:
-    return "".join(char for char in normalize("NFKD", name.casefold()) if not combining(char))
+    return "".join(char for char in normalize("NFKD", name.casefold().translate(_PLAIN)) if not combining(char))
 
 
 def _join_letters(letters: str) -> str:
