@@ -23,6 +23,12 @@ _CONTRACTIONS = {
     r"\bwon't\b": "will not",
     r"\bcan't\b": "cannot",
 }
+# "My number: 555-0142" states; another colon announces something.
+_STATING_COLON = re.compile(
+    r"\b(my (?:[a-z]+ )?(?:number|e-?mail|address|name|mobile|phone|birthday)): ", re.IGNORECASE
+)
+# "My motto was, ...": a verb without what it says
+_ANNOUNCING = re.compile(r"\b(?:is|was|were|are|goes|be)$", re.IGNORECASE)
 _CONTRACTION = [(re.compile(pattern, re.IGNORECASE), full) for pattern, full in _CONTRACTIONS.items()]
 _SUBJECT = r"(?:i|we|my|our|it|she|he|they|that|you|there|everyone|everybody|people|friends)\b"
 # What joins two clauses: a colon announces something else; after "and" and "but" a statement is as good as before.
@@ -64,7 +70,7 @@ def expand_contractions(text: str) -> str:
     """Return a text with its contractions written out: "I'm" as "I am"."""
     for pattern, full in _CONTRACTION:
         text = pattern.sub(full, text)
-    return text
+    return _STATING_COLON.sub(r"\1 is ", text)
 
 
 def find_statements(sentence: str, speech: Speech) -> list[str]:
@@ -86,7 +92,7 @@ def find_statements(sentence: str, speech: Speech) -> list[str]:
         if follower is not None and follower.is_doubtful and follower.joined_by in ("comma", "stop"):
             break  # "..., I think": the doubt is about what was just said
         before = clauses[position - 1].text  # empty: merely a greeting
-        if clause.joined_by == "comma" and before and not _OWN_CLAUSE.match(before):
+        if clause.joined_by == "comma" and before and (not _OWN_CLAUSE.match(before) or _ANNOUNCING.search(before)):
             break
         if clause.text and len(clause.text) <= _MAX_CLAUSE_CHARS and not speech.question.match(clause.text):
             statements += _distribute(clause.text)
