@@ -34,7 +34,8 @@ _SUBJECT = r"(?:i|we|my|our|it|she|he|they|that|you|there|everyone|everybody|peo
 # What joins two clauses: a colon announces something else; after "and" and "but" a statement is as good as before.
 _BOUNDARY = re.compile(
     r"(?P<colon>:\s+)|(?P<stop>;\s+|\s+-+\s+)"
-    r"|(?P<coordinate>,?\s+(?:because|but|although|though|while|whereas|so that|'cause|cause)\s+"
+    r"|(?P<contrast>,?\s+(?:but|however,?)\s+)"
+    r"|(?P<coordinate>,?\s+(?:because|although|though|while|whereas|so that|'cause|cause)\s+"
     r"|,\s+so\s+"
     rf"|(?:,\s*|\s+)(?:and|so|and so|and then|or)\s+(?!you know\b)(?=(?:{_SUBJECT}|(?:can|could|please|do not)\b)))"
     rf"|(?P<comma>,\s*(?=(?:{_SUBJECT}|(?:this|which|who|do|does|can|could|would|is|are|where|what|please|but|not)\b)))",
@@ -85,16 +86,20 @@ def find_statements(sentence: str, speech: Speech) -> list[str]:
     if sentence.rstrip(" .\"'").endswith("?"):
         clauses = _drop_question(clauses, speech)
     statements: list[str] = []
+    is_open = True  # whether what was said so far leaves the next clause a plain statement
     for position, clause in enumerate(clauses):
         follower = clauses[position + 1] if position + 1 < len(clauses) else None
+        before = clauses[position - 1].text if position else ""  # empty: merely a greeting
+        if clause.joined_by == "contrast":
+            is_open = True
         if clause.joined_by == "colon" or clause.is_doubtful:
-            break  # what follows a doubt, or is announced, may hang on it
+            is_open = False  # what follows a doubt, or is announced, may hang on it
         if follower is not None and follower.is_doubtful and follower.joined_by in ("comma", "stop"):
-            break  # "..., I think": the doubt is about what was just said
-        before = clauses[position - 1].text  # empty: merely a greeting
+            is_open = False  # "..., I think": the doubt is about what was just said
         if clause.joined_by == "comma" and before and (not _OWN_CLAUSE.match(before) or _ANNOUNCING.search(before)):
-            break
-        if clause.text and len(clause.text) <= _MAX_CLAUSE_CHARS and not speech.question.match(clause.text):
+            is_open = False
+        is_short = 0 < len(clause.text) <= _MAX_CLAUSE_CHARS
+        if is_open and is_short and not speech.question.match(clause.text):
             statements += _distribute(clause.text)
     return statements
 
@@ -123,7 +128,8 @@ def _split(sentence: str, speech: Speech) -> list[_Clause]:
             pieces[position + 1] = joiner, f"{text}, {pieces[position + 1][1]}"
             continue
         bare = _strip_lead(text, speech)
-        is_doubtful = bool(speech.doubt.search(bare) or speech.reported.search(bare))
+        is_request = bool(speech.request.match(bare)) and not speech.reported.search(bare)
+        is_doubtful = not is_request and bool(speech.doubt.search(bare) or speech.reported.search(bare))
         clauses.append(_Clause(bare, joiner, is_doubtful))
     return clauses
 

@@ -234,9 +234,8 @@ class _Application:
             return "an" if slots["seat"][0] in "aeiou" else "a"
         if name == "counted_plural":
             counted = slots["counted"]
-            return {"child": "children", "puppy": "puppies", "baby": "babies"}.get(
-                counted, f"{counted.rstrip('s')}s" if counted != "children" else counted
-            )
+            plural = counted if counted.endswith("children") else f"{counted.rstrip('s')}s"
+            return {"child": "children", "puppy": "puppies", "baby": "babies"}.get(counted, plural)
         if name == "a_channel":
             channel = slots["channel"]
             return channel if channel == "whatsapp" else f"{'an' if channel[0] == 'e' else 'a'} {channel}"

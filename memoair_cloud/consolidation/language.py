@@ -78,6 +78,7 @@ class Speech:
     came_back: re.Pattern[str]
     whole_sentence: re.Pattern[str]
     doubt: re.Pattern[str]
+    request: re.Pattern[str]
     reported: re.Pattern[str]
     confirm: re.Pattern[str]
     courtesy: re.Pattern[str]

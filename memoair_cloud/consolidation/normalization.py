@@ -25,6 +25,12 @@ _MAX_RECENT_CHARS = 500
 # and over.
 _PUNCTUATION_RUN = re.compile(r"(?<=[\s,.;:'\"-]{4})[\s,.;:'\"-]+")
 _LONG_WORD = re.compile(r"\S{50,}")
+# What a recognizer writes for a sound: "[laughs]"
+_SOUND = re.compile(
+    r"[\[(<](?:laugh\w*|inaudible|noise|music|cough\w*|sigh\w*|pause|silence|crosstalk"
+    r"|unintelligible|breath\w*|clears throat)[\])>]",
+    re.IGNORECASE,
+)
 _TYPOGRAPHY = str.maketrans(
     {
         "\N{RIGHT SINGLE QUOTATION MARK}": "'",
@@ -81,6 +87,11 @@ def parse_utterance(text: str, lists: WordLists = NO_LISTS) -> NormalizedText:
     return NormalizedText(tuple(sentences_so_far), correction)
 
 
+def remove_sounds(text: str) -> str:
+    """Return a text without what a recognizer writes for sounds, and with plain apostrophes."""
+    return _SOUND.sub("", text.translate(_TYPOGRAPHY))
+
+
 def recent_text(text: str) -> str:
     """Return the end of what was said before an answer, which the answer refers to."""
     return _strip_noise(text[-_MAX_RECENT_CHARS:])
@@ -88,6 +99,7 @@ def recent_text(text: str) -> str:
 
 def _strip_noise(text: str) -> str:
     """Remove text that cannot have been spoken, which also limits the time that each rule needs."""
+    text = _SOUND.sub("", text)
     return _LONG_WORD.sub("", _PUNCTUATION_RUN.sub("", text.translate(_TYPOGRAPHY))).strip()
 
 

@@ -9,7 +9,7 @@ from memoair_cloud.consolidation.commitments import find_commitments
 from memoair_cloud.consolidation.corrections import apply_correction
 from memoair_cloud.consolidation.engine import RuleFinding, Statement, apply_rules
 from memoair_cloud.consolidation.language import Language, load_language
-from memoair_cloud.consolidation.normalization import parse_utterance, recent_text
+from memoair_cloud.consolidation.normalization import parse_utterance, recent_text, remove_sounds
 from memoair_cloud.consolidation.records import DENIED, END_OF_RELATION, CallTurn, Extraction, Fact
 from memoair_cloud.consolidation.words import has_capitals
 
@@ -69,10 +69,7 @@ class _Call:
 
     def _is_the_callers(self, turn: CallTurn) -> bool:
         """Return whether the caller says of themselves what the turn says."""
-        speech, text = (
-            self.language.speech,
-            expand_contractions(turn.user_text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")),
-        )
+        speech, text = self.language.speech, expand_contractions(remove_sounds(turn.user_text))
         if speech.came_back.search(text):
             self._is_someone_else = False
         elif speech.handed_over.search(text):
