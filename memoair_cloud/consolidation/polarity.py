@@ -20,9 +20,26 @@ _REVERSED = re.compile(
 )
 _STOPPED = re.compile(
     r"^(?P<who>i|we)(?: have| had to)?(?: just| recently| now| finally| completely)* "
-    r"(?:stopped|stop|quit|gave up|given up|give up|ceased|finished) (?P<doing>\w+ing) (?P<rest>.+)$",
+    r"(?:stopped|stop|quit|gave up|given up|give up|ceased|finished)(?: on| with)? (?P<doing>\w+ing) (?P<rest>.+)$",
     re.IGNORECASE,
 )
+_PERFECT = re.compile(
+    r"^(?P<who>i|we) have not (?P<verb>been|lived|taken|worked|had|eaten|paid|used|needed) (?P<rest>.+?)"
+    r"(?: (?:for|since|in) .+| any ?more| any longer| lately)$",
+    re.IGNORECASE,
+)
+_PRESENT = {
+    "been": "am",
+    "lived": "live",
+    "taken": "take",
+    "worked": "work",
+    "had": "have",
+    "eaten": "eat",
+    "paid": "pay",
+}
+_PRESENT |= {"used": "use", "needed": "need"}
+# These do not change what is denied: "not really", "not actually".
+_ADVERB = re.compile(r"\b(not|longer) (?:actually |really |even |truly |technically |strictly )+", re.IGNORECASE)
 _USED_TO = re.compile(r"^(?P<who>i|we) used to (?P<verb>be|\w+) (?P<rest>.+)$", re.IGNORECASE)
 _GERUNDS = {
     "being": "am",
@@ -56,6 +73,9 @@ class Denial:
 
 def find_denied(clause: str) -> Denial | None:
     """Return what a clause denies; None if it is not negative."""
+    clause = _ADVERB.sub(r"\1 ", clause)
+    if match := _PERFECT.match(clause):
+        return Denial(f"{match['who']} {_PRESENT[match['verb'].lower()]} {match['rest']}", held_before=True)
     tail = _TAIL.search(clause)
     bare = clause[: tail.start()] if tail else clause
     if match := _NEGATIVE.match(bare):

@@ -36,7 +36,7 @@ Reader = Callable[[str, SlotContext], tuple[str, ...]]
 
 _WORD = r"[^\W\d_][\w'\u2019.-]*"
 _STREET_NUMBER = r"\d+ ?[a-zA-Z]?(?:[-/]\d+)?"
-_ADDRESS = rf"{_STREET_NUMBER} (?-i:[A-Z\u00c0-\u00de])[\w'.-]*(?: [\w'.-]+){{0,4}}(?:, (?-i:[A-Z0-9])[\w' ]*)*?"
+_ADDRESS = rf"{_STREET_NUMBER} (?-i:[A-Z\u00c0-\u00de])[\w'.-]*(?: [\w'.-]+){{0,4}}?(?:, (?-i:[A-Z0-9])[\w' ]*)*?"
 # What a type matches. A slot is as short as the rest of its expression allows.
 PATTERNS = {
     **dict.fromkeys(("NAME", "CALLER_NAME", "ANSWERED_NAME", "INTRODUCED_NAME"), rf"{_WORD}(?: '?{_WORD}){{0,5}}?"),
