@@ -26,7 +26,7 @@ def test_the_examples_of_the_rules_come_true(example: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "min_precision", "min_recall"), [("corpus.txt", 0.99, 0.97), ("corpus_held_back.txt", 0.97, 0.90)]
+    ("name", "min_precision", "min_recall"), [("corpus.txt", 0.97, 0.95), ("corpus_held_back.txt", 0.97, 0.90)]
 )
 def test_precision_and_recall_of_the_corpora(name: str, min_precision: float, min_recall: float) -> None:
     counts = [count_facts(talk) for talk in read_corpus(CORPORA / name)]
