@@ -205,11 +205,20 @@ def _read_allergens(text: str, context: SlotContext) -> tuple[str, ...]:
         for split in range(1, len(words)):
             is_known |= set(words[:split]) <= set(adjectives) and " ".join(words[split:]) in allergens
             is_known |= " ".join(words[:split]) in allergens and set(words[split:]) <= set(adjectives)
+        # "Strapping tape", "birch pollen": the last word says what it is.
+        is_known |= (
+            len(words) == len("strapping tape".split()) and words[1] in allergens and _is_kind(words[0], context)
+        )
         narrowed = re.match(r"(?P<what>[\w ]+?) (?:they|you|we|people|that is|which is) use", plain)
         if not is_known and not (narrowed and narrowed["what"] in allergens):
             return ()
         found.append(plain)
     return tuple(found)
+
+
+def _is_kind(word: str, context: SlotContext) -> bool:
+    """Return whether a word narrows down what something is, and is no opinion about it: "bad coffee"."""
+    return word.isalpha() and word not in context.lists["OPINION"] and word not in context.lists["NOT_A_NAME"]
 
 
 _MEDICINE_ENDING = re.compile(
