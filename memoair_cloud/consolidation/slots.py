@@ -218,7 +218,7 @@ def _read_allergens(text: str, context: SlotContext) -> tuple[str, ...]:
 
 def _is_kind(word: str, context: SlotContext) -> bool:
     """Return whether a word narrows down what something is, and is no opinion about it: "bad coffee"."""
-    return word.isalpha() and word not in context.lists["OPINION"] and word not in context.lists["NOT_A_NAME"]
+    return word.isalpha() and word not in context.lists["OPINION"]
 
 
 _MEDICINE_ENDING = re.compile(
