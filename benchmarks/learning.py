@@ -1,7 +1,7 @@
 """How many of the learned facts are true, and how many of the facts that were said are learned, by kind of talk.
 
-The talks are beside the rules, in ``memoair_cloud/consolidation/english``. Those in ``corpus_held_back.txt`` were not
-looked at while the rules were made, so their figures say more about words that the rules do not know.
+The talks are beside the rules, in ``memoair_cloud/consolidation/english``. Those in ``corpus_held_back.txt`` were
+written by the author of the rules and kept aside: they led to two changes, and their labels were corrected twice.
 
     python benchmarks/learning.py [--misses] [corpus ...]
 """
