@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from memoair_cloud.memories.speaker_time import SpeakerTime, find_zone
+
 
 def _default_folder() -> Path:
     return Path(platformdirs.user_data_dir("memoair", appauthor=False)) / "cloud"
@@ -26,6 +28,8 @@ class CloudSettings(BaseSettings):
         requests_at_once: The burst of one API key in one server process, in requests.
         session_idle_s: Seconds without a new event after which a call counts as ended.
         worker_threads: The number of tasks that a worker runs concurrently.
+        time_zone: The time zone in which callers count days, where neither the time of a turn nor its call says one.
+        project_time_zones: The same for single projects, by id.
         chat_base_url: An OpenAI-compatible chat endpoint that extracts facts instead of the rules. Needs
             ``chat_model``.
         chat_model: The model to ask there.
@@ -58,6 +62,12 @@ class CloudSettings(BaseSettings):
         description="seconds without a new event after which a call counts as ended",
     )
     worker_threads: int = Field(default=2, ge=1, le=64, description="number of tasks that a worker runs concurrently")
+    time_zone: str = Field(
+        default="UTC", description="time zone in which callers count days, as a name such as Europe/Berlin"
+    )
+    project_time_zones: dict[str, str] = Field(
+        default_factory=dict, description='time zones of single projects, as JSON: {"proj_shop": "Asia/Tokyo"}'
+    )
     chat_base_url: str | None = Field(
         default=None,
         description="an OpenAI-compatible chat endpoint that extracts facts instead of the rules",
@@ -70,6 +80,17 @@ class CloudSettings(BaseSettings):
         if (self.chat_base_url is None) != (self.chat_model is None):
             raise ValueError("chat_base_url and chat_model must be set together")
         return self
+
+    @model_validator(mode="after")
+    def _require_known_time_zones(self) -> "CloudSettings":
+        for name in (self.time_zone, *self.project_time_zones.values()):
+            find_zone(name)
+        return self
+
+    def make_speaker_time(self) -> SpeakerTime:
+        """Return the time zones of the server and its projects."""
+        zones = {project: find_zone(name) for project, name in self.project_time_zones.items()}
+        return SpeakerTime(find_zone(self.time_zone), zones)
 
     @field_validator("database_url")
     @classmethod

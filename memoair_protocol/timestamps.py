@@ -59,6 +59,15 @@ def parse_local_timestamp(text: str) -> datetime:
     return datetime(year, month, day, hour, minute, second, parse_fraction(match[7]), _zone(match[8]))
 
 
+def has_offset(text: str) -> bool:
+    """Return whether an ISO 8601 timestamp says how far the speaker's clock is from UTC.
+
+    A Z or a zero offset does not: programs write them for any time that was converted to UTC.
+    """
+    match = _ISO_8601.fullmatch(text.strip())
+    return match is not None and bool((match[8] or "Zz").strip("Zz+-:0"))
+
+
 def parse_fraction(digits: str | None) -> int:
     """Return the microseconds of a fraction of a second; further digits are cut off."""
     return int((digits or "0")[:6].ljust(6, "0"))

@@ -12,7 +12,7 @@ from memoair_protocol.corrections import CORRECTS_KEY, corrected_event_id
 from memoair_protocol.enums import EventType
 from memoair_protocol.json_guards import is_deeper_than, strip_values
 from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_EVENT_BYTES
-from memoair_protocol.timestamps import parse_timestamp
+from memoair_protocol.timestamps import has_offset, parse_timestamp
 
 _MAX_SEQ = 2**53 - 1  # the largest integer that every JSON parser preserves
 _ENUM_VALUES = {"type": ", ".join(event_type.value for event_type in EventType)}
@@ -131,10 +131,20 @@ def parse_event(content: bytes) -> IncomingEvent:
         session_id=_check_identifier_field("sessionId", event.session_id),
         seq=event.seq,
         occurred_at=occurred_at,
-        payload=bytes(event.payload).decode(),
+        payload=_keep_offset(bytes(event.payload), event).decode(),
         start=payload if isinstance(payload, StartPayload) else None,
         corrects=corrected_event_id({CORRECTS_KEY: payload.corrects}) if isinstance(payload, _TurnPayload) else None,
     )
+
+
+def _keep_offset(payload: bytes, event: "_Event") -> bytes:
+    """Return a payload that still says in which time zone a turn was spoken: times are stored in UTC."""
+    if event.type is not EventType.TURN or not has_offset(event.occurred_at):
+        return payload
+    fields = msgspec.json.decode(payload)
+    metadata = fields.get("metadata")
+    fields["metadata"] = {"occurredAt": event.occurred_at, **(metadata if isinstance(metadata, dict) else {})}
+    return msgspec.json.encode(fields)
 
 
 def extract_event_id(content: bytes) -> str | None:

@@ -7,7 +7,6 @@ import re
 
 from memoair_cloud.consolidation.date_expressions import find_date_range
 from memoair_cloud.consolidation.records import AGENT_SUBJECT, CallTurn, Fact, FactKind
-from memoair_cloud.consolidation.rule_api import make_fact
 from memoair_cloud.consolidation.words import normalize_key
 
 _FUTURE_VERBS = (
@@ -101,12 +100,16 @@ def _make_commitment(turn: CallTurn, who: str, what: str, *, is_done: bool) -> F
     predicate = _PRONOUN.sub(lambda match: replacements[match[0].lower()], action)
     value = dates.description if dates else "yes"
     text = f"{actor} {'has' if is_done else 'will'} {predicate}{date_suffix}"
-    return make_fact(
-        turn,
-        FactKind.COMMITMENT,
-        text,
-        f"commitment: {normalize_key(action)}",
-        value,
+    return Fact(
+        kind=FactKind.COMMITMENT,
+        text=f"{text.strip(' .,')}.",
         subject=AGENT_SUBJECT,
-        dates=dates,
+        attribute=f"commitment: {normalize_key(action)}",
+        value=value,
+        event_id=turn.event_id,
+        session_id=turn.session_id,
+        number=turn.number,
+        said_at=turn.said_at,
+        holds_from=dates.first if dates else None,
+        holds_until=dates.last if dates else None,
     )

@@ -223,3 +223,11 @@ def _month_end(day: date) -> date:
 def format_day(day: date) -> str:
     """Format a day as it is written in text."""
     return f"{day.day} {MONTHS[day.month - 1].capitalize()} {day.year}"
+
+
+def remove_time(text: str, dates: DateRange | None) -> str:
+    """Return a text without the time expression in it."""
+    if not dates:
+        return text
+    before = re.sub(r"\s+(?:just|about|around|only|back)$", "", text[: dates.start].rstrip(" ,"))
+    return re.sub(r"\s+", " ", f"{before} {text[dates.end :].lstrip()}").strip(" ,")

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import attrs
 
-from memoair_cloud.consolidation.records import NO_VALUE, Fact
+from memoair_cloud.consolidation.records import END_OF_PLAN, END_OF_RELATION, NO_VALUE, Fact, FactKind
 
 
 def merge_facts(facts: Iterable[Fact]) -> tuple[Fact, ...]:
@@ -25,6 +25,11 @@ def merge_facts(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     repeats: dict[str, str] = {}
     for fact in facts_by_id.values():
         change = current[fact.subject, fact.attribute].add(fact)
+        if is_end(fact):
+            for (subject, _), others in list(current.items()):
+                change.closed += others.end(fact) if subject == fact.subject else []
+        if fact.is_denial:
+            repeats[fact.id] = fact.id  # it is no fact by itself
         if change.repeated is not None:
             repeats[fact.id] = change.repeated.id
         closed_by |= dict.fromkeys((other.id for other in change.closed), (change.repeated or fact).id)
@@ -48,6 +53,11 @@ def replace_sessions(
         new_facts: All facts that were found in these sessions.
     """
     return merge_facts([*(fact for fact in known if fact.session_id not in session_ids), *new_facts])
+
+
+def is_end(fact: Fact) -> bool:
+    """Return whether a fact ends facts of other attributes: "Milo died", "I have no appointment"."""
+    return fact.attribute == END_OF_RELATION or fact.attribute.startswith(END_OF_PLAN)
 
 
 def _sort_key(fact: Fact) -> tuple[datetime, int, str, str, int, str, str]:
@@ -85,6 +95,9 @@ class _CurrentFacts:
     def add(self, fact: Fact) -> _MergeStep:
         """Add a fact that was said after all facts that were added before."""
         step = _MergeStep()
+        if fact.is_denial:
+            step.closed = self._pop(list(self._open) if fact.corrects is None else [fact.corrects])
+            return step
         if fact.absorbs is not None:
             step.absorbed = self._pop((fact.value, *fact.absorbs))
         else:
@@ -96,6 +109,26 @@ class _CurrentFacts:
         if step.repeated is None:
             self._open[fact.value] = fact
         return step
+
+    def end(self, fact: Fact) -> list[Fact]:
+        """Remove and return the facts that an end of another attribute ends."""
+        if fact.attribute == END_OF_RELATION:
+            ended = [
+                value
+                for value, known in self._open.items()
+                if known.kind is FactKind.RELATION and value == fact.corrects
+            ]
+            return self._pop(ended)
+        name = fact.attribute.removeprefix(END_OF_PLAN)
+        ended = [
+            value
+            for value, known in self._open.items()
+            if known.kind is FactKind.PLAN
+            and value != NO_VALUE
+            and not is_end(known)
+            and f" {name} " in f"{known.attribute} ".replace(":", " ")
+        ]
+        return self._close_contradicted(fact, None, ended)
 
     def _find_same(self, fact: Fact) -> Fact | None:
         known = self._open.get(fact.value) or self._expired.get(fact.value)
@@ -124,4 +157,5 @@ class _CurrentFacts:
 
     def _pop(self, values: Iterable[str]) -> list[Fact]:
         stores = (self._open, self._expired)
-        return [facts.pop(value) for value in values for facts in stores if value in facts]
+        folded = {value.casefold() for value in values}
+        return [facts.pop(value) for facts in stores for value in list(facts) if value.casefold() in folded]

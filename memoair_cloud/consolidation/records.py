@@ -10,6 +10,10 @@ import attrs
 
 # The value of a fact that says that nothing holds any longer: "I don't have a dog any more".
 NO_VALUE = ""
+# How the value of a denial begins: it closes what it denies, and says nothing else.
+DENIED = "denied: "
+# The attribute of a fact that ends others: those of a kind with a value ("end of relation"), or plans by their name.
+END_OF_RELATION, END_OF_PLAN = "end of relation", "end of plan: "
 # The subject of a fact, unless it is one of the caller's people or animals.
 CALLER_SUBJECT, AGENT_SUBJECT = "caller", "agent"
 
@@ -35,7 +39,7 @@ class CallTurn:
         number: The position of the turn in the session, from 0.
         user_text: What the caller said.
         assistant_text: What the caller heard of the agent's answer.
-        said_at: When it was said.
+        said_at: When it was said, in the time zone of the speaker: the days that they name are counted in it.
         caller: The caller's name; empty if unknown.
         agent: The agent's name; empty if unknown.
     """
@@ -102,6 +106,11 @@ class Fact:
         return f"fact_{blake2b(encoded.encode(errors='replace'), digest_size=12).hexdigest()}"
 
     @property
+    def is_denial(self) -> bool:
+        """Whether the fact only closes others, and is never current itself."""
+        return self.value.startswith(DENIED)
+
+    @property
     def is_current(self) -> bool:
         """Whether the fact belongs in the projection: nothing has replaced it, and it repeats no other current fact."""
         return self.closed_by is None and self.repeats is None
@@ -128,11 +137,14 @@ class Extraction:
         facts: The facts.
         extractor: The name of the extractor that found them.
         failure: Why another extractor than the configured one was used, as the type of the error; None if it was not.
+        denials: What was said not to hold, without that it ever did: "I'm not married". It closes what was learned in
+            other calls, and is no fact by itself.
     """
 
     facts: tuple[Fact, ...]
     extractor: str
     failure: str | None = None
+    denials: tuple[Fact, ...] = ()
 
 
 class Extractor(Protocol):

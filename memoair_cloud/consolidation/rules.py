@@ -1,18 +1,19 @@
 """The default extractor: rules that work the same everywhere and need no network. Doubtful facts are left out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
-from memoair_cloud.consolidation import identity, plans_and_events, preferences, relations
+from memoair_cloud.consolidation.clauses import expand_contractions, find_statements, is_announcement
 from memoair_cloud.consolidation.commitments import find_commitments
-from memoair_cloud.consolidation.normalization import apply_correction, parse_utterance, recent_text, split_statements
-from memoair_cloud.consolidation.records import CallTurn, Extraction, Fact
-from memoair_cloud.consolidation.rule_api import Statement, apply_rules
+from memoair_cloud.consolidation.corrections import apply_correction
+from memoair_cloud.consolidation.engine import RuleFinding, Statement, apply_rules
+from memoair_cloud.consolidation.language import Language, load_language
+from memoair_cloud.consolidation.normalization import parse_utterance, recent_text, remove_sounds
+from memoair_cloud.consolidation.records import DENIED, END_OF_RELATION, CallTurn, Extraction, Fact
 from memoair_cloud.consolidation.words import has_capitals
 
 NAME = "rules"
-_RULES = (*identity.RULES, *relations.RULES, *preferences.RULES, *plans_and_events.RULES)
 # A correction refers to one of the last few turns.
 _MAX_CORRECTED_TURNS = 3
 
@@ -20,55 +21,115 @@ _MAX_CORRECTED_TURNS = 3
 class RuleExtractor:
     """Finds what is said plainly.
 
-    It prefers precision to recall, because all turns stay recallable as they were said.
+    It prefers precision to recall, because all turns stay recallable as they were said. Thread-safe.
+
+    Args:
+        language: The language of the callers, a folder beside this module.
     """
+
+    def __init__(self, language: str = "english") -> None:
+        self._language = load_language(language)
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
         """Return the facts in the turns of one session. Their order does not matter."""
-        facts: list[Fact] = []
-        sentences_by_turn: list[list[str]] = []  # by turn: the sentences that a later turn may correct
         ordered = sorted(turns, key=lambda turn: (turn.number, turn.said_at, turn.event_id))
-        previous: CallTurn | None = None
+        call = _Call(self._language)
         for turn in ordered:
-            utterance = parse_utterance(turn.user_text)
-            agent_before, caller_before = (
-                (recent_text(previous.assistant_text), recent_text(previous.user_text)) if previous else ("", "")
-            )
-            has_caps = has_capitals(turn.user_text)
-            sentences = list(utterance.sentences)
-            turn_facts = [
-                fact
-                for sentence in sentences
-                for fact in _extract_from_sentence(sentence, turn, agent_before, caller_before, has_capitals=has_caps)
-            ]
-            if utterance.correction:
-                for earlier in reversed(sentences_by_turn[-_MAX_CORRECTED_TURNS:]):
-                    corrections = [
-                        (old, new) for old in reversed(earlier) if (new := apply_correction(old, utterance.correction))
-                    ]
-                    if corrections:
-                        old, new = corrections[0]
-                        turn_facts += _link_corrections(
-                            _extract_from_sentence(old, turn, "", "", has_capitals=True),
-                            _extract_from_sentence(new, turn, "", "", has_capitals=True),
-                        )
-                        sentences.append(new)  # a second correction refers to the corrected sentence
-                        break
-            sentences_by_turn.append(sentences)
-            turn_facts += find_commitments(turn, parse_utterance(turn.assistant_text).sentences)
-            facts += turn_facts
-            previous = turn
-        return Extraction(tuple(dict.fromkeys(facts)), NAME)
+            call.add(turn)
+        return Extraction(tuple(dict.fromkeys(call.facts)), NAME, denials=tuple(dict.fromkeys(call.denials)))
 
 
-def _extract_from_sentence(
-    sentence: str, turn: CallTurn, agent_before: str, caller_before: str, *, has_capitals: bool
-) -> list[Fact]:
-    facts: list[Fact] = []
-    for clause in split_statements(sentence):
-        statement = Statement(clause, turn, agent_before, caller_before, has_capitals)
-        facts += apply_rules(_RULES, statement)
-    return facts
+@attrs.define
+class _Call:
+    """The facts of a call so far, and what its next turn may refer to.
+
+    Attributes:
+        language: The language of the caller.
+        facts: The facts.
+        denials: What was denied, for facts of other calls.
+    """
+
+    language: Language
+    facts: list[Fact] = attrs.field(factory=list)
+    denials: list[Fact] = attrs.field(factory=list)
+    _sentences: list[list[str]] = attrs.field(factory=list)  # by turn: the sentences that a later turn may correct
+    _previous: CallTurn | None = None
+    _is_someone_else: bool = False  # whether the caller has passed the telephone on
+
+    def add(self, turn: CallTurn) -> None:
+        """Add the next turn."""
+        found: list[Fact] = []
+        if self._is_the_callers(turn):
+            found = self._learn(turn)
+        else:
+            self._sentences.append([])
+        found += find_commitments(turn, parse_utterance(turn.assistant_text).sentences)
+        self.facts += found
+        self._previous = turn
+
+    def _is_the_callers(self, turn: CallTurn) -> bool:
+        """Return whether the caller says of themselves what the turn says."""
+        speech, text = self.language.speech, expand_contractions(remove_sounds(turn.user_text))
+        if speech.came_back.search(text):
+            self._is_someone_else = False
+        elif speech.handed_over.search(text):
+            self._is_someone_else = True
+        return not self._is_someone_else and not speech.whole_turn.search(text)
+
+    def _learn(self, turn: CallTurn) -> list[Fact]:
+        utterance = parse_utterance(turn.user_text, self.language.lists)
+        agent_before, caller_before = (
+            (recent_text(self._previous.assistant_text), recent_text(self._previous.user_text))
+            if self._previous
+            else ("", "")
+        )
+        sentences = list(utterance.sentences)
+        found: list[Fact] = []
+        for sentence in sentences:
+            if is_announcement(sentence, self.language.speech):
+                break
+            statement = Statement("", turn, agent_before, caller_before, has_capitals(turn.user_text))
+            found += self._hold(self._find(sentence, statement), found)
+        if utterance.correction:
+            for earlier in reversed(self._sentences[-_MAX_CORRECTED_TURNS:]):
+                corrections = [
+                    (old, new)
+                    for old in reversed(earlier)
+                    if (new := apply_correction(old, utterance.correction, self.language.lists))
+                ]
+                if corrections:
+                    old, new = corrections[0]
+                    statement = Statement("", turn)
+                    found += _link_corrections(
+                        self._hold(self._find(old, statement), found), self._hold(self._find(new, statement), found)
+                    )
+                    sentences.append(new)  # a second correction refers to the corrected sentence
+                    break
+        self._sentences.append(sentences)
+        return found
+
+    def _find(self, sentence: str, statement: Statement) -> Iterable[RuleFinding]:
+        for clause in find_statements(sentence, self.language.speech):
+            yield from apply_rules(self.language, attrs.evolve(statement, clause=clause))
+
+    def _hold(self, findings: Iterable[RuleFinding], found: Sequence[Fact]) -> list[Fact]:
+        """Return the facts of findings: a denial counts if the call has said before what it denies."""
+        facts: list[Fact] = []
+        for finding in findings:
+            before = [*self.facts, *found, *facts]
+            if not finding.is_denial or any(_is_closed_by(fact, finding.fact) for fact in before):
+                facts.append(finding.fact)
+            else:
+                denied = f"{DENIED}{finding.fact.corrects or ''}"
+                self.denials.append(attrs.evolve(finding.fact, value=denied, text="", is_one_of_many=True))
+        return facts
+
+
+def _is_closed_by(fact: Fact, denial: Fact) -> bool:
+    if denial.attribute == END_OF_RELATION:
+        return fact.kind is denial.kind and fact.value == denial.corrects
+    is_same = (fact.subject, fact.attribute) == (denial.subject, denial.attribute)
+    return is_same and fact.value == (denial.corrects or fact.value)
 
 
 def _link_corrections(old: list[Fact], new: list[Fact]) -> list[Fact]:

@@ -1,13 +1,7 @@
-"""Names and objects in a statement, and the statement in the third person."""
+"""Objects in a statement, and the statement in the third person."""
 
 import re
 
-from memoair_index.analysis import STOP_WORDS
-
-_NAME = re.compile(
-    r"[A-Z][a-zA-Z\u00c0-\u024f'-]*[a-z\u00c0-\u024f](?: [A-Z][a-zA-Z\u00c0-\u024f'-]*[a-z\u00c0-\u024f]){0,2}(?![\w-])"
-)
-_LOWERCASE_NAME = re.compile(r"[a-z'-]{2,20}(?: [a-z'-]{2,20})?(?=\s*$)")
 _THIRD_PERSON = {
     "i": "{}",
     "me": "them",
@@ -30,119 +24,8 @@ _CONTEXT_DEPENDENT = re.compile(
     r"|both|then|another|i|i'm|i've|i'll|not|n't|never|again)\b",
     re.IGNORECASE,
 )
-_NOT_NAMES = {
-    *(
-        "However",
-        "Also",
-        "Actually",
-        "Anyway",
-        "Maybe",
-        "Perhaps",
-        "Absolutely",
-        "Correct",
-        "Right",
-        "Nothing",
-        "Nobody",
-    ),
-    *(
-        "I",
-        "The",
-        "A",
-        "An",
-        "My",
-        "It",
-        "He",
-        "She",
-        "They",
-        "We",
-        "You",
-        "Yes",
-        "No",
-        "Not",
-        "And",
-        "But",
-        "So",
-        "Thanks",
-        "Mum",
-    ),
-    *(
-        "Monday",
-        "Tuesday",
-        "Wednesday",
-        "Thursday",
-        "Friday",
-        "Saturday",
-        "Sunday",
-        "Mom",
-        "Dad",
-        "Sir",
-        "Madam",
-        "Just",
-        "Great",
-    ),
-    *(
-        "English",
-        "German",
-        "French",
-        "Spanish",
-        "Italian",
-        "Dutch",
-        "American",
-        "British",
-        "Indian",
-        "Chinese",
-        "Irish",
-        "Polish",
-    ),
-    *(
-        "Turkish",
-        "Catholic",
-        "Muslim",
-        "Jewish",
-        "Christian",
-        "Canadian",
-        "Australian",
-        "Scottish",
-        "Welsh",
-        "Sorry",
-        "Here",
-    ),
-    *(
-        "Mr",
-        "Mrs",
-        "Ms",
-        "Dr",
-        "Good",
-        "Fine",
-        "Happy",
-        "Glad",
-        "What",
-        "How",
-        "Please",
-        "Hi",
-        "Hello",
-        "Hey",
-        "Okay",
-        "OK",
-    ),
-}
 _MAX_OBJECT_WORDS = 8
 _RELATIVE_CLAUSE = re.compile(r"[^,;.]*?[^,;.\s]\s(?:that|which|who|where|when|whose)\b", re.IGNORECASE)
-
-
-def leading_name(text: str, *, has_caps: bool = True) -> str | None:
-    """Return the name that a text begins with.
-
-    Without capitals, which some speech recognizers omit, the name must also end the text.
-    """
-    if has_caps:
-        found = _NAME.match(text)
-        name = found[0].removesuffix("'s") if found else ""
-        return name if name and name.split()[0] not in _NOT_NAMES else None
-    lowercase = _LOWERCASE_NAME.match(text)
-    if not lowercase or any(word in STOP_WORDS for word in lowercase[0].split()):
-        return None
-    return lowercase[0].title()
 
 
 def has_capitals(text: str) -> bool:

@@ -1,5 +1,6 @@
 """The FastAPI application: its routes, its error handlers, and the services behind it."""
 
+import logging
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
@@ -18,6 +19,8 @@ from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import CloudSettings
 
+log = logging.getLogger(__name__)
+
 
 def make_services(settings: CloudSettings) -> Services:
     """Create the services of an application. `memoair_cloud.database.migrate` must have migrated the database.
@@ -25,10 +28,17 @@ def make_services(settings: CloudSettings) -> Services:
     Args:
         settings: The settings of the server.
     """
+    if "time_zone" not in settings.model_fields_set:
+        log.info("days are counted in UTC where no call says otherwise: set MEMOAIR_CLOUD_TIME_ZONE")
     engine = make_engine(settings.database_url)
     blobs = BlobStore(settings.blob_url)
     rate_limit = RateLimit(settings.requests_per_s, settings.requests_at_once)
-    extraction_worker = ExtractionWorker(engine, _make_extractor(settings), timedelta(seconds=settings.session_idle_s))
+    extraction_worker = ExtractionWorker(
+        engine,
+        _make_extractor(settings),
+        timedelta(seconds=settings.session_idle_s),
+        settings.make_speaker_time(),
+    )
     return Services(engine, blobs, WorkQueue(engine, blobs, extraction_worker), rate_limit, CloudMetrics())
 
 

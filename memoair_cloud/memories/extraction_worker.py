@@ -19,6 +19,7 @@ from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.memories.learnable import find_redacted_kinds
 from memoair_cloud.memories.reconcile import MemoryReconciler
+from memoair_cloud.memories.speaker_time import SpeakerTime
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.backoff import Backoff
@@ -62,11 +63,13 @@ class ExtractionWorker:
         engine: The database of the server.
         extractor: Finds the facts in the turns of a call.
         idle_timeout: How long without a new event until a call counts as ended.
+        speaker_time: The time zones in which callers count days.
     """
 
     engine: Engine
     extractor: Extractor
     idle_timeout: timedelta
+    speaker_time: SpeakerTime = attrs.field(factory=SpeakerTime)
 
     def process_next_call(self, project_id: str) -> ExtractionOutcome | None:
         """Consolidate the call of a project that has been due longest.
@@ -103,7 +106,7 @@ class ExtractionWorker:
 
     def _process(self, tenant: Tenant, claim: _CallClaim) -> tuple[ExtractionOutcome, Extraction]:
         with tenant.begin_read() as session:
-            turns, event_count = _load_turns(session, claim)
+            turns, event_count = _load_turns(session, claim, self.speaker_time)
         extraction = self.extractor.extract(turns)  # may take a minute, so outside of a transaction
         with tenant.begin_write() as session:
             user = lock_user(session, claim.user_id)
@@ -111,7 +114,7 @@ class ExtractionWorker:
             if user is None or call is None:
                 return ExtractionOutcome.SUPERSEDED, extraction
             MemoryReconciler(session, user, utc_now(), extraction.extractor).replace_session_facts(
-                claim.session_id, extraction.facts, find_redacted_kinds(turns)
+                claim.session_id, (*extraction.facts, *extraction.denials), find_redacted_kinds(turns)
             )
             call.learned_count, call.claimed_until = event_count, None
             call.failures, call.retry_at, call.failure = 0, None, extraction.failure
@@ -147,7 +150,7 @@ def _select_claimed(claim: _CallClaim) -> "Select[CallSession]":
     return statement.where(CallSession.claimed_until == claim.until)
 
 
-def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[CallTurn], int]:
+def _load_turns(session: ScopedSession, claim: _CallClaim, speaker_time: SpeakerTime) -> tuple[Sequence[CallTurn], int]:
     """Return all turns of a call so far, and its number of events."""
     call = session.scalar(_select_claimed(claim))
     user = session.get(EndUser, (session.scope.project_id, claim.user_id))
@@ -162,7 +165,13 @@ def _load_turns(session: ScopedSession, claim: _CallClaim) -> tuple[Sequence[Cal
     in_order = statement.order_by(CallEvent.seq, CallEvent.occurred_at, CallEvent.id)
     events = _latest_versions(session.scalars(in_order).all())
     caller, agent = _sanitize_name(user.name), _sanitize_name(call.details.get("assistantName"))
-    return [_to_turn(event, number, caller, agent) for number, event in enumerate(events)], call.event_count
+    turns = [_to_turn(event, number, caller, agent) for number, event in enumerate(events)]
+    project_id, details = session.scope.project_id, (call.details, user.details)
+    said_at = [
+        speaker_time.localize(turn.said_at, project_id, event.payload.get("metadata"), *details)
+        for turn, event in zip(turns, events, strict=True)
+    ]
+    return [attrs.evolve(turn, said_at=at) for turn, at in zip(turns, said_at, strict=True)], call.event_count
 
 
 def _latest_versions(events: Sequence[CallEvent]) -> list[CallEvent]:

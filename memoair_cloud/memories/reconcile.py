@@ -6,9 +6,9 @@ from datetime import date, datetime, timezone
 from typing import Any, TypeVar
 
 import attrs
-from sqlalchemy import Row, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, func, select, tuple_, update
 
-from memoair_cloud.consolidation import Fact, FactKind, ProfileSummary, merge_facts, summarize_facts
+from memoair_cloud.consolidation import Fact, FactKind, ProfileSummary, is_end, merge_facts, summarize_facts
 from memoair_cloud.database.models import CallerProfile, EndUser, Memory, MemoryChange, Project
 from memoair_cloud.memories.learnable import is_learnable
 from memoair_cloud.memories.states import RETAINED_STATES, MemoryState, transition
@@ -26,6 +26,9 @@ _FACT_COLUMNS = tuple(
 _REDACTED_VALUES = {"text": "", "subject": "", "attribute": "", "value": "", "corrects": None, "former_values": None}
 # SQLite allows 32,766 variables per statement, and a key takes two.
 _MAX_KEYS_PER_STATEMENT = 5_000
+
+# The attributes of facts that end others begin with it.
+END_PREFIX = "end of "
 
 FactKey = tuple[str, str]  # subject and attribute; facts with the same key are about the same thing
 
@@ -149,6 +152,7 @@ class MemoryReconciler:
     ) -> None:
         """Merge the memories of these keys again, including new facts, and update the profile."""
         self.session.flush()
+        keys = {*keys, *self._linked_keys(new_facts or {})}
         rows = {**(known_rows or {}), **self._load_by_keys(keys)}
         facts = {row.id: to_fact(row) for row in rows.values() if row.state in RETAINED_STATES and _key_of(row) in keys}
         facts |= new_facts or {}
@@ -243,6 +247,20 @@ class MemoryReconciler:
             has_key = tuple_(Memory.subject, Memory.attribute).in_(batch)
             found |= {row.id: row for row in self._load(has_key, Memory.state.in_(RETAINED_STATES))}
         return found
+
+    def _linked_keys(self, new_facts: Mapping[str, Fact]) -> set[FactKey]:
+        """Return the keys that facts like "Milo died" may end, and those of such facts; empty if there are none."""
+        ends = self._load_keys(Memory.attribute.startswith(END_PREFIX))
+        if not ends and not any(map(is_end, new_facts.values())):
+            return set()
+        return ends | self._load_keys(Memory.kind.in_([FactKind.RELATION.value, FactKind.PLAN.value]))
+
+    def _load_keys(self, condition: ColumnElement[bool]) -> set[FactKey]:
+        statement = select(Memory.subject, Memory.attribute).distinct()
+        rows = self.session.execute(
+            statement.where(Memory.user_id == self.user.id, Memory.state.in_(RETAINED_STATES), condition)
+        )
+        return {(row.subject, row.attribute) for row in rows}
 
     def _load_by_tombstones(self, hashes: Collection[str]) -> list[Memory]:
         return [row for batch in _split_batches(hashes) for row in self._load(Memory.barred.in_(batch))]

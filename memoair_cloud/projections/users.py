@@ -1,5 +1,6 @@
 """The projections of a user: profile, permanent memory, and the erased users of a project."""
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -62,6 +63,7 @@ def build_profile_projection(
         profile, user = session.get(CallerProfile, key), session.get(EndUser, key)
         summary, attributes = (profile.summary, profile.attributes) if profile else ("", {})
         name, metadata = (user.name, user.details) if user else (None, {})
+        name = name or _learned_name(attributes)
         return {
             "mode": "snapshot",
             "version": version,
@@ -136,6 +138,12 @@ def build_forgotten_projection(
         )
         users = [{"digest": row.digest, "forgottenAt": format_utc(row.forgotten_at)} for row in rows]
         return {"version": up_to, "more": up_to < version, "users": users}
+
+
+def _learned_name(attributes: Mapping[str, Any]) -> str | None:
+    """Return the name that the caller gave, if it is one."""
+    name = attributes.get("name")
+    return name if isinstance(name, str) else None
 
 
 def _event_to_json(row: CallEvent) -> dict[str, Any]:

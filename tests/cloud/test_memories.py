@@ -452,9 +452,9 @@ def test_an_event_that_arrives_during_consolidation_is_consolidated_next(
 ) -> None:
     load_turns = extraction_worker._load_turns
 
-    def load_turns_late(session: Any, claim: Any) -> Any:
+    def load_turns_late(*arguments: Any) -> Any:
         client.send(turn("late", "one", 7, "I like tea."))
-        return load_turns(session, claim)
+        return load_turns(*arguments)
 
     client.send_call("one", "I live in Lisbon.")
     with monkeypatch.context() as patch:
@@ -516,3 +516,33 @@ def test_a_corrected_turn_is_learned_from_as_corrected_also_after_the_call(cloud
     cloud.run_tasks()
     assert "Oslo" in str(client.memories())
     assert "Lisbon" not in str(client.memories())
+
+
+def test_a_name_that_was_given_in_a_call_is_the_name_of_the_profile(cloud: RunningCloud, client: Client) -> None:
+    start = session_start("s")
+    del start["payload"]["user"]["name"]
+    client.send(start, turn("t", said="Hi, my name is Mara Lindqvist."), session_end("e"))
+    cloud.run_tasks()
+    assert client.ok("GET", PROFILE)["name"] == "Mara Lindqvist"
+
+
+@pytest.mark.parametrize(
+    ("said", "later"),
+    [
+        ("I'm married.", "I'm not married."),
+        ("My cat is called Milo.", "Milo died last week."),
+        ("I have a vet appointment on Friday.", "I have no appointment."),
+        ("My girlfriend's name is Anna.", "I broke up with Anna."),
+    ],
+)
+def test_what_is_denied_or_over_is_closed_in_whatever_order_calls_arrive(
+    cloud: RunningCloud, client: Client, said: str, later: str
+) -> None:
+    client.send_call("two", later, day="2026-03-03")
+    cloud.run_tasks()
+    client.send_call("one", said, day="2026-03-02")
+    cloud.run_tasks()
+    closed = [memory for memory in client.memories(history="true") if memory["closedBy"]]
+    assert len(closed) == 1
+    assert closed[0]["sessionId"] == "one"
+    assert all(memory["sessionId"] == "two" for memory in client.memories())

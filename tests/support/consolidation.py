@@ -81,5 +81,5 @@ class ConsolidationOutcome(NamedTuple):
 def consolidate(known: Iterable[Fact], call: Sequence[CallTurn], extractor: Extractor) -> ConsolidationOutcome:
     """Consolidate a call as the cloud does, without a database. ``call`` has all turns that have arrived so far."""
     extraction = extractor.extract(call)
-    facts = replace_sessions(known, {turn.session_id for turn in call}, extraction.facts)
+    facts = replace_sessions(known, {turn.session_id for turn in call}, (*extraction.facts, *extraction.denials))
     return ConsolidationOutcome(facts, summarize_facts(facts, SAID_AT.date()), extraction.extractor, extraction.failure)
