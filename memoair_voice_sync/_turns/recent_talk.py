@@ -32,7 +32,7 @@ class Preceding:
 
 
 @attrs.define
-class _Call:
+class _CallTalk:
     latest: Preceding = attrs.field(factory=Preceding)
     by_turn: OrderedDict[str, Preceding] = attrs.field(factory=OrderedDict)
 
@@ -45,7 +45,7 @@ class RecentTalk:
 
     def __init__(self) -> None:
         """Create it without calls."""
-        self._calls: OrderedDict[CallKey, _Call] = OrderedDict()
+        self._calls: OrderedDict[CallKey, _CallTalk] = OrderedDict()
         self._lock = threading.Lock()
         register_after_fork(self, RecentTalk._reset_after_fork)
 
@@ -55,7 +55,7 @@ class RecentTalk:
         A turn that comes again has the same before it as the first time.
         """
         with self._lock:
-            state = self._calls.setdefault(call, _Call())
+            state = self._calls.setdefault(call, _CallTalk())
             self._calls.move_to_end(call)
             if turn_id in state.by_turn:
                 return state.by_turn[turn_id]
