@@ -34,7 +34,7 @@ def redactor(*kinds: str) -> Redactor:
     return Redactor(kinds)
 
 
-redact = redactor(*DEFAULT_KINDS)
+redact: Redactor = redactor(*DEFAULT_KINDS)
 """Replace the numbers in a text by their names in brackets, such as "My card is [card number]": all of `KINDS` but mail
 addresses.
 """
