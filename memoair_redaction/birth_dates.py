@@ -7,13 +7,10 @@ from memoair_redaction.spoken_text import Span
 
 _ORDINALS = (
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
-    "sixteenth seventeenth eighteenth nineteenth twentieth twenty-first twenty-second twenty-third twenty-fourth "
-    "twenty-fifth twenty-sixth twenty-seventh twenty-eighth twenty-ninth thirtieth thirty-first"
+    "sixteenth seventeenth eighteenth nineteenth twentieth"
 ).split()
 # "20-first": the tens of an ordinal are already digits.
-_ENGLISH_ORDINAL = "|".join(
-    [*_ORDINALS[:20], r"(?:20|30)[ -](?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)"]
-)
+_ENGLISH_ORDINAL = "|".join([*_ORDINALS, rf"(?:20|30)[ -](?:{'|'.join(_ORDINALS[:9])})"])
 _GERMAN_ORDINAL = (
     r"(?:erst|zweit|dritt|viert|fünft|sechst|siebt|siebent|acht|neunt|zehnt|elft|zwölft|dreizehnt|vierzehnt|fünfzehnt"
     r"|sechzehnt|siebzehnt|achtzehnt|neunzehnt|(?:(?:ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun)und)?(?:zwanzig"

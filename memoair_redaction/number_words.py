@@ -54,9 +54,9 @@ class SpokenNumber:
     digits: str
 
 
-_ENGLISH_UNITS = "zero one two three four five six seven eight nine".split()
-_ENGLISH_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_ENGLISH_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+ENGLISH_UNITS = "zero one two three four five six seven eight nine".split()
+ENGLISH_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+ENGLISH_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _GERMAN_UNITS = "null ein zwei drei vier fünf sechs sieben acht neun".split()
 _GERMAN_TEENS = "zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn".split()
 _GERMAN_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
@@ -83,11 +83,11 @@ def vocabulary() -> dict[str, list[Word]]:
 
 
 def _english() -> dict[str, Word]:
-    words = {name: Word("en", Role.UNIT, value) for value, name in enumerate(_ENGLISH_UNITS)}
+    words = {name: Word("en", Role.UNIT, value) for value, name in enumerate(ENGLISH_UNITS)}
     words |= {name: Word("en", Role.UNIT, 0, is_weak=True) for name in ("oh", "o", "nought", "naught")}
     words |= {"niner": Word("en", Role.UNIT, 9), "fourty": Word("en", Role.TENS, 40)}
-    words |= {name: Word("en", Role.PAIR, 10 + value) for value, name in enumerate(_ENGLISH_TEENS)}
-    words |= {name: Word("en", Role.TENS, 20 + 10 * value) for value, name in enumerate(_ENGLISH_TENS)}
+    words |= {name: Word("en", Role.PAIR, 10 + value) for value, name in enumerate(ENGLISH_TEENS)}
+    words |= {name: Word("en", Role.TENS, 20 + 10 * value) for value, name in enumerate(ENGLISH_TENS)}
     words |= {"hundred": Word("en", Role.TIMES_HUNDRED, 100), "thousand": Word("en", Role.TIMES_THOUSAND, 1_000)}
     words |= {"million": Word("en", Role.TIMES_MILLION, 10**6), "and": Word("en", Role.AND)}
     words |= {"double": Word("en", Role.REPEAT, 2), "triple": Word("en", Role.REPEAT, 3)}

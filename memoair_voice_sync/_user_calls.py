@@ -135,7 +135,7 @@ class UserCalls(WholeCalls):
             result = self._degraded.record(error, lanes, timeout_ms, elapsed_ms, is_starting=is_starting)
         if self._org_only or not self._outbox.has_pending(caller):
             return result
-        call_id = handle.session_id if session_id is None else session_id
+        call_id = handle.resolve_session(session_id)
         pending = self._outbox.turns_of_call(caller, call_id, is_unnamed=session_id is None)
         return add_pending_turns(result, pending, call_id, query, options.lanes, options.top_k)
 
@@ -229,7 +229,7 @@ class UserCalls(WholeCalls):
         if not self._outbox.has_pending(caller):
             try:
                 with self._acquire_handle(caller) as handle:
-                    pending_id = call_id or handle.session_id
+                    pending_id = handle.resolve_session(call_id)
                     deadline = time.monotonic() + _SAVE_TIMEOUT_S
                     return self._runtime_client.save(handle, caller, turn, deadline, session_id=call_id)
             except MemoAirVoiceMemoryError as error:

@@ -6,7 +6,9 @@ What can be written in more than one way is left out: a wrong address is worse t
 import re
 from unicodedata import combining, normalize
 
-_DIGITS = {word: str(digit) for digit, word in enumerate("zero one two three four five six seven eight nine".split())}
+from memoair_redaction.number_words import ENGLISH_TEENS, ENGLISH_TENS, ENGLISH_UNITS
+
+_DIGITS = {word: str(digit) for digit, word in enumerate(ENGLISH_UNITS)}
 _DIGITS |= {"oh": "0", "o": "0"}
 _DIGIT_WORD = "|".join(_DIGITS)
 # A number that is spoken digit by digit: at least six digits, as in phone numbers.
@@ -16,10 +18,8 @@ _SPOKEN_NUMBER = re.compile(
 )
 # Letters that are spelled without their stroke, and do not come apart by themselves
 _PLAIN = str.maketrans({"\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u00e6": "ae", "\u0131": "i", "\u00f0": "d"})
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_SMALL_NUMBERS = {word: number for number, word in enumerate(_TEENS, start=10)}
-_SMALL_NUMBERS |= {word: number for number, word in zip(range(20, 100, 10), _TENS, strict=True)}
+_SMALL_NUMBERS = {word: number for number, word in enumerate(ENGLISH_TEENS, start=10)}
+_SMALL_NUMBERS |= {word: number for number, word in zip(range(20, 100, 10), ENGLISH_TENS, strict=True)}
 
 _SIGNS = {"dot": ".", "point": ".", "underscore": "_", "hyphen": "-", "dash": "-", "minus": "-", "plus": "+"}
 # What may stand before a spoken address: its first word begins behind it.
@@ -64,7 +64,7 @@ def parse_small_number(text: str) -> int | None:
         return int(words[0])
     if len(words) == 1:
         return int(_DIGITS[words[0]]) if words[0] in _DIGITS else _SMALL_NUMBERS.get(words[0])
-    if len(words) == 2 and words[0] in _TENS and words[1] in _DIGITS and _DIGITS[words[1]] != "0":
+    if len(words) == 2 and words[0] in ENGLISH_TENS and words[1] in _DIGITS and _DIGITS[words[1]] != "0":
         return _SMALL_NUMBERS[words[0]] + int(_DIGITS[words[1]])
     return None
 
@@ -108,7 +108,8 @@ def _write_local_part(text: str) -> str | None:
             position += 1
             last = "number"
             continue
-        pair = parse_small_number(f"{word} {words[position]}") if position < len(words) and word in _TENS else None
+        has_units = position < len(words) and word in ENGLISH_TENS
+        pair = parse_small_number(f"{word} {words[position]}") if has_units else None
         number = pair if pair is not None else parse_small_number(word)
         if number is not None and not (word == "o" and last != "number"):
             position += pair is not None

@@ -14,6 +14,7 @@ from memoair_protocol.enums import EventType
 from memoair_protocol.interruption import truncate_to_heard
 from memoair_runtime.memory.facts import lasting_fact_texts
 from memoair_runtime.memory.profile import CloudProfile
+from memoair_runtime.memory.turn import to_turns
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.storage.events import Event, is_valid
 from memoair_runtime.storage.replica_file import ReplicaChange, ReplicaFile, ReplicaPage, fact_fingerprint
@@ -77,7 +78,8 @@ class CloudReplica:
         """Return the event of a turn of a session in which another machine takes part; None if none is known."""
         if not self.last_seq(session_id):
             return None
-        turns = [turn for turn in self._memory.get_turns(session_id) if turn.turn_id == turn_id]
+        documents = self._memory.get_documents(session_id)
+        turns = to_turns(document for document in documents if document.metadata["turnId"] == turn_id)
         return turns[-1].to_event() if turns else None
 
     def load(self) -> None:

@@ -235,13 +235,13 @@ class LoggedSession:
 
         If the start cannot be written, it is logged with the first turn that can be.
         """
-        if not reopens:
-            self.load(reload=True)  # another process may have ended it
-            check_not_ended(self)
         with self._lock:
             is_new = self._state is not SessionState.OPEN or info != self._logged_start
             self._requested_start, self._is_start_pending = info, self._is_start_pending or is_new
         with self._open_for_append() as append:
+            if self._state is SessionState.ENDED and not reopens:  # by another process, perhaps a moment ago
+                self._is_start_pending = False
+                check_not_ended(self)
             if self._state is not SessionState.OPEN or info != self._logged_start:
                 append([self._new_start_event(now)])
             self._is_start_pending = False

@@ -174,7 +174,7 @@ class UserRuntimeClient:
         with memory.locking_sessions(deadline):
             if starts_runtime or state.opened_user is not None or handle.runtime is not None:
                 self._client(handle, session_id).end_session(reason, deadline)
-            handle.mark_ended(handle.session_id if session_id is None else session_id)
+            handle.mark_ended(handle.resolve_session(session_id))
             state.opened_user, state.has_ended = None, session_id is not None
             if session_id is None:
                 handle.renew_session()
@@ -230,7 +230,7 @@ class UserRuntimeClient:
         lanes: dict[str, str] = health.get("lanes", {})
         self._rejections.report(health.get("sync", {}).get("rejection"))
         return IndexLoadResult(
-            session_id=handle.session_id if session_id is None else session_id,
+            session_id=handle.resolve_session(session_id),
             profile_version=bootstrap.get("profileVersion"),
             permanent_manifest_version=bootstrap.get("permanentManifestVersion"),
             org_manifest_version=bootstrap.get("orgManifestVersion"),
@@ -276,19 +276,16 @@ class UserRuntimeClient:
                 reply = client.start_session(metadata, deadline, reopens=reopens, is_shared=is_shared)
             state.opened_user, state.has_ended = session_user, False
             if session_id is None or state.ends_with_handle:
-                handle.mark_opened(handle.session_id if session_id is None else session_id)
+                handle.mark_opened(handle.resolve_session(session_id))
             return reply
 
     def _open_quietly(self, handle: RuntimeHandle, user: User, session_id: str | None) -> None:
         try:
-            # The call may have ended since the search that began this.
-            try:
-                self._open(handle, user, session_id, time.monotonic() + _OPEN_TIMEOUT_S, reopens=session_id is None)
-            except MemoAirVoiceMemoryError as error:
-                _raise_unless_ended(error)
+            self._open(handle, user, session_id, time.monotonic() + _OPEN_TIMEOUT_S, reopens=session_id is None)
         except MemoAirVoiceMemoryError as error:
-            # The next search or turn tries again.
-            log.warning("a session could not be opened: action=open_failed code=%s", error.code)
+            if error.code != _ENDED:  # the call may have ended since the search that began this
+                # The next search or turn tries again.
+                log.warning("a session could not be opened: action=open_failed code=%s", error.code)
 
     def _needs_open(self, state: _SessionState, user: User) -> bool:
         """Return whether the session is not open yet, or was opened with other user fields."""
@@ -319,7 +316,7 @@ class UserRuntimeClient:
             handle,
             self._project_id,
             handle.user_id,
-            lambda: handle.session_id if session_id is None else session_id,
+            lambda: handle.resolve_session(session_id),
             org_only=self._org_only,
             rejections=self._rejections,
         )

@@ -95,6 +95,10 @@ class RuntimeHandle:
         """How many runtimes of this client were dropped because they died or did not answer."""
         return self._restarts
 
+    def resolve_session(self, session_id: str | None) -> str:
+        """Return the id of the session that a call belongs to: its own name, or else this handle's session."""
+        return self._session_id if session_id is None else session_id
+
     def sessions_to_end(self, runtime: StartedRuntime) -> list[str]:
         """Return the sessions that end with this handle, whose runtime it was.
 

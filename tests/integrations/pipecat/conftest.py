@@ -60,3 +60,17 @@ def saved_payloads(storage_root: Path, request: pytest.FixtureRequest) -> Callab
 def saved_turns(saved_payloads: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[tuple[str, str]]]:
     """Return a function that reads what the caller said and heard, turn by turn."""
     return lambda user_id="ada": [(turn["userText"], turn["assistantText"]) for turn in saved_payloads(user_id)]
+
+
+@pytest.fixture
+def queries(client: MemoAirVoiceClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what the client is asked in this test."""
+    asked: list[str] = []
+    search = client.search_memory
+
+    async def search_and_note(query: str, **options: Any) -> Any:
+        asked.append(query)
+        return await search(query, **options)
+
+    monkeypatch.setattr(client, "search_memory", search_and_note)
+    return asked

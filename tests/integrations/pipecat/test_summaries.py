@@ -42,20 +42,6 @@ def has_summary(call: PipecatCall) -> bool:
     return any(SUMMARY in str(message.get("content")) for message in call.context.messages)
 
 
-@pytest.fixture
-def queries(client: MemoAirVoiceClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what the client is asked in this test."""
-    asked: list[str] = []
-    search = client.search_memory
-
-    async def search_and_note(query: str, **options: Any) -> Any:
-        asked.append(query)
-        return await search(query, **options)
-
-    monkeypatch.setattr(client, "search_memory", search_and_note)
-    return asked
-
-
 @pytest.mark.parametrize("keep", [0, 1, 2, 4])
 @pytest.mark.parametrize("author", ["pipeline", "dedicated"])
 async def test_a_summary_is_neither_searched_nor_saved_and_loses_no_turn(

@@ -35,20 +35,6 @@ def strategies(**markers: Any) -> FilterIncompleteUserTurnStrategies:
     )
 
 
-@pytest.fixture
-def queries(client: MemoAirVoiceClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what the client is asked in this test."""
-    asked: list[str] = []
-    search = client.search_memory
-
-    async def search_and_note(query: str, **options: Any) -> Any:
-        asked.append(query)
-        return await search(query, **options)
-
-    monkeypatch.setattr(client, "search_memory", search_and_note)
-    return asked
-
-
 def has_recall(request: list[Any]) -> bool:
     return any(is_fenced(message.get("content")) for message in request)
 
