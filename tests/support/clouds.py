@@ -170,8 +170,14 @@ def _open_listener(port: int) -> socket.socket:
     # The protocol must be given: only then does asyncio send the head and the body of a response without a delay in
     # between, as it does on sockets that it opens itself.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", port))
-    listener.listen(128)
+    try:
+        # As every server does: connections of an earlier test may still wait on a given port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
