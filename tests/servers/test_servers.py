@@ -205,7 +205,8 @@ with MemoAirVoiceMemorySync(project_id="p", user_id="ada", **options) as memory:
 
 @needs("gevent")
 def test_a_preloaded_application_with_gevent_workers_is_refused_with_the_reason(start: Start) -> None:
-    server = start([*SERVERS["gunicorn gevent"][0], "--preload"])
+    # A worker whose library was patched too late may not notice that it has to stop.
+    server = start([*SERVERS["gunicorn gevent"][0], "--preload", "--graceful-timeout", "2"])
     eventually(server.is_ready, within_s=60)
 
     for path in ("/say", "/recall"):
