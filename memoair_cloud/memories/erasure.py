@@ -7,9 +7,9 @@ import attrs
 from sqlalchemy import delete, func, select
 
 from memoair_cloud.calls.users import find_erasure, lock_or_create_user
+from memoair_cloud.database.base import Base
 from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import (
-    Base,
     CallerProfile,
     CallEvent,
     CallSession,

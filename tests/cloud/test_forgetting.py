@@ -13,7 +13,7 @@ from sqlalchemy import select
 from support.clouds import Client, RunningCloud, running, session_start, turn
 
 from memoair_cloud.consolidation import CallTurn, Extraction, RuleExtractor
-from memoair_cloud.database.models import Base
+from memoair_cloud.database.base import Base
 from memoair_cloud.http.routes import projections as routes
 from memoair_cloud.memories.extraction_worker import ExtractionOutcome, ExtractionWorker
 from memoair_cloud.projections.users import build_forgotten_projection

@@ -9,7 +9,8 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.orm import Session, aliased
 from support.clouds import Client, RunningCloud, session_end, session_start, turn
 
-from memoair_cloud.database.models import Account, Agent, ApiKey, Base, Project
+from memoair_cloud.database.base import Base
+from memoair_cloud.database.models import Account, Agent, ApiKey, Project
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant, authenticate
 from memoair_cloud.tenancy.scoped import OutOfScopeError, Scope
