@@ -103,6 +103,7 @@ class EndUser(ProjectOwned, Base):
     profile_version: Mapped[int] = mapped_column(default=0)  # incremented when name, metadata or facts change
     # Turns from before this time were dropped because of their age, and do not come back; None if none were.
     turns_dropped_until: Mapped[datetime | None]
+    facts_dropped_until: Mapped[datetime | None]  # likewise the facts, if they go with their turns
 
     __table_args__ = (Index(None, "project_id", "last_seen_at", "id"),)
 

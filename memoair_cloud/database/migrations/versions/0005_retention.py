@@ -16,7 +16,8 @@ def upgrade() -> None:
     op.add_column("projects", sa.Column("keep_traces_days", sa.BigInteger(), nullable=True, server_default="30"))
     op.add_column("projects", sa.Column("drops_facts", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("projects", sa.Column("retention_version", sa.BigInteger(), nullable=False, server_default="0"))
-    op.add_column("end_users", sa.Column("turns_dropped_until", sa.DateTime(timezone=True), nullable=True))
+    for name in ("turns_dropped_until", "facts_dropped_until"):
+        op.add_column("end_users", sa.Column(name, sa.DateTime(timezone=True), nullable=True))
     op.add_column("forgotten_users", sa.Column("receipt", sa.Text(), nullable=True))
     op.create_table(
         "legal_holds",
