@@ -14,9 +14,11 @@ from support.waiting import eventually
 
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.settings import RuntimeSettings, SettingsError, cloud_id_of
+from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.replica_file import ReplicaFile
 from memoair_runtime.storage.retention import read_rules
+from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.backlog import ProjectBacklog
 from memoair_runtime.sync.transport import CloudTransport
 
@@ -128,7 +130,6 @@ def test_unsent_turns_are_kept_until_the_cloud_has_them(
         assert refused.find_texts("Where is the zanzibar crate?") != []
     with machine(client, tmp_path) as one:
         assert one.flush()["pending"] == 0
-        one.service.close  # noqa: B018 - the cursors are on the disk once nothing is pending
     assert client.call("GET", client.path).status == 404  # accepted, and dropped
     with machine(client, tmp_path) as one:
         assert one.find_texts("Where is the zanzibar crate?") == []
@@ -162,16 +163,17 @@ def test_the_backlog_drops_old_turns_of_callers_without_a_runtime(client: Client
     project = ProjectFolder(tmp_path, client.identity["project"])
     transport = CloudTransport(client.url, client.key or "", project.project_id, None, None)
     backlog = ProjectBacklog(project, cloud_id_of(client.url), transport, RuntimeMetrics())
+    served = ProcessLock(UserFolder(tmp_path, project.project_id, "bob").lock("runtime"))
     try:
-        with machine(client, tmp_path, user_id="bob", cloud_key="memoair_pk_wrong") as served:
-            backlog.connect()
-            for _ in backlog.drop_old_turns(datetime.now(timezone.utc)):
-                pass
-            on_disk = words_on_disk(tmp_path)
-            assert ("ada" in on_disk, "plum of bob" in on_disk, "plum of eve" in on_disk) == (False, True, True)
-            assert served.find_texts("Where is the zanzibar crate?") != []
-        assert [folder.user_id for folder in project.list_users() if folder.user_id == "ada"] == []
+        assert served.try_acquire()  # as a runtime of bob's does
+        backlog.connect()
+        for _ in backlog.drop_old_turns(datetime.now(timezone.utc)):
+            pass
+        on_disk = words_on_disk(tmp_path)
+        assert [f"plum of {user}" in on_disk for user in ("ada", "bob", "eve")] == [False, True, True]
+        assert sorted(folder.user_id for folder in project.list_users()) == ["bob", "eve"]
     finally:
+        served.release()
         transport.close()
 
 
