@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_impossible_periods_are_rejected(client: Client, retention: dict[str, An
 
 
 def test_old_turns_go_and_facts_stay_with_their_sentence_and_day(cloud: RunningCloud, client: Client) -> None:
-    send_call(client, "old", 40, "I live in Lisbon.", "My parcel is late.")
+    send_call(client, "old", 40, "I live in Lisbon.", "My zanzibar parcel is late.")
     send_call(client, "new", 2, "I like tea.")
     cloud.run_tasks()
     facts = fact_texts(client)
@@ -113,10 +114,10 @@ def test_old_turns_go_and_facts_stay_with_their_sentence_and_day(cloud: RunningC
     cloud.run_tasks()
     assert client.ok("GET", BOOTSTRAP) == after
     if cloud.services.engine.dialect.name == "sqlite":
-        file = cloud.services.engine.url.database or ""
-        for path in (file, f"{file}-wal"):
-            with open(path, "rb") as content:
-                assert client.identity["project"].encode() + b"old-3" not in content.read()
+        file = Path(cloud.services.engine.url.database or "")
+        content = file.read_bytes() + file.with_name(f"{file.name}-wal").read_bytes()
+        assert b"zanzibar" not in content, "deleted words are overwritten"
+        assert b"I like tea" in content
 
 
 def test_facts_go_with_their_turns_if_the_project_says_so(cloud: RunningCloud, client: Client) -> None:
