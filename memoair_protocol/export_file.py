@@ -40,7 +40,7 @@ def write_export_file(path: Path, blocks: Iterable[bytes], *, overwrite: bool) -
         if overwrite or os.name == "nt":
             temporary.replace(path) if overwrite else temporary.rename(path)  # on Windows, renaming replaces nothing
         else:
-            os.link(temporary, path)  # fails if another process has created the file meanwhile
+            os.link(temporary, path)  # fails if another process has created the file since
     finally:
         temporary.unlink(missing_ok=True)
     return size

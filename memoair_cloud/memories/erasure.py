@@ -92,7 +92,7 @@ def erase_inactive_user(tenant: Tenant, user_id: str, cutoff: datetime) -> Erasu
 
 
 def get_receipt(tenant: Tenant, digest: str) -> ErasureReceipt:
-    """Return the receipt of an erasure by its hash; raise `NotFoundError` if there is none.
+    """Return the receipt of an erasure by its hash; raise `NotFoundError` if it is unknown.
 
     Of several erasures of a user, it is that of the last one that removed anything.
     """

@@ -188,7 +188,7 @@ def _find_inactive_users(tenant: Tenant, policy: RetentionPolicy, now: datetime)
 
 
 def _find_users_to_trim(tenant: Tenant, policy: RetentionPolicy, now: datetime) -> list[str]:
-    """Return users of whom some turns, or some facts of dropped turns, are to be dropped."""
+    """Return users with turns, or facts of dropped turns, that are to be dropped."""
     cutoff = policy.turns_cutoff(now)
     if cutoff is None:
         return []

@@ -104,7 +104,7 @@ def drop_old_turns(folder: UserFolder, cutoff: datetime) -> DroppedTurns:
     """Drop what is older than a time from the files of a user. A crash leaves files that the next call completes.
 
     Args:
-        folder: The user's folder. No thread of this process reads or writes it meanwhile.
+        folder: The user's folder. No thread of this process reads or writes it during the call.
         cutoff: The time.
 
     Raises:

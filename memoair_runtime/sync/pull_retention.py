@@ -1,4 +1,4 @@
-"""Pull of a project's retention: how long turns are kept on this machine, also offline, and of whom longer."""
+"""Pull of a project's retention: how long turns are kept on this machine, also offline, and which legal holds stand."""
 
 import time
 

@@ -275,7 +275,7 @@ def test_an_export_holds_everything_and_no_bookkeeping(cloud: RunningCloud, clie
 
 def test_an_export_is_one_snapshot(cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     send_call(client, "one", 5, "I live in Lisbon.")
-    monkeypatch.setattr("memoair_cloud.calls.export._facts", lambda *_: iter([client.send(turn("meanwhile")), {}][1:]))
+    monkeypatch.setattr("memoair_cloud.calls.export._facts", lambda *_: iter([client.send(turn("later")), {}][1:]))
     with write_export(tenant_of(cloud, client), "0xab12") as file:
         file.seek(0)
         export = json.load(file)
@@ -337,14 +337,14 @@ def test_a_worker_that_has_read_dropped_turns_writes_nothing(cloud: RunningCloud
     set_periods(client, turnsDays=30)
     rules, tenant = RuleExtractor(), tenant_of(cloud, client)
 
-    class DroppedMeanwhile:
+    class DropsDuringExtraction:
         def extract(self, turns: Any) -> Any:
             found = rules.extract(turns)
             while enforce_retention(tenant, datetime.now(timezone.utc), DroppedCounts()):
                 pass
             return found
 
-    worker = ExtractionWorker(cloud.services.engine, DroppedMeanwhile(), timedelta(hours=1))  # type: ignore[arg-type]
+    worker = ExtractionWorker(cloud.services.engine, DropsDuringExtraction(), timedelta(hours=1))  # type: ignore[arg-type]
     assert worker.process_next_call(client.identity["project"]) is ExtractionOutcome.SUPERSEDED
     assert fact_texts(client) == []
     cloud.run_tasks()

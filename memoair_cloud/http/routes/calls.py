@@ -52,7 +52,7 @@ def list_users(
     seen_before: Annotated[AwareDatetime | None, Query(alias="seenBefore", description="not heard of since")] = None,
     order: Annotated[UserOrder, Query(description="by id, or latest first")] = UserOrder.ID,
 ) -> UsersOut:
-    """List the project's users. Sorted by `lastSeen`, a user who calls meanwhile may be listed twice or not at all."""
+    """List the project's users. Sorted by `lastSeen`, a user who calls at the same time may be missing."""
     page = queries.list_users(tenant, cursor, limit, UserFilter(q, seen_after, seen_before), order)
     return UsersOut(users=[UserOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
