@@ -217,6 +217,18 @@ def test_a_snapshot_of_the_cloud_brings_nothing_old_back(client: Client, tmp_pat
     assert rules.turns_days == 30
 
 
+def test_what_is_too_old_for_this_machine_is_not_pulled(client: Client, tmp_path: Path) -> None:
+    with machine(client, tmp_path / "a") as one, machine(client, tmp_path / "b", retention_days=30) as other:
+        say(other, "mine", 1, "The parcel is in Lisbon.")
+        assert other.flush()["pending"] == 0
+        other.pull()  # with this, the period was applied on this machine
+        say(one, "old", 40, "The plum is in the zanzibar crate.")
+        assert one.flush()["pending"] == 0
+        other.pull()
+        assert not [text for text in other.find_texts("Where is the zanzibar crate?") if "zanzibar" in text]
+        assert "zanzibar" not in words_on_disk(tmp_path / "b")
+
+
 def test_the_process_that_sends_the_backlog_also_drops_old_turns(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
