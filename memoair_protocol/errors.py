@@ -32,6 +32,7 @@ ERROR_CODES: Mapping[str, ErrorCode] = MappingProxyType(
         "cloud.unauthorized": ErrorCode("the cloud does not know the API key", 401, False),
         "cloud.not_found": ErrorCode("the cloud has no resource of that name", 404, False),
         "cloud.conflict": ErrorCode("the cloud has another resource of that name", 409, False),
+        "cloud.legal_hold": ErrorCode("a legal hold forbids to erase the data", 409, False),
         "cloud.batch_too_large": ErrorCode("more than 100 documents or 1 MB", 413, False),
         "cloud.invalid": ErrorCode("the request is invalid", 422, False),
         "cloud.rate_limited": ErrorCode("too many requests", 429, True),

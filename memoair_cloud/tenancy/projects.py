@@ -1,7 +1,8 @@
 """Projects and their agents."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -9,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from memoair_cloud.database.models import Agent, Project
 from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.identifiers import random_suffix, slugify
+from memoair_cloud.retention.policy import lock_project, set_policy
 from memoair_cloud.tenancy.access import Tenant
 from memoair_protocol.timestamps import utc_now
 
@@ -56,14 +58,23 @@ def get_project(tenant: Tenant) -> Project:
         return project
 
 
-def set_excluded_kinds(tenant: Tenant, kinds: Sequence[str]) -> Project:
-    """Set what is never learned in a project. What was learned before is removed in the background."""
+def change_project(tenant: Tenant, kinds: Sequence[str] | None, retention: Mapping[str, Any]) -> Project:
+    """Change the settings of a project. What they concern of earlier data is removed in the background.
+
+    Args:
+        tenant: The project.
+        kinds: What is never learned; None for no change.
+        retention: New values of fields of `memoair_cloud.retention.policy.RetentionPolicy`.
+
+    Raises:
+        NotFoundError: If the project is unknown.
+    """
     with tenant.begin_write() as session:
-        project = session.get(Project, tenant.scope.project_id)
-        if project is None:
-            raise NotFoundError("unknown project")
-        project.has_new_exclusions = project.has_new_exclusions or not set(kinds) <= set(project.excluded_kinds)
-        project.excluded_kinds = list(dict.fromkeys(kinds))
+        project = lock_project(session)
+        if kinds is not None:
+            project.has_new_exclusions = project.has_new_exclusions or not set(kinds) <= set(project.excluded_kinds)
+            project.excluded_kinds = list(dict.fromkeys(kinds))
+        set_policy(project, retention)
         return project
 
 

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from memoair_cloud.database.models import Base
+from memoair_cloud.database import models  # noqa: F401 - fills the metadata
+from memoair_cloud.database.base import Base
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True

@@ -3,10 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
+from memoair_cloud.database.models import Project
 from memoair_cloud.http.schemas.base import Name, RequestBody, ResponseBody, SanitizedText
+from memoair_cloud.http.schemas.retention import RetentionIn, RetentionOut
 from memoair_cloud.identifiers import MAX_SLUG_CHARS, SLUG
+from memoair_cloud.retention.policy import RetentionPolicy
 
 
 class ProjectIn(RequestBody):
@@ -25,7 +28,16 @@ ExcludableKind = DataKind | Literal["identity", "preference", "plan", "event", "
 class ProjectPatch(RequestBody):
     """Changes of a project."""
 
-    excluded_kinds: Annotated[list[ExcludableKind], Field(max_length=12)]
+    model_config = ConfigDict(**RequestBody.model_config, extra="forbid")
+
+    excluded_kinds: Annotated[list[ExcludableKind], Field(max_length=12)] | None = None
+    retention: RetentionIn | None = None
+
+    @model_validator(mode="after")
+    def _require_a_change(self) -> "ProjectPatch":
+        if self.excluded_kinds is None and self.retention is None:
+            raise ValueError("a change requires excludedKinds or retention")
+        return self
 
 
 class ProjectOut(ResponseBody):
@@ -37,6 +49,15 @@ class ProjectOut(ResponseBody):
     description: str
     created_at: datetime
     excluded_kinds: list[str]
+    retention: RetentionOut
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_retention(cls, project: object) -> object:
+        if not isinstance(project, Project):
+            return project
+        names = ("id", "name", "slug", "description", "created_at", "excluded_kinds")
+        return {**{name: getattr(project, name) for name in names}, "retention": RetentionPolicy.of(project)}
 
 
 class ProjectsOut(ResponseBody):
