@@ -31,7 +31,9 @@ def is_name(
         return False
     common = lists["NOT_A_NAME"]
     if not has_capitals and text.islower():
-        is_free = not any(word in STOP_WORDS or word in common for word in words)
+        is_free = not any(
+            word in STOP_WORDS or word in common or word in lists.get("FUNCTION_WORD", ()) for word in words
+        )
         fits = all(re.fullmatch(r"[^\W\d_][\w'-]{1,20}", word) for word in words)
         return is_announced and is_free and fits and len(words) <= _MAX_LOWERCASE_WORDS
     if not all(_is_part(word, lists["PARTICLE"]) for word in words) or not _begins_a_name(words[-1]):
