@@ -11,7 +11,8 @@ from memoair_cloud.consolidation import date_expressions
 from memoair_cloud.consolidation.date_expressions import DateRange
 from memoair_index.dates import MONTHS, WEEKDAYS
 
-_SLOT = re.compile(r"<(?:(\w+):)?([A-Z]+)>")
+_MEANT = re.compile(r"<(\w+)>")
+_SLOT = re.compile(r"<(?:(\w+):)?([A-Z_]+)>")
 
 
 class DayGrammar(Protocol):
@@ -102,15 +103,8 @@ class TranslatedDays:
             if owner == f"e{position}" and match[group] is not None:
                 text = re.sub(r"\s+", " ", match[group].casefold())
                 slots[slot] = self.words[name][text] if name in self.words else text
-        meaning = self.meanings[position].format_map(_Slots(slots))
+        meaning = _MEANT.sub(lambda slot: slots.get(slot[1], ""), self.meanings[position])
         return re.sub(r"\s+", " ", meaning).strip()
-
-
-class _Slots(dict[str, str]):
-    """Slots of an expression; one that is not there is empty."""
-
-    def __missing__(self, key: str) -> str:
-        return ""
 
 
 # Slots that are numbers in digits, beside the lists of words.
