@@ -20,6 +20,8 @@ _OTHERS = (
     *("hungarian", "czech", "swedish", "catalan", "danish", "finnish", "norwegian", "slovak", "german", "spanish"),
     *("russian", "ukrainian", "bulgarian", "arabic", "persian", "greek", "hindi", "hebrew", "armenian", "tamil"),
 )
+# Its words are of no language.
+_ADDRESS = re.compile(r"\S+@\S+|https?://\S+|www\.\S+")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:\N{INVERTED QUESTION MARK}\N{INVERTED EXCLAMATION MARK}]\s*)\W*$")
 # Of single letters, only these are words. Others, and those between hyphens, spell something.
@@ -39,6 +41,7 @@ _MARK_WEIGHT = 2.0
 _MIN_ENGLISH_WEIGHT = 0.5
 # Without a lead of so much over the next language, the turn is in the language that the call is in.
 _MIN_LEAD = 0.2
+_MIN_LEAD_OVER_CALL = 0.75
 
 
 @cache
@@ -63,6 +66,7 @@ def _weights(languages: tuple[str, ...]) -> Mapping[str, tuple[tuple[str, float]
 def _words_of(text: str) -> dict[str, None]:
     """Return the words that may show a language, folded: no names inside of a sentence, and nothing that is spelled."""
     text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    text = _ADDRESS.sub(" ", text)
     words: dict[str, None] = {}
     for match in _WORD.finditer(text):
         word, start, end = match[0], match.start(), match.end()
@@ -100,12 +104,13 @@ class LanguageRecognizer:
         named = (name for name in self.languages if primary == name or primary in load_language(name).forms.tags)
         return next(named, OTHER)
 
-    def recognize(self, text: str, assumed: str) -> str:
+    def recognize(self, text: str, assumed: str, min_lead: float = _MIN_LEAD) -> str:
         """Return the language of a text.
 
         Args:
             text: What was said.
             assumed: The language if the text does not show its own: a name, a number, "no".
+            min_lead: How much more than the assumed language another must be shown.
 
         Returns:
             A language with rules, or `OTHER`.
@@ -114,7 +119,7 @@ class LanguageRecognizer:
         if self._is_foreign_script(text) and not any(scores.get(language, 0.0) >= 1.0 for language in self.languages):
             return OTHER
         best = max(scores, key=lambda language: scores[language], default=assumed)
-        if not scores or scores[best] - scores.get(assumed, 0.0) < _MIN_LEAD:
+        if not scores or scores[best] - scores.get(assumed, 0.0) < min_lead:
             return assumed
         return best if best in self.languages else OTHER
 
@@ -154,7 +159,9 @@ def languages_of_turns(turns: Iterable[CallTurn], recognizer: LanguageRecognizer
         assumed = call_language or hinted
         if question:
             assumed = recognizer.recognize(question, assumed)
-        language = recognizer.recognize(turn.user_text, assumed)
+        is_known = bool(call_language or question)
+        min_lead = _MIN_LEAD_OVER_CALL if is_known else _MIN_LEAD
+        language = recognizer.recognize(turn.user_text, assumed, min_lead)
         shows = language != OTHER and recognizer.shows(turn.user_text, language)
         call_language = language if shows or language == OTHER else call_language
         found.append(language)
