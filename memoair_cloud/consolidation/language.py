@@ -1,8 +1,8 @@
 """Load what is known of a language: how it is spoken, its words, and the rules that find facts.
 
 A language is a folder beside this module: ``speech.yaml``, ``forms.yaml``, ``words.yaml``, ``rules.yaml`` and
-``plans.yaml``, each of which explains itself, and ``days.yaml`` where days are not named in English. A folder with other
-words is another language.
+``plans.yaml``, each of which explains itself, and ``days.yaml`` where days are not named in English. Another folder is
+another language.
 """
 
 import re

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import cache
 
 import attrs
@@ -20,6 +21,23 @@ _OTHERS = (
     *("hungarian", "czech", "swedish", "catalan", "danish", "finnish", "norwegian", "slovak", "german", "spanish"),
     *("russian", "ukrainian", "bulgarian", "arabic", "persian", "greek", "hindi", "hebrew", "armenian", "tamil"),
 )
+# What callers answer before, or instead of, their name, and no list of function words has.
+_COURTESIES = {
+    "french": "bonjour bonsoir salut merci attendez allo oui pardon",
+    "italian": "buongiorno buonasera ciao grazie prego pronto scusi aspetti",
+    "portuguese": "obrigado obrigada bom dia ola alo desculpe espere",
+    "dutch": "dank bedankt goedemorgen goedemiddag hoi dag wacht alstublieft",
+    "polish": "dziekuje prosze dobry czesc halo chwile",
+    "turkish": "tesekkurler tesekkur merhaba selam alo efendim bekleyin",
+    "swedish": "tack hej vanta forlat ursakta snalla",
+    "danish": "tak goddag undskyld vent",
+    "norwegian": "takk vennligst unnskyld",
+    "czech": "dekuji prosim ahoj moment",
+    "romanian": "multumesc salut asteptati",
+    "russian": "спасибо здравствуйте привет алло подождите",
+    "arabic": "شكرا مرحبا نعم لحظة",
+    "hindi": "नमस्ते धन्यवाद हाँ",
+}
 # Its words are of no language.
 _ADDRESS = re.compile(r"\S+@\S+|https?://\S+|www\.\S+")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
@@ -32,7 +50,7 @@ _MAX_FOREIGN_NAME_CHARS = 4  # of a script without spaces between words
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 # Function words of Chinese and Japanese: whatever holds one is a sentence.
 _SENTENCE_SIGN = re.compile(
-    "[\u6211\u4f60\u60a8\u662f\u7684\u4e0d\u4e86\u5728\u5417\u4eec\u8fd9\u90a3\u5bf9\u306f\u3067\u3059\u307e\u3092\u304c]"
+    "[\u6211\u4f60\u60a8\u8c22\u662f\u7684\u4e0d\u4e86\u5728\u5417\u4eec\u8fd9\u90a3\u5bf9\u306f\u3067\u3059\u307e\u3092\u304c]"
 )
 # A word of one language only counts whole, one that several have counts less. A word of a language's own list counts
 # as much as two: it is rarely a function word of another.
@@ -51,6 +69,9 @@ def _weights(languages: tuple[str, ...]) -> Mapping[str, tuple[tuple[str, float]
     for language in dict.fromkeys((ENGLISH, *_OTHERS, *languages)):
         for word in stop_words(language) | (STOP_WORDS if language == ENGLISH else frozenset()):
             by_word[fold(word)][language] = 1.0
+    for language, courtesies in _COURTESIES.items():
+        for word in fold(courtesies).split():
+            by_word[word][language] = 1.0
     for language in languages:
         for word in load_language(language).forms.marks:
             by_word[fold(word)][language] = _MARK_WEIGHT
@@ -63,7 +84,12 @@ def _weights(languages: tuple[str, ...]) -> Mapping[str, tuple[tuple[str, float]
     return {word: tuple(owners.items()) for word, owners in weights.items()}
 
 
-def _words_of(text: str) -> dict[str, None]:
+@cache
+def _marks(languages: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(fold(word) for language in languages for word in load_language(language).forms.marks)
+
+
+def _words_of(text: str, marks: AbstractSet[str]) -> dict[str, None]:
     """Return the words that may show a language, folded: no names inside of a sentence, and nothing that is spelled."""
     text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     text = _ADDRESS.sub(" ", text)
@@ -73,9 +99,10 @@ def _words_of(text: str) -> dict[str, None]:
         is_spelled = text[start - 1 : start] in ("-", ".") or text[end : end + 1] in ("-",)
         if len(word) == 1 and (word.lower() not in _LETTER_WORDS or is_spelled):
             continue
-        if word[0].isupper() and len(word) > 1 and word[1:2] != "'" and not _SENTENCE_START.search(text[:start]):
-            continue
         folded = fold(word)
+        is_name = word[0].isupper() and len(word) > 1 and word[1:2] != "'" and folded not in marks
+        if is_name and not _SENTENCE_START.search(text[:start]):
+            continue
         words[folded] = None
         if "'" in word:  # "j'ai", "l'hotel"
             words.update((part, None) for part in folded.split("'") if len(part) > 1)
@@ -130,7 +157,7 @@ class LanguageRecognizer:
     def _score(self, text: str) -> dict[str, float]:
         weights = _weights(self.languages)
         scores: defaultdict[str, float] = defaultdict(float)
-        for word in _words_of(text):
+        for word in _words_of(text, _marks(self.languages)):
             for language, weight in weights.get(word, ()):
                 scores[language] += weight
         return dict(scores)
