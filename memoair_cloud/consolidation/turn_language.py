@@ -59,7 +59,7 @@ _MARK_WEIGHT = 2.0
 _MIN_ENGLISH_WEIGHT = 0.5
 # Without a lead of so much over the next language, the turn is in the language that the call is in.
 _MIN_LEAD = 0.2
-_MIN_LEAD_OVER_CALL = 0.75
+_MIN_LEAD_OVER_CALL = 1.1
 
 
 @cache
@@ -71,7 +71,7 @@ def _weights(languages: tuple[str, ...]) -> Mapping[str, tuple[tuple[str, float]
             by_word[fold(word)][language] = 1.0
     for language, courtesies in _COURTESIES.items():
         for word in fold(courtesies).split():
-            by_word[word][language] = 1.0
+            by_word[word][language] = _MARK_WEIGHT
     for language in languages:
         for word in load_language(language).forms.marks:
             by_word[fold(word)][language] = _MARK_WEIGHT
