@@ -42,6 +42,9 @@ _COURTESIES = {
 _ADDRESS = re.compile(r"\S+@\S+|https?://\S+|www\.\S+")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:\N{INVERTED QUESTION MARK}\N{INVERTED EXCLAMATION MARK}]\s*)\W*$")
+_SENTENCE_START_CHARS = 8
+# So much of a text shows its language. What is longer was pasted, and nothing is learned from it.
+_MAX_CHARS = 2_000
 # Of single letters, only these are words. Others, and those between hyphens, spell something.
 _LETTER_WORDS = frozenset("iayoe")
 # Scripts that none of the languages with rules use. A name may be written in them, a sentence may not.
@@ -101,7 +104,7 @@ def _words_of(text: str, marks: AbstractSet[str]) -> dict[str, None]:
             continue
         folded = fold(word)
         is_name = word[0].isupper() and len(word) > 1 and word[1:2] != "'" and folded not in marks
-        if is_name and not _SENTENCE_START.search(text[:start]):
+        if is_name and not _SENTENCE_START.search(text[max(0, start - _SENTENCE_START_CHARS) : start]):
             continue
         words[folded] = None
         if "'" in word:  # "j'ai", "l'hotel"
@@ -142,6 +145,7 @@ class LanguageRecognizer:
         Returns:
             A language with rules, or `OTHER`.
         """
+        text = text[:_MAX_CHARS]
         scores = self._score(text)
         if self._is_foreign_script(text) and not any(scores.get(language, 0.0) >= 1.0 for language in self.languages):
             return OTHER
@@ -152,7 +156,7 @@ class LanguageRecognizer:
 
     def shows(self, text: str, language: str) -> bool:
         """Return whether a text has words of a language."""
-        return self._score(text).get(language, 0.0) > 0
+        return self._score(text[:_MAX_CHARS]).get(language, 0.0) > 0
 
     def _score(self, text: str) -> dict[str, float]:
         weights = _weights(self.languages)
@@ -192,5 +196,5 @@ def languages_of_turns(turns: Iterable[CallTurn], recognizer: LanguageRecognizer
         shows = language != OTHER and recognizer.shows(turn.user_text, language)
         call_language = language if shows or language == OTHER else call_language
         found.append(language)
-        question = turn.assistant_text
+        question = turn.assistant_text[-_MAX_CHARS:]
     return found
