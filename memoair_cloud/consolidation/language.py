@@ -133,6 +133,17 @@ def available_languages() -> tuple[str, ...]:
 
 
 @cache
+def load_forms(name: str) -> Forms:
+    """Load the forms of a language alone, which takes a hundredth of the time. The result is cached.
+
+    Raises:
+        OSError: There is no such folder.
+        ValueError: The file is invalid; the message names the field.
+    """
+    return compile_forms(_read_yaml(Path(__file__).with_name(name) / "forms.yaml"))
+
+
+@cache
 def load_language(name: str = "english") -> Language:
     """Load a language from its folder. The result is cached.
 
@@ -141,8 +152,8 @@ def load_language(name: str = "english") -> Language:
         ValueError: A file is not as the format demands; the message names the rule.
     """
     folder = Path(__file__).with_name(name)
-    speech, forms, words, rules, plans = (
-        _read_yaml(folder / f"{part}.yaml") for part in ("speech", "forms", "words", "rules", "plans")
+    speech, words, rules, plans = (
+        _read_yaml(folder / f"{part}.yaml") for part in ("speech", "words", "rules", "plans")
     )
     days_file = folder / "days.yaml"
     days = compile_days(_read_yaml(days_file)) if days_file.exists() else EnglishDays()
@@ -154,15 +165,15 @@ def load_language(name: str = "english") -> Language:
     tail = f"(?:,?\\s*(?:{'|'.join(speech.pop('tail'))}))*"
     compiler = _Compiler(patterns, tail)
     reads = {name: entry["reads"] for name, entry in plans["types"].items() if "reads" in entry}
-    compiled = compile_forms(forms)
+    forms = load_forms(name)
     shown: dict[str, str] = {}
-    for part in compiled.shown_lists:
+    for part in forms.shown_lists:
         for word, value in words[part].items():
             shown.setdefault(str(value), str(word))  # the first word of a value is the one that is written
     return Language(
         name,
         _compile_speech(speech),
-        compiled,
+        forms,
         days,
         lists,
         reads,

@@ -31,15 +31,16 @@ class RuleExtractor:
 
     def __init__(self, languages: Sequence[str] | None = None) -> None:
         names = tuple(available_languages() if languages is None else languages)
-        self._languages = {name: load_language(name) for name in names}
+        self._languages = names
+        load_language(names[0])  # the others when a caller first speaks them: each takes a second
         self._recognizer = LanguageRecognizer(names)
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
         """Return the facts in the turns of one session. Their order does not matter."""
         ordered = sorted(turns, key=lambda turn: (turn.number, turn.said_at, turn.event_id))
-        call = _Call(next(iter(self._languages.values())))
+        call = _Call(load_language(self._languages[0]))
         for turn, language in zip(ordered, languages_of_turns(ordered, self._recognizer), strict=True):
-            call.add(turn, self._languages.get(language))
+            call.add(turn, load_language(language) if language in self._languages else None)
         return Extraction(tuple(dict.fromkeys(call.facts)), NAME, denials=tuple(dict.fromkeys(call.denials)))
 
 

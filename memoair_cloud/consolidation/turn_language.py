@@ -8,7 +8,7 @@ from functools import cache
 
 import attrs
 
-from memoair_cloud.consolidation.language import ENGLISH, load_language
+from memoair_cloud.consolidation.language import ENGLISH, load_forms
 from memoair_cloud.consolidation.records import CallTurn
 from memoair_index.analysis import STOP_WORDS
 from memoair_index.folding import fold
@@ -76,7 +76,7 @@ def _weights(languages: tuple[str, ...]) -> Mapping[str, tuple[tuple[str, float]
         for word in fold(courtesies).split():
             by_word[word][language] = _MARK_WEIGHT
     for language in languages:
-        for word in load_language(language).forms.marks:
+        for word in load_forms(language).marks:
             by_word[fold(word)][language] = _MARK_WEIGHT
     weights = {
         word: {language: weight / len(owners) for language, weight in owners.items()}
@@ -89,7 +89,7 @@ def _weights(languages: tuple[str, ...]) -> Mapping[str, tuple[tuple[str, float]
 
 @cache
 def _marks(languages: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(fold(word) for language in languages for word in load_language(language).forms.marks)
+    return frozenset(fold(word) for language in languages for word in load_forms(language).marks)
 
 
 def _words_of(text: str, marks: AbstractSet[str]) -> dict[str, None]:
@@ -131,7 +131,7 @@ class LanguageRecognizer:
         primary = re.split(r"[-_ ]", tag.strip().casefold())[0]
         if not primary or primary in ("und", "mul", "multi", "auto"):
             return None
-        named = (name for name in self.languages if primary == name or primary in load_language(name).forms.tags)
+        named = (name for name in self.languages if primary == name or primary in load_forms(name).tags)
         return next(named, OTHER)
 
     def recognize(self, text: str, assumed: str, min_lead: float = _MIN_LEAD) -> str:
