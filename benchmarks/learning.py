@@ -2,8 +2,9 @@
 
 The talks are beside the rules, in ``memoair_cloud/consolidation/english``. Those in ``corpus_held_back.txt`` were
 written by the author of the rules and kept aside: they led to two changes, and their labels were corrected twice.
+The figures of other languages are explained in ``docs/languages.md``.
 
-    python benchmarks/learning.py [--misses] [corpus ...]
+    python benchmarks/learning.py [--language NAME] [--misses] [corpus ...]
 """
 
 import argparse
@@ -37,10 +38,14 @@ def measure(talks: list[Talk], *, shows_misses: bool = False) -> None:
 def main() -> int:
     """Measure the corpora that are named, or both."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", nargs="*", type=Path, default=sorted(CORPORA.glob("corpus*.txt")))
+    parser.add_argument("corpus", nargs="*", type=Path, help="files; those of the language if none is named")
+    parser.add_argument("--language", default="english", help="the folder of a language beside the rules (%(default)s)")
     parser.add_argument("--misses", action="store_true", help="also print the talks that are not learned as expected")
     options = parser.parse_args()
-    for path in options.corpus:
+    paths = options.corpus or sorted((CORPORA.parent / options.language).glob("corpus*.txt"))
+    if not paths:
+        parser.error(f"no talks of {options.language!r}")
+    for path in paths:
         print(path.name)
         measure(list(read_corpus(path)), shows_misses=options.misses)
     return 0

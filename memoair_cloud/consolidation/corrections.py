@@ -1,14 +1,12 @@
 """Corrections of what was just said: "Wednesday, no, Thursday", "not nuts, peanuts", "Did I say cat? I meant dog"."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import attrs
 
-from memoair_cloud.consolidation.date_expressions import find_time_expression
+from memoair_cloud.consolidation.language import Language
 
-WordLists = Mapping[str, Mapping[str, str]]
-NO_LISTS: WordLists = {}
 # The lists of which one word can replace another.
 _EXCHANGEABLE = (
     "ALLERGEN",
@@ -23,48 +21,12 @@ _EXCHANGEABLE = (
     "CHANNEL",
     "KIN",
 )
-_WORDS = re.compile(r"(?:an? |the |to |in )?([a-z-]+(?: [a-z-]+)?)", re.IGNORECASE)
-
-_RESTATEMENT = r"(?:make (?:it|that)|i said|i meant?(?: to say)?|it's|that's|it is|it should be|that should be|it was)"
-_CORRECTION_MARKER = re.compile(
-    rf"(?:^|[\s,.;-]+)(?:(?:no[,.]? )*(?:wait(?:[,.]? wait)*|hang on|hold on|sorry|actually)[,.]? (?:no"
-    rf"|sorry)\b(?:[,.]? (?:wait|sorry|actually))*"
-    rf"|(?:no[,.]? )+(?:wait(?:[,.]? wait)*|hang on|hold on|sorry|actually)\b(?:[,.]? (?:sorry|no))*"
-    rf"|scratch that|correction|i misspoke|my mistake|or rather|i meant?(?: to say)?(?=[,\s])"
-    rf"|(?:no|sorry|wait)(?=[,.]? {_RESTATEMENT}\b)|(?:actually[,.]? )?(?=make (?:it|that)\b)|(?<=[,.]\s)no(?=,)"
-    rf"|^no(?=,)|^sorry(?=,)"
-    rf"|(?<=[,.]\s)sorry(?=,)|(?<=\.\.\.\s)no(?=,))[\s,.:-]*(?P<again>{_RESTATEMENT}\b[\s,]*)?",
-    re.IGNORECASE,
-)
 _MIN_PHONE_DIGITS = 7
 _MAX_OWN_CORRECTIONS = 6
-_CLAUSE_START = re.compile(r"(?:i|i'm|i've|i'll|my|we|we're|we've|it's my)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\+?\d[\d ().-]*\d|\d")
 _ADDRESS = re.compile(r"\d+\w? [A-Z][\w'-]+(?: [A-Z][\w'-]+)*")
 _NAME = re.compile(r"[A-Z][\w'-]+(?: [A-Z][\w'-]+){0,2}")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-_NOT_NAMES = re.compile(
-    r"I\b|I'|My\b|The\b|It\b|We\b|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|January|February|March|April|May\b"
-    r"|June|July|August"
-    r"|September|October|November|December"
-)
-# "Did I say cat? I meant dog." and "Well, not nuts, peanuts." name what they replace.
-_ASKED_BACK = re.compile(
-    r"\bdid i (?:just )?say (?P<old>[\w' -]{1,40})\?\s+"
-    r"(?:(?:no|sorry|well)[,.]? )*(?:i mean|i meant|it is|it's|i should have said) "
-    r"(?P<new>[\w' -]{1,40})(?=[.!]|$)",
-    re.IGNORECASE,
-)
-_MARKED_AFTER = re.compile(
-    r"(?P<before>[.!?]\s+)(?P<piece>[\w'@.+-]+(?: [\w'-]+){0,2}), (?:i mean|i meant|rather|sorry)(?P<end>[.!]|$)",
-    re.IGNORECASE,
-)
-_NOT_BUT = re.compile(
-    r"(?:^|,\s*)(?:(?:well|no|sorry|wait|i mean|actually|i meant)\b[,.]?\s*)*"
-    r"not (?:the |an? |in |to |on )?(?P<old>[\w'-]+(?: [\w'-]+){0,2}),"
-    r" (?:but )?(?:the |an? |in |to |on )?(?P<new>[\w'-]+(?: [\w'-]+){0,2})[\s.!]*$",
-    re.IGNORECASE,
-)
 
 
 @attrs.frozen
@@ -75,87 +37,83 @@ class SpokenCorrection:
     piece: str
 
 
-def join_asked_back(text: str) -> str:
-    """Return a text whose corrections come first: "Did I say cat? I meant dog." is "not cat, dog"."""
-    text = _ASKED_BACK.sub(lambda match: f"Well, not {match['old']}, {match['new']}", text)
-    return _MARKED_AFTER.sub(r"\g<before>Sorry, \g<piece>\g<end>", text)
-
-
 def correct_sentence(
-    sentence: str, before: str | None, lists: WordLists = NO_LISTS
+    sentence: str, before: str | None, language: Language
 ) -> tuple[str | None, SpokenCorrection | None]:
     """Return what becomes of the sentence before, if a sentence corrects it, and the piece that it corrects.
 
     Args:
         sentence: The sentence that may correct another.
         before: The sentence before it in the turn; None if it is the first.
-        lists: The lists of words of the language.
+        language: The language.
 
     Returns:
         The corrected sentence, None if nothing was corrected; and the piece for an earlier turn, None if the
         sentence corrects nothing.
     """
-    if (named := _NOT_BUT.match(sentence)) and before is not None:
+    if (named := language.forms.not_but.match(sentence)) and before is not None:
         return _replace_words(before, named["old"], named["new"]), None
-    marker = _CORRECTION_MARKER.match(sentence)
-    found = _find_correction_piece(sentence[marker.end() :], lists) if marker else None
+    marker = language.forms.correction.match(sentence)
+    found = _find_correction_piece(sentence[marker.end() :], language) if marker else None
     if found is None:
         return None, None
     piece_type, piece, _ = found
-    return before and _replace_piece(before, piece_type, piece, lists), SpokenCorrection(piece_type, piece)
+    return before and _replace_piece(before, piece_type, piece, language), SpokenCorrection(piece_type, piece)
 
 
-def strip_marker(sentence: str) -> str:
+def strip_marker(sentence: str, language: Language) -> str:
     """Return a sentence without the words that announce a correction."""
-    marker = _CORRECTION_MARKER.match(sentence)
+    marker = language.forms.correction.match(sentence)
     return sentence[marker.start("again") if marker["again"] else marker.end() :] if marker else sentence
 
 
-def apply_correction(sentence: str, correction: SpokenCorrection, lists: WordLists = NO_LISTS) -> str | None:
+def apply_correction(sentence: str, correction: SpokenCorrection, language: Language) -> str | None:
     """Return a sentence with the corrected piece; None if the sentence has no piece of that type."""
-    return _replace_piece(sentence, correction.piece_type, correction.piece, lists)
+    return _replace_piece(sentence, correction.piece_type, correction.piece, language)
 
 
-def apply_own_corrections(sentence: str, lists: WordLists = NO_LISTS) -> str:
+def apply_own_corrections(sentence: str, language: Language) -> str:
     """Return a sentence after its own corrections; empty if it is unclear what they correct."""
     for _ in range(_MAX_OWN_CORRECTIONS):
-        named = _NOT_BUT.search(sentence)
+        named = language.forms.not_but.search(sentence)
         if (
             named
             and named.start()
             and (corrected := _replace_words(sentence[: named.start()], named["old"], named["new"]))
         ):
             return corrected
-        marker = next((match for match in _CORRECTION_MARKER.finditer(sentence) if match.start()), None)
+        marker = next((match for match in language.forms.correction.finditer(sentence) if match.start()), None)
         if not marker:
             return sentence
         before, after = sentence[: marker.start()], sentence[marker.end() :]
-        found = _find_correction_piece(after, lists)
-        if found and (corrected := _replace_piece(before, found[0], found[1], lists)):
+        found = _find_correction_piece(after, language)
+        if found and (corrected := _replace_piece(before, found[0], found[1], language)):
             sentence = corrected + after[found[2] :]
         else:
-            sentence = after if _CLAUSE_START.match(after) else ""
+            sentence = after if language.forms.correction_clause.match(after) else ""
     return ""
 
 
-def _find_correction_piece(text: str, lists: WordLists) -> tuple[str, str, int] | None:
+def _find_correction_piece(text: str, language: Language) -> tuple[str, str, int] | None:
     """Return the piece that a correction begins with: its type, its text, and where it ends."""
     finders: tuple[tuple[str, Callable[[str], re.Match[str] | None]], ...] = (
         ("mail", _EMAIL.match),
-        ("time", _match_time),
+        ("time", lambda text: _match_time(text, language)),
         ("address", _ADDRESS.match),
         ("number", _NUMBER.match),
-        ("word", lambda text: _match_word(text, lists)),
-        ("name", _match_name),
+        ("word", lambda text: _match_word(text, language)),
+        ("name", lambda text: _match_name(text, language)),
     )
     for piece_type, find in finders:
         found = find(text)
-        if found and re.match(
-            r"(?:\s+with an? \w\b)?(?:,?\s+(?:please|instead|then|actually|sorry)\b)?\s*(?:[,.!?]|$)",
-            text[found.end() :],
-        ):
+        if found and re.match(r"\s*(?:[,.!?]|$)", _drop_after_correction(text[found.end() :], language)):
             return piece_type, found[0].strip(), found.end()
     return None
+
+
+def _drop_after_correction(text: str, language: Language) -> str:
+    after = language.forms.after_correction.match(text)
+    return text[after.end() :] if after else text
 
 
 def _replace_words(sentence: str, old: str, new: str) -> str | None:
@@ -164,30 +122,30 @@ def _replace_words(sentence: str, old: str, new: str) -> str | None:
     return f"{sentence[: found[-1].start()]}{new}{sentence[found[-1].end() :]}" if found else None
 
 
-def _match_time(text: str) -> re.Match[str] | None:
-    found = find_time_expression(text)
+def _match_time(text: str, language: Language) -> re.Match[str] | None:
+    found = language.days.find_expression(text)
     return found if found and not found.start() else None
 
 
-def _match_name(text: str) -> re.Match[str] | None:
-    preposition = re.match(r"(?:to|in|at|with|for) ", text)
+def _match_name(text: str, language: Language) -> re.Match[str] | None:
+    preposition = language.forms.name_preposition.match(text)
     found = _NAME.match(text, preposition.end() if preposition else 0)
-    return None if found and _NOT_NAMES.match(found[0]) else found
+    return None if found and language.forms.not_a_corrected_name.match(found[0]) else found
 
 
-def _match_word(text: str, lists: WordLists) -> re.Match[str] | None:
+def _match_word(text: str, language: Language) -> re.Match[str] | None:
     """Match a word that can replace another one."""
-    found = _WORDS.match(text)
-    if found and any(found[1].lower() in lists.get(name, ()) for name in _EXCHANGEABLE):
+    found = language.forms.word.match(text)
+    if found and any(found[1].lower() in language.lists.get(name, ()) for name in _EXCHANGEABLE):
         return found
     return None
 
 
-def _replace_from_list(sentence: str, piece: str, lists: WordLists) -> str | None:
+def _replace_from_list(sentence: str, piece: str, language: Language) -> str | None:
     """Return a sentence whose last word of the same list is replaced; None if it has none."""
-    word = _WORDS.match(piece)
+    word = language.forms.word.match(piece)
     for name in _EXCHANGEABLE:
-        words = lists.get(name, {})
+        words = language.lists.get(name, {})
         if word and word[1].lower() in words:
             alternatives = "|".join(sorted(map(re.escape, words), key=len, reverse=True))
             found = list(re.finditer(rf"\b(?:{alternatives})\b", sentence, re.IGNORECASE))
@@ -196,13 +154,15 @@ def _replace_from_list(sentence: str, piece: str, lists: WordLists) -> str | Non
     return None
 
 
-def _replace_piece(sentence: str, piece_type: str, piece: str, lists: WordLists) -> str | None:
+def _replace_piece(sentence: str, piece_type: str, piece: str, language: Language) -> str | None:
     if piece_type == "word":
-        return _replace_from_list(sentence, piece, lists)
+        return _replace_from_list(sentence, piece, language)
     pattern = {"mail": _EMAIL, "number": _NUMBER, "name": _NAME, "address": _ADDRESS}.get(piece_type)
     if pattern:
         matches = [
-            match for match in pattern.finditer(sentence) if piece_type != "name" or not _NOT_NAMES.match(match[0])
+            match
+            for match in pattern.finditer(sentence)
+            if piece_type != "name" or not language.forms.not_a_corrected_name.match(match[0])
         ]
         if piece_type == "name":
             matches = [match for match in matches if match.start()]
@@ -210,16 +170,14 @@ def _replace_piece(sentence: str, piece_type: str, piece: str, lists: WordLists)
         # Replace the last time of the sentence; "Thursday" takes the preposition of "on Wednesday".
         spans = []
         offset = 0
-        while time := find_time_expression(sentence[offset:]):
+        while time := language.days.find_expression(sentence[offset:]):
             spans.append((offset + time.start(), offset + time.end()))
             offset += time.end()
         if not spans:
             return None
         start, end = spans[-1]
-        preposition = re.match(r"(?:on|by|for|until|till|before|since|from)\s+", sentence[start:end], re.IGNORECASE)
-        has_own = re.match(
-            r"(?:on|by|for|until|till|before|since|from|in|next|last|tomorrow|today)\b", piece, re.IGNORECASE
-        )
+        preposition = language.forms.day_preposition.match(sentence[start:end])
+        has_own = language.forms.day_own_preposition.match(piece)
         added = preposition[0] if preposition and not has_own else ""
         return f"{sentence[:start]}{added}{piece}{sentence[end:]}"
     if not matches:

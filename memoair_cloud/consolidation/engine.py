@@ -6,9 +6,8 @@ from datetime import date
 
 import attrs
 
-from memoair_cloud.consolidation.date_expressions import DateRange, find_date_range, format_day, remove_time
-from memoair_cloud.consolidation.language import Expression, FactRule, Language
-from memoair_cloud.consolidation.polarity import find_denied
+from memoair_cloud.consolidation.date_expressions import DateRange, format_day, remove_time
+from memoair_cloud.consolidation.language import ENGLISH, Expression, FactRule, Language
 from memoair_cloud.consolidation.records import CALLER_SUBJECT, NO_VALUE, CallTurn, Fact
 from memoair_cloud.consolidation.slots import READERS, SlotContext
 from memoair_cloud.consolidation.words import normalize_key, to_third_person
@@ -68,11 +67,11 @@ def _apply_rule(rule: FactRule, statement: Statement, language: Language) -> Ite
     dates = None
     clause = statement.clause
     if rule.when in ("future", "past", "maybe"):
-        dates = find_date_range(clause, statement.today, is_past=rule.when == "past")
+        dates = language.days.find_range(clause, statement.today, is_past=rule.when == "past")
         if dates is None and rule.when != "maybe" and not rule.ends:
             return
         clause = remove_time(clause, dates)
-    elif rule.when == "never" and find_date_range(clause, statement.today, is_past=True):
+    elif rule.when == "never" and language.days.find_range(clause, statement.today, is_past=True):
         return
     application = _Application(rule, statement, language, dates)
     if dates is not None or rule.when not in ("future", "past"):
@@ -86,7 +85,7 @@ def _apply_rule(rule: FactRule, statement: Statement, language: Language) -> Ite
     yield from (RuleFinding(application.make_end(slots)) for slots in ends)
     denials = [] if ends else list(application.find(rule.denies, clause))
     yield from (RuleFinding(application.make_end(slots), is_denial=True) for slots in denials)
-    if rule.ended and not ends and not denials and (denied := find_denied(clause)):
+    if rule.ended and not ends and not denials and (denied := language.find_denied(clause)):
         for slots in application.find(rule.says, denied.clause):
             yield RuleFinding(application.make_end(slots), is_denial=not denied.held_before)
 
@@ -203,8 +202,12 @@ class _Application:
             if name in slots:
                 if is_key:
                     return self._key(name, slots[name])
-                return slots[name] if raw or name in _NEVER_REWRITTEN else to_third_person(slots[name])
-            return self._context_word(name, slots)
+                if raw or name in _NEVER_REWRITTEN:
+                    return slots[name]
+                if self.language.name != ENGLISH:
+                    return self.language.shown.get(slots[name], slots[name])
+                return to_third_person(slots[name])
+            return self._context_word(name, slots, is_same_everywhere=is_key or raw)
 
         return re.sub(r" {2,}", " ", _SLOT.sub(replace, template))
 
@@ -216,15 +219,17 @@ class _Application:
     def _is_allergen(self, word: str) -> bool:
         return word in self.language.lists["ALLERGEN"]
 
-    def _context_word(self, name: str, slots: Mapping[str, str]) -> str:
+    def _context_word(self, name: str, slots: Mapping[str, str], *, is_same_everywhere: bool) -> str:
         turn = self.statement.turn
-        caller = (turn.caller.split() or ["The caller"])[0]
+        caller = turn.caller.split()[0] if turn.caller.split() else self.language.forms.caller
         if name == "caller":
             return caller
         if name == "caller's":
             return f"{caller}'s"
         if name == "days":
-            return self.dates.description if self.dates else ""
+            if self.dates is None:
+                return ""
+            return self.dates.description if is_same_everywhere else self.language.days.describe(self.dates)
         if name == "today":
             return format_day(self.statement.today)
         if name == "weekday_today":

@@ -31,12 +31,17 @@ def is_name(
         return False
     common = lists["NOT_A_NAME"]
     if not has_capitals and text.islower():
-        is_free = not any(word in STOP_WORDS or word in common for word in words)
+        is_free = not any(
+            word in STOP_WORDS or word in common or word in lists.get("FUNCTION_WORD", ()) for word in words
+        )
         fits = all(re.fullmatch(r"[^\W\d_][\w'-]{1,20}", word) for word in words)
         return is_announced and is_free and fits and len(words) <= _MAX_LOWERCASE_WORDS
     if not all(_is_part(word, lists["PARTICLE"]) for word in words) or not _begins_a_name(words[-1]):
         return False
-    known = [word.casefold() in common for word in words]
+    # A particle between two names is no common word: "von der Heide".
+    particles = {n for n, word in enumerate(words[1:-1], 1) if word.islower() and word in lists["PARTICLE"]}
+    particles |= {0} if len(words) > 1 and words[0].islower() and words[0] in lists["PARTICLE"] else set()
+    known = [word.casefold() in common and n not in particles for n, word in enumerate(words)]
     if is_announced and len(words) > 1:
         return not all(known) and not known[-1]
     return not any(known) and not _is_adverb(words) and text.casefold() not in lists["JOB"]

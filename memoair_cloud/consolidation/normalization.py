@@ -5,14 +5,12 @@ import re
 import attrs
 
 from memoair_cloud.consolidation.corrections import (
-    NO_LISTS,
     SpokenCorrection,
-    WordLists,
     apply_own_corrections,
     correct_sentence,
-    join_asked_back,
     strip_marker,
 )
+from memoair_cloud.consolidation.language import Language
 from memoair_cloud.consolidation.spoken_forms import write_spoken_forms
 from memoair_index import split_sentences
 
@@ -39,15 +37,10 @@ _TYPOGRAPHY = str.maketrans(
         "\N{HORIZONTAL ELLIPSIS}": "...",
         "\N{EM DASH}": " - ",
         "\N{EN DASH}": " - ",
+        # Spanish opens a question with its mark, too. The one at the end is enough.
+        "\N{INVERTED QUESTION MARK}": "",
+        "\N{INVERTED EXCLAMATION MARK}": "",
     }
-)
-# The period of these does not end a sentence.
-_ABBREVIATION = re.compile(r"\b(St|Mr|Mrs|Ms|Dr|Prof)\.(?=\s)")
-_FILLER = re.compile(
-    r"(?:,\s*)?\b(?:u+h+|u+m+|e+r+m?|h+m+|mm+|ah+|(?<!^)oh|(?<!so )you know|like(?=,)"
-    r"|well(?=,)(?!, not\b)|by the way|actually(?=,)"
-    r"|honestly(?=,)|basically(?=,)|to be honest)\b(?!\s+(?:that|what|how|the|if|when)\b)\s*,?(?:\s*\.\.\.)?",
-    re.IGNORECASE,
 )
 _STUTTER = re.compile(r"\b((?:[\w']+\s+){0,2}[\w']+)(?:\s*(?:,|-|\.\.\.)\s*|\s+)\1\b", re.IGNORECASE)
 
@@ -60,28 +53,30 @@ class NormalizedText:
     correction: SpokenCorrection | None = None
 
 
-def parse_utterance(text: str, lists: WordLists = NO_LISTS) -> NormalizedText:
+def parse_utterance(text: str, language: Language) -> NormalizedText:
     """Return the sentences of a text as they were meant; none if it is a pasted text.
 
     Args:
         text: The text.
-        lists: The lists of words of the language. A word corrects the last one of the same list.
+        language: The language. A word corrects the last one of the same list.
     """
     text = _strip_noise(text[: MAX_CHARS + 1])
     if len(text) > MAX_CHARS or text.count("\n") >= MAX_LINES:
         return NormalizedText()
     sentences_so_far: list[str] = []
     correction = None
-    written = join_asked_back(write_spoken_forms(_ABBREVIATION.sub(r"\1", text)))
+    forms = language.forms
+    spoken = forms.abbreviation.sub(r"\1", text)
+    written = forms.join_asked_back(forms.write_digits(spoken) if forms.digits else write_spoken_forms(spoken))
     for position, sentence in enumerate(split_sentences(_join_ellipses(written))):
-        clean = _remove_disfluencies(sentence)
-        corrected, piece = correct_sentence(clean, sentences_so_far[-1] if sentences_so_far else None, lists)
+        clean = _remove_disfluencies(sentence, language)
+        corrected, piece = correct_sentence(clean, sentences_so_far[-1] if sentences_so_far else None, language)
         if corrected:
             sentences_so_far[-1] = corrected
             continue
         if piece and position == 0:
             correction = piece
-        clean = apply_own_corrections(clean if piece else strip_marker(clean), lists)
+        clean = apply_own_corrections(clean if piece else strip_marker(clean, language), language)
         if clean:
             sentences_so_far.append(clean)
     return NormalizedText(tuple(sentences_so_far), correction)
@@ -108,8 +103,8 @@ def _join_ellipses(text: str) -> str:
     return re.sub(r"\s*\.{3,}\s*", ", ", text)
 
 
-def _remove_disfluencies(sentence: str) -> str:
-    clean = _FILLER.sub(" ", sentence)
+def _remove_disfluencies(sentence: str, language: Language) -> str:
+    clean = language.forms.filler.sub(" ", sentence)
     for _ in range(3):  # "my, my, my name"
         # "Buy Buy Baby" is a name, "my my name" is not.
         clean = _STUTTER.sub(lambda match: match[0] if match[0].istitle() and "," not in match[0] else match[1], clean)

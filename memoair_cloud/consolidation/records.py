@@ -42,6 +42,7 @@ class CallTurn:
         said_at: When it was said, in the time zone of the speaker: the days that they name are counted in it.
         caller: The caller's name; empty if unknown.
         agent: The agent's name; empty if unknown.
+        language: The tag of the language that the caller is said to speak: "de-DE"; empty if unknown.
     """
 
     event_id: str
@@ -52,6 +53,7 @@ class CallTurn:
     said_at: datetime
     caller: str = ""
     agent: str = ""
+    language: str = ""
 
 
 @attrs.frozen

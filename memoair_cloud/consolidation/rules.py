@@ -4,13 +4,14 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from memoair_cloud.consolidation.clauses import expand_contractions, find_statements, is_announcement
+from memoair_cloud.consolidation.clauses import find_statements, is_announcement
 from memoair_cloud.consolidation.commitments import find_commitments
 from memoair_cloud.consolidation.corrections import apply_correction
 from memoair_cloud.consolidation.engine import RuleFinding, Statement, apply_rules
-from memoair_cloud.consolidation.language import Language, load_language
+from memoair_cloud.consolidation.language import Language, available_languages, load_language
 from memoair_cloud.consolidation.normalization import parse_utterance, recent_text, remove_sounds
 from memoair_cloud.consolidation.records import DENIED, END_OF_RELATION, CallTurn, Extraction, Fact
+from memoair_cloud.consolidation.turn_language import LanguageRecognizer, languages_of_turns
 from memoair_cloud.consolidation.words import has_capitals
 
 NAME = "rules"
@@ -24,18 +25,22 @@ class RuleExtractor:
     It prefers precision to recall, because all turns stay recallable as they were said. Thread-safe.
 
     Args:
-        language: The language of the callers, a folder beside this module.
+        languages: The languages of the callers, each a folder beside this module; None means all. The first one is
+            assumed where nothing shows another. From turns in other languages nothing is learned.
     """
 
-    def __init__(self, language: str = "english") -> None:
-        self._language = load_language(language)
+    def __init__(self, languages: Sequence[str] | None = None) -> None:
+        names = tuple(available_languages() if languages is None else languages)
+        self._languages = names
+        load_language(names[0])  # the others when a caller first speaks them: each takes a second
+        self._recognizer = LanguageRecognizer(names)
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
         """Return the facts in the turns of one session. Their order does not matter."""
         ordered = sorted(turns, key=lambda turn: (turn.number, turn.said_at, turn.event_id))
-        call = _Call(self._language)
-        for turn in ordered:
-            call.add(turn)
+        call = _Call(load_language(self._languages[0]))
+        for turn, language in zip(ordered, languages_of_turns(ordered, self._recognizer), strict=True):
+            call.add(turn, load_language(language) if language in self._languages else None)
         return Extraction(tuple(dict.fromkeys(call.facts)), NAME, denials=tuple(dict.fromkeys(call.denials)))
 
 
@@ -44,7 +49,7 @@ class _Call:
     """The facts of a call so far, and what its next turn may refer to.
 
     Attributes:
-        language: The language of the caller.
+        language: The language of the caller, in the latest turn that is in one of those with rules.
         facts: The facts.
         denials: What was denied, for facts of other calls.
     """
@@ -56,20 +61,21 @@ class _Call:
     _previous: CallTurn | None = None
     _is_someone_else: bool = False  # whether the caller has passed the telephone on
 
-    def add(self, turn: CallTurn) -> None:
-        """Add the next turn."""
+    def add(self, turn: CallTurn, language: Language | None) -> None:
+        """Add the next turn, and the language that it is in; None if it is in one without rules."""
         found: list[Fact] = []
-        if self._is_the_callers(turn):
+        self.language = language or self.language
+        if self._is_the_callers(turn) and language is not None:
             found = self._learn(turn)
         else:
             self._sentences.append([])
-        found += find_commitments(turn, parse_utterance(turn.assistant_text).sentences)
+        found += find_commitments(turn, parse_utterance(turn.assistant_text, load_language()).sentences)
         self.facts += found
         self._previous = turn
 
     def _is_the_callers(self, turn: CallTurn) -> bool:
         """Return whether the caller says of themselves what the turn says."""
-        speech, text = self.language.speech, expand_contractions(remove_sounds(turn.user_text))
+        speech, text = self.language.speech, self.language.forms.expand_contractions(remove_sounds(turn.user_text))
         if speech.came_back.search(text):
             self._is_someone_else = False
         elif speech.handed_over.search(text):
@@ -77,7 +83,7 @@ class _Call:
         return not self._is_someone_else and not speech.whole_turn.search(text)
 
     def _learn(self, turn: CallTurn) -> list[Fact]:
-        utterance = parse_utterance(turn.user_text, self.language.lists)
+        utterance = parse_utterance(turn.user_text, self.language)
         agent_before, caller_before = (
             (recent_text(self._previous.assistant_text), recent_text(self._previous.user_text))
             if self._previous
@@ -86,7 +92,7 @@ class _Call:
         sentences = list(utterance.sentences)
         found: list[Fact] = []
         for sentence in sentences:
-            if is_announcement(sentence, self.language.speech):
+            if is_announcement(sentence, self.language):
                 break
             statement = Statement("", turn, agent_before, caller_before, has_capitals(turn.user_text))
             found += self._hold(self._find(sentence, statement), found)
@@ -95,7 +101,7 @@ class _Call:
                 corrections = [
                     (old, new)
                     for old in reversed(earlier)
-                    if (new := apply_correction(old, utterance.correction, self.language.lists))
+                    if (new := apply_correction(old, utterance.correction, self.language))
                 ]
                 if corrections:
                     old, new = corrections[0]
@@ -109,7 +115,7 @@ class _Call:
         return found
 
     def _find(self, sentence: str, statement: Statement) -> Iterable[RuleFinding]:
-        for clause in find_statements(sentence, self.language.speech):
+        for clause in find_statements(sentence, self.language):
             yield from apply_rules(self.language, attrs.evolve(statement, clause=clause))
 
     def _hold(self, findings: Iterable[RuleFinding], found: Sequence[Fact]) -> list[Fact]:

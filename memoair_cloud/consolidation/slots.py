@@ -113,7 +113,9 @@ def _read_names(text: str, context: SlotContext) -> tuple[str, ...]:
 def _read_place(text: str, context: SlotContext) -> tuple[str, ...]:
     words = text.replace(",", "").split()
     is_place = all(
-        word[0].isupper() or (word in ("of", "upon", "on", "am", "de", "la", "the") and n)
+        word[0].isupper()
+        or (word in ("of", "upon", "on", "am", "de", "la", "the") and n)
+        or (word in context.lists.get("PLACE_PARTICLE", ()) and n)
         for n, word in enumerate(words)
     ) and (len(words) > 1 or words[0].casefold() not in context.lists["NOT_A_NAME"])
     return (text,) if is_place else ()
@@ -214,6 +216,13 @@ def _read_allergens(text: str, context: SlotContext) -> tuple[str, ...]:
             return ()
         found.append(plain)
     return tuple(found)
+
+
+def _read_known_allergens(text: str, context: SlotContext) -> tuple[str, ...]:
+    """Read one allergen or several, all of them in the list, as what the list says."""
+    allergens = context.lists["ALLERGEN"]
+    alternatives = "|".join(sorted(map(re.escape, allergens), key=len, reverse=True))
+    return tuple(allergens[word] for word in re.findall(rf"\b(?:{alternatives})\b", text.casefold()))
 
 
 def _is_kind(word: str, context: SlotContext) -> bool:
@@ -335,6 +344,7 @@ READERS: dict[str, Reader] = {
     "FAVORITE": _read_favorite,
     "FAVORITE_OF": _read_self_contained,
     "ALLERGENS": _read_allergens,
+    "KNOWN_ALLERGENS": _read_known_allergens,
     "FOODS": _read_foods,
     "FREE_OF": _read_free_of,
     "CONTACT_TIME": _read_lower,

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _CLAIM_DURATION = timedelta(minutes=5)
 # After this many consecutive failures, a call is not retried until it gets new events or an operator intervenes.
 MAX_FAILURES = 5
+_MAX_TAG_CHARS = 35
 _BACKOFF = Backoff(30.0, max_s=3_600.0, jitter=0)
 
 
@@ -171,7 +172,11 @@ def _load_turns(session: ScopedSession, claim: _CallClaim, speaker_time: Speaker
         speaker_time.localize(turn.said_at, project_id, event.payload.get("metadata"), *details)
         for turn, event in zip(turns, events, strict=True)
     ]
-    return [attrs.evolve(turn, said_at=at) for turn, at in zip(turns, said_at, strict=True)], call.event_count
+    languages = [_named_language(event.payload.get("metadata"), *details) for event in events]
+    return [
+        attrs.evolve(turn, said_at=at, language=language)
+        for turn, at, language in zip(turns, said_at, languages, strict=True)
+    ], call.event_count
 
 
 def _latest_versions(events: Sequence[CallEvent]) -> list[CallEvent]:
@@ -202,6 +207,12 @@ def _to_turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn
         caller=caller,
         agent=_sanitize_name(metadata.get("assistantName") if isinstance(metadata, dict) else None) or agent,
     )
+
+
+def _named_language(*metadata: object) -> str:
+    """Return the tag of a language that the metadata of a turn, its call or its user name first; empty if none does."""
+    tags = (details.get("language") for details in metadata if isinstance(details, dict))
+    return next((tag[:_MAX_TAG_CHARS] for tag in tags if isinstance(tag, str) and tag.strip()), "")
 
 
 def _sanitize_name(value: object) -> str:
