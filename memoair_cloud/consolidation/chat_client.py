@@ -174,7 +174,7 @@ class ChatClient:
 
 
 class _Bounds:
-    """Limits the size of replies and the time of reading them: a timeout of httpx begins anew with each byte."""
+    """Limits the size of replies and the time of reading them: a timeout of httpx starts over with each byte."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline

@@ -76,7 +76,7 @@ class Unsupported(str, Enum):
     QUOTE = "quote"  # its turn does not have the quote, or the quote is too short to say anything
     CONTEXT = "context"  # it is of a turn that was only sent as context, and read with the turns before it
     GATED = "gated"  # a doubt, a question, a quotation, a machine, another speaker or an instruction
-    SUBJECT = "subject"  # the clause is about somebody else
+    SUBJECT = "subject"  # the clause is about another person
     POLARITY = "polarity"  # the clause denies what the fact affirms, or the reverse
     VALUE = "value"  # a word or a number of the value was not said
     TYPE = "type"  # no such value for this attribute: "mornings" is no allergen, an order number no phone
@@ -89,7 +89,7 @@ class Verdict:
 
     Attributes:
         fact: The fact; None if it is dropped.
-        denial: A fact that only closes others; None if it is none.
+        denial: A fact that only closes others; None if the fact is not one.
         reason: Why it is dropped.
     """
 

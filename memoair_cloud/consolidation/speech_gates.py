@@ -108,7 +108,7 @@ def read_turns(turns: Sequence[CallTurn]) -> list[HeardTurn]:
     """Return what may be learned from each turn of a call.
 
     Args:
-        turns: All turns of the call in their order: somebody else may have taken the telephone in an earlier one.
+        turns: All turns of the call in their order: another person may have taken the telephone in an earlier one.
     """
     language = load_language()
     found: list[HeardTurn] = []

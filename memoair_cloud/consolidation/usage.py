@@ -1,7 +1,6 @@
 """What the requests to a language model cost, and what became of the facts that it suggested."""
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -69,11 +68,6 @@ class ModelPrices:
         fresh = usage.prompt_tokens - usage.cached_tokens
         total = fresh * self.prompt + usage.cached_tokens * cached + usage.completion_tokens * self.completion
         return total / 1_000_000
-
-
-def add_counts(total: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    """Return the sums of two sets of counts."""
-    return dict(Counter(total) + Counter(more))
 
 
 def _count(value: Any) -> int | None:

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memoair_cloud.errors import InternalServerError
 from memoair_cloud.http.errors import make_error_response
+from memoair_cloud.http.model_metrics import ModelCollector
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class CloudMetrics:
         waiting: Size of the backlog by kind of work.
         oldest_call_s: Age of the oldest call in the backlog, in seconds.
         dead_letters: Number of dead letters by kind of work.
+        model: What projects have used of a language model.
     """
 
     def __init__(self) -> None:
@@ -58,6 +60,8 @@ class CloudMetrics:
             ["work"],
             registry=self.registry,
         )
+        self.model = ModelCollector()
+        self.registry.register(self.model)
 
 
 class ObservabilityMiddleware:
