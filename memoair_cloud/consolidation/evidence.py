@@ -11,7 +11,7 @@ from memoair_cloud.consolidation.answers import SuggestedFact
 from memoair_cloud.consolidation.foreign_words import KIN, PRIVILEGE
 from memoair_cloud.consolidation.language import load_language
 from memoair_cloud.consolidation.plain_text import choose_text
-from memoair_cloud.consolidation.quoting import SaidWords, content_words, find_quote, tokenize
+from memoair_cloud.consolidation.quoting import SaidWords, content_words, has_quote, tokenize
 from memoair_cloud.consolidation.records import AGENT_SUBJECT, CALLER_SUBJECT, DENIED, NO_VALUE, Fact, FactKind
 from memoair_cloud.consolidation.speech_gates import HeardTurn, OpenClause, says_end
 from memoair_cloud.consolidation.typed_values import fits_attribute
@@ -133,17 +133,16 @@ def judge(suggested: SuggestedFact, heard: Sequence[HeardTurn], first: int = 0) 
 
 def _find_turn(suggested: SuggestedFact, heard: Sequence[HeardTurn]) -> int | None:
     """Return the position of the turn that has the quote: the one that is named, else the only one."""
+    words = tokenize(suggested.quote)
 
-    def has_quote(turn: HeardTurn) -> bool:
-        said = turn.turn.assistant_text if suggested.kind is FactKind.COMMITMENT else turn.turn.user_text
-        is_whole = tokenize(said) == tokenize(suggested.quote)
-        return find_quote(suggested.quote, said) and (
-            is_whole or len(tokenize(suggested.quote)) >= _MIN_QUOTE_WORDS or not said.isascii()
-        )
+    def is_quoted(turn: HeardTurn) -> bool:
+        said = turn.answered if suggested.kind is FactKind.COMMITMENT else turn.said
+        is_enough = len(words) >= _MIN_QUOTE_WORDS or said.split() == words or not said.isascii()
+        return is_enough and has_quote(said, suggested.quote)
 
-    if 0 <= suggested.turn < len(heard) and has_quote(heard[suggested.turn]):
+    if 0 <= suggested.turn < len(heard) and is_quoted(heard[suggested.turn]):
         return suggested.turn
-    found = [position for position, turn in enumerate(heard) if has_quote(turn)]
+    found = [position for position, turn in enumerate(heard) if is_quoted(turn)]
     return found[0] if len(found) == 1 else None
 
 
@@ -252,7 +251,7 @@ def _make_fact(suggested: SuggestedFact, clause: OpenClause, said: SaidWords, he
     turn = heard.turn
     holds_from, holds_until = _supported_days(suggested, clause, said)
     is_commitment = suggested.kind is FactKind.COMMITMENT
-    corrects = suggested.replaces if suggested.replaces and find_quote(suggested.replaces, turn.user_text) else None
+    corrects = suggested.replaces if has_quote(heard.said, suggested.replaces) else None
     return Fact(
         kind=suggested.kind,
         text=choose_text(suggested, said, turn),

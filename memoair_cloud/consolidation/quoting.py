@@ -40,15 +40,24 @@ def tokenize(text: str) -> list[str]:
     return [token for token in tokens if token not in _FILLER]
 
 
-def find_quote(quote: str, text: str) -> bool:
-    """Return whether a text has a quote, word by word."""
-    quoted, said = tokenize(quote), tokenize(text)
-    if not quoted:
+def words_in_order(text: str) -> str:
+    """Return the words of a text in a form in which quotes of it can be found."""
+    return f" {' '.join(tokenize(text))} "
+
+
+def has_quote(said: str, quote: str) -> bool:
+    """Return whether a text has a quote, word by word.
+
+    Args:
+        said: The text, as `words_in_order` writes it.
+        quote: The quote.
+    """
+    quoted = words_in_order(quote)
+    if not quoted.strip():
         return False
     if _UNSPACED.search(quote):
-        return "".join(quoted) in "".join(said)
-    first, length = quoted[0], len(quoted)
-    return any(said[start : start + length] == quoted for start, token in enumerate(said) if token == first)
+        return quoted.replace(" ", "") in said.replace(" ", "")
+    return quoted in said
 
 
 @lru_cache(maxsize=4096)

@@ -22,6 +22,7 @@ from memoair_cloud.consolidation.foreign_words import (
 from memoair_cloud.consolidation.language import Language, load_language
 from memoair_cloud.consolidation.normalization import MAX_CHARS, parse_utterance, remove_sounds
 from memoair_cloud.consolidation.polarity import find_denied
+from memoair_cloud.consolidation.quoting import words_in_order
 from memoair_cloud.consolidation.records import CallTurn
 from memoair_index import split_sentences
 from memoair_index.analysis import STOP_WORDS
@@ -83,11 +84,15 @@ class HeardTurn:
         turn: The turn.
         clauses: What the caller states.
         promises: What the agent states, as far as it may be a commitment.
+        said: The words of the caller in order, for quotes.
+        answered: The words of the agent in order.
     """
 
     turn: CallTurn
     clauses: tuple[OpenClause, ...]
     promises: tuple[OpenClause, ...]
+    said: str
+    answered: str
 
 
 def says_end(text: str) -> bool:
@@ -122,7 +127,9 @@ def read_turns(turns: Sequence[CallTurn]) -> list[HeardTurn]:
         is_callers = not is_someone_else and not language.speech.whole_turn.search(text)
         asked = question if question.rstrip().endswith("?") else ""
         clauses = _read_caller(turn.user_text, language, asked) if is_callers else []
-        found.append(HeardTurn(turn, tuple(clauses), tuple(_read_agent(turn.assistant_text))))
+        promises = tuple(_read_agent(turn.assistant_text))
+        said, answered = words_in_order(turn.user_text), words_in_order(turn.assistant_text)
+        found.append(HeardTurn(turn, tuple(clauses), promises, said, answered))
         question = turn.assistant_text
     return found
 
