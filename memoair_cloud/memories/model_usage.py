@@ -19,8 +19,10 @@ BUDGET_SPENT = "DailyBudgetSpent"
 # Metrics name so many projects, those that asked a model first: so no project changes its name, and no total falls.
 MAX_NAMED_PROJECTS = 100
 OTHER_PROJECTS = "other"
-_SUMS = ("calls", "failures", "requests", "unknown", "prompt_tokens", "cached_tokens", "completion_tokens", "ms")
-_SUMS += ("cost_micros", "kept")
+_SUMS = (
+    *("calls", "failures", "requests", "unknown", "prompt_tokens", "cached_tokens", "completion_tokens"),
+    *("ms", "cost_micros", "kept"),
+)
 
 
 @attrs.frozen
