@@ -34,6 +34,11 @@ class CloudSettings(BaseSettings):
             ``chat_model``.
         chat_model: The model to ask there.
         chat_api_key: The API key for it.
+        chat_window_chars: The maximum size of the turns in one request, in characters; longer calls take several.
+        chat_prompt_price: The price of a million tokens that are sent, in any currency.
+        chat_completion_price: The price of a million tokens that the model writes.
+        chat_cached_price: The price of a million tokens that the endpoint had cached; as ``chat_prompt_price`` if None.
+        chat_daily_tokens: The maximum number of tokens of a project on a day (UTC); the rules read what comes after.
     """
 
     model_config = SettingsConfigDict(env_prefix="MEMOAIR_CLOUD_", frozen=True, extra="forbid", populate_by_name=True)
@@ -74,11 +79,28 @@ class CloudSettings(BaseSettings):
     )
     chat_model: str | None = None
     chat_api_key: SecretStr = SecretStr("")
+    chat_window_chars: int = Field(
+        default=24_000, ge=1_000, le=10_000_000, description="size of the turns in one request to the model"
+    )
+    chat_prompt_price: float | None = Field(default=None, ge=0, description="price of a million tokens that are sent")
+    chat_completion_price: float | None = Field(default=None, ge=0, description="of a million that the model writes")
+    chat_cached_price: float | None = Field(default=None, ge=0, description="of a million that are sent and cached")
+    chat_daily_tokens: int | None = Field(
+        default=None, ge=0, description="tokens of a project on a day (UTC); the rules read what comes after"
+    )
 
     @model_validator(mode="after")
     def _require_both_chat_settings(self) -> "CloudSettings":
         if (self.chat_base_url is None) != (self.chat_model is None):
             raise ValueError("chat_base_url and chat_model must be set together")
+        return self
+
+    @model_validator(mode="after")
+    def _require_both_chat_prices(self) -> "CloudSettings":
+        if (self.chat_prompt_price is None) != (self.chat_completion_price is None):
+            raise ValueError("chat_prompt_price and chat_completion_price must be set together")
+        if self.chat_prompt_price is None and self.chat_cached_price is not None:
+            raise ValueError("chat_cached_price requires chat_prompt_price")
         return self
 
     @model_validator(mode="after")

@@ -4,11 +4,13 @@ It uses no database, and no network unless a chat endpoint is configured. It nev
 recallable whatever happens here.
 """
 
-from memoair_cloud.consolidation.chat import ChatEndpoint, ChatExtractor
+from memoair_cloud.consolidation.chat import ChatExtractor
+from memoair_cloud.consolidation.chat_client import ChatEndpoint
 from memoair_cloud.consolidation.merging import is_end, merge_facts, replace_sessions
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor, Fact, FactKind, ProfileSummary
 from memoair_cloud.consolidation.rules import RuleExtractor
 from memoair_cloud.consolidation.summary import summarize_facts
+from memoair_cloud.consolidation.usage import ModelPrices, ModelUsage
 
 __all__ = [
     "CallTurn",
@@ -18,6 +20,8 @@ __all__ = [
     "Extractor",
     "Fact",
     "FactKind",
+    "ModelPrices",
+    "ModelUsage",
     "ProfileSummary",
     "RuleExtractor",
     "is_end",

@@ -1,46 +1,29 @@
-"""The optional extractor: any OpenAI-compatible chat endpoint."""
+"""The optional extractor: any OpenAI-compatible chat endpoint. What it says is checked against the turns."""
 
-import importlib
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 
-from memoair_cloud.consolidation.prompt import INSTRUCTIONS, SCHEMA, parse_answer, render_transcript
-from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor
+from memoair_cloud.consolidation.answers import ParsedAnswer, parse_answer
+from memoair_cloud.consolidation.chat_client import ChatClient, ChatEndpoint, ChatReply, RequestTooLongError
+from memoair_cloud.consolidation.evidence import judge
+from memoair_cloud.consolidation.prompt import render_transcript, split_windows
+from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor, Fact
 from memoair_cloud.consolidation.rules import RuleExtractor
-from memoair_protocol.backoff import Backoff
+from memoair_cloud.consolidation.speech_gates import read_turns
+from memoair_cloud.consolidation.usage import ModelUsage
 
 NAME = "chat"
 log = logging.getLogger(__name__)
-_RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "facts", "strict": True, "schema": SCHEMA}}
-
-
-@attrs.frozen
-class ChatEndpoint:
-    """A chat endpoint and how long to wait for it.
-
-    Attributes:
-        base_url: The URL of the API.
-        model: The model to ask.
-        api_key: The API key.
-        timeout_s: The time limit for all attempts together, in seconds.
-        max_attempts: The maximum number of attempts.
-        retry_delay_s: Seconds before the second attempt; doubled before each further one.
-    """
-
-    base_url: str
-    model: str
-    api_key: str = attrs.field(repr=False)
-    timeout_s: float = 60.0
-    max_attempts: int = 3
-    retry_delay_s: float = 0.5
 
 
 class ChatExtractor:
-    """Asks a language model for facts. If that fails, it uses a fallback extractor and reports the failure.
+    """Asks a language model for facts, and keeps those that the turns support. Thread-safe.
+
+    If the model fails, a fallback extractor reads the call, and the failure is reported. A call from which all
+    suggestions were dropped has no facts: that is no failure.
 
     Args:
         endpoint: The model to ask.
@@ -49,52 +32,67 @@ class ChatExtractor:
 
     def __init__(self, endpoint: ChatEndpoint, fallback: Extractor | None = None) -> None:
         self._endpoint = endpoint
+        self._client = ChatClient(endpoint)
         self._fallback = fallback or RuleExtractor()
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
         """Return the facts in the turns of one session. Never raises."""
         if not turns:
             return Extraction((), NAME)
+        usage = ModelUsage()
         try:
-            return Extraction(parse_answer(self._ask_with_retries(turns), turns), NAME)
+            return self._read_call(turns, usage)
         except Exception as error:  # noqa: BLE001 - no failure of a model may cost the caller their facts
             # Log and result contain only the type: messages of endpoints quote what was sent.
             failure = type(error).__name__
             log.warning(
                 "the model failed to extract facts (%s); the fallback extractor reads %d turns", failure, len(turns)
             )
-            extraction = self._fallback.extract(turns)
-            return attrs.evolve(extraction, failure=failure)
+            return attrs.evolve(self.fall_back(turns, failure), usage=usage)
 
-    def _ask_with_retries(self, turns: Sequence[CallTurn]) -> str:
-        """Return the model's answer; raise the error of the last attempt."""
-        # Imported here, because only servers with a configured model need it, and the import takes a second.
-        openai = importlib.import_module("openai")
-        deadline = time.monotonic() + self._endpoint.timeout_s
-        endpoint = self._endpoint
-        backoff = Backoff(endpoint.retry_delay_s, max_s=endpoint.timeout_s, jitter=0)
-        with openai.OpenAI(base_url=endpoint.base_url, api_key=endpoint.api_key, max_retries=0) as client:
-            for attempt in range(1, endpoint.max_attempts + 1):
-                try:
-                    return self._ask_once(client, turns, max(deadline - time.monotonic(), 0.001))
-                except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError, ValueError):
-                    delay_s = backoff.pause_s(attempt)
-                    if attempt == endpoint.max_attempts or time.monotonic() + delay_s >= deadline:
-                        raise
-                    time.sleep(delay_s)
-        raise ValueError("max_attempts must be at least 1")
+    def fall_back(self, turns: Sequence[CallTurn], failure: str) -> Extraction:
+        """Return the facts that the fallback extractor finds.
 
-    def _ask_once(self, client: Any, turns: Sequence[CallTurn], timeout_s: float) -> str:
-        messages = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": render_transcript(turns)}]
-        reply = client.chat.completions.create(
-            model=self._endpoint.model,
-            messages=messages,
-            response_format=_RESPONSE_FORMAT,
-            temperature=0,
-            timeout=timeout_s,
-        )
-        content = reply.choices[0].message.content
-        if not isinstance(content, str):
-            raise ValueError("the model returned no text")
-        parse_answer(content, turns)  # an invalid answer is worth another attempt
-        return content
+        Args:
+            turns: The turns of one session.
+            failure: Why the model is not asked, as the name of a type of error.
+        """
+        return attrs.evolve(self._fallback.extract(turns), failure=failure)
+
+    def _read_call(self, turns: Sequence[CallTurn], usage: ModelUsage) -> Extraction:
+        deadline = time.monotonic() + self._endpoint.call_timeout_s
+        heard = read_turns(turns)
+        facts: dict[Fact, None] = {}
+        denials: dict[Fact, None] = {}
+        for start, stop in split_windows(turns, self._endpoint.max_chars):
+            for answer, first in self._read_window(turns, start, stop, usage, deadline):
+                usage.dropped.update(answer.dropped)
+                for suggested in answer.facts:
+                    verdict = judge(suggested, heard, first)
+                    if verdict.reason is not None:
+                        usage.dropped[verdict.reason.value] += 1
+                    for found, kept in ((verdict.fact, facts), (verdict.denial, denials)):
+                        if found is not None:
+                            kept[found] = None
+        usage.kept = len(facts) + len(denials)
+        return Extraction(tuple(facts), NAME, denials=tuple(denials), usage=usage)
+
+    def _read_window(
+        self, turns: Sequence[CallTurn], start: int, stop: int, usage: ModelUsage, deadline: float
+    ) -> list[tuple[ParsedAnswer, int]]:
+        """Return what the model says of a part of a call, with where it begins. What is too long is halved."""
+        is_divisible = stop - start > 1
+
+        def read(reply: ChatReply) -> ParsedAnswer:
+            if reply.is_truncated and is_divisible:
+                raise RequestTooLongError
+            return parse_answer(reply.content, is_truncated=reply.is_truncated)
+
+        try:
+            return [(self._client.ask(render_transcript(turns, start, stop), usage, deadline, read), start)]
+        except RequestTooLongError:
+            if not is_divisible:
+                raise
+        middle = (start + stop) // 2
+        halves = ((start, middle), (middle, stop))
+        return [found for half in halves for found in self._read_window(turns, *half, usage, deadline)]

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import attrs
 
+from memoair_cloud.consolidation.usage import ModelUsage
+
 # The value of a fact that says that nothing holds any longer: "I don't have a dog any more".
 NO_VALUE = ""
 # How the value of a denial begins: it closes what it denies, and says nothing else.
@@ -141,12 +143,14 @@ class Extraction:
         failure: Why another extractor than the configured one was used, as the type of the error; None if it was not.
         denials: What was said not to hold, without that it ever did: "I'm not married". It closes what was learned in
             other calls, and is no fact by itself.
+        usage: What a language model used; None if none was asked.
     """
 
     facts: tuple[Fact, ...]
     extractor: str
     failure: str | None = None
     denials: tuple[Fact, ...] = ()
+    usage: ModelUsage | None = None
 
 
 class Extractor(Protocol):

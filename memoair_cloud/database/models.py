@@ -131,6 +131,8 @@ class CallSession(ProjectOwned, Base):
     failures: Mapped[int] = mapped_column(default=0)  # consecutive failures of consolidation
     retry_at: Mapped[datetime | None]
     failure: Mapped[str | None]
+    # What the last consolidation took of a language model, and the facts that were dropped, by reason; no words.
+    model_usage: Mapped[dict[str, Any] | None]
 
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
@@ -358,3 +360,22 @@ class OrgFile(ProjectOwned, Base):
     replaced_at: Mapped[datetime | None]
 
     __table_args__ = (Index(None, "replaced_at"),)
+
+
+class ModelDay(ProjectOwned, Base):
+    """What a project has used of a language model on a day in UTC. It names no caller and outlives their erasure."""
+
+    __tablename__ = "model_days"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    calls: Mapped[int]
+    failures: Mapped[int]  # calls that the fallback read instead
+    requests: Mapped[int]
+    unknown: Mapped[int]  # answers that did not report their tokens
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    ms: Mapped[int]
+    cost_micros: Mapped[int]  # millionths of the currency of the prices
+    kept: Mapped[int]  # facts
+    dropped: Mapped[dict[str, Any]]  # facts by reason

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
-from memoair_cloud.consolidation import ChatEndpoint, ChatExtractor, Extractor, RuleExtractor
+from memoair_cloud.consolidation import ChatEndpoint, ChatExtractor, Extractor, ModelPrices, RuleExtractor
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.errors import add_error_handlers
@@ -16,6 +16,7 @@ from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.http.routes import calls, health, indexes, memories, projections, projects, retention
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
+from memoair_cloud.memories.model_usage import ModelAccounting
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import CloudSettings
 
@@ -38,6 +39,7 @@ def make_services(settings: CloudSettings) -> Services:
         _make_extractor(settings),
         timedelta(seconds=settings.session_idle_s),
         settings.make_speaker_time(),
+        _make_accounting(settings),
     )
     metrics = CloudMetrics()
     queue = WorkQueue(engine, blobs, extraction_worker, on_dropped=metrics.record_dropped)
@@ -73,7 +75,16 @@ def _make_extractor(settings: CloudSettings) -> Extractor:
     if settings.chat_base_url is None or settings.chat_model is None:
         return RuleExtractor()
     key = settings.chat_api_key.get_secret_value()
-    return ChatExtractor(ChatEndpoint(settings.chat_base_url, settings.chat_model, key))
+    endpoint = ChatEndpoint(settings.chat_base_url, settings.chat_model, key, max_chars=settings.chat_window_chars)
+    return ChatExtractor(endpoint)
+
+
+def _make_accounting(settings: CloudSettings) -> ModelAccounting:
+    prompt, completion = settings.chat_prompt_price, settings.chat_completion_price
+    prices = (
+        None if prompt is None or completion is None else ModelPrices(prompt, completion, settings.chat_cached_price)
+    )
+    return ModelAccounting(prices, settings.chat_daily_tokens)
 
 
 def _installed_version() -> str:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memoair_cloud.errors import InternalServerError
 from memoair_cloud.http.errors import make_error_response
+from memoair_cloud.http.model_metrics import ModelCollector
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class CloudMetrics:
         oldest_call_s: Age of the oldest call in the backlog, in seconds.
         dead_letters: Number of dead letters by kind of work.
         dropped: Number of turns, callers, ... that this process has dropped for their age, by kind.
+        model: What projects have used of a language model.
     """
 
     def __init__(self) -> None:
@@ -66,6 +68,8 @@ class CloudMetrics:
             ["kind"],
             registry=self.registry,
         )
+        self.model = ModelCollector()
+        self.registry.register(self.model)
 
     def record_dropped(self, counts: Mapping[str, int]) -> None:
         """Count what was dropped for its age, by kind."""

@@ -14,10 +14,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from memoair_cloud.calls.users import lock_user
-from memoair_cloud.consolidation import CallTurn, Extraction, Extractor
+from memoair_cloud.consolidation import CallTurn, ChatExtractor, Extraction, Extractor
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.memories.learnable import find_redacted_kinds
+from memoair_cloud.memories.model_usage import BUDGET_SPENT, ModelAccounting
 from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.memories.speaker_time import SpeakerTime
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
@@ -30,7 +31,7 @@ from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
 
-# After this time, a worker counts as dead and its call is claimed again. A language model has one minute per call.
+# After this time, a worker counts as dead and its call is claimed again. A language model has four minutes per call.
 _CLAIM_DURATION = timedelta(minutes=5)
 # After this many consecutive failures, a call is not retried until it gets new events or an operator intervenes.
 MAX_FAILURES = 5
@@ -65,12 +66,14 @@ class ExtractionWorker:
         extractor: Finds the facts in the turns of a call.
         idle_timeout: How long without a new event until a call counts as ended.
         speaker_time: The time zones in which callers count days.
+        accounting: Counts what a language model costs, and limits it.
     """
 
     engine: Engine
     extractor: Extractor
     idle_timeout: timedelta
     speaker_time: SpeakerTime = attrs.field(factory=SpeakerTime)
+    accounting: ModelAccounting = attrs.field(factory=ModelAccounting)
 
     def process_next_call(self, project_id: str) -> ExtractionOutcome | None:
         """Consolidate the call of a project that has been due longest.
@@ -96,6 +99,9 @@ class ExtractionWorker:
         fields: dict[str, Any] = {"outcome": outcome.value, "ms": round((time.monotonic() - started_at) * 1e3)}
         if extraction is not None:
             fields |= {"extractor": extraction.extractor, "failure": extraction.failure, "facts": len(extraction.facts)}
+            if extraction.usage is not None:
+                fields["tokens"] = extraction.usage.prompt_tokens + extraction.usage.completion_tokens
+                fields["dropped"] = extraction.usage.dropped.total()
         log.info("consolidated a call", extra={"action": "learned", "fields": fields})
         return outcome
 
@@ -108,7 +114,13 @@ class ExtractionWorker:
     def _process(self, tenant: Tenant, claim: _CallClaim) -> tuple[ExtractionOutcome, Extraction]:
         with tenant.begin_read() as session:
             turns, event_count = _load_turns(session, claim, self.speaker_time)
-        extraction = self.extractor.extract(turns)  # may take a minute, so outside of a transaction
+            is_spent = self.accounting.is_spent(session, utc_now().date())
+        # May take minutes, so outside of a transaction.
+        if is_spent and isinstance(self.extractor, ChatExtractor):
+            extraction = self.extractor.fall_back(turns, BUDGET_SPENT)
+        else:
+            extraction = self.extractor.extract(turns)
+        self.accounting.record(tenant, extraction, utc_now().date())  # also if the result is not wanted any more
         with tenant.begin_write() as session:
             user = lock_user(session, claim.user_id)
             call = session.scalar(_select_claimed(claim).with_for_update(key_share=True))
@@ -119,6 +131,7 @@ class ExtractionWorker:
             )
             call.learned_count, call.claimed_until = event_count, None
             call.failures, call.retry_at, call.failure = 0, None, extraction.failure
+            call.model_usage = self.accounting.describe(extraction.usage)
         return (ExtractionOutcome.FELL_BACK if extraction.failure else ExtractionOutcome.DONE), extraction
 
 

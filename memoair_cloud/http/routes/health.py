@@ -12,6 +12,7 @@ from memoair_cloud.errors import InternalServerError, ServiceUnavailableError
 from memoair_cloud.http.dependencies import ServicesDep
 from memoair_cloud.http.errors import error_responses
 from memoair_cloud.http.schemas.base import StatusOut
+from memoair_cloud.memories.model_usage import get_model_usage
 from memoair_cloud.operations import get_backlog, list_dead_letters
 from memoair_protocol.timestamps import utc_now
 
@@ -67,3 +68,4 @@ def _refresh_gauges(services: ServicesDep) -> None:
     dead = list_dead_letters(services.engine)
     for work in ("learn", "build"):
         metrics.dead_letters.labels(work).set(sum(letter.count for letter in dead if letter.work == work))
+    metrics.model.usage = get_model_usage(services.engine)

@@ -1,0 +1,179 @@
+"""What a caller states of themselves in the turns of a call, for facts that a language model suggests.
+
+What the rules do not learn from, a model's fact is refused for, too: the same expressions decide here. In languages
+without rules, `foreign_words` takes their place.
+"""
+
+import re
+from collections.abc import Sequence
+
+import attrs
+
+from memoair_cloud.consolidation.clauses import expand_contractions, find_statements, is_announcement
+from memoair_cloud.consolidation.foreign_words import (
+    DOUBT,
+    INSTRUCTION,
+    NEGATION,
+    QUESTION,
+    QUOTATION,
+    REPORT,
+    THE_CALLER,
+)
+from memoair_cloud.consolidation.language import Language, load_language
+from memoair_cloud.consolidation.normalization import MAX_CHARS, parse_utterance, remove_sounds
+from memoair_cloud.consolidation.polarity import find_denied
+from memoair_cloud.consolidation.quoting import words_in_order
+from memoair_cloud.consolidation.records import CallTurn
+from memoair_index import split_sentences
+from memoair_index.analysis import STOP_WORDS
+from memoair_index.folding import fold
+from memoair_index.languages import ENGLISH, detect_language
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_LATIN = re.compile("[a-z\u00c0-\u024f\u1e00-\u1eff]", re.IGNORECASE)
+_MAX_ANSWER_WORDS = 10
+_NEGATIVE = re.compile(
+    r"\b(?:not|no|none|never|nobody|nothing|neither|nor|without|hardly|barely|cannot|longer|nope)\b|n't\b",
+    re.IGNORECASE,
+)
+_ENDED = re.compile(
+    r"\b(?:used to|stopped|quit|gave up|given up|gave (?:it|him|her|them) (?:up|away)|no longer|former(?:ly)?|ex"
+    r"|broke up|broken up|split up|separated"
+    r"|sold|died|passed away|cancel(?:l)?ed|called off|moved out)\b",
+    re.IGNORECASE,
+)
+_UNCERTAIN = re.compile(
+    r"\b(?:if|unless|would|could|might|may|can|once you|whether|should|try|when you|as soon as|maybe|perhaps)\b"
+    r"|\?|[\"\u201c\u00ab]",
+    re.IGNORECASE,
+)
+_COMMITS = re.compile(
+    r"\b(?:will|shall|'ll|have|has|'ve|am going to|promise|booked|sent|arranged|scheduled)\b", re.IGNORECASE
+)
+
+
+@attrs.frozen
+class OpenClause:
+    """A clause that nothing casts doubt on.
+
+    Attributes:
+        text: The clause, with corrections applied and contractions written out.
+        is_negative: Whether it denies or ends something.
+        has_ended: Whether it says that something held before.
+        question: The question of the agent that it answers; empty if it answers none.
+        is_english: Whether the rules of English decided.
+    """
+
+    text: str
+    is_negative: bool = False
+    has_ended: bool = False
+    question: str = ""
+    is_english: bool = True
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it answers a question."""
+        return bool(self.question)
+
+
+@attrs.frozen
+class HeardTurn:
+    """A turn and what may be learned from it.
+
+    Attributes:
+        turn: The turn.
+        clauses: What the caller states.
+        promises: What the agent states, as far as it may be a commitment.
+        said: The words of the caller in order, for quotes.
+        answered: The words of the agent in order.
+    """
+
+    turn: CallTurn
+    clauses: tuple[OpenClause, ...]
+    promises: tuple[OpenClause, ...]
+    said: str
+    answered: str
+
+
+def says_end(text: str) -> bool:
+    """Return whether a text has words for the end of something: "quit", "used to"."""
+    return bool(_ENDED.search(text))
+
+
+def is_english(text: str) -> bool:
+    """Return whether a text is in English, or does not show its language."""
+    letters = sum(map(str.isalpha, text))
+    if letters and 2 * len(_LATIN.findall(text)) < letters:
+        return False
+    words = [fold(word) for word in _WORD.findall(text)]
+    return detect_language(text, words, STOP_WORDS) == ENGLISH
+
+
+def read_turns(turns: Sequence[CallTurn]) -> list[HeardTurn]:
+    """Return what may be learned from each turn of a call.
+
+    Args:
+        turns: All turns of the call in their order: another person may have taken the telephone in an earlier one.
+    """
+    language = load_language()
+    found: list[HeardTurn] = []
+    is_someone_else, question = False, ""
+    for turn in turns:
+        text = expand_contractions(remove_sounds(turn.user_text))
+        if language.speech.came_back.search(text):
+            is_someone_else = False
+        elif language.speech.handed_over.search(text):
+            is_someone_else = True
+        is_callers = not is_someone_else and not language.speech.whole_turn.search(text)
+        asked = question if question.rstrip().endswith("?") else ""
+        clauses = _read_caller(turn.user_text, language, asked) if is_callers else []
+        promises = tuple(_read_agent(turn.assistant_text))
+        said, answered = words_in_order(turn.user_text), words_in_order(turn.assistant_text)
+        found.append(HeardTurn(turn, tuple(clauses), promises, said, answered))
+        question = turn.assistant_text
+    return found
+
+
+def _read_caller(text: str, language: Language, asked: str) -> list[OpenClause]:
+    if len(text) > MAX_CHARS or THE_CALLER.search(text) or INSTRUCTION.search(text):
+        return []
+    if not is_english(text):
+        return [_judge_foreign(sentence, asked) for sentence in _open_sentences(text)]
+    clauses: list[OpenClause] = []
+    for sentence in parse_utterance(text, language.lists).sentences:
+        if is_announcement(sentence, language.speech):
+            break
+        clauses += [
+            _judge(clause, asked if len(clause.split()) <= _MAX_ANSWER_WORDS else "")
+            for clause in find_statements(sentence, language.speech)
+        ]
+    return clauses
+
+
+def _judge(clause: str, asked: str) -> OpenClause:
+    denied = find_denied(clause)
+    has_ended = bool(_ENDED.search(clause)) or bool(denied and denied.held_before)
+    is_negative = has_ended or denied is not None or bool(_NEGATIVE.search(clause))
+    return OpenClause(clause, is_negative, has_ended, asked)
+
+
+def _judge_foreign(sentence: str, asked: str) -> OpenClause:
+    return OpenClause(sentence, bool(NEGATION.search(sentence)), False, asked, is_english=False)
+
+
+def _open_sentences(text: str) -> list[str]:
+    gates = (QUESTION, QUOTATION, DOUBT, REPORT)
+    return [sentence for sentence in split_sentences(text) if not any(gate.search(sentence) for gate in gates)]
+
+
+def _read_agent(text: str) -> list[OpenClause]:
+    if len(text) > 2 * MAX_CHARS:
+        return []
+    if not is_english(text):
+        return [_judge_foreign(sentence, "") for sentence in _open_sentences(text)]
+    sentences = [expand_contractions(sentence) for sentence in parse_utterance(text).sentences]
+    return [
+        OpenClause(sentence, bool(_NEGATIVE.search(sentence)))
+        for sentence in sentences
+        if not _UNCERTAIN.search(sentence) and _COMMITS.search(sentence)
+    ]
