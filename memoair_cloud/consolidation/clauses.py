@@ -35,7 +35,7 @@ _SUBJECT = r"(?:i|we|my|our|it|she|he|they|that|you|there|everyone|everybody|peo
 _BOUNDARY = re.compile(
     r"(?P<colon>:\s+)|(?P<stop>;\s+|\s+-+\s+)"
     r"|(?P<contrast>,?\s+(?:but|however,?)\s+)"
-    r"|(?P<coordinate>,?\s+(?:because|although|though|while|whereas|so that|'cause|cause)\s+"
+    r"|(?P<coordinate>,?\s+(?:because|although|(?<!as )though|while|whereas|so that|'cause|cause)\s+"
     r"|,\s+so\s+"
     rf"|(?:,\s*|\s+)(?:and|so|and so|and then|or)\s+(?!you know\b)(?=(?:{_SUBJECT}|(?:can|could|please|do not)\b)))"
     rf"|(?P<comma>,\s*(?=(?:{_SUBJECT}|(?:this|which|who|do|does|can|could|would|is|are|where|what|please|but|not)\b)))",

@@ -30,7 +30,8 @@ _CORRECTION_MARKER = re.compile(
     rf"(?:^|[\s,.;-]+)(?:(?:no[,.]? )*(?:wait(?:[,.]? wait)*|hang on|hold on|sorry|actually)[,.]? (?:no"
     rf"|sorry)\b(?:[,.]? (?:wait|sorry|actually))*"
     rf"|(?:no[,.]? )+(?:wait(?:[,.]? wait)*|hang on|hold on|sorry|actually)\b(?:[,.]? (?:sorry|no))*"
-    rf"|scratch that|correction|i misspoke|my mistake|or rather|i meant?(?: to say)?(?=[,\s])"
+    rf"|scratch that|correction|i tell a lie|(?:ah|oh|er),? no(?=,)"
+    rf"|i misspoke|my mistake|or rather|i meant?(?: to say)?(?=[,\s])"
     rf"|(?:no|sorry|wait)(?=[,.]? {_RESTATEMENT}\b)|(?:actually[,.]? )?(?=make (?:it|that)\b)|(?<=[,.]\s)no(?=,)"
     rf"|^no(?=,)|^sorry(?=,)"
     rf"|(?<=[,.]\s)sorry(?=,)|(?<=\.\.\.\s)no(?=,))[\s,.:-]*(?P<again>{_RESTATEMENT}\b[\s,]*)?",

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 _CLAIM_DURATION = timedelta(minutes=5)
 # After this many consecutive failures, a call is not retried until it gets new events or an operator intervenes.
 MAX_FAILURES = 5
+# In the metadata of a turn
+_SPEAKER_KEYS = ("speakerName", "speaker", "speakerId")
 _BACKOFF = Backoff(30.0, max_s=3_600.0, jitter=0)
 
 
@@ -201,7 +203,14 @@ def _to_turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn
         said_at=event.occurred_at,
         caller=caller,
         agent=_sanitize_name(metadata.get("assistantName") if isinstance(metadata, dict) else None) or agent,
+        speaker=_speaker_of(metadata) if isinstance(metadata, dict) else "",
     )
+
+
+def _speaker_of(metadata: Mapping[str, Any]) -> str:
+    """Return how the transcript labels who spoke: by name, else by a label such as "S2"."""
+    labels = (_sanitize_name(metadata.get(key)).strip() for key in _SPEAKER_KEYS)
+    return next((label for label in labels if label), "")
 
 
 def _sanitize_name(value: object) -> str:
