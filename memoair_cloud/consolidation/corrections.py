@@ -1,5 +1,6 @@
 """Corrections of what was just said: "Wednesday, no, Thursday", "not nuts, peanuts", "Did I say cat? I meant dog"."""
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 
@@ -38,6 +39,7 @@ _CORRECTION_MARKER = re.compile(
     re.IGNORECASE,
 )
 _MIN_PHONE_DIGITS = 7
+_MIN_SIMILARITY = 0.6  # of a word of a name and its correction: "Lund" and "Lind"
 _MAX_OWN_CORRECTIONS = 6
 _CLAUSE_START = re.compile(r"(?:i|i'm|i've|i'll|my|we|we're|we've|it's my)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\+?\d[\d ().-]*\d|\d")
@@ -227,7 +229,18 @@ def _replace_piece(sentence: str, piece_type: str, piece: str, lists: WordLists)
         return None
     if piece_type == "number":
         piece = _complete_number(matches[-1][0], piece)
+    elif piece_type == "name":
+        piece = _complete_name(matches[-1][0], piece)
     return f"{sentence[: matches[-1].start()]}{piece}{sentence[matches[-1].end() :]}"
+
+
+def _complete_name(old: str, piece: str) -> str:
+    """Return a name of which one word was said again: "Dana Lund, sorry, Lind"."""
+    words = old.split()
+    alike = difflib.get_close_matches(piece, words, n=1, cutoff=_MIN_SIMILARITY)
+    if len(words) == 1 or " " in piece or not alike:
+        return piece
+    return " ".join(piece if word == alike[0] else word for word in words)
 
 
 def _complete_number(old: str, piece: str) -> str:

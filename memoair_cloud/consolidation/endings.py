@@ -40,7 +40,6 @@ _NO_THINGS = frozenset(
 _LASTING = frozenset(("name", OTHER_CALLER, "birthday", "birthplace", "age", "origin"))
 # Values that say nothing but that the attribute holds
 _HOLDS = frozenset(("yes", "likes", "dislikes", "planned"))
-_GERUND = re.compile(r"\w{2,}ing")
 
 
 def find_endings(sentence: str, turn: CallTurn, language: Language) -> list[Fact]:
@@ -86,15 +85,16 @@ def is_ended(fact: Fact, end: Fact) -> bool:
     said = (end.corrects or "").split()
     stems = {_stem(word) for word in said}
     if fact.kind is FactKind.PLAN:
-        things = {_stem(word) for word in _drop_gerunds(_things(fact.attribute))}
+        things = {_stem(word) for word in _things(fact.attribute)}
         return bool(things & stems) and len(stems - things) <= _MAX_STRANGE_PLAN_WORDS
     if sum(map(str.isdigit, fact.value)) >= _MIN_PHONE_DIGITS or "@" in fact.value:
-        return any(_is_written_like(word, fact.value) for word in said)
+        return any(_is_written_like(word, fact.value) for word in said) or _names_label(stems, fact)
     holds = fact.value in _HOLDS or fact.attribute.startswith("number of")
     words = _things(fact.attribute) if holds else _words(fact.value) or fact.value.lower().split()
     value = {_stem(word) for word in words}
     is_named = all(any(_is_same_stem(one, other) for other in stems) for one in value)
-    return bool(value) and is_named and len(stems) <= len(value)
+    known = value | {_stem(word) for word in _words(fact.attribute)}  # "the window seat" is a seat
+    return bool(value) and is_named and all(any(_is_same_stem(one, other) for other in known) for one in stems)
 
 
 def _make_end(turn: CallTurn, attribute: str, words: str) -> Fact:
@@ -135,11 +135,6 @@ def _name_words(phrase: str, nouns: Mapping[str, str]) -> list[str]:
     return [word for word in _words(phrase) if word not in nouns or word in possessed]
 
 
-def _drop_gerunds(words: list[str]) -> list[str]:
-    """Return the nouns of a plan: "flying to Rome" is about Rome, but "meeting" is one itself."""
-    return [word for word in words if not _GERUND.fullmatch(word)] or words
-
-
 def _things(attribute: str) -> list[str]:
     return [word for word in _words(attribute) if word not in _NO_THINGS]
 
@@ -152,6 +147,11 @@ def _words(text: str) -> list[str]:
 
 def _stem(word: str) -> str:
     return stem(word, "english") or word
+
+
+def _names_label(stems: set[str], fact: Fact) -> bool:
+    """Return whether words name what kind of number or address a fact gives: "the landline"."""
+    return bool(stems) and stems <= {_stem(word) for word in _words(fact.attribute)}
 
 
 def _is_same_stem(one: str, other: str) -> bool:

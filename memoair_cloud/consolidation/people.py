@@ -70,7 +70,7 @@ def _sounds(name: str) -> list[str]:
 
 @attrs.define
 class Person:
-    """A person who calls, or for whom the telephone was handed over.
+    """A person who calls, or got the telephone handed.
 
     Attributes:
         names: The names that they have had; the last one is current. Empty for an owner without a known name.
@@ -107,7 +107,7 @@ class People:
         return [person.names[-1] for person in self.persons if person.names]
 
     def find(self, name: str) -> int | None:
-        """Return the index of the person with a name; None if nobody has it."""
+        """Return the index of the person with a name; None if it is no one's."""
         matches = (index for index, person in enumerate(self.persons) if name and person.is_called(name))
         return next(matches, None)
 

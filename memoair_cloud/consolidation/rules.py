@@ -13,7 +13,7 @@ from memoair_cloud.consolidation.language import Language, load_language
 from memoair_cloud.consolidation.normalization import parse_utterance, recent_text, remove_sounds
 from memoair_cloud.consolidation.people import is_name_fact
 from memoair_cloud.consolidation.records import ANY_VALUE, DENIED, END_OF_RELATION, CallTurn, Extraction, Fact
-from memoair_cloud.consolidation.speakers import Speakers
+from memoair_cloud.consolidation.speakers import CallVoices
 from memoair_cloud.consolidation.words import has_capitals
 
 NAME = "rules"
@@ -36,7 +36,7 @@ class RuleExtractor:
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
         """Return the facts in the turns of one session. Their order does not matter."""
         ordered = sorted(turns, key=lambda turn: (turn.number, turn.said_at, turn.event_id))
-        call = _Call(self._language, Speakers(self._language))
+        call = _Call(self._language, CallVoices(self._language))
         for turn in ordered:
             call.add(turn)
         return Extraction(call.speakers.facts(), NAME, denials=call.speakers.facts(are_denials=True))
@@ -54,7 +54,7 @@ class _Call:
     """
 
     language: Language
-    speakers: Speakers
+    speakers: CallVoices
     facts: list[Fact] = attrs.field(factory=list)
     denials: list[Fact] = attrs.field(factory=list)
     _sentences: list[list[str]] = attrs.field(factory=list)  # by turn: the sentences that a later turn may correct

@@ -1,7 +1,7 @@
-"""Follow who speaks for the caller's side of a call: the caller, people to whom they hand the telephone, and others.
+"""Follow who speaks for the caller's side of a call: the caller, people who get the telephone, and others.
 
 A transcript may label the speaker of a turn. Otherwise a speaker is known by what is said: "I'll put my wife on", "This
-is Anna". What somebody says who got the telephone and never gives a name is not learned: it is nobody's.
+is Anna". What a person says who got the telephone and gives no name is not learned.
 """
 
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ class Voice:
 
 
 @attrs.define
-class Speakers:
+class CallVoices:
     """The speakers of a call.
 
     Attributes:
@@ -59,7 +59,7 @@ class Speakers:
     _found: list[tuple[Fact, Voice, bool]] = attrs.field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
-        """Begin with the caller, of whom nothing is known."""
+        """Begin with the caller."""
         self._voices = [self.current]
 
     def follow(self, turn: CallTurn, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Several people on one number: whose the facts are, and a greeting that names nobody."""
+"""Several people on one number: whose the facts are, and a greeting without a name."""
 
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def test_the_order_in_which_the_calls_arrive_does_not_matter(cloud: RunningCloud
     assert first.ok("GET", PROFILE)["attributes"] == second.ok("GET", PROFILE)["attributes"]
 
 
-def test_the_greeting_of_the_documentation_names_nobody_where_two_people_call(
+def test_the_greeting_of_the_documentation_has_no_name_where_two_people_call(
     cloud: RunningCloud, calls: Calls, tmp_path: Path
 ) -> None:
     client = calls.client
@@ -129,7 +129,7 @@ def test_the_greeting_of_the_documentation_names_nobody_where_two_people_call(
         assert "Name: Dana" not in context
 
 
-def test_what_nobody_gave_a_name_for_is_no_ones_once_several_people_call(calls: Calls) -> None:
+def test_facts_of_an_unknown_speaker_are_of_no_named_person_once_several_people_call(calls: Calls) -> None:
     calls.make("I take insulin.")
     calls.make(DANA, "I'm vegan.")
     calls.make(ANNA, "I'm vegan.")
