@@ -17,6 +17,7 @@ from memoair_cloud.consolidation.records import (
     Fact,
     FactKind,
 )
+from memoair_index.analysis import STOP_WORDS
 from memoair_index.languages import stem
 
 _MAX_PHRASE_WORDS = 7
@@ -141,8 +142,10 @@ def _things(attribute: str) -> list[str]:
 
 def _words(text: str) -> list[str]:
     """Return the words of a text that carry meaning, in lower case."""
-    lowered = (word.lower() for word in _WORD.findall(text.replace("'s", " ")))
-    return [word for word in lowered if "@" in word or word.isdigit() or stem(word, "english") is not None]
+    lowered = [word.lower() for word in _WORD.findall(text.replace("'s", " "))]
+    kept = [word for word in lowered if "@" in word or word.isdigit() or stem(word, "english") is not None]
+    # The longer list of function words has some that may be all that there is: "the move", "texts".
+    return kept or [word for word in lowered if word not in STOP_WORDS]
 
 
 def _stem(word: str) -> str:
