@@ -7,6 +7,7 @@ recallable whatever happens here.
 from memoair_cloud.consolidation.chat import ChatExtractor
 from memoair_cloud.consolidation.chat_client import ChatEndpoint
 from memoair_cloud.consolidation.merging import is_end, merge_facts, replace_sessions
+from memoair_cloud.consolidation.people import find_people
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor, Fact, FactKind, ProfileSummary
 from memoair_cloud.consolidation.rules import RuleExtractor
 from memoair_cloud.consolidation.summary import summarize_facts
@@ -24,6 +25,7 @@ __all__ = [
     "ModelUsage",
     "ProfileSummary",
     "RuleExtractor",
+    "find_people",
     "is_end",
     "merge_facts",
     "replace_sessions",

@@ -1,5 +1,6 @@
 """Corrections of what was just said: "Wednesday, no, Thursday", "not nuts, peanuts", "Did I say cat? I meant dog"."""
 
+import difflib
 import re
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ _EXCHANGEABLE = (
     "KIN",
 )
 _MIN_PHONE_DIGITS = 7
+_MIN_SIMILARITY = 0.6  # of a word of a name and its correction: "Lund" and "Lind"
 _MAX_OWN_CORRECTIONS = 6
 _NUMBER = re.compile(r"\+?\d[\d ().-]*\d|\d")
 _ADDRESS = re.compile(r"\d+\w? [A-Z][\w'-]+(?: [A-Z][\w'-]+)*")
@@ -184,7 +186,18 @@ def _replace_piece(sentence: str, piece_type: str, piece: str, language: Languag
         return None
     if piece_type == "number":
         piece = _complete_number(matches[-1][0], piece)
+    elif piece_type == "name":
+        piece = _complete_name(matches[-1][0], piece)
     return f"{sentence[: matches[-1].start()]}{piece}{sentence[matches[-1].end() :]}"
+
+
+def _complete_name(old: str, piece: str) -> str:
+    """Return a name of which one word was said again: "Dana Lund, sorry, Lind"."""
+    words = old.split()
+    alike = difflib.get_close_matches(piece, words, n=1, cutoff=_MIN_SIMILARITY)
+    if len(words) == 1 or " " in piece or not alike:
+        return piece
+    return " ".join(piece if word == alike[0] else word for word in words)
 
 
 def _complete_number(old: str, piece: str) -> str:

@@ -28,6 +28,7 @@ class Statement:
         agent_before: What the agent said in the previous turn.
         caller_before: What the caller said in the previous turn.
         has_capitals: Whether the turn's text has capitals, so that a name can be recognized by them.
+        position: The position of the turn among those of its speaker, from 0.
     """
 
     clause: str
@@ -35,6 +36,7 @@ class Statement:
     agent_before: str = ""
     caller_before: str = ""
     has_capitals: bool = True
+    position: int = 0
 
     @property
     def today(self) -> date:
@@ -62,7 +64,7 @@ def apply_rules(language: Language, statement: Statement) -> Iterator[RuleFindin
 
 
 def _apply_rule(rule: FactRule, statement: Statement, language: Language) -> Iterator[RuleFinding]:
-    if rule.first and statement.turn.number >= _FIRST_TURNS:
+    if rule.first and statement.position >= _FIRST_TURNS:
         return
     dates = None
     clause = statement.clause

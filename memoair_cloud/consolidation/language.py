@@ -90,6 +90,10 @@ class Speech:
     courtesy: re.Pattern[str]
     question: re.Pattern[str]
     tag: re.Pattern[str]
+    renamed: re.Pattern[str] | None = None
+    ended_object: re.Pattern[str] | None = None
+    ended_subject: re.Pattern[str] | None = None
+    not_ended: re.Pattern[str] | None = None
 
 
 @attrs.frozen

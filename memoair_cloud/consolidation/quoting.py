@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import attrs
 
-from memoair_cloud.consolidation.clauses import expand_contractions
 from memoair_cloud.consolidation.date_expressions import DateRange, find_date_range, find_day_of_year, format_day
+from memoair_cloud.consolidation.language import load_language
 from memoair_cloud.consolidation.normalization import parse_utterance, remove_sounds
 from memoair_cloud.consolidation.spoken_forms import write_spoken_forms
 from memoair_index.analysis import STOP_WORDS
@@ -94,7 +94,9 @@ class SaidWords:
     _ranges: tuple[DateRange | None, DateRange | None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        forms = (self.text, expand_contractions(write_spoken_forms(self.text)), *parse_utterance(self.text).sentences)
+        english = load_language()
+        written_out = english.forms.expand_contractions(write_spoken_forms(self.text))
+        forms = (self.text, written_out, *parse_utterance(self.text, english).sentences)
         future, past = (
             next(filter(None, (find_date_range(form, self.today, is_past=is_past) for form in reversed(forms))), None)
             for is_past in (False, True)

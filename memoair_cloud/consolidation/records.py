@@ -16,8 +16,17 @@ NO_VALUE = ""
 DENIED = "denied: "
 # The attribute of a fact that ends others: those of a kind with a value ("end of relation"), or plans by their name.
 END_OF_RELATION, END_OF_PLAN = "end of relation", "end of plan: "
+# ... or those that its words name, of a relative if the attribute goes on with one.
+END_OF_FACT = "end of fact: "
 # The subject of a fact, unless it is one of the caller's people or animals.
 CALLER_SUBJECT, AGENT_SUBJECT = "caller", "agent"
+# The subject of a statement on a shared number whose speaker is unknown, and what texts call a caller without a name.
+UNNAMED_SUBJECT, UNNAMED_CALLER = "unnamed caller", "The caller"
+# The attributes of the name of a caller, and of the name of another person on the line.
+NAME, OTHER_CALLER = "name", "other caller"
+OTHER_CALLER_TEXT = "{name} has also been on the line."
+# As the value that a fact corrects: whatever the value was. "My name is now Dana Doyle."
+ANY_VALUE = "*"
 
 
 class FactKind(str, Enum):
@@ -45,6 +54,7 @@ class CallTurn:
         caller: The caller's name; empty if unknown.
         agent: The agent's name; empty if unknown.
         language: The tag of the language that the caller is said to speak: "de-DE"; empty if unknown.
+        speaker: Who spoke for the caller's side, as the transcript labels them: a name or a label; empty if unknown.
     """
 
     event_id: str
@@ -56,6 +66,7 @@ class CallTurn:
     caller: str = ""
     agent: str = ""
     language: str = ""
+    speaker: str = ""
 
 
 @attrs.frozen
@@ -83,6 +94,7 @@ class Fact:
             it.
         closed_by: The id of the fact that replaced this one, which is now history.
         repeats: The id of an earlier current fact that says the same.
+        speaker: The name of the caller who said it, where the talk or the transcript names one; empty otherwise.
     """
 
     kind: FactKind
@@ -101,11 +113,18 @@ class Fact:
     absorbs: tuple[str, ...] | None = None
     closed_by: str | None = None
     repeats: str | None = None
+    speaker: str = ""
+
+    @property
+    def own_subject(self) -> str:
+        """The subject as it was extracted, when it was not known yet that several people call."""
+        is_marked = self.subject == UNNAMED_SUBJECT or (self.speaker != "" and self.subject == self.speaker)
+        return CALLER_SUBJECT if is_marked else self.subject
 
     @property
     def id(self) -> str:
         """The id, which is the same for the same statement in the same turn, on every machine and in every run."""
-        parts = (self.session_id, self.event_id, self.kind.value, self.subject, self.attribute, self.value)
+        parts = (self.session_id, self.event_id, self.kind.value, self.own_subject, self.attribute, self.value)
         encoded = "".join(f"{len(part)}:{part}" for part in parts)
         return f"fact_{blake2b(encoded.encode(errors='replace'), digest_size=12).hexdigest()}"
 

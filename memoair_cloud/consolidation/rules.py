@@ -7,10 +7,13 @@ import attrs
 from memoair_cloud.consolidation.clauses import find_statements, is_announcement
 from memoair_cloud.consolidation.commitments import find_commitments
 from memoair_cloud.consolidation.corrections import apply_correction
+from memoair_cloud.consolidation.endings import find_endings, is_closing
 from memoair_cloud.consolidation.engine import RuleFinding, Statement, apply_rules
 from memoair_cloud.consolidation.language import Language, available_languages, load_language
 from memoair_cloud.consolidation.normalization import parse_utterance, recent_text, remove_sounds
-from memoair_cloud.consolidation.records import DENIED, END_OF_RELATION, CallTurn, Extraction, Fact
+from memoair_cloud.consolidation.people import is_name_fact
+from memoair_cloud.consolidation.records import ANY_VALUE, DENIED, END_OF_RELATION, CallTurn, Extraction, Fact
+from memoair_cloud.consolidation.speakers import CallVoices
 from memoair_cloud.consolidation.turn_language import LanguageRecognizer, languages_of_turns
 from memoair_cloud.consolidation.words import has_capitals
 
@@ -38,10 +41,11 @@ class RuleExtractor:
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
         """Return the facts in the turns of one session. Their order does not matter."""
         ordered = sorted(turns, key=lambda turn: (turn.number, turn.said_at, turn.event_id))
-        call = _Call(load_language(self._languages[0]))
+        first = load_language(self._languages[0])
+        call = _Call(first, CallVoices(first))
         for turn, language in zip(ordered, languages_of_turns(ordered, self._recognizer), strict=True):
             call.add(turn, load_language(language) if language in self._languages else None)
-        return Extraction(tuple(dict.fromkeys(call.facts)), NAME, denials=tuple(dict.fromkeys(call.denials)))
+        return Extraction(call.speakers.facts(), NAME, denials=call.speakers.facts(are_denials=True))
 
 
 @attrs.define
@@ -50,37 +54,36 @@ class _Call:
 
     Attributes:
         language: The language of the caller, in the latest turn that is in one of those with rules.
+        speakers: Who speaks, and what was learned from each of them.
         facts: The facts.
-        denials: What was denied, for facts of other calls.
+        denials: What was denied in the current turn, for facts of other calls.
     """
 
     language: Language
+    speakers: CallVoices
     facts: list[Fact] = attrs.field(factory=list)
     denials: list[Fact] = attrs.field(factory=list)
     _sentences: list[list[str]] = attrs.field(factory=list)  # by turn: the sentences that a later turn may correct
     _previous: CallTurn | None = None
-    _is_someone_else: bool = False  # whether the caller has passed the telephone on
 
     def add(self, turn: CallTurn, language: Language | None) -> None:
         """Add the next turn, and the language that it is in; None if it is in one without rules."""
         found: list[Fact] = []
-        self.language = language or self.language
-        if self._is_the_callers(turn) and language is not None:
+        self.denials = []
+        self.language = self.speakers.language = language or self.language
+        speech, text = self.language.speech, self.language.forms.expand_contractions(remove_sounds(turn.user_text))
+        is_learnable = self.speakers.follow(turn, text) and not speech.whole_turn.search(text)
+        if is_learnable and language is not None:
             found = self._learn(turn)
+            if speech.renamed is not None and speech.renamed.search(text):
+                found = [attrs.evolve(fact, corrects=ANY_VALUE) if is_name_fact(fact) else fact for fact in found]
         else:
             self._sentences.append([])
         found += find_commitments(turn, parse_utterance(turn.assistant_text, load_language()).sentences)
+        self.speakers.add(found, turn)
+        self.speakers.add(self.denials, turn, is_denial=True)
         self.facts += found
         self._previous = turn
-
-    def _is_the_callers(self, turn: CallTurn) -> bool:
-        """Return whether the caller says of themselves what the turn says."""
-        speech, text = self.language.speech, self.language.forms.expand_contractions(remove_sounds(turn.user_text))
-        if speech.came_back.search(text):
-            self._is_someone_else = False
-        elif speech.handed_over.search(text):
-            self._is_someone_else = True
-        return not self._is_someone_else and not speech.whole_turn.search(text)
 
     def _learn(self, turn: CallTurn) -> list[Fact]:
         utterance = parse_utterance(turn.user_text, self.language)
@@ -94,8 +97,12 @@ class _Call:
         for sentence in sentences:
             if is_announcement(sentence, self.language):
                 break
-            statement = Statement("", turn, agent_before, caller_before, has_capitals(turn.user_text))
-            found += self._hold(self._find(sentence, statement), found)
+            position = turn.number - self.speakers.current.first_number
+            statement = Statement("", turn, agent_before, caller_before, has_capitals(turn.user_text), position)
+            learned = self._hold(self._find(sentence, statement), found)
+            if all(map(is_closing, learned)):
+                self.denials += find_endings(self.language.forms.expand_contractions(sentence), turn, self.language)
+            found += learned
         if utterance.correction:
             for earlier in reversed(self._sentences[-_MAX_CORRECTED_TURNS:]):
                 corrections = [
@@ -105,7 +112,7 @@ class _Call:
                 ]
                 if corrections:
                     old, new = corrections[0]
-                    statement = Statement("", turn)
+                    statement = Statement("", turn, position=turn.number)
                     found += _link_corrections(
                         self._hold(self._find(old, statement), found), self._hold(self._find(new, statement), found)
                     )

@@ -39,7 +39,9 @@ _STREET_NUMBER = r"\d+ ?[a-zA-Z]?(?:[-/]\d+)?"
 _ADDRESS = rf"{_STREET_NUMBER} (?-i:[A-Z\u00c0-\u00de])[\w'.-]*(?: [\w'.-]+){{0,4}}?(?:, (?-i:[A-Z0-9])[\w' ]*)*?"
 # What a type matches. A slot is as short as the rest of its expression allows.
 PATTERNS = {
-    **dict.fromkeys(("NAME", "CALLER_NAME", "ANSWERED_NAME", "INTRODUCED_NAME"), rf"{_WORD}(?: '?{_WORD}){{0,5}}?"),
+    **dict.fromkeys(
+        ("NAME", "CALLER_NAME", "ANSWERED_NAME", "INTRODUCED_NAME", "SPEAKING_NAME"), rf"{_WORD}(?: '?{_WORD}){{0,5}}?"
+    ),
     "CAPITAL_NAME": r"(?-i:[A-Z\u00c0-\u00de])[\w'-]*(?: (?-i:[A-Z\u00c0-\u00de])[\w'-]*)?",
     "FIRST_NAME": r"(?-i: [A-Z\u00c0-\u00de])[\w'-]*",
     "NAMES": rf"{_WORD}(?:(?: and |, and |, ){_WORD}){{0,4}}?",
@@ -98,6 +100,13 @@ def _read_introduced(text: str, context: SlotContext) -> tuple[str, ...]:
     if not context.has_capitals or (known and not set(text.casefold().split()) & set(known.casefold().split())):
         return ()
     return _read_named(text, context) if _read_name(text, context) else ()
+
+
+def _read_speaking(text: str, context: SlotContext) -> tuple[str, ...]:
+    """Read a name in an introduction, of the caller who is known or of another person."""
+    if not context.has_capitals or not _read_name(text, context):
+        return ()
+    return _read_named(text, context)
 
 
 def _read_answered(text: str, context: SlotContext) -> tuple[str, ...]:
@@ -321,6 +330,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(("NAME", "CAPITAL_NAME"), _read_name),
     "CALLER_NAME": _read_named,
     "INTRODUCED_NAME": _read_introduced,
+    "SPEAKING_NAME": _read_speaking,
     "ANSWERED_NAME": _read_answered,
     "FIRST_NAME": _read_text,
     "KIN_PHRASE": _read_lower,

@@ -6,10 +6,11 @@ without rules, `foreign_words` takes their place.
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 import attrs
 
-from memoair_cloud.consolidation.clauses import expand_contractions, find_statements, is_announcement
+from memoair_cloud.consolidation.clauses import find_statements, is_announcement
 from memoair_cloud.consolidation.foreign_words import (
     DOUBT,
     INSTRUCTION,
@@ -19,18 +20,15 @@ from memoair_cloud.consolidation.foreign_words import (
     REPORT,
     THE_CALLER,
 )
-from memoair_cloud.consolidation.language import Language, load_language
+from memoair_cloud.consolidation.language import Language, available_languages, load_language
 from memoair_cloud.consolidation.normalization import MAX_CHARS, parse_utterance, remove_sounds
-from memoair_cloud.consolidation.polarity import find_denied
 from memoair_cloud.consolidation.quoting import words_in_order
 from memoair_cloud.consolidation.records import CallTurn
+from memoair_cloud.consolidation.speakers import CallVoices
+from memoair_cloud.consolidation.turn_language import LanguageRecognizer, languages_of_turns
 from memoair_index import split_sentences
-from memoair_index.analysis import STOP_WORDS
-from memoair_index.folding import fold
-from memoair_index.languages import ENGLISH, detect_language
+from memoair_index.languages import ENGLISH
 
-_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-_LATIN = re.compile("[a-z\u00c0-\u024f\u1e00-\u1eff]", re.IGNORECASE)
 _MAX_ANSWER_WORDS = 10
 _NEGATIVE = re.compile(
     r"\b(?:not|no|none|never|nobody|nothing|neither|nor|without|hardly|barely|cannot|longer|nope)\b|n't\b",
@@ -82,6 +80,8 @@ class HeardTurn:
 
     Attributes:
         turn: The turn.
+        language: The language whose rules read it, or those of the turns before it if it is in one without rules.
+        text: What the caller's side said, its contractions written out.
         clauses: What the caller states.
         promises: What the agent states, as far as it may be a commitment.
         said: The words of the caller in order, for quotes.
@@ -89,6 +89,8 @@ class HeardTurn:
     """
 
     turn: CallTurn
+    language: Language
+    text: str
     clauses: tuple[OpenClause, ...]
     promises: tuple[OpenClause, ...]
     said: str
@@ -100,61 +102,59 @@ def says_end(text: str) -> bool:
     return bool(_ENDED.search(text))
 
 
-def is_english(text: str) -> bool:
-    """Return whether a text is in English, or does not show its language."""
-    letters = sum(map(str.isalpha, text))
-    if letters and 2 * len(_LATIN.findall(text)) < letters:
-        return False
-    words = [fold(word) for word in _WORD.findall(text)]
-    return detect_language(text, words, STOP_WORDS) == ENGLISH
-
-
 def read_turns(turns: Sequence[CallTurn]) -> list[HeardTurn]:
     """Return what may be learned from each turn of a call.
 
     Args:
         turns: All turns of the call in their order: another person may have taken the telephone in an earlier one.
     """
-    language = load_language()
+    recognizer = _recognizer()
+    latest = load_language()
+    voices = CallVoices(latest)
     found: list[HeardTurn] = []
-    is_someone_else, question = False, ""
-    for turn in turns:
-        text = expand_contractions(remove_sounds(turn.user_text))
-        if language.speech.came_back.search(text):
-            is_someone_else = False
-        elif language.speech.handed_over.search(text):
-            is_someone_else = True
-        is_callers = not is_someone_else and not language.speech.whole_turn.search(text)
+    question = ""
+    for turn, name in zip(turns, languages_of_turns(turns, recognizer), strict=True):
+        language = load_language(name) if name in recognizer.languages else None
+        latest = voices.language = language or latest
+        text = latest.forms.expand_contractions(remove_sounds(turn.user_text))
+        may_state = voices.follow(turn, text) and not latest.speech.whole_turn.search(text)
         asked = question if question.rstrip().endswith("?") else ""
-        clauses = _read_caller(turn.user_text, language, asked) if is_callers else []
+        clauses = _read_caller(turn.user_text, language, asked) if may_state else []
         promises = tuple(_read_agent(turn.assistant_text))
         said, answered = words_in_order(turn.user_text), words_in_order(turn.assistant_text)
-        found.append(HeardTurn(turn, tuple(clauses), promises, said, answered))
+        found.append(HeardTurn(turn, latest, text, tuple(clauses), promises, said, answered))
         question = turn.assistant_text
     return found
 
 
-def _read_caller(text: str, language: Language, asked: str) -> list[OpenClause]:
+@cache
+def _recognizer() -> LanguageRecognizer:
+    return LanguageRecognizer(available_languages())
+
+
+def _read_caller(text: str, language: Language | None, asked: str) -> list[OpenClause]:
     if len(text) > MAX_CHARS or THE_CALLER.search(text) or INSTRUCTION.search(text):
         return []
-    if not is_english(text):
+    if language is None:
         return [_judge_foreign(sentence, asked) for sentence in _open_sentences(text)]
     clauses: list[OpenClause] = []
-    for sentence in parse_utterance(text, language.lists).sentences:
-        if is_announcement(sentence, language.speech):
+    for sentence in parse_utterance(text, language).sentences:
+        if is_announcement(sentence, language):
             break
         clauses += [
-            _judge(clause, asked if len(clause.split()) <= _MAX_ANSWER_WORDS else "")
-            for clause in find_statements(sentence, language.speech)
+            _judge(clause, language, asked if len(clause.split()) <= _MAX_ANSWER_WORDS else "")
+            for clause in find_statements(sentence, language)
         ]
     return clauses
 
 
-def _judge(clause: str, asked: str) -> OpenClause:
-    denied = find_denied(clause)
-    has_ended = bool(_ENDED.search(clause)) or bool(denied and denied.held_before)
-    is_negative = has_ended or denied is not None or bool(_NEGATIVE.search(clause))
-    return OpenClause(clause, is_negative, has_ended, asked)
+def _judge(clause: str, language: Language, asked: str) -> OpenClause:
+    denied = language.find_denied(clause)
+    is_english = language.name == ENGLISH
+    has_ended = (is_english and bool(_ENDED.search(clause))) or bool(denied and denied.held_before)
+    negative = _NEGATIVE if is_english else NEGATION
+    is_negative = has_ended or denied is not None or bool(negative.search(clause))
+    return OpenClause(clause, is_negative, has_ended, asked, is_english)
 
 
 def _judge_foreign(sentence: str, asked: str) -> OpenClause:
@@ -169,9 +169,10 @@ def _open_sentences(text: str) -> list[str]:
 def _read_agent(text: str) -> list[OpenClause]:
     if len(text) > 2 * MAX_CHARS:
         return []
-    if not is_english(text):
+    if _recognizer().recognize(text, ENGLISH) != ENGLISH:
         return [_judge_foreign(sentence, "") for sentence in _open_sentences(text)]
-    sentences = [expand_contractions(sentence) for sentence in parse_utterance(text).sentences]
+    english = load_language()
+    sentences = map(english.forms.expand_contractions, parse_utterance(text, english).sentences)
     return [
         OpenClause(sentence, bool(_NEGATIVE.search(sentence)))
         for sentence in sentences

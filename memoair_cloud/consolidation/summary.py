@@ -3,7 +3,17 @@
 from collections.abc import Iterable
 from datetime import date
 
-from memoair_cloud.consolidation.records import CALLER_SUBJECT, NO_VALUE, Fact, FactKind, ProfileSummary
+from memoair_cloud.consolidation.people import People, find_people
+from memoair_cloud.consolidation.records import (
+    CALLER_SUBJECT,
+    NAME,
+    NO_VALUE,
+    OTHER_CALLER,
+    Fact,
+    FactKind,
+    ProfileSummary,
+)
+from memoair_protocol.callers import CALLERS_ATTRIBUTE
 
 # The agent reads the profile before every answer, so it has only the latest facts of each kind, which are rarely more.
 _MAX_FACTS_BY_KIND = (
@@ -17,18 +27,34 @@ _MAX_FACTS_BY_KIND = (
 # These describe who the caller is. Events and plans appear in the summary only, and are found by recall.
 _ATTRIBUTE_KINDS = frozenset({FactKind.IDENTITY, FactKind.RELATION, FactKind.PREFERENCE})
 _MAX_VALUES = 20
+_SEVERAL_PEOPLE = "Several people use this number, among them {names}. Ask who is calling before using a name."
 
 
-def summarize_facts(facts: Iterable[Fact], today: date) -> ProfileSummary:
+def summarize_facts(facts: Iterable[Fact], today: date, known_name: str = "") -> ProfileSummary:
     """Return the profile that facts make, with one line for each kind.
+
+    Where several people call, a line before the others says who, and no name is given as the caller's.
 
     Args:
         facts: Merged facts in the order in which they were said.
         today: Facts that ended before this day are left out, except events.
+        known_name: The user's name that an application passed; empty if none.
     """
     current = [fact for fact in facts if fact.is_current and not _is_over(fact, today)]
+    people = find_people(current, known_name)
+    if people.is_shared:
+        current = [fact for fact in current if fact.attribute not in (NAME, OTHER_CALLER)]
     lines = [_summary_line(current, kind, max_facts) for kind, max_facts in _MAX_FACTS_BY_KIND]
-    return ProfileSummary("\n".join(line for line in lines if line), _collect_attributes(current))
+    attributes = _collect_attributes(current)
+    if people.is_shared:
+        lines.insert(0, _SEVERAL_PEOPLE.format(names=_list_names(people)))
+        attributes = dict(sorted({**attributes, CALLERS_ATTRIBUTE: people.names[:_MAX_VALUES]}.items()))
+    return ProfileSummary("\n".join(line for line in lines if line), attributes)
+
+
+def _list_names(people: People) -> str:
+    *before, last = people.names[:_MAX_VALUES]
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _is_over(fact: Fact, today: date) -> bool:

@@ -202,6 +202,7 @@ class Memory(ProjectOwned, Base):
     corrects: Mapped[str | None]
     closed_by: Mapped[str | None]  # the memory that replaced it
     repeats: Mapped[str | None]  # the earlier memory that says the same
+    speaker: Mapped[str] = mapped_column(server_default="")  # who said it, if a name was given
     extractor: Mapped[str]
     learned_at: Mapped[datetime]
     corrected_at: Mapped[datetime | None]  # by hand: no extractor overrides it

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -36,6 +36,8 @@ _CLAIM_DURATION = timedelta(minutes=5)
 # After this many consecutive failures, a call is not retried until it gets new events or an operator intervenes.
 MAX_FAILURES = 5
 _MAX_TAG_CHARS = 35
+# In the metadata of a turn
+_SPEAKER_KEYS = ("speakerName", "speaker", "speakerId")
 _BACKOFF = Backoff(30.0, max_s=3_600.0, jitter=0)
 
 
@@ -219,6 +221,7 @@ def _to_turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn
         said_at=event.occurred_at,
         caller=caller,
         agent=_sanitize_name(metadata.get("assistantName") if isinstance(metadata, dict) else None) or agent,
+        speaker=_speaker_of(metadata) if isinstance(metadata, dict) else "",
     )
 
 
@@ -226,6 +229,12 @@ def _named_language(*metadata: object) -> str:
     """Return the tag of a language that the metadata of a turn, its call or its user name first; empty if none does."""
     tags = (details.get("language") for details in metadata if isinstance(details, dict))
     return next((tag[:_MAX_TAG_CHARS] for tag in tags if isinstance(tag, str) and tag.strip()), "")
+
+
+def _speaker_of(metadata: Mapping[str, Any]) -> str:
+    """Return how the transcript labels who spoke: by name, else by a label such as "S2"."""
+    labels = (_sanitize_name(metadata.get(key)).strip() for key in _SPEAKER_KEYS)
+    return next((label for label in labels if label), "")
 
 
 def _sanitize_name(value: object) -> str:

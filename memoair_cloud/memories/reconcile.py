@@ -6,9 +6,18 @@ from datetime import date, datetime, timezone
 from typing import Any, TypeVar
 
 import attrs
-from sqlalchemy import ColumnElement, Row, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, func, select, true, tuple_, update
 
-from memoair_cloud.consolidation import Fact, FactKind, ProfileSummary, is_end, merge_facts, summarize_facts
+from memoair_cloud.consolidation import (
+    Fact,
+    FactKind,
+    ProfileSummary,
+    find_people,
+    is_end,
+    merge_facts,
+    summarize_facts,
+)
+from memoair_cloud.consolidation.records import CALLER_SUBJECT, END_OF_FACT, NAME, OTHER_CALLER
 from memoair_cloud.database.models import CallerProfile, EndUser, Memory, MemoryChange, Project
 from memoair_cloud.memories.learnable import is_learnable
 from memoair_cloud.memories.states import RETAINED_STATES, MemoryState, transition
@@ -23,7 +32,10 @@ _FACT_FIELDS = tuple(field.name for field in attrs.fields(Fact) if field.name no
 _FACT_COLUMNS = tuple(
     getattr(Memory, name) for name in ("id", *_FACT_FIELDS, "closed_by", "repeats", "corrected_at", "former_values")
 )
-_REDACTED_VALUES = {"text": "", "subject": "", "attribute": "", "value": "", "corrects": None, "former_values": None}
+_REDACTED_VALUES: dict[str, str | None] = {
+    **dict.fromkeys(("text", "subject", "attribute", "value", "speaker"), ""),
+    **dict.fromkeys(("corrects", "former_values")),
+}
 # SQLite allows 32,766 variables per statement, and a key takes two.
 _MAX_KEYS_PER_STATEMENT = 5_000
 
@@ -31,6 +43,8 @@ _MAX_KEYS_PER_STATEMENT = 5_000
 END_PREFIX = "end of "
 
 FactKey = tuple[str, str]  # subject and attribute; facts with the same key are about the same thing
+# The facts that say who calls. Whose the others are depends on them.
+_NAME_KEYS = frozenset({(CALLER_SUBJECT, NAME), (CALLER_SUBJECT, OTHER_CALLER)})
 
 
 @attrs.define
@@ -67,7 +81,8 @@ class MemoryReconciler:
             redacted_kinds: More kinds that must not be learned from it: those that were redacted in it.
         """
         excluded = {*self._excluded_kinds(), *redacted_kinds}
-        facts = [fact for fact in facts if is_learnable(fact, excluded)]
+        may_name = FactKind.IDENTITY.value not in excluded
+        facts = [fact if may_name else attrs.evolve(fact, speaker="") for fact in facts if is_learnable(fact, excluded)]
         known_rows = {row.id: row for row in self._load(Memory.session_id == session_id)}
         retained = {row.id: row for row in known_rows.values() if row.state in RETAINED_STATES}
         allowed = self._allowed_facts(facts, known_rows.values())
@@ -161,13 +176,13 @@ class MemoryReconciler:
     ) -> None:
         """Merge the memories of these keys again, including new facts, and update the profile."""
         self.session.flush()
-        keys = {*keys, *self._linked_keys(new_facts or {})}
+        keys = {*keys, *self._linked_keys(new_facts or {}), *self._keys_of_speakers(keys, new_facts or {})}
         rows = {**(known_rows or {}), **self._load_by_keys(keys)}
         facts = {row.id: to_fact(row) for row in rows.values() if row.state in RETAINED_STATES and _key_of(row) in keys}
         facts |= new_facts or {}
         # The ids of a fact and its memory differ if a value was corrected.
         memory_ids = {fact.id: memory_id for memory_id, fact in facts.items()}
-        for fact in merge_facts(facts.values()):
+        for fact in merge_facts(facts.values(), self._known_name):
             memory_id = memory_ids[fact.id]
             self._write_memory(memory_id, fact, rows.get(memory_id), memory_ids)
         self.session.flush()
@@ -267,7 +282,23 @@ class MemoryReconciler:
         ends = self._load_keys(Memory.attribute.startswith(END_PREFIX))
         if not ends and not any(map(is_end, new_facts.values())):
             return set()
+        known = {attribute for _, attribute in ends} | {fact.attribute for fact in new_facts.values()}
+        if any(attribute.startswith(END_OF_FACT) for attribute in known):
+            return self._load_keys(true())
         return ends | self._load_keys(Memory.kind.in_([FactKind.RELATION.value, FactKind.PLAN.value]))
+
+    @property
+    def _known_name(self) -> str:
+        return self.user.name or ""
+
+    def _keys_of_speakers(self, keys: Collection[FactKey], new_facts: Mapping[str, Fact]) -> set[FactKey]:
+        """Return the keys that are to be merged again because of who calls: all of them if several people do."""
+        is_changed = bool(self._redacted_keys & _NAME_KEYS) or (self.actor == "api" and bool(_NAME_KEYS & {*keys}))
+        if not is_changed:
+            rows = self._load_by_keys(_NAME_KEYS).values()
+            names = [*map(to_fact, rows), *(fact for fact in new_facts.values() if _key_of(fact) in _NAME_KEYS)]
+            is_changed = find_people(sorted(names, key=lambda fact: fact.said_at), self._known_name).is_shared
+        return {*_NAME_KEYS, *(self._load_keys(true()) if is_changed else ())}
 
     def _load_keys(self, condition: ColumnElement[bool]) -> set[FactKey]:
         statement = select(Memory.subject, Memory.attribute).distinct()
@@ -282,7 +313,7 @@ class MemoryReconciler:
     def _update_profile(self) -> None:
         statement = select(*_FACT_COLUMNS).where(Memory.user_id == self.user.id, Memory.state == MemoryState.CURRENT)
         rows = self.session.execute(statement.order_by(Memory.said_at, Memory.number, Memory.id))
-        summary = summarize_facts(map(to_fact, rows), self.now.date())
+        summary = summarize_facts(map(to_fact, rows), self.now.date(), self._known_name)
         profile = self.session.get(CallerProfile, (self.session.scope.project_id, self.user.id))
         if profile is None:
             if summary == ProfileSummary():
@@ -315,6 +346,7 @@ def to_fact(row: Memory | Row[Any]) -> Fact:
         absorbs=tuple(row.former_values or ()) if row.corrected_at else None,
         closed_by=row.closed_by,
         repeats=row.repeats,
+        speaker=row.speaker,
     )
 
 

@@ -13,6 +13,7 @@ from memoair_cloud.memories.states import MemoryState
 from memoair_cloud.projections.paging import MAX_PAGE_ROWS, fetch_changes
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_protocol.callers import has_several_callers
 from memoair_protocol.enums import EventType
 from memoair_protocol.hashes import hash_content
 from memoair_protocol.timestamps import format_utc
@@ -63,7 +64,7 @@ def build_profile_projection(
         profile, user = session.get(CallerProfile, key), session.get(EndUser, key)
         summary, attributes = (profile.summary, profile.attributes) if profile else ("", {})
         name, metadata = (user.name, user.details) if user else (None, {})
-        name = name or _learned_name(attributes)
+        name = None if has_several_callers(attributes) else name or _learned_name(attributes)
         return {
             "mode": "snapshot",
             "version": version,

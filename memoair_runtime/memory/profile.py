@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from memoair_protocol.callers import has_several_callers
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -98,13 +99,18 @@ class MergedProfile:
         return self.stated.name or self.derived.name or ""
 
     @property
+    def shown_name(self) -> str:
+        """The name by which the caller may be greeted; empty if several people use the number."""
+        return "" if has_several_callers(self.derived.attributes) else self.name
+
+    @property
     def metadata(self) -> Mapping[str, Any]:
         """Other properties of the user."""
         return self.stated.metadata or self.derived.metadata
 
     def statements(self) -> list[str]:
         """Return what is known, one line per statement."""
-        name = [f"Name: {self.name}"] if self.name else []
+        name = [f"Name: {self.shown_name}"] if self.shown_name else []
         stated = name + [f"{key}: {_to_text(value)}" for key, value in self.metadata.items()]
         return stated + [line for line in map(str.strip, self.derived.summary.splitlines()) if line]
 
@@ -116,7 +122,7 @@ class MergedProfile:
         return {
             "version": self.version,
             "summary": "; ".join(statements),
-            "name": self.name,
+            "name": self.shown_name,
             "metadata": dict(self.metadata),
             "attributes": self.derived.attributes,
             "facts": list(self.facts),

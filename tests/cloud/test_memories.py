@@ -533,6 +533,9 @@ def test_a_name_that_was_given_in_a_call_is_the_name_of_the_profile(cloud: Runni
         ("My cat is called Milo.", "Milo died last week."),
         ("I have a vet appointment on Friday.", "I have no appointment."),
         ("My girlfriend's name is Anna.", "I broke up with Anna."),
+        ("I take statins.", "I binned the statins."),
+        ("I live in Selby.", "We've upped sticks from Selby."),
+        ("My number is 555-0142.", "That 0142 number's dead."),
     ],
 )
 def test_what_is_denied_or_over_is_closed_in_whatever_order_calls_arrive(
@@ -546,3 +549,31 @@ def test_what_is_denied_or_over_is_closed_in_whatever_order_calls_arrive(
     assert len(closed) == 1
     assert closed[0]["sessionId"] == "one"
     assert all(memory["sessionId"] == "two" for memory in client.memories())
+
+
+def test_an_end_in_unknown_words_closes_nothing_that_is_said_again_later(cloud: RunningCloud, client: Client) -> None:
+    client.send_call("a", "I take statins.", day="2026-03-02")
+    client.send_call("b", "I binned the statins.", day="2026-03-03")
+    cloud.run_tasks()
+    assert client.memories() == []
+    client.send_call("c", "I take statins.", day="2026-03-04")
+    cloud.run_tasks()
+    assert [memory["attribute"] for memory in client.memories()] == ["takes statins"]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        "I lost my statins prescription.",
+        "My wife stopped taking statins.",
+        "I haven't stopped taking statins.",
+        "Have I stopped the statins?",
+        "When I'm off statins I'll ring.",
+        "He told me he binned the statins.",
+    ],
+)
+def test_what_ends_something_else_or_nothing_closes_no_fact(cloud: RunningCloud, client: Client, later: str) -> None:
+    client.send_call("a", "I take statins.", day="2026-03-02")
+    client.send_call("b", later, day="2026-03-03")
+    cloud.run_tasks()
+    assert "takes statins" in {memory["attribute"] for memory in client.memories()}

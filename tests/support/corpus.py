@@ -95,6 +95,9 @@ def _says_that_something_holds(fact: Fact) -> bool:
 
 def _is_same(fact: Fact, expected: tuple[str, str]) -> bool:
     attribute, value = expected
+    subject, slash, rest = attribute.partition("/")
+    if slash:
+        return fact.subject == subject and _is_same(fact, (rest, value))
     kind, _, word = attribute.partition("~")
     names_it = word.casefold() in fact.attribute.casefold() if word else fact.attribute == attribute
     return names_it and (not word or fact.kind.value == kind) and fact.value == value
