@@ -6,6 +6,7 @@ recallable whatever happens here.
 
 from memoair_cloud.consolidation.chat import ChatExtractor
 from memoair_cloud.consolidation.chat_client import ChatEndpoint
+from memoair_cloud.consolidation.endings import is_ended
 from memoair_cloud.consolidation.merging import is_end, merge_facts, replace_sessions
 from memoair_cloud.consolidation.people import find_people
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor, Fact, FactKind, ProfileSummary
@@ -27,6 +28,7 @@ __all__ = [
     "RuleExtractor",
     "find_people",
     "is_end",
+    "is_ended",
     "merge_facts",
     "replace_sessions",
     "summarize_facts",

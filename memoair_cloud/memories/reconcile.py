@@ -14,6 +14,7 @@ from memoair_cloud.consolidation import (
     ProfileSummary,
     find_people,
     is_end,
+    is_ended,
     merge_facts,
     summarize_facts,
 )
@@ -135,6 +136,10 @@ class MemoryReconciler:
         Memories that it had replaced may become current again.
         """
         key, values = _key_of(memory), {memory.value, *(memory.former_values or ())}
+        deleted = to_fact(memory)
+        for row in self._load(Memory.attribute.startswith(END_OF_FACT), Memory.state.in_(RETAINED_STATES)):
+            if is_ended(deleted, to_fact(row)):  # it names what is deleted
+                self._redact(row, MemoryState.WITHDRAWN)
         for row in self._load_by_keys([key]).values():
             if row.value in values:
                 row.barred, row.deleted_at = _tombstone_hash(row), self.now

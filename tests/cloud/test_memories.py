@@ -577,3 +577,13 @@ def test_what_ends_something_else_or_nothing_closes_no_fact(cloud: RunningCloud,
     client.send_call("b", later, day="2026-03-03")
     cloud.run_tasks()
     assert "takes statins" in {memory["attribute"] for memory in client.memories()}
+
+
+def test_a_deleted_memory_leaves_no_words_of_what_ended_it(cloud: RunningCloud, client: Client) -> None:
+    client.send_call("a", "I take statins.", day="2026-03-02")
+    client.send_call("b", "I binned the statins.", day="2026-03-03")
+    client.send_call("c", "I take statins.", day="2026-03-04")
+    cloud.run_tasks()
+    [memory] = client.memories()
+    client.ok("DELETE", f"{MEMORIES}/{memory['memoryId']}")
+    assert "statin" not in str(dump_memories(cloud, client))

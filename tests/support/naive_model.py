@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from memoair_cloud.consolidation import CallTurn, RuleExtractor
+from memoair_cloud.consolidation.records import NAME, OTHER_CALLER
 
 Row = dict[str, Any]
 _PATTERNS = [
@@ -63,7 +64,10 @@ def careful_rows(turns: Sequence[CallTurn]) -> Iterator[Row]:
         position = next(number for number, turn in enumerate(turns) if turn.event_id == fact.event_id)
         turn = turns[position]
         quote = turn.assistant_text if fact.kind.value == "commitment" else turn.user_text
-        row = make_row(fact.kind.value, fact.attribute, fact.value, quote, position, fact.text)
+        # A model does not know who began the call: whose name it is, is found out from the turns.
+        is_other = fact.attribute == OTHER_CALLER
+        attribute, text = (NAME, "") if is_other else (fact.attribute, fact.text)
+        row = make_row(fact.kind.value, attribute, fact.value, quote, position, text)
         days = {"holds_from": fact.holds_from, "holds_until": fact.holds_until}
         yield {**row, "many": fact.is_one_of_many, **{name: day and day.isoformat() for name, day in days.items()}}
 
