@@ -2,20 +2,17 @@
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import attrs
 
 from memoair_cloud.consolidation.answers import ParsedAnswer, parse_answer
 from memoair_cloud.consolidation.chat_client import ChatClient, ChatEndpoint, ChatReply, RequestTooLongError
 from memoair_cloud.consolidation.evidence import judge
-from memoair_cloud.consolidation.language import load_language
 from memoair_cloud.consolidation.prompt import render_transcript, split_windows
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor, Fact
 from memoair_cloud.consolidation.rules import RuleExtractor
-from memoair_cloud.consolidation.speakers import CallVoices
-from memoair_cloud.consolidation.speech_gates import HeardTurn, read_turns
+from memoair_cloud.consolidation.speech_gates import attribute_facts, read_turns
 from memoair_cloud.consolidation.usage import ModelUsage
 
 NAME = "chat"
@@ -77,7 +74,7 @@ class ChatExtractor:
                     for found, kept in ((verdict.fact, facts), (verdict.denial, denials)):
                         if found is not None:
                             kept[found] = None
-        voices = _attribute(heard, facts, denials)
+        voices = attribute_facts(heard, facts, denials)
         attributed, denied = voices.facts(), voices.facts(are_denials=True)
         usage.kept = len(attributed) + len(denied)
         return Extraction(attributed, NAME, denials=denied, usage=usage)
@@ -101,18 +98,3 @@ class ChatExtractor:
         middle = (start + stop) // 2
         halves = ((start, middle), (middle, stop))
         return [found for half in halves for found in self._read_window(turns, *half, usage, deadline)]
-
-
-def _attribute(heard: Sequence[HeardTurn], facts: Iterable[Fact], denials: Iterable[Fact]) -> CallVoices:
-    """Return the speakers of a call, each with the facts and denials that come from what they said."""
-    by_turn: defaultdict[tuple[str, bool], list[Fact]] = defaultdict(list)
-    for found, are_denials in ((facts, False), (denials, True)):
-        for fact in found:
-            by_turn[fact.event_id, are_denials].append(fact)
-    voices = CallVoices(load_language())
-    for each in heard:
-        voices.language = each.language
-        voices.follow(each.turn, each.text)
-        for are_denials in (False, True):
-            voices.add(by_turn[each.turn.event_id, are_denials], each.turn, is_denial=are_denials)
-    return voices

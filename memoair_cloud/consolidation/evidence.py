@@ -51,7 +51,7 @@ _EMBEDDED = re.compile(
 )
 _WAVERING = re.compile(
     r"\b(?:deny|refuse|hunch|vaguely|recall|chance|pretty sure|around|something like|ish|inclined|or whatever"
-    r"|mostly|wanted|want to|thinking (?:of|about)|trying"
+    r"|mostly|may well|half (?:remember|think|believe)|leaning|wanted|want to|thinking (?:of|about)|trying"
     r"|consider(?:ed|ing)?|except|goal|intend|planned|hope|used to think|as a child|nonsense|misunderstanding"
     r"|would like to (?:live|be|have))\b",
     re.IGNORECASE,
@@ -66,6 +66,12 @@ _POSSESSED = re.compile(
     r"^(?:my|our) (?:[\w-]+ ){0,3}?(?!(?:name|number|e-?mail|address|birthday|phone)'s)[\w-]+'s\b", re.IGNORECASE
 )
 _RELATIVE = re.compile(r"\b(?:who|whose|which|he|she|his|her|they|their)\b", re.IGNORECASE)
+# Somebody of the caller's does something: "My neighbour has a dog", "Our postman, Pete, lives in Hove".
+_SOMEBODYS = re.compile(
+    r"^(?:my|our) [^,]{1,40}?(?:, [^,]{1,30},)? (?:lives|works|takes|likes|loves|hates|speaks|eats|drinks|prefers|owns"
+    r"|plays|(?:has|have) (?:got )?(?:an?|two|three|four|some|no)) ",
+    re.IGNORECASE,
+)
 _MAX_ATTRIBUTE_WORDS = 8
 _MIN_QUOTE_WORDS = 2
 
@@ -221,7 +227,7 @@ def _is_own(clause: OpenClause, kind: FactKind) -> bool:
     text = clause.text
     if not clause.is_english:
         return kind is FactKind.RELATION or not KIN.search(text)
-    if _EMBEDDED.match(text):
+    if _EMBEDDED.match(text) or (_SOMEBODYS.match(text) and not _JOINED.match(text)):
         return False
     if kind is not FactKind.RELATION and not _JOINED.match(text):
         kin = "|".join(sorted(map(re.escape, load_language().lists["KIN"]), key=len, reverse=True))

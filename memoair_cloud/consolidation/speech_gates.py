@@ -5,7 +5,8 @@ without rules, `foreign_words` takes their place.
 """
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import attrs
@@ -23,7 +24,7 @@ from memoair_cloud.consolidation.foreign_words import (
 from memoair_cloud.consolidation.language import Language, available_languages, load_language
 from memoair_cloud.consolidation.normalization import MAX_CHARS, parse_utterance, remove_sounds
 from memoair_cloud.consolidation.quoting import words_in_order
-from memoair_cloud.consolidation.records import CallTurn
+from memoair_cloud.consolidation.records import CallTurn, Fact
 from memoair_cloud.consolidation.speakers import CallVoices
 from memoair_cloud.consolidation.turn_language import LanguageRecognizer, languages_of_turns
 from memoair_index import split_sentences
@@ -125,6 +126,27 @@ def read_turns(turns: Sequence[CallTurn]) -> list[HeardTurn]:
         found.append(HeardTurn(turn, latest, text, tuple(clauses), promises, said, answered))
         question = turn.assistant_text
     return found
+
+
+def attribute_facts(heard: Sequence[HeardTurn], facts: Iterable[Fact], denials: Iterable[Fact]) -> CallVoices:
+    """Return the speakers of a call, each with the facts and denials that come from what they said.
+
+    Args:
+        heard: All turns of the call.
+        facts: Facts that the turns support.
+        denials: Facts that only close others.
+    """
+    by_turn: defaultdict[tuple[str, bool], list[Fact]] = defaultdict(list)
+    for found, are_denials in ((facts, False), (denials, True)):
+        for fact in found:
+            by_turn[fact.event_id, are_denials].append(fact)
+    voices = CallVoices(load_language())
+    for each in heard:
+        voices.language = each.language
+        voices.follow(each.turn, each.text)
+        for are_denials in (False, True):
+            voices.add(by_turn[each.turn.event_id, are_denials], each.turn, is_denial=are_denials)
+    return voices
 
 
 @cache

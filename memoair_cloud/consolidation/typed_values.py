@@ -19,6 +19,10 @@ _LIVES = re.compile(
     r"|settled)\b",
     re.IGNORECASE,
 )
+_JOB = re.compile(r"^(?:job|occupation|profession|works? as)$")
+# "I'm a customer", and what may follow a job: "a plumber in Leeds", but not "a big fan".
+_NO_JOB = frozenset("bit lot fan customer client member user mess saint vegetarian vegan parent mum dad guest".split())
+_AFTER_JOB = frozenset("in at for with on by and but here there now too so from of since".split())
 _LONG_NUMBER = re.compile(r"\d(?:[\d ().-]*\d)?")
 _DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b")
 _MIN_PHONE_DIGITS = 6
@@ -59,6 +63,8 @@ def fits_attribute(suggested: SuggestedFact, clause: OpenClause, lists: Mapping[
         return _is_name(value, lists)
     if _HOME.match(attribute):
         return bool(_LIVES.search(f"{clause.question} {clause.text}"))
+    if _JOB.match(attribute):
+        return _is_job(value, clause)
     words = tokenize(f"{attribute} {value}")
     if _ALLERGY.search(attribute):
         phrases = (
@@ -77,6 +83,14 @@ def _is_phone(attribute: str, clause: OpenClause) -> bool:
     if _PHONE_SAID.search(clause.text):
         return True
     return bool(_PHONE_ASKED.search(clause.question)) and not re.search(r"[a-z]{3,}", clause.text, re.IGNORECASE)
+
+
+def _is_job(value: str, clause: OpenClause) -> bool:
+    job, said = tokenize(value), tokenize(clause.text)
+    if not job or not _NO_JOB.isdisjoint(job):
+        return False
+    ends = [start + len(job) for start in range(len(said)) if said[start : start + len(job)] == job]
+    return all(end == len(said) or said[end] in _AFTER_JOB for end in ends)
 
 
 def _is_name(value: str, lists: Mapping[str, Mapping[str, str]]) -> bool:

@@ -16,7 +16,7 @@ from support.naive_model import careful_rows, make_row, naive_rows
 from memoair_cloud.consolidation import CallTurn, ChatEndpoint, ChatExtractor, Extraction
 from memoair_cloud.consolidation.answers import parse_answer
 from memoair_cloud.consolidation.evidence import Verdict, judge
-from memoair_cloud.consolidation.speech_gates import read_turns
+from memoair_cloud.consolidation.speech_gates import HeardTurn, attribute_facts, read_turns
 
 TALKS = [talk for name in ("corpus.txt", "corpus_held_back.txt") for talk in read_corpus(CORPORA / name)]
 
@@ -54,22 +54,27 @@ def calls_of(talk: Talk) -> Iterator[list[CallTurn]]:
         ]
 
 
-def judge_rows(turns: Sequence[CallTurn], rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-    heard = read_turns(turns)
+def judge_rows(heard: Sequence[HeardTurn], rows: Sequence[dict[str, Any]]) -> list[Verdict]:
     return [judge(suggested, heard) for suggested in parse_answer(json.dumps({"facts": rows})).facts]
 
 
-@pytest.mark.parametrize(("quoting", "max_share"), [("turn", 0.03), ("words", 0.02), ("invented", 0.0)])
+@pytest.mark.parametrize(("quoting", "max_share"), [("turn", 0.02), ("words", 0.01), ("invented", 0.0)])
 def test_of_what_a_naive_model_takes_for_facts_almost_nothing_is_kept(quoting: str, max_share: float) -> None:
     """The talks of all kinds from which nothing must be learned. What is kept is mostly irony, and bad keys."""
-    verdicts: list[Verdict] = []
+    kept: list[tuple[str, str]] = []
+    count = 0
     for talk in TALKS:
         for turns in calls_of(talk) if not talk.expected and talk.kind != "taken back" else ():
             rows = list(naive_rows(turns, quoting=quoting))
-            verdicts += judge_rows(turns, rows) if rows else []
-    kept = [(verdict.fact.attribute, verdict.fact.value) for verdict in verdicts if verdict.fact]
-    assert len(verdicts) > 700
-    assert len(kept) <= max_share * len(verdicts), kept
+            if not rows:
+                continue
+            heard = read_turns(turns)
+            verdicts = judge_rows(heard, rows)
+            voices = attribute_facts(heard, filter(None, (each.fact for each in verdicts)), ())
+            kept += [(fact.attribute, fact.value) for fact in voices.facts()]
+            count += len(verdicts)
+    assert count > 900
+    assert len(kept) <= max_share * count, kept
 
 
 def test_what_the_rules_learn_is_kept_if_a_model_says_it() -> None:
@@ -77,13 +82,13 @@ def test_what_the_rules_learn_is_kept_if_a_model_says_it() -> None:
     for talk in TALKS:
         for turns in calls_of(talk):
             rows = [row for row in careful_rows(turns) if not row["attribute"].startswith("end of ")]
-            verdicts += judge_rows(turns, rows) if rows else []
+            verdicts += judge_rows(read_turns(turns), rows) if rows else []
     assert len(verdicts) > 900
     assert sum(verdict.reason is None for verdict in verdicts) >= 0.88 * len(verdicts)
 
 
 def test_a_call_of_each_kind_through_an_endpoint(model: FakeChatServer) -> None:
-    by_kind = {talk.kind: talk for talk in reversed(TALKS) if talk.kind != "taken back"}
+    by_kind = {talk.kind: talk for talk in reversed(TALKS) if len(talk.calls) == 1}
     for talk in by_kind.values():
         [turns] = calls_of(talk)
         naive = list(naive_rows(turns, quoting="turn")) if not talk.expected else []
