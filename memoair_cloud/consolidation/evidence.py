@@ -66,7 +66,7 @@ _POSSESSED = re.compile(
     r"^(?:my|our) (?:[\w-]+ ){0,3}?(?!(?:name|number|e-?mail|address|birthday|phone)'s)[\w-]+'s\b", re.IGNORECASE
 )
 _RELATIVE = re.compile(r"\b(?:who|whose|which|he|she|his|her|they|their)\b", re.IGNORECASE)
-# Somebody of the caller's does something: "My neighbour has a dog", "Our postman, Pete, lives in Hove".
+# One of the caller's people does something: "My neighbour has a dog", "Our postman, Pete, lives in Hove".
 _SOMEBODYS = re.compile(
     r"^(?:my|our) [^,]{1,40}?(?:, [^,]{1,30},)? (?:lives|works|takes|likes|loves|hates|speaks|eats|drinks|prefers|owns"
     r"|plays|(?:has|have) (?:got )?(?:an?|two|three|four|some|no)) ",
