@@ -84,5 +84,5 @@ def make_printable(text: str) -> str:
 
 
 def format_time(timestamp: str | None) -> str:
-    """Return a timestamp of the cloud to the minute, in UTC; empty if there is none."""
+    """Return a timestamp of the cloud to the minute, in UTC; empty for None."""
     return f"{timestamp[:10]} {timestamp[11:16]}" if timestamp else ""

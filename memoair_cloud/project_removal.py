@@ -29,7 +29,7 @@ class ProjectRemoval:
 def remove_project(tenant: Tenant, blobs: BlobStore) -> ProjectRemoval:
     """Delete a project and all its data. If it fails on the way, another attempt deletes the rest.
 
-    Machines are told nothing: their requests are rejected from now on, and they keep their copies.
+    Machines are not notified: their requests are rejected from now on, and they keep their copies.
 
     Args:
         tenant: The project.

@@ -30,7 +30,7 @@ _EVENT_ORDER = PageOrder[CallEvent]((CallEvent.seq, CallEvent.id), (int, str), l
 
 @attrs.frozen
 class SessionFilter:
-    """Limits which sessions of a project are listed. A field that is None limits nothing.
+    """Limits which sessions of a project are listed. None means no limit.
 
     Attributes:
         agent_id: Only sessions of this agent.

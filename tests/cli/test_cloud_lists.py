@@ -64,7 +64,7 @@ def test_a_list_that_goes_on_says_so(environ: dict[str, str]) -> None:
     assert done.err == "only the first 2 are shown; pass a larger --limit for more\n"
 
 
-def test_a_time_that_is_none_is_refused(environ: dict[str, str]) -> None:
+def test_an_invalid_time_is_refused(environ: dict[str, str]) -> None:
     done = run(environ, "calls", "list", "--since", "yesterday", code=2)
     assert done.err == "--since yesterday: write a date (2026-03-02) or a time (2026-03-02T09:30:00+01:00)\n"
 
