@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from memoair_cli import cloud, resources, runtimes
+from memoair_cli import calls, cloud, memories, projects, resources, runtimes
 from memoair_cli.demo import play_demo
 from memoair_cli.doctor.command import doctor
 from memoair_cli.importing.command import import_files
@@ -16,8 +16,24 @@ from memoair_cli.syncing.command import sync
 from memoair_cli.users.command import app as users
 
 app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for commands in (cloud.app, resources.projects, resources.agents, resources.indexes, users, runtimes.app):
+for commands in (
+    cloud.app,
+    projects.app,
+    resources.agents,
+    resources.indexes,
+    users,
+    calls.app,
+    memories.app,
+    runtimes.app,
+):
     app.add_typer(commands)
+# The names of the first releases.
+for name, commands in (
+    ("project", projects.app),
+    ("agent", resources.agents),
+    ("index", resources.indexes),
+):
+    app.add_typer(commands, name=name, hidden=True)
 app.command("import")(import_files)
 app.command("search")(search)
 app.command("sync")(sync)

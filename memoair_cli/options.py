@@ -17,6 +17,7 @@ ApiKey = Annotated[
     typer.Option(envvar="MEMOAIR_API_KEY", help="The account's API key. Prefer the variable: others can see options."),
 ]
 ProjectId = Annotated[str, typer.Option("--project", envvar="MEMOAIR_PROJECT_ID", help="The project's id.")]
+IsConfirmed = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 AgentId = Annotated[str, typer.Option("--agent", envvar="MEMOAIR_AGENT_ID", help="The agent's id.")]
 OptionalPath = Optional[Path]  # noqa: UP045 - Typer needs this on Python 3.10
 StorageRoot = Annotated[OptionalPath, typer.Option(help="The storage root.", file_okay=False)]
@@ -70,3 +71,17 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """Print a message to standard error and exit."""
     typer.echo(message, file=sys.stderr)
     raise typer.Exit(code)
+
+
+def project_headers(project: str) -> dict[str, str]:
+    """Return the headers that name the project; exit if there is none."""
+    return {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID")}
+
+
+def confirm(question: str, is_confirmed: bool) -> None:
+    """Ask on a terminal. Elsewhere ``--yes`` is required."""
+    if is_confirmed:
+        return
+    if not sys.stdin.isatty():
+        fail("nothing was deleted: pass --yes", 2)
+    typer.confirm(question, abort=True, err=True)

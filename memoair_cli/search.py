@@ -2,18 +2,29 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from enum import IntEnum
+from textwrap import shorten
 from typing import Annotated, Any, Optional
 
 import typer
 import urllib3
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from memoair_cli.options import ApiKey, BaseUrl, OrgFile, ProjectId, StorageRoot, fail, require, resolve_storage_root
+from memoair_cli.listings import make_printable
+from memoair_cli.options import (
+    ApiKey,
+    BaseUrl,
+    OrgFile,
+    ProjectId,
+    StorageRoot,
+    fail,
+    pluralize,
+    require,
+    resolve_storage_root,
+)
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync, SearchResult
@@ -24,6 +35,9 @@ _ANY_PORT = "http://127.0.0.1:0"
 _PULL_TIMEOUT_S, _HEALTH_TIMEOUT_S, _POLL_INTERVAL_S = 3.0, 1.0, 0.02
 _SYNC_FAILURES = {"refused": "the cloud rejects the requests", "retrying": "the cloud is unreachable or fails"}
 _HIT_LANES = ("working", "permanent", "org")
+# Of a hit, --explain shows about two lines and what counted most.
+_MAX_HIT_CHARS, _MAX_TERMS = 180, 4
+_RECOGNIZABLE_CHARS = 60
 
 
 class SearchExit(IntEnum):
@@ -51,7 +65,9 @@ def search(
     timeout_ms: Annotated[
         float, typer.Option(min=1, help="Timeout in milliseconds, including the start of a runtime.")
     ] = 10_000,
-    explain: Annotated[bool, typer.Option("--explain", help="Show the terms of each score.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show each hit with its score, its source and why.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
     """Search a caller's memory, and show what an agent would recall. The search leaves no trace in the memory.
@@ -87,7 +103,7 @@ def search(
     if as_json:
         typer.echo(json.dumps(asdict(result), ensure_ascii=False))
     else:
-        _print_result(result)
+        _print_result(result, is_explained=explain)
         if not result.contextText:
             typer.echo(
                 f"nothing was found{_unknown_id_hint(UserFolder(resolve_storage_root(storage), project_id, user))}",
@@ -120,19 +136,60 @@ def _exit_code(result: SearchResult, *, is_complete: bool) -> int:
     return SearchExit.FAILED if result.trace["degraded"] or not is_complete else SearchExit.NOT_FOUND
 
 
-def _print_result(result: SearchResult) -> None:
+def _print_result(result: SearchResult, *, is_explained: bool) -> None:
     console = Console(highlight=False)
-    if result.contextText:
-        console.print(escape(result.contextText), soft_wrap=True)
+    if is_explained:
+        for name in result.trace["lanes"]:
+            _print_lane(console, name, result)
+    elif result.contextText:
+        console.print(escape(make_printable(result.contextText)), soft_wrap=True)
         console.print()
-    hits = [hit for name in _HIT_LANES for hit in getattr(result, name)]
-    if hits:
-        console.print(_hit_table(hits, result.trace.get("explain") or {}))
-    lanes = result.trace["lanes"]
-    times = " · ".join(f"{name} {lane['ms']:.1f} ms" for name, lane in lanes.items() if lane["status"] != "skipped")
-    console.print(f"[dim]{times}[/]")
+    lanes = {name: lane for name, lane in result.trace["lanes"].items() if lane["status"] != "skipped"}
+    parts = [f"{name}{_hit_count(name, result)} {lane['ms']:.1f} ms" for name, lane in lanes.items()]
+    if is_explained and result.contextText:
+        parts.append(f"{pluralize(len(result.contextText), 'character')} of context (without --explain: its text)")
+    console.print(f"[dim]{escape(' · '.join(parts))}[/]", soft_wrap=True)
     for warning in _degradation_warnings(result.trace):
         typer.echo(warning, err=True)
+
+
+def _hit_count(lane: str, result: SearchResult) -> str:
+    return f" {pluralize(len(getattr(result, lane)), 'hit')}," if lane in _HIT_LANES else ""
+
+
+def _print_lane(console: Console, name: str, result: SearchResult) -> None:
+    """Print what was found in a lane: each hit once, with its score, its source, and why it was found."""
+    if name == "profile":
+        summary = (result.profile or {}).get("summary")
+        lines = [f"[bold]profile[/]\n    {escape(make_printable(summary))}"] if summary else []
+    else:
+        explanations = (result.trace.get("explain") or {}).get(name, {})
+        hits = enumerate(getattr(result, name), 1)
+        lines = [_describe_hit(rank, hit, explanations.get(hit["id"], {}), result.contextText) for rank, hit in hits]
+        lines[:0] = [f"[bold]{name}[/]"] if lines else []
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    if lines:
+        console.print()
+
+
+def _describe_hit(rank: int, hit: dict[str, Any], terms: dict[str, float], context: str) -> str:
+    """Return a hit as markup. Words of callers and documents are data: neither markup nor control of the terminal."""
+    confidence = f"  {hit['confidence']:.0%} sure" if hit.get("confidence") is not None else ""
+    head = f"{rank:3}. {hit['score']:.2f}{confidence}  [dim]{escape(make_printable(_source_label(hit['source'])))}[/]"
+    words = " / ".join(hit["text"].split("\n"))
+    text = escape(make_printable(shorten(words, _MAX_HIT_CHARS, placeholder=" …")))
+    largest = sorted(terms.items(), key=lambda term: -abs(term[1]))
+    why = " + ".join(f"{term} {value:.2f}" for term, value in largest[:_MAX_TERMS])
+    rest = f" + {pluralize(len(largest) - _MAX_TERMS, 'smaller term')}" if len(largest) > _MAX_TERMS else ""
+    left_out = "" if _is_in_context(hit["text"], context) else "\n     [dim]not in the context: no room was left[/]"
+    reason = f"\n     [dim]why: {escape(make_printable(why))}{rest}[/]" if why else ""
+    return f"{head}\n     {text}{reason}{left_out}"
+
+
+def _is_in_context(text: str, context: str) -> bool:
+    """Return whether a hit, or the part of it that fits, is in the context."""
+    return any(line and line[:_RECOGNIZABLE_CHARS] in context for line in text.split("\n"))
 
 
 def _unknown_id_hint(folder: UserFolder) -> str:
@@ -140,19 +197,6 @@ def _unknown_id_hint(folder: UserFolder) -> str:
     if folder.path.exists():
         return ""
     return f": {folder.root} has no such {'caller' if folder.path.parent.exists() else 'project'}"
-
-
-def _hit_table(hits: Sequence[dict[str, Any]], explanations: dict[str, dict[str, dict[str, float]]]) -> Table:
-    table = Table("lane", "score", "from", "text", box=None, pad_edge=False)
-    for hit in hits:
-        # A caller's words are data: they must not control the terminal.
-        text = escape("".join(char if char.isprintable() or char == "\n" else " " for char in hit["text"]))
-        terms = explanations.get(hit["lane"], {}).get(hit["id"])
-        if terms:
-            largest = sorted(terms.items(), key=lambda term: -abs(term[1]))
-            text += "\n[dim]" + escape(" + ".join(f"{name} {value:.2f}" for name, value in largest)) + "[/]"
-        table.add_row(hit["lane"], f"{hit['score']:.2f}", escape(_source_label(hit["source"])), text)
-    return table
 
 
 def _source_label(source: dict[str, Any]) -> str:

@@ -99,19 +99,19 @@ def _check_identity(cloud: "CloudHttp", context: DoctorContext) -> Iterator[Find
         return
     yield ok("key", "accepted by the cloud")
     if not context.project_id:
-        yield note("project", "MEMOAIR_PROJECT_ID is not set", "memoair project create NAME")
+        yield note("project", "MEMOAIR_PROJECT_ID is not set", "memoair projects create NAME")
         return
     path = f"/v1/projects/{quote(context.project_id, safe='')}"
     reply = cloud.request("GET", path)
     if not reply.is_ok:
-        remedy = "set MEMOAIR_PROJECT_ID to a project of this account; `memoair project create NAME` creates one"
+        remedy = "set MEMOAIR_PROJECT_ID to a project of this account; `memoair projects create NAME` creates one"
         yield _rejection("project", reply, remedy, context.project_id)
         return
     yield ok("project", f"{context.project_id} exists")
     if context.agent_id:
         yield _check_agent(cloud.request("GET", f"{path}/agents"), context.agent_id)
     else:
-        yield note("agent", "MEMOAIR_AGENT_ID is not set", "memoair agent create --project ...")
+        yield note("agent", "MEMOAIR_AGENT_ID is not set", "memoair agents create --project ...")
     # The request that a runtime starts with: it passes ids in headers, here with a user id that does not exist.
     headers = {"X-Project-Id": encode_header(context.project_id), "X-User-Id": "memoair-doctor"}
     reply = cloud.request("GET", "/v1/voice-sdk/bootstrap", headers=headers)
@@ -127,7 +127,7 @@ def _check_agent(reply: CloudReply, agent_id: str) -> Finding:
         return _rejection("agent", reply, "ask the operator of the cloud")
     if agent_id in [agent.get("id") for agent in agents if isinstance(agent, dict)]:
         return ok("agent", f"{agent_id} exists")
-    remedy = "set MEMOAIR_AGENT_ID to an agent of this project; `memoair agent create` creates one"
+    remedy = "set MEMOAIR_AGENT_ID to an agent of this project; `memoair agents create` creates one"
     return problem("agent", f"{agent_id} is not an agent of this project", remedy)
 
 

@@ -1,4 +1,4 @@
-"""``memoair index add``: add files and folders to an index."""
+"""``memoair indexes add``: add files and folders to an index."""
 
 import codecs
 import json

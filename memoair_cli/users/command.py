@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -12,10 +11,20 @@ from urllib.parse import quote, urlencode
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-from rich.table import Table
 
 from memoair_cli.cloud_client import connect, post, request
-from memoair_cli.options import ApiKey, BaseUrl, ProjectId, StorageRoot, fail, require, resolve_storage_root
+from memoair_cli.listings import AsJson, format_time, make_printable, print_table
+from memoair_cli.options import (
+    ApiKey,
+    BaseUrl,
+    IsConfirmed,
+    ProjectId,
+    StorageRoot,
+    confirm,
+    fail,
+    project_headers,
+    resolve_storage_root,
+)
 from memoair_cli.users.erasure import erase_here
 from memoair_cli.users.local_export import encode_local_export, has_local_data
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
@@ -31,7 +40,6 @@ if TYPE_CHECKING:
 app = typer.Typer(name="users", no_args_is_help=True, help="Find callers, export and erase their data.")
 
 User = Annotated[str, typer.Argument(metavar="USER_ID", help="The caller's id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 By = Annotated[Optional[str], typer.Option(help="Who says so, for the record.")]  # noqa: UP045 - Typer, Python 3.10
 _MAX_PAGE = 500
@@ -59,7 +67,7 @@ def list_users(
     as_json: AsJson = False,
 ) -> None:
     """List the callers of a project."""
-    headers = _headers(project)
+    headers = project_headers(project)
     times = {"seenAfter": _parse_time(seen_after), "seenBefore": _parse_time(seen_before)}
     params = {"q": query, "order": order.value, **{name: value for name, value in times.items() if value}}
     users: list[Any] = []
@@ -76,13 +84,10 @@ def list_users(
     if as_json:
         typer.echo(json.dumps({"users": users, "next": next_cursor}))
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("id", "name", "calls", "last seen"):
-        table.add_column(title, justify="right" if title == "calls" else "left", overflow="fold")
-    for user in users:
-        row = user["userId"], user["name"] or "", str(user["sessionCount"]), user["lastSeenAt"]
-        table.add_row(*map(_plain, row))
-    Console(markup=False, highlight=False).print(table)
+    rows = [
+        (user["userId"], user["name"] or "", user["sessionCount"], format_time(user["lastSeenAt"])) for user in users
+    ]
+    print_table(("id", "name", "calls", "last seen"), rows)
     if next_cursor:
         typer.echo(f"more: --cursor {next_cursor}", err=True)
 
@@ -96,7 +101,7 @@ def show_user(
     as_json: AsJson = False,
 ) -> None:
     """Show a caller: who they are, how much is kept of them, and their legal holds."""
-    headers = _headers(project)
+    headers = project_headers(project)
     with connect(base_url, api_key) as cloud:
         detail = request(cloud, "GET", _path(user), headers)
         holds = request(cloud, "GET", f"{_path(user)}/holds", headers)["holds"]
@@ -113,9 +118,9 @@ def show_user(
         **detail["counts"],
     }
     for title, value in lines.items():
-        typer.echo(f"{title:14} {_plain(str(value))}")
+        typer.echo(f"{title:14} {make_printable(str(value))}")
     for hold in holds:
-        typer.echo(_plain(_describe_hold(hold)))
+        typer.echo(make_printable(_describe_hold(hold)))
 
 
 @app.command("export")
@@ -130,7 +135,7 @@ def export_user(
     base_url: BaseUrl = CLOUD_BASE_URL,
 ) -> None:
     """Write everything that is kept of a caller to a file, as one JSON document."""
-    headers = _headers(project)
+    headers = project_headers(project)
     if not force and output.exists():
         fail(f"{output} exists; pass --force to replace it")
     try:
@@ -153,7 +158,7 @@ def export_user(
 @app.command("forget")
 def forget_user(
     user: User,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    is_confirmed: IsConfirmed = False,
     storage: StorageRoot = None,
     project: ProjectId = "",
     api_key: ApiKey = "",
@@ -161,11 +166,8 @@ def forget_user(
     as_json: AsJson = False,
 ) -> None:
     """Erase a caller, in the cloud and on this machine, and print the receipt. Other machines follow by themselves."""
-    headers = _headers(project)
-    if not yes:
-        if not sys.stdin.isatty():
-            fail("erasing cannot be undone: pass --yes to confirm")
-        typer.confirm(f"Erase all data of {_plain(user)}? This cannot be undone", abort=True, err=True)
+    headers = project_headers(project)
+    confirm(f"Erase all data of {make_printable(user)}? This cannot be undone", is_confirmed)
     with connect(base_url, api_key) as cloud:
         receipt = request(cloud, "DELETE", _path(user), headers)
     folder = UserFolder(resolve_storage_root(storage), headers["X-Project-Id"], user)
@@ -174,7 +176,7 @@ def forget_user(
     if as_json:
         typer.echo(json.dumps({"receipt": receipt, "thisMachine": here, "otherMachines": others}))
         return
-    typer.echo(f"erased {_plain(user)} at {receipt['erasedAt']}")
+    typer.echo(f"erased {make_printable(user)} at {receipt['erasedAt']}")
     for kind, count in receipt["removed"].items():
         typer.echo(f"  {kind:14} {count:,}")
     typer.echo(f"this machine    {here['status']}")
@@ -213,10 +215,10 @@ def lift_hold(
 def _change_hold(
     path: str, reason: str, by: str | None, project: str, api_key: str, base_url: str, *, as_json: bool
 ) -> None:
-    headers = _headers(project)
+    headers = project_headers(project)
     with connect(base_url, api_key) as cloud:
         hold = post(cloud, path, {"reason": reason, **({"by": by} if by else {})}, **headers)
-    typer.echo(json.dumps(hold) if as_json else _plain(_describe_hold(hold)))
+    typer.echo(json.dumps(hold) if as_json else make_printable(_describe_hold(hold)))
 
 
 def _describe_hold(hold: dict[str, Any]) -> str:
@@ -247,10 +249,6 @@ def _download(cloud: "CloudHttp", path: str, headers: dict[str, str]) -> Iterato
         fail(f"the cloud at {cloud.address} is unreachable: {error}")
 
 
-def _headers(project: str) -> dict[str, str]:
-    return {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID")}
-
-
 def _path(user: str) -> str:
     quoted = quote(user, safe="")
     return f"/v1/voice-sdk/users/{quoted if quoted.strip('.') else quoted.replace('.', '%2E')}"
@@ -260,12 +258,6 @@ def _parse_time(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 knows no "Z"
+        return format_utc(parse_timestamp(text))
     except ValueError:
         fail(f"{text!r} is not a time: use ISO 8601, such as 2026-03-02 or 2026-03-02T09:30:00Z")
-    return format_utc(moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc))
-
-
-def _plain(text: str) -> str:
-    """Return a text that cannot control the terminal: names are chosen by strangers."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

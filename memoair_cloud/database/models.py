@@ -137,7 +137,7 @@ class CallSession(ProjectOwned, Base):
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
         Index(None, "project_id", "user_id", "started_at", "id"),
-        Index(None, "project_id", "started_at"),
+        Index(None, "project_id", "started_at", "user_id", "id"),
         Index(None, "project_id", "id"),
         Index(
             "ix_call_sessions_unlearned",

@@ -12,6 +12,7 @@ from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.identifiers import random_suffix, slugify
 from memoair_cloud.retention.policy import lock_project, set_policy
 from memoair_cloud.tenancy.access import Tenant
+from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.timestamps import utc_now
 
 
@@ -98,6 +99,30 @@ def create_agent(tenant: Tenant, name: str, agent_type: str) -> Agent:
             continue
         return agent
     raise ConflictError("no free id found for the agent; try again")
+
+
+def get_agent(tenant: Tenant, agent_id: str) -> Agent:
+    """Return an agent of the project; raise `NotFoundError` if it does not exist."""
+    with tenant.begin_read() as session:
+        return _get_agent(session, agent_id)
+
+
+def delete_agent(tenant: Tenant, agent_id: str) -> Agent:
+    """Delete an agent, and return what it was; raise `NotFoundError` if it does not exist.
+
+    Its calls stay, and requests that name it are rejected.
+    """
+    with tenant.begin_write() as session:
+        agent = _get_agent(session, agent_id)
+        session.delete(agent)
+        return agent
+
+
+def _get_agent(session: ScopedSession, agent_id: str) -> Agent:
+    agent = session.scalar(select(Agent).where(Agent.id == agent_id))
+    if agent is None:
+        raise NotFoundError("unknown agent in this project", resource="agent")
+    return agent
 
 
 def list_agents(tenant: Tenant) -> list[Agent]:

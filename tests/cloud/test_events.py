@@ -201,6 +201,32 @@ def test_users_and_sessions_are_paginated(client: Client) -> None:
     assert [session["sessionId"] for session in sessions] == [f"call/{number}" for number in (4, 3, 2, 1, 0)]
     assert len(client.ok("GET", "/v1/voice-sdk/users/caller%203%2F%C3%9F/sessions")["sessions"]) == 1
     assert [event["eventId"] for event in client.events("call/3")] == ["x3"]
+    assert client.ok("GET", "/v1/voice-sdk/sessions/call%2F3")["turnCount"] == 1
+
+
+def test_the_sessions_of_a_project_are_paginated_latest_first_and_limited_to_a_period(client: Client) -> None:
+    days = [4, 2, 4, 1, 3]
+    for number, day in enumerate(days):
+        caller = client.with_identity(**{**client.identity, "user": f"caller {number % 2}"})
+        caller.send(session_start(f"x{number}", f"call-{number}", occurredAt=f"2026-03-0{day}T09:00:00Z"))
+    everybody = Client(client.url, client.key, project=client.identity["project"])
+
+    path = "/v1/voice-sdk/sessions"
+    sessions = everybody.pages(path, "sessions", limit=2)
+    assert [session["startedAt"][9] for session in sessions] == ["4", "4", "3", "2", "1"]
+    assert {session["sessionId"] for session in sessions} == {f"call-{number}" for number in range(5)}
+    period = everybody.ok("GET", f"{path}?since=2026-03-02T10:00:00%2B01:00&until=2026-03-04T09:00:00Z")["sessions"]
+    assert [session["sessionId"] for session in period] == ["call-4", "call-1"]
+    agent = client.identity["agent"]
+    assert len(everybody.ok("GET", f"{path}?agentId={agent}")["sessions"]) == 5
+    assert everybody.ok("GET", f"{path}?agentId=another")["sessions"] == []
+    one = everybody.with_identity(**everybody.identity, user="caller 1")
+    assert {session["userId"] for session in one.ok("GET", path)["sessions"]} == {"caller 1"}
+
+
+@pytest.mark.parametrize("query", ["since=soon", "until=9999-12-31T23:59:59-14:00", "agentId=%20", "since="])
+def test_an_invalid_period_or_agent_is_rejected(client: Client, query: str) -> None:
+    assert client.error_of("GET", f"/v1/voice-sdk/sessions?{query}") == (422, "cloud.invalid")
 
 
 @pytest.mark.parametrize("cursor", ["x", "!!", "W10", "WzFd", "WyJhXHUwMDAwIl0", "bnVsbA", "%00", "W1tbW1tbXQ"])

@@ -23,6 +23,7 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/projects/{project}"): None,
     ("PATCH", "/v1/projects/{project}"): {"excludedKinds": ["phone"]},
     ("GET", "/v1/projects/{project}/agents"): None,
+    ("GET", "/v1/projects/{project}/agents/{agent}"): None,
     ("POST", "/v1/projects/{project}/agents"): AGENT,
     ("POST", "/v1/voice-sdk/index/create"): INDEX,
     ("GET", "/v1/voice-sdk/index/list"): None,
@@ -45,6 +46,8 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/voice-sdk/users/caller/memories/{memory}"): {"text": "Caller lives in Rome."},
     ("DELETE", "/v1/voice-sdk/users/caller/memories/{memory}"): None,
     ("GET", "/v1/voice-sdk/users/caller/sessions"): None,
+    ("GET", "/v1/voice-sdk/sessions"): None,
+    ("GET", "/v1/voice-sdk/sessions/call-1"): None,
     ("GET", "/v1/voice-sdk/sessions/call-1/events"): None,
     ("GET", "/v1/voice-sdk/projections/retention"): None,
     ("POST", "/v1/projects/{project}/retention/preview"): {"turnsDays": 1},
@@ -58,6 +61,9 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/voice-sdk/users/caller/holds/lift"): HOLD,
     ("GET", "/v1/voice-sdk/erasures/{receipt}"): None,
     ("DELETE", "/v1/voice-sdk/users/caller"): None,
+    # Last, because the routes above need them.
+    ("DELETE", "/v1/projects/{project}/agents/{agent}"): None,
+    ("DELETE", "/v1/projects/{project}"): None,
 }
 # In B's own project, these routes contain no id of A's resources.
 WITHOUT_IDS = {
@@ -72,6 +78,7 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/projections/retention",
     "/v1/voice-sdk/erasures",
     "/v1/voice-sdk/users",
+    "/v1/voice-sdk/sessions",
     "/v1/voice-sdk/users/caller",
 }
 ROUTE_IDS = [f"{method} {path}" for method, path in ROUTES]
@@ -107,8 +114,12 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
         a.ok("POST", f"{a.path}/{step}", HOLD)
     cloud.run_tasks()
     [memory] = a.memories()
-    ids = {"memory": memory["memoryId"], "file": a.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"]}
-    ids["receipt"] = receipt
+    ids = {
+        "agent": a.identity["agent"],
+        "memory": memory["memoryId"],
+        "file": a.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"],
+        "receipt": receipt,
+    }
     a.ok("PATCH", f"{a.path}/memories/{ids['memory']}", {"text": "Ana lives in Oslo."})
 
     def dump() -> dict[str, list[Any]]:
@@ -132,6 +143,7 @@ def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
     spec = cloud.account().ok("GET", "/openapi.json")
     shapes = {"{project_id}": "{project}", "{name}": "faq", "{document_id}": "d", "{user_id}": "caller"}
     shapes |= {"{session_id}": "call-1", "{memory_id}": "{memory}", "{sha256}": "{file}", "{digest}": "{receipt}"}
+    shapes["{agent_id}"] = "{agent}"
     routes = set()
     for path, methods in spec["paths"].items():
         for name, value in shapes.items():

@@ -95,7 +95,7 @@ def cloud_for(page: str, folder: Path) -> Iterator[dict[str, str]]:
             "MEMOAIR_CLOUD_BLOB_URL": cloud.services.blobs.url,
         }
         try:
-            if not any("memoair project create" in block.code for block in BLOCKS[page]):
+            if not any("memoair projects create" in block.code for block in BLOCKS[page]):
                 client.ok("POST", "/v1/projects", {"name": "Acme", "slug": "acme"})
                 agent = client.ok("POST", "/v1/projects/proj_acme/agents", {"name": "Returns", "agentType": "voice"})
                 environ["MEMOAIR_AGENT_ID"] = agent["id"]

@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
+from fastapi import APIRouter, Depends, Query
 
 from memoair_cloud.calls import queries
 from memoair_cloud.calls.ingest import ingest
@@ -13,6 +12,7 @@ from memoair_cloud.http.body_parsing import EventsRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import PROJECT_ERRORS, error_responses
 from memoair_cloud.http.exact_path import PathId
+from memoair_cloud.http.schemas.base import Identifier, UtcTime
 from memoair_cloud.http.schemas.calls import (
     MAX_EVENTS,
     EventOut,
@@ -25,6 +25,20 @@ from memoair_cloud.http.schemas.calls import (
     UserOut,
     UsersOut,
 )
+
+Time = Annotated[UtcTime | None, Query(description="RFC 3339; without an offset in UTC")]
+
+
+async def get_session_filter(
+    agent_id: Annotated[Identifier | None, Query(alias="agentId")] = None,
+    since: Time = None,
+    until: Time = None,
+) -> queries.SessionFilter:
+    """Return which sessions a request asks for."""
+    return queries.SessionFilter(agent_id, since, until)
+
+
+SessionFilterDep = Annotated[queries.SessionFilter, Depends(get_session_filter)]
 
 router = APIRouter(prefix="/v1/voice-sdk", tags=["calls"], route_class=EventsRoute)
 
@@ -48,8 +62,8 @@ def list_users(
     cursor: Cursor = None,
     limit: Limit = 100,
     q: Annotated[str, Query(max_length=200, description="words in the name, the id or the metadata")] = "",
-    seen_after: Annotated[AwareDatetime | None, Query(alias="seenAfter", description="last heard of since")] = None,
-    seen_before: Annotated[AwareDatetime | None, Query(alias="seenBefore", description="not heard of since")] = None,
+    seen_after: Annotated[UtcTime | None, Query(alias="seenAfter", description="last heard of since")] = None,
+    seen_before: Annotated[UtcTime | None, Query(alias="seenBefore", description="not heard of since")] = None,
     order: Annotated[UserOrder, Query(description="by id, or latest first")] = UserOrder.ID,
 ) -> UsersOut:
     """List the project's users. Sorted by `lastSeen`, a user who calls at the same time may be missing."""
@@ -73,6 +87,15 @@ def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None,
     return SessionsOut(sessions=[SessionOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
+@router.get("/sessions", operation_id="listProjectSessions", responses=error_responses(PROJECT_ERRORS))
+def list_project_sessions(
+    tenant: ProjectTenant, wanted: SessionFilterDep, cursor: Cursor = None, limit: Limit = 100
+) -> SessionsOut:
+    """List the sessions of all users, latest first; those of one user if X-User-Id names one."""
+    page = queries.list_project_sessions(tenant, wanted, cursor, limit)
+    return SessionsOut(sessions=[SessionOut.model_validate(row) for row in page.rows], next=page.next_cursor)
+
+
 @router.get(
     "/sessions/{session_id:path}/events",
     operation_id="listEvents",
@@ -82,3 +105,14 @@ def list_events(tenant: ProjectTenant, session_id: PathId, cursor: Cursor = None
     """List a session's events in order. If several users have a session with this id, X-User-Id selects one."""
     page = queries.list_events(tenant, session_id, cursor, limit)
     return EventsOut(events=[EventOut.model_validate(row) for row in page.rows], next=page.next_cursor)
+
+
+# After the route above: a session id may contain slashes.
+@router.get(
+    "/sessions/{session_id:path}",
+    operation_id="getSession",
+    responses=error_responses(PROJECT_ERRORS, ConflictError),
+)
+def get_session(tenant: ProjectTenant, session_id: PathId) -> SessionOut:
+    """Return a session. If several users have a session with this id, X-User-Id selects one."""
+    return SessionOut.model_validate(queries.get_session(tenant, session_id))

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 
-from memoair_cloud.errors import BatchTooLargeError, ConflictError, NotFoundError
+from memoair_cloud.errors import BatchTooLargeError, ConflictError, LegalHoldError, NotFoundError
 from memoair_cloud.http.body_parsing import JsonRoute
 from memoair_cloud.http.dependencies import AccountTenant, ServicesDep
 from memoair_cloud.http.errors import COMMON_ERRORS, error_responses
@@ -16,8 +16,10 @@ from memoair_cloud.http.schemas.projects import (
     ProjectIn,
     ProjectOut,
     ProjectPatch,
+    ProjectRemovalOut,
     ProjectsOut,
 )
+from memoair_cloud.project_removal import remove_project
 from memoair_cloud.tenancy import projects
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=JsonRoute)
@@ -63,6 +65,16 @@ def change_project(tenant: AccountTenant, project_id: PathId, body: ProjectPatch
     return ProjectOut.model_validate(project)
 
 
+@router.delete(
+    "/{project_id}",
+    operation_id="deleteProject",
+    responses=error_responses(COMMON_ERRORS, NotFoundError, LegalHoldError),
+)
+def delete_project(tenant: AccountTenant, project_id: PathId, services: ServicesDep) -> ProjectRemovalOut:
+    """Delete a project with its callers, documents and agents. Machines keep their copies."""
+    return ProjectRemovalOut.model_validate(remove_project(tenant.for_project(project_id), services.blobs))
+
+
 @router.post(
     "/{project_id}/agents",
     status_code=HTTPStatus.CREATED,
@@ -79,3 +91,23 @@ def list_agents(tenant: AccountTenant, project_id: PathId) -> AgentsOut:
     """List a project's agents."""
     agents = projects.list_agents(tenant.for_project(project_id))
     return AgentsOut(agents=[AgentOut.model_validate(agent) for agent in agents])
+
+
+@router.get(
+    "/{project_id}/agents/{agent_id}",
+    operation_id="getAgent",
+    responses=error_responses(COMMON_ERRORS, NotFoundError),
+)
+def get_agent(tenant: AccountTenant, project_id: PathId, agent_id: PathId) -> AgentOut:
+    """Return an agent."""
+    return AgentOut.model_validate(projects.get_agent(tenant.for_project(project_id), agent_id))
+
+
+@router.delete(
+    "/{project_id}/agents/{agent_id}",
+    operation_id="deleteAgent",
+    responses=error_responses(COMMON_ERRORS, NotFoundError),
+)
+def delete_agent(tenant: AccountTenant, project_id: PathId, agent_id: PathId) -> AgentOut:
+    """Delete an agent. Its calls stay."""
+    return AgentOut.model_validate(projects.delete_agent(tenant.for_project(project_id), agent_id))

@@ -1,13 +1,16 @@
 """Base classes and types of all bodies. JSON is camelCase; timestamps are ISO 8601 in UTC."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sanitize_text
+from memoair_protocol.timestamps import to_utc
 
 Identifier = Annotated[str, AfterValidator(check_identifier), Field(min_length=1, max_length=MAX_ID_BYTES)]
+UtcTime = Annotated[datetime, AfterValidator(to_utc)]  # one without an offset is in UTC
 SanitizedText = Annotated[str, AfterValidator(sanitize_text)]
 Name = Annotated[SanitizedText, Field(min_length=1, max_length=200)]
 

@@ -66,6 +66,13 @@ class ProjectsOut(ResponseBody):
     projects: list[ProjectOut]
 
 
+class ProjectRemovalOut(ResponseBody):
+    """A deleted project, and how many rows were deleted with it, by kind."""
+
+    project_id: str
+    removed: dict[str, int]
+
+
 class AgentIn(RequestBody):
     """An agent to create."""
 

@@ -1,0 +1,160 @@
+"""``memoair projects``: create, list, show, change, hold and delete the projects of an account."""
+
+import json
+from typing import Annotated, Any, Optional
+from urllib.parse import quote
+
+import typer
+
+from memoair_cli.cloud_client import connect, post, request
+from memoair_cli.listings import AsJson, MaxItems, cell, iterate_items, print_fields, print_items, time_cell
+from memoair_cli.options import ApiKey, BaseUrl, IsConfirmed, confirm, fail, pluralize
+from memoair_protocol.defaults import CLOUD_BASE_URL
+
+app = typer.Typer(name="projects", no_args_is_help=True, help="Manage projects, one for each customer.")
+
+ProjectArgument = Annotated[str, typer.Argument(metavar="PROJECT", help="The project's id.")]
+OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalTexts = Optional[list[str]]  # noqa: UP045
+
+
+@app.command("create")
+def create_project(
+    name: Annotated[str, typer.Argument(help="The project's name.")],
+    slug: Annotated[OptionalText, typer.Option(help="A short name for URLs; by default made from NAME.")] = None,
+    description: Annotated[OptionalText, typer.Option(help="A description for people.")] = None,
+    api_key: ApiKey = "",
+    base_url: BaseUrl = CLOUD_BASE_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Create a project and print its id."""
+    body = {"name": name, "slug": slug or _make_slug(name), **({"description": description} if description else {})}
+    with connect(base_url, api_key) as cloud:
+        print_id(post(cloud, "/v1/projects", body), as_json)
+
+
+@app.command("list")
+def list_projects(
+    limit: MaxItems = 500, api_key: ApiKey = "", base_url: BaseUrl = CLOUD_BASE_URL, as_json: AsJson = False
+) -> None:
+    """List the account's projects, the oldest first."""
+    columns = {"id": cell("id"), "name": cell("name"), "created": time_cell("createdAt")}
+    with connect(base_url, api_key) as cloud:
+        found = iterate_items(cloud, "/v1/projects", "projects", {})
+        print_items(found, columns, max_items=limit, as_json=as_json, nothing="the account has no projects")
+
+
+@app.command("show")
+def show_project(
+    project: ProjectArgument, api_key: ApiKey = "", base_url: BaseUrl = CLOUD_BASE_URL, as_json: AsJson = False
+) -> None:
+    """Show a project."""
+    with connect(base_url, api_key) as cloud:
+        print_fields(request(cloud, "GET", project_path(project), {}), as_json)
+
+
+@app.command("set")
+def change_project(
+    project: ProjectArgument,
+    exclude: Annotated[
+        OptionalTexts,
+        typer.Option(
+            metavar="KIND",
+            help="What is never learned: iban, card, phone, email, birth_date, security_code; or facts of a kind: "
+            "identity, preference, plan, event, commitment, relation. May be repeated. What was learned is removed.",
+        ),
+    ] = None,
+    exclude_nothing: Annotated[bool, typer.Option("--exclude-nothing", help="Learn all kinds.")] = False,
+    keep_turns: Annotated[
+        OptionalText, typer.Option(metavar="DAYS", help="Drop turns that are older, or 'forever'.")
+    ] = None,
+    keep_callers: Annotated[
+        OptionalText, typer.Option(metavar="DAYS", help="Erase callers not heard of for so long, or 'forever'.")
+    ] = None,
+    keep_traces: Annotated[
+        OptionalText, typer.Option(metavar="DAYS", help="Drop recall traces that are older, or 'forever'.")
+    ] = None,
+    facts: Annotated[
+        OptionalText, typer.Option(metavar="keep|drop", help="Whether facts go with the turns they came from.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be dropped now.")] = False,
+    api_key: ApiKey = "",
+    base_url: BaseUrl = CLOUD_BASE_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Set what the cloud never learns in a project, and how long it keeps data; print the project's id."""
+    periods = {"turnsDays": keep_turns, "callersDays": keep_callers, "tracesDays": keep_traces}
+    retention: dict[str, Any] = {name: _parse_days(days) for name, days in periods.items() if days is not None}
+    retention |= {"facts": facts} if facts is not None else {}
+    if exclude and exclude_nothing:
+        fail("--exclude and --exclude-nothing contradict each other")
+    changes: dict[str, Any] = {"excludedKinds": exclude or []} if exclude or exclude_nothing else {}
+    changes |= {"retention": retention} if retention else {}
+    path = project_path(project)
+    with connect(base_url, api_key) as cloud:
+        if dry_run:
+            preview = post(cloud, f"{path}/retention/preview", retention)
+            typer.echo(json.dumps(preview) if as_json else _describe_preview(preview))
+            return
+        if not changes:
+            fail("nothing to set: pass --exclude, --exclude-nothing, --keep-turns, --keep-callers, ... (see --help)")
+        print_id(request(cloud, "PATCH", path, {}, json.dumps(changes).encode()), as_json)
+
+
+@app.command("hold")
+def hold_project(
+    project: ProjectArgument,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    by: Annotated[OptionalText, typer.Option(help="Who says so, for the record.")] = None,
+    lift: Annotated[bool, typer.Option("--lift", help="Lift the hold.")] = False,
+    api_key: ApiKey = "",
+    base_url: BaseUrl = CLOUD_BASE_URL,
+) -> None:
+    """Place a legal hold on all callers of a project, or lift it; print it as JSON."""
+    path = f"{project_path(project)}/holds{'/lift' if lift else ''}"
+    with connect(base_url, api_key) as cloud:
+        typer.echo(json.dumps(post(cloud, path, {"reason": reason, **({"by": by} if by else {})}), indent=2))
+
+
+@app.command("delete")
+def delete_project(
+    project: ProjectArgument,
+    is_confirmed: IsConfirmed = False,
+    api_key: ApiKey = "",
+    base_url: BaseUrl = CLOUD_BASE_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a project with its callers, their calls and memories, its documents and agents.
+
+    Machines keep their copies: delete their storage folders, too.
+    """
+    with connect(base_url, api_key) as cloud:
+        confirm(f"Delete {project} with all its callers, calls and documents?", is_confirmed)
+        print_fields(request(cloud, "DELETE", project_path(project), {}), as_json)
+
+
+def project_path(project: str) -> str:
+    """Return the path of a project."""
+    return f"/v1/projects/{quote(project, safe='')}"
+
+
+def _parse_days(text: str) -> int | None:
+    if text == "forever":
+        return None
+    return int(text) if text.isascii() and text.isdigit() else fail(f"{text!r} is not a number of days, nor 'forever'")
+
+
+def _describe_preview(preview: dict[str, Any]) -> str:
+    parts = ("turn", "turns"), ("caller", "callers"), ("trace", "traces")
+    counts = ", ".join(pluralize(preview[name], noun) for noun, name in parts)
+    held = preview["heldCallers"]
+    return f"would be dropped now: {counts}" + (f"; kept by legal holds: {pluralize(held, 'caller')}" if held else "")
+
+
+def _make_slug(name: str) -> str:
+    return "-".join("".join(char if char.isascii() and char.isalnum() else " " for char in name.lower()).split())[:60]
+
+
+def print_id(reply: Any, as_json: bool) -> None:
+    """Print the id of what was created or changed, or the whole reply as JSON."""
+    typer.echo(json.dumps(reply) if as_json else reply["id"])
