@@ -74,7 +74,7 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 
 def project_headers(project: str) -> dict[str, str]:
-    """Return the headers that name the project; exit if there is none."""
+    """Return the headers that name the project; exit if it is not set."""
     return {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID")}
 
 
