@@ -10,8 +10,8 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.orm import Session, aliased
 from support.clouds import Client, RunningCloud, session_end, session_start, turn
 
-from memoair_cloud.database.base import Base
 from memoair_cloud.consolidation import Extraction, ModelUsage
+from memoair_cloud.database.base import Base
 from memoair_cloud.database.models import Account, Agent, ApiKey, Project
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.memories.model_usage import ModelAccounting
