@@ -1,6 +1,7 @@
 """Tenant isolation: on every route, one account can neither see, change nor detect another's resources."""
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import attrs
@@ -9,10 +10,12 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.orm import Session, aliased
 from support.clouds import Client, RunningCloud, session_end, session_start, turn
 
+from memoair_cloud.consolidation import Extraction, ModelUsage
 from memoair_cloud.database.base import Base
 from memoair_cloud.database.models import Account, Agent, ApiKey, Project
 from memoair_cloud.errors import NotFoundError
-from memoair_cloud.tenancy.access import Tenant, authenticate
+from memoair_cloud.memories.model_usage import ModelAccounting
+from memoair_cloud.tenancy.access import Tenant, authenticate, find_project_tenant
 from memoair_cloud.tenancy.scoped import OutOfScopeError, Scope
 
 INDEX = {"name": "faq", "documents": [{"id": "d", "text": "Boots can be returned."}]}
@@ -113,6 +116,9 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
     for step in ("holds", "holds/lift"):
         a.ok("POST", f"{a.path}/{step}", HOLD)
     cloud.run_tasks()
+    tenant = find_project_tenant(cloud.services.engine, a.identity["project"])
+    assert tenant is not None
+    ModelAccounting().record(tenant, Extraction((), "chat", usage=ModelUsage()), date(2026, 3, 2))
     [memory] = a.memories()
     ids = {
         "agent": a.identity["agent"],
