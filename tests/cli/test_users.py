@@ -84,7 +84,7 @@ def test_a_caller_is_forgotten_here_and_in_the_cloud_with_a_receipt(client: Clie
     ) as runtime:
         runtime.save("t1", "I live in Lisbon.")
         assert runtime.flush()["pending"] == 0
-    assert "--yes" in memoair("users", "forget", "ada", code=1, **environ).err
+    assert "--yes" in memoair("users", "forget", "ada", code=2, **environ).err
     done = json.loads(memoair("users", "forget", "ada", "--yes", "--json", **environ).out)
     assert done["receipt"]["removed"]["events"] == 2
     assert done["thisMachine"] == {"status": "removed", "sessions": 1}
