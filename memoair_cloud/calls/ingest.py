@@ -15,6 +15,7 @@ from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.errors import ApiError, ConflictError, InvalidRequestError, UserErasedError
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.tenancy.access import Tenant
+from memoair_cloud.tenancy.grants import Action
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
 from memoair_protocol.timestamps import utc_now
@@ -85,7 +86,7 @@ def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
         raise InvalidRequestError("X-User-Id is required: the user that the events belong to", field="X-User-Id")
     result = IngestResult()
     events, repeated_ids = _parse_batch(batch, user_id, result)
-    with tenant.begin_write() as session:
+    with tenant.begin_write(Action.INGEST) as session:
         if events:
             _store_events(session, user_id, events, result)
     for event_id in repeated_ids:

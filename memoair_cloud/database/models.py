@@ -84,6 +84,9 @@ class ApiKey(AccountOwned, Base):
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    # What it may do, and in which project only: see `memoair_cloud.tenancy.grants`.
+    scope: Mapped[str] = mapped_column(default="everything")
+    project_id: Mapped[str | None]
 
     __table_args__ = (Index(None, "account_id"),)
 

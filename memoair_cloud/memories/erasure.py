@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 from sqlalchemy import delete, func, select
 
+from memoair_cloud.audit.log import AuditAction, forget_user_in_audit, record_change
 from memoair_cloud.calls.users import find_erasure, lock_or_create_user
 from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import (
@@ -83,7 +84,9 @@ def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
             ForgottenSession,
             [{"digest": hash_session_id(project_id, user_id, session_id)} for session_id in session_ids],
         )
+        record_change(session, AuditAction.ERASED_CALLER, user_id)
         session.flush()
+        forget_user_in_audit(session, user_id)
         session.expunge_all()
         # Deleting the user's row cascades to all rows that refer to it.
         session.execute(delete(EndUser).where(EndUser.id == user_id))

@@ -56,6 +56,15 @@ def get_project(tenant: Tenant) -> Project:
         return project
 
 
+def get_project_with_agents(tenant: Tenant) -> tuple[Project, list[Agent]]:
+    """Return the project of a tenant and its agents, oldest first; raise `NotFoundError` if it does not exist."""
+    with tenant.begin_read() as session:
+        project = session.get(Project, tenant.scope.project_id)
+        if project is None:
+            raise NotFoundError("unknown project", resource="project")
+        return project, list(session.scalars(select(Agent).order_by(Agent.created_at, Agent.id)))
+
+
 def set_excluded_kinds(tenant: Tenant, kinds: Sequence[str]) -> Project:
     """Set what is never learned in a project. What was learned before is removed in the background."""
     with tenant.begin_write() as session:

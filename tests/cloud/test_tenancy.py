@@ -41,10 +41,12 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/voice-sdk/users/caller/memories/{memory}"): None,
     ("GET", "/v1/voice-sdk/users/caller/memories/{memory}/history"): None,
     ("PATCH", "/v1/voice-sdk/users/caller/memories/{memory}"): {"text": "Caller lives in Rome."},
+    ("POST", "/v1/voice-sdk/users/caller/memories/{memory}/undo"): None,
     ("DELETE", "/v1/voice-sdk/users/caller/memories/{memory}"): None,
     ("GET", "/v1/voice-sdk/users/caller/sessions"): None,
     ("GET", "/v1/voice-sdk/sessions/call-1/events"): None,
     ("DELETE", "/v1/voice-sdk/users/caller"): None,
+    ("GET", "/v1/voice-sdk/audit"): None,
 }
 # In B's own project, these routes contain no id of A's resources.
 WITHOUT_IDS = {
@@ -59,6 +61,7 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/erasures",
     "/v1/voice-sdk/users",
     "/v1/voice-sdk/users/caller",
+    "/v1/voice-sdk/audit",
 }
 ROUTE_IDS = [f"{method} {path}" for method, path in ROUTES]
 
@@ -98,7 +101,7 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
         found = {}
         with cloud.services.engine.connect() as connection:
             for table in Base.metadata.sorted_tables:
-                if "project_id" in table.c:
+                if "project_id" in table.c and table.name != "api_keys":  # a key may be for one project
                     is_of_project = table.c.project_id == a.identity["project"]
                 elif table.name == "projects":
                     is_of_project = table.c.id == a.identity["project"]

@@ -1,0 +1,23 @@
+"""The routes of the dashboard, below ``/dashboard``."""
+
+from fastapi import APIRouter, FastAPI
+
+from memoair_cloud.dashboard.pages import audit, callers, calls, erasure, facts, overview, projects, sign_in
+from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
+from memoair_cloud.http.dependencies import Services
+
+
+def add_dashboard(app: FastAPI, services: Services) -> None:
+    """Add the dashboard to an application.
+
+    Args:
+        app: The application.
+        services: Its services.
+    """
+    app.state.gatekeeper = Gatekeeper.of(services)
+    router = APIRouter(prefix=COOKIE_PATH, include_in_schema=False)
+    for pages in (sign_in, projects, overview, callers, facts, erasure, calls, audit):
+        router.include_router(pages.router)
+    router.include_router(sign_in.signed_in_router)
+    router.include_router(projects.fallback_router)
+    app.include_router(router)
