@@ -13,7 +13,7 @@ from memoair_cloud.http.errors import add_error_handlers
 from memoair_cloud.http.exact_path import ExactPath
 from memoair_cloud.http.middleware import CloudMetrics, ObservabilityMiddleware
 from memoair_cloud.http.rate_limit import RateLimit
-from memoair_cloud.http.routes import calls, health, indexes, memories, projections, projects
+from memoair_cloud.http.routes import calls, health, indexes, memories, projections, projects, recall_traces
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.queue import WorkQueue
@@ -62,7 +62,7 @@ def create_app(services: Services) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(ExactPath)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
-    for module in (projects, calls, memories, indexes, projections, health):
+    for module in (projects, calls, recall_traces, memories, indexes, projections, health):
         app.include_router(module.router)
     return app
 
