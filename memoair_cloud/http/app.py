@@ -15,7 +15,17 @@ from memoair_cloud.http.errors import add_error_handlers
 from memoair_cloud.http.exact_path import ExactPath
 from memoair_cloud.http.middleware import CloudMetrics, ObservabilityMiddleware
 from memoair_cloud.http.rate_limit import RateLimit
-from memoair_cloud.http.routes import api_docs, audit, calls, health, indexes, memories, projections, projects
+from memoair_cloud.http.routes import (
+    api_docs,
+    audit,
+    calls,
+    health,
+    indexes,
+    memories,
+    projections,
+    projects,
+    recall_traces,
+)
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.queue import WorkQueue
@@ -65,7 +75,7 @@ def create_app(services: Services) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(ExactPath)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
-    for module in (projects, calls, memories, indexes, projections, audit, health, api_docs, files):
+    for module in (projects, calls, recall_traces, memories, indexes, projections, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:
         add_dashboard(app, services)

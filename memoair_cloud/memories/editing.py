@@ -14,6 +14,7 @@ from memoair_cloud.database.models import EndUser, Memory, MemoryChange
 from memoair_cloud.errors import ConflictError, InvalidRequestError, NotFoundError
 from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.memories.states import MemoryState
+from memoair_cloud.recall_traces.erasure import remove_words_of_memory
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.timestamps import utc_now
@@ -134,6 +135,7 @@ def delete_memory(tenant: Tenant, user_id: str, memory_id: str) -> datetime:
         reconciler = _lock_reconciler(session, user_id)
         reconciler.delete(_get_visible_memory(session, user_id, memory_id))
         record_change(session, AuditAction.DELETED_MEMORY, user_id, memory_id)
+        remove_words_of_memory(session, user_id, memory_id)
     purge_wal(tenant.engine)
     return reconciler.now
 

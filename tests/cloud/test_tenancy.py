@@ -7,7 +7,7 @@ import attrs
 import pytest
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.orm import Session, aliased
-from support.clouds import Client, RunningCloud, session_end, session_start, turn
+from support.clouds import Client, RunningCloud, recall_trace, session_end, session_start, turn
 
 from memoair_cloud.database.models import Account, Agent, ApiKey, Base, Project
 from memoair_cloud.errors import NotFoundError
@@ -29,6 +29,8 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("DELETE", "/v1/voice-sdk/index/faq/documents/d"): None,
     ("DELETE", "/v1/voice-sdk/index/faq"): None,
     ("POST", "/v1/voice-sdk/events"): {"events": [turn("intruder")]},
+    ("POST", "/v1/voice-sdk/recall-traces"): {"traces": [recall_trace("intruder")]},
+    ("GET", "/v1/voice-sdk/recall-traces/searched"): None,
     ("GET", "/v1/voice-sdk/bootstrap"): None,
     ("GET", "/v1/voice-sdk/projections/org"): None,
     ("GET", "/v1/voice-sdk/projections/org/file/{file}"): None,
@@ -45,6 +47,7 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("DELETE", "/v1/voice-sdk/users/caller/memories/{memory}"): None,
     ("GET", "/v1/voice-sdk/users/caller/sessions"): None,
     ("GET", "/v1/voice-sdk/sessions/call-1/events"): None,
+    ("GET", "/v1/voice-sdk/sessions/call-1/recall-traces"): None,
     ("DELETE", "/v1/voice-sdk/users/caller"): None,
     ("GET", "/v1/voice-sdk/audit"): None,
 }
@@ -53,6 +56,7 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/index/create",
     "/v1/voice-sdk/index/list",
     "/v1/voice-sdk/events",
+    "/v1/voice-sdk/recall-traces",
     "/v1/voice-sdk/bootstrap",
     "/v1/voice-sdk/projections/org",
     "/v1/voice-sdk/projections/profile",
@@ -88,6 +92,7 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
     """Create an account with one resource of each kind, and another with only a project and an agent."""
     a, b = cloud.tenant("acme").with_identity(user="caller"), cloud.tenant("acme").with_identity(user="caller")
     a.send(session_start("start"), turn("said", said="I live in Lisbon."), session_end("end"))
+    a.send_traces(recall_trace("searched"))
     a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
     erased = a.with_identity(user="somebody")
     erased.send(turn("said"))
@@ -117,7 +122,7 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
 def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
     spec = cloud.account().ok("GET", "/openapi.json")
     shapes = {"{project_id}": "{project}", "{name}": "faq", "{document_id}": "d", "{user_id}": "caller"}
-    shapes |= {"{session_id}": "call-1", "{memory_id}": "{memory}", "{sha256}": "{file}"}
+    shapes |= {"{session_id}": "call-1", "{memory_id}": "{memory}", "{sha256}": "{file}", "{trace_id}": "searched"}
     routes = set()
     for path, methods in spec["paths"].items():
         for name, value in shapes.items():
