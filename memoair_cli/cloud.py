@@ -130,9 +130,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the HTTP API and the dashboard until the process is stopped."""
-    settings = _load_settings(
-        host=host, port=port, database_url=database_url, blob_url=blob_url, dashboard=dashboard
-    )
+    settings = _load_settings(host=host, port=port, database_url=database_url, blob_url=blob_url, dashboard=dashboard)
     from memoair_cloud.logs import log_to_stderr
     from memoair_cloud.serving import serve as run
 

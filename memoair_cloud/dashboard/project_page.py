@@ -1,4 +1,4 @@
-"""What the pages of a project share: the tenant, the project with its agents, and the view that the address asks for."""
+"""What the pages of a project share: the tenant, the project, its agents, and the view that the address asks for."""
 
 from collections.abc import Sequence
 from http import HTTPStatus

@@ -1,6 +1,6 @@
 """The routes of the dashboard, below ``/dashboard``."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from memoair_cloud.dashboard.pages import audit, callers, calls, erasure, facts, overview, projects, sign_in
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
@@ -15,9 +15,6 @@ def add_dashboard(app: FastAPI, services: Services) -> None:
         services: Its services.
     """
     app.state.gatekeeper = Gatekeeper.of(services)
-    router = APIRouter(prefix=COOKIE_PATH, include_in_schema=False)
-    for pages in (sign_in, projects, overview, callers, facts, erasure, calls, audit):
-        router.include_router(pages.router)
-    router.include_router(sign_in.signed_in_router)
-    router.include_router(projects.fallback_router)
-    app.include_router(router)
+    routers = [module.router for module in (sign_in, projects, overview, callers, facts, erasure, calls, audit)]
+    for router in (*routers, sign_in.signed_in_router, projects.fallback_router):
+        app.include_router(router, prefix=COOKIE_PATH, include_in_schema=False)

@@ -96,6 +96,10 @@ class Tenant:
         """Return the same tenant in another project."""
         return attrs.evolve(self, scope=attrs.evolve(self.scope, project_id=project_id))
 
+    def for_user(self, user_id: str) -> "Tenant":
+        """Return the same tenant for requests about a user."""
+        return attrs.evolve(self, scope=attrs.evolve(self.scope, user_id=user_id))
+
     @contextmanager
     def begin_read(self) -> Iterator[ScopedSession]:
         """Begin a transaction that only reads. All its statements see the same snapshot of the database."""

@@ -44,7 +44,7 @@ def sign_in(
         message = f"Too many attempts from this address. Wait {wait_s} seconds, then try again."
         return _show_form(request, next_path, message, error.status, is_problem=True)
     except InvalidKeyError:
-        message = "This key is unknown or revoked. Keys begin with memoair_pk_; `memoair cloud keys` on the server lists them."
+        message = "This key is unknown or revoked. Keys begin with memoair_pk_; `memoair cloud keys` lists them."
         return _show_form(request, next_path, message, HTTPStatus.UNAUTHORIZED, is_problem=True)
     if not credentials.grant.allows(Action.READ):
         gatekeeper.sessions.sign_out(token)

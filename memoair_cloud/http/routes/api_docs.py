@@ -18,7 +18,7 @@ _PAGE = """<!doctype html>
 </head>
 <body>
 <div id="swagger-ui"></div>
-<noscript>The description of the API needs JavaScript; its source is <a href="/openapi.json">/openapi.json</a>.</noscript>
+<noscript>This page needs JavaScript; its source is <a href="/openapi.json">/openapi.json</a>.</noscript>
 <script src="{bundle}"></script>
 <script src="{start}"></script>
 </body>
