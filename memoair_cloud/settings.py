@@ -36,6 +36,7 @@ class CloudSettings(BaseSettings):
         dashboard: Whether to serve the dashboard.
         dashboard_idle_s: Seconds without a request after which a person is signed out.
         dashboard_session_s: Seconds after which a person is signed out in any case.
+        dashboard_sign_ins_at_once: Attempts to sign in from one address at once; one more is allowed every 5 seconds.
         dashboard_proxy_header: The header in which a proxy that has authenticated a person sends their name. Trusted
             only from ``dashboard_proxy_addresses``.
         dashboard_proxy_addresses: The addresses or networks of trusted proxies, separated by commas. Only theirs
@@ -83,6 +84,9 @@ class CloudSettings(BaseSettings):
     dashboard: bool = Field(default=True, description="serve the dashboard at /dashboard")
     dashboard_idle_s: float = Field(default=3_600.0, gt=0, description="seconds without a request until signed out")
     dashboard_session_s: float = Field(default=43_200.0, gt=0, description="seconds until signed out in any case")
+    dashboard_sign_ins_at_once: int = Field(
+        default=10, gt=0, description="attempts to sign in from one address at once; one more every 5 seconds"
+    )
     dashboard_proxy_header: str | None = Field(
         default=None, description="header with the name of a person whom a trusted proxy has authenticated"
     )

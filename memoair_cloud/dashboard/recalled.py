@@ -125,6 +125,23 @@ def show_hit(lane: str, hit: Mapping[str, Any], stored: HitText | None, answer: 
     )
 
 
+def show_reply(reply: Mapping[str, Any], answer: str = "") -> list[ShownHit]:
+    """Return the hits of a reply of the engine, lane by lane, with the words of an answer marked."""
+    trace = reply["trace"]
+    explained = trace.get("explain") or {}
+    shown = []
+    for lane in trace["lanes"]:
+        for hit in reply.get(lane) or () if isinstance(reply.get(lane), list) else ():
+            source = hit["source"]
+            terms = explained.get(lane, {}).get(hit["id"], {})
+            record = {**source, "score": hit["score"], "terms": terms, "id": source["id"]}
+            is_turn = source["kind"] == "turn"
+            event_id = source["id"] if is_turn else None
+            stored = HitText(source["kind"], hit["text"], source.get("sessionId"), event_id)
+            shown.append(show_hit(lane, record, stored, answer))
+    return shown
+
+
 def _hits_of(trace: RecallTrace) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     hits: Mapping[str, Sequence[Mapping[str, Any]]] = trace.details.get("hits") or {}
     return hits

@@ -1,6 +1,6 @@
 """What a page shows: the period, the time zone and the agent. They are in the address, so that it can be passed on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any
 from urllib.parse import urlencode
@@ -35,6 +35,7 @@ class View:
         period: The name of the period, if it ends now; empty for one with dates.
         agent_id: Only calls of this agent; None for all.
         given: The parameters of the address that say so.
+        others: Its other parameters.
     """
 
     since: datetime
@@ -44,11 +45,12 @@ class View:
     period: str
     agent_id: str | None
     given: Mapping[str, str]
+    others: Sequence[tuple[str, str]] = ()
 
     def query(self, **changes: str | int | None) -> str:
-        """Return the query of an address that shows the same view, with changes; parameters that are None are left out.
+        """Return the query of an address that shows the same view, with changes; None leaves a parameter out.
 
-        Times inside the period are named: a page that is passed on tomorrow shows the same period only with dates.
+        ``from_`` stands for ``from``, which is a keyword of Python.
         """
         parameters: dict[str, Any] = {**self.given, **{name.rstrip("_"): value for name, value in changes.items()}}
         present = {name: value for name, value in parameters.items() if value not in (None, "")}
@@ -58,7 +60,8 @@ class View:
         """Return the query of an address that shows this very period, also when it is opened later."""
         local = {name: moment.astimezone(self.zone) for name, moment in (("from", self.since), ("to", self.until))}
         days = {name: moment.isoformat(timespec="minutes") for name, moment in local.items()}
-        return self.query(period=None, tz=self.zone_name, from_=days["from"], to=days["to"])
+        query = self.query(period=None, tz=self.zone_name, from_=days["from"], to=days["to"])
+        return f"{query}&{urlencode(self.others)}" if self.others else query
 
     def days(self) -> list[date]:
         """Return the days of the period in its time zone, oldest first."""
@@ -81,6 +84,7 @@ def read_view(request: Request) -> View:
     """
     settings = request.app.state.services.settings
     given = {name: value for name in _NAMES if (value := request.query_params.get(name, "").strip())}
+    others = [(name, value) for name, value in request.query_params.multi_items() if name not in _NAMES and value]
     project_id = request.path_params.get("project_id", "")
     zone_name = given.get("tz") or settings.project_time_zones.get(project_id, settings.time_zone)
     zone = _parse_zone(zone_name)
@@ -99,7 +103,7 @@ def read_view(request: Request) -> View:
         raise InvalidRequestError("from must be before to", field="from")
     if until - since > _MAX_PERIOD:
         raise InvalidRequestError(f"the period is longer than {_MAX_PERIOD.days} days", field="from")
-    return View(since, until, zone, zone_name, period, given.get("agent"), given)
+    return View(since, until, zone, zone_name, period, given.get("agent"), given, others)
 
 
 def _parse_zone(name: str) -> tzinfo:

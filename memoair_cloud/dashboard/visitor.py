@@ -20,7 +20,7 @@ SESSION_COOKIE = "memoair_session"
 COOKIE_PATH = "/dashboard"
 _MAX_PROXY_NAME_CHARS = 200
 # Of attempts to sign in, from one address. A key cannot be guessed: this stops the noise of those who try.
-_SIGN_INS_PER_S, _SIGN_INS_AT_ONCE = 0.2, 10
+_SIGN_INS_PER_S = 0.2
 
 
 class SignInRequiredError(Exception):
@@ -67,14 +67,15 @@ class Gatekeeper:
     services: Services
     signer: Signer
     sessions: SessionStore
-    sign_ins: RateLimit = attrs.field(factory=lambda: RateLimit(_SIGN_INS_PER_S, _SIGN_INS_AT_ONCE))
+    sign_ins: RateLimit
 
     @classmethod
     def of(cls, services: Services) -> "Gatekeeper":
         """Return the gatekeeper of an application."""
         settings = services.settings
         idle, longest = timedelta(seconds=settings.dashboard_idle_s), timedelta(seconds=settings.dashboard_session_s)
-        return cls(services, Signer(services.engine), SessionStore(services.engine, idle, longest))
+        sign_ins = RateLimit(_SIGN_INS_PER_S, settings.dashboard_sign_ins_at_once)
+        return cls(services, Signer(services.engine), SessionStore(services.engine, idle, longest), sign_ins)
 
     @property
     def settings(self) -> CloudSettings:

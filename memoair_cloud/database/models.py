@@ -151,6 +151,8 @@ class EndUser(ProjectOwned, Base):
     memory_floor: Mapped[int] = mapped_column(default=0)
     profile_version: Mapped[int] = mapped_column(default=0)  # incremented when name, metadata or facts change
 
+    __table_args__ = (Index(None, "project_id", "last_seen_at", "id"),)
+
 
 class CallSession(ProjectOwned, Base):
     """One call, derived from its events in whatever order they arrive."""
@@ -179,6 +181,7 @@ class CallSession(ProjectOwned, Base):
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
         Index(None, "project_id", "user_id", "started_at", "id"),
+        Index(None, "project_id", "started_at", "user_id", "id"),
         Index(None, "project_id", "id"),
         Index(
             "ix_call_sessions_unlearned",

@@ -12,8 +12,9 @@ _WORD = re.compile(rf"\w+(?:['{_APOSTROPHE}]\w+)?")
 _MIN_CHARS = 3
 # Numbers are what an answer is about, though the list of words that say little has them.
 _NUMBERS = frozenset(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million first second third".split()
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million first second "
+    "third".split()
 )
 _NOT_SAID = frozenset({"caller", "agent", *(lane.value for lane in LaneName)})  # names of sides and sections
 

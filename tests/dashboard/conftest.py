@@ -15,5 +15,5 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     """Yield a server with a filled project. Tests that change data make a project of their own."""
     folder: Path = tmp_path_factory.mktemp("dashboard")
-    with running(f"sqlite:///{folder / 'cloud.db'}", folder) as cloud:
+    with running(f"sqlite:///{folder / 'cloud.db'}", folder, dashboard_sign_ins_at_once=10_000) as cloud:
         yield fill_project(cloud)

@@ -1,6 +1,7 @@
 """Pages over HTTP, as a browser without JavaScript gets them."""
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 from support.clouds import session_start, turn
@@ -142,27 +143,14 @@ def test_what_callers_say_is_escaped_everywhere(dashboard: Dashboard) -> None:
     visitor = own.visitor()
     paths = [own.path(), own.path("callers"), own.path("calls"), own.path("callers", own.user_id)]
     paths += [own.path("callers", own.user_id, "erase"), own.path("audit"), own.path("searches")]
-    paths += [own.path("callers", own.user_id, "calls", f"<i>{number}</i>") for number in range(len(INJECTIONS))]
+    calls = [own.path("callers", own.user_id, "calls", f"<i>{number}</i>") for number in range(len(INJECTIONS))]
+    paths += calls
     paths += [own.path("callers", q=text) for text in INJECTIONS]
-    paths += [
-        own.path("callers", own.user_id, "calls", f"<i>{number}</i>", q=text) for number, text in enumerate(INJECTIONS)
-    ]
+    paths += [f"{path}?{urlencode({'q': text})}" for path, text in zip(calls, INJECTIONS, strict=True)]
     paths += [own.path(tz=text) for text in INJECTIONS]
     for path in paths:
         page = visitor.get(path)
         assert page.status in (200, 422), path
-        for text in (
-            "<script>alert",
-            "<img src=x",
-            "<svg onload",
-            "' onmouseover='",
-            "<iframe",
-            "<i>",
-            "<b>",
-            "49",
-            "{% raw",
-        ):
-            if text not in ("49", "{% raw"):
-                assert text not in page.text, (path, text)
-        assert 'href="javascript:' not in page.text
-        assert "<a href='javascript" not in page.text
+        for code in ("<script>alert", "<img src=x", "<svg onload", "' onmouseover='", "<iframe", "<i>", "<b>"):
+            assert code not in page.text, (path, code)
+        assert not re.search(r"href=.javascript:", page.text)
