@@ -104,8 +104,10 @@ class RuntimeService:
 
     def _make_trace_recorder(self) -> TraceRecorder:
         settings = self._settings
+        # Org-only mode stores nothing on this machine unless it is to be sent.
+        is_kept = not settings.org_only or settings.has_cloud
         return TraceRecorder(
-            TraceFile(self._store.folder.recall_traces, self._store.folder.create),
+            TraceFile(self._store.folder.recall_traces, self._store.folder.create) if is_kept else None,
             settings.recall_traces,
             lambda: self._sync.project_trace_mode,
             lambda: {"org": self._org_lane.version, "memory": self._permanent_version()},
