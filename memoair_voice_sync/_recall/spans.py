@@ -115,7 +115,7 @@ def start_span(started_ns: int) -> SearchSpan | None:
     from opentelemetry.trace import SpanKind  # loaded already: the application has a tracer
 
     span = tracer.start_span("search_memory", kind=SpanKind.CLIENT, start_time=started_ns)
-    return SearchSpan(tracer, span, started_ns)
+    return SearchSpan(tracer, span, started_ns) if span.is_recording() else None
 
 
 def _ms_of(lane: Mapping[str, Any]) -> float:

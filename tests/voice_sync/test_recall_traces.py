@@ -271,7 +271,10 @@ def test_a_search_is_a_span_within_the_applications_own(new_client: NewClient, s
         assert child.attributes["memoair.lane.status"] == lane["status"]
         assert search.start_time <= child.start_time <= child.end_time <= search.end_time
     [trace] = eventually(lambda: traces_in(storage_root))
-    assert trace["traceparent"] == f"00-{search.context.trace_id:032x}-{search.context.span_id:016x}-{search.context.trace_flags:02x}"
+    assert (
+        trace["traceparent"]
+        == f"00-{search.context.trace_id:032x}-{search.context.span_id:016x}-{search.context.trace_flags:02x}"
+    )
 
 
 def test_a_span_has_the_redacted_question_only_if_traces_have_it(new_client: NewClient, spans: Any) -> None:
