@@ -280,16 +280,19 @@ class UserCalls(WholeCalls):
             timeout_s: The time that erasing on this machine may take, in seconds.
 
         Returns:
-            A dict ``{"user_id", "removed": {"cloud", "local"}}`` with what was removed in either place, by kind; None
-                for a place that holds no users: no cloud, or ``org_only``.
+            A dict ``{"user_id", "removed": {"cloud", "local"}, "receipt"}`` with what was removed in either place, by
+                kind; None for a place that holds no users: no cloud, or ``org_only``. ``receipt`` is that of the cloud,
+                which it returns again by ``receipt["digest"]``; None without a cloud.
 
         Raises:
-            MemoAirVoiceMemoryError: If either part fails. Erasing again is safe.
+            MemoAirVoiceMemoryError: If either part fails. Erasing again is safe. ``cloud.legal_hold`` if a legal hold
+                covers the user; nothing is then erased in either place.
         """
         caller = self._require_user(user, user_id)
         phase_timeout_s = check.seconds("timeout_s", timeout_s)
-        had_pending = self._discard_pending(caller)
+        # The cloud first: if it refuses, for a legal hold, pending turns must not be lost either.
         receipt = self._cloud.forget_user(caller.id) if self._cloud.is_configured else {}
+        had_pending = self._discard_pending(caller)
         removed = None
         if not self._org_only:  # otherwise no user data is stored here
             with self._acquire_handle(caller) as handle:
@@ -302,7 +305,11 @@ class UserCalls(WholeCalls):
                 removed = {kind: count + removed_later.get(kind, 0) for kind, count in removed.items()}
         self._discard_pending(caller)
         self._redaction.forget(caller.id)
-        return {"user_id": caller.id, "removed": {"cloud": receipt.get("removed"), "local": removed}}
+        return {
+            "user_id": caller.id,
+            "removed": {"cloud": receipt.get("removed"), "local": removed},
+            "receipt": receipt or None,
+        }
 
     def _run_prefetch(self, arguments: SearchArguments) -> PrefetchedResult:
         deadline = time.monotonic() + PREFETCH_TIMEOUT_S

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from memoair_cloud.database.models import AccountOwned, Base, ProjectOwned
+from memoair_cloud.database.base import AccountOwned, Base, ProjectOwned
 
 
 class DashboardSession(AccountOwned, Base):

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, event, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
 
-from memoair_cloud.database.models import AccountOwned, Base, Project, ProjectOwned
+from memoair_cloud.database.base import AccountOwned, Base, ProjectOwned
+from memoair_cloud.database.models import Project
 
 # No project has this id, so that a session without a project reaches no project's rows.
 _NO_PROJECT = ""

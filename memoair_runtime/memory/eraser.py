@@ -9,6 +9,7 @@ from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.storage import erasure
 from memoair_runtime.storage.erasure import ErasedCounts
 from memoair_runtime.storage.erasure_record import CloudErasure
+from memoair_runtime.storage.retention import DroppedTurns, drop_old_turns
 from memoair_runtime.storage.session_log import storage_error
 
 
@@ -66,6 +67,26 @@ class Eraser:
                     self._reranker.erase()
         except OSError as error:
             raise storage_error("cannot delete all data of the user", error) from error
+
+    def drop_old_turns(self, deadline: float, cutoff: datetime) -> DroppedTurns:
+        """Drop the user's turns from before a time, as far as they need not be sent any more.
+
+        Args:
+            deadline: How long to wait for logs that are being read, in monotonic seconds.
+            cutoff: The time.
+
+        Raises:
+            StorageUnavailableError: Something could not be deleted, or the deadline has passed.
+        """
+        try:
+            with self._store.exclusive(deadline), self._writer.exclusive():
+                dropped = drop_old_turns(self._store.folder, cutoff)
+                if dropped.event_ids:
+                    self._store.remove_dropped(dropped.event_ids)
+                    self._reranker.erase()
+                return dropped
+        except OSError as error:
+            raise storage_error("cannot drop old turns of the user", error) from error
 
     def remove_folder_if_empty(self) -> None:
         """Delete the user's folder if the user was erased and has not spoken since. To be called last."""

@@ -50,6 +50,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         forgotten_at: When the cloud erased the user last.
         org_file: The index file of documents that the cloud built last.
         sync_token: Identifies this state.
+        retention_version: Version of how long turns are kept; None if the cloud does not say.
         epoch: Identifies the data that the versions count. A cloud that was restored from a backup has another one.
             None if the cloud names none.
         recall_traces: What machines of the project keep of searches if they are not told otherwise.
@@ -64,6 +65,16 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     sync_token: str
     epoch: str | None = None
     recall_traces: str | None = None
+    retention_version: Version | None = None
+
+
+class RetentionResponse(msgspec.Struct, frozen=True, rename="camel"):
+    """How long the project keeps turns, and of which users longer; see `memoair_runtime.storage.retention`."""
+
+    version: Version
+    turns_days: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    held: bool = False
+    held_users: list[str] = []
 
 
 class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):
@@ -202,6 +213,11 @@ def parse_org(content: bytes) -> OrgResponse:
 def parse_erasures(content: bytes) -> ErasuresResponse:
     """Parse a page of the list of erasures."""
     return _convert(_decode_object(content), ErasuresResponse)
+
+
+def parse_retention(content: bytes) -> RetentionResponse:
+    """Parse how long turns are kept."""
+    return _convert(_decode_object(content), RetentionResponse)
 
 
 def parse_receipt(content: bytes) -> IngestReceipt:

@@ -104,6 +104,10 @@ class CloudTransport:
         """Fetch a page of the list of erasures."""
         return self._fetch_projection("forgotten", since, deadline, responses.parse_erasures)
 
+    def fetch_retention(self, deadline: float) -> responses.RetentionResponse | None:
+        """Fetch how long turns are kept."""
+        return self._fetch_projection("retention", None, deadline, responses.parse_retention)
+
     def report_erasures(self, erasures: Mapping[str, datetime], deadline: float) -> None:
         """Tell the cloud of erasures that it has lost, at most `MAX_ERASURES`.
 
