@@ -19,6 +19,7 @@ PAGES = {
     "callers": ("callers",),
     "caller": ("callers", "caller/1"),
     "erase": ("callers", "caller/1", "erase"),
+    "holds": ("callers", "caller/1", "holds"),
     "fact": ("callers", "caller/1", "facts", "{fact}"),
     "call": ("callers", "caller/1", "calls", "call-b"),
     "again": ("callers", "caller/1", "calls", "call-b", "again"),
