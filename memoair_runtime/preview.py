@@ -1,6 +1,6 @@
 """Preview a search: the same lanes and context builder as in a runtime, over data that is given instead of stored.
 
-The cloud answers "what would an agent be told?" with it. Nothing is written, and no process is started.
+The cloud shows with it what an agent would get. Nothing is written, and no process is started.
 """
 
 import tempfile
@@ -56,7 +56,7 @@ class PreviewData:
         profile: The profile of the user; None without a user.
         events: The events of the user's sessions.
         facts: The facts about the user.
-        index_file: The index file of the documents; None if there is none.
+        index_file: The index file of the documents, if there is one.
         documents: Documents that were added or changed since the file was built: ``indexName``, ``id``, ``text``,
             ``metadata``.
         removed: Those that were removed since then: ``indexName`` and ``id``.

@@ -79,7 +79,7 @@ class ProjectPage:
 
 
 def get_visitor(request: Request) -> Visitor:
-    """Return the visitor whom the route has admitted."""
+    """Return the visitor that the route has admitted."""
     visitor: Visitor = request.state.visitor
     return visitor
 

@@ -48,7 +48,7 @@ class Actor:
     """Who makes a request.
 
     Attributes:
-        kind: ``"key"``, or ``"proxy"`` for a user whom a proxy authenticated.
+        kind: ``"key"``, or ``"proxy"`` for a person that a proxy authenticated.
         id: The id of the key, or the name that the proxy gave.
         name: The name of the key and its first characters; empty for a proxy's user.
     """

@@ -197,7 +197,7 @@ def test_an_empty_project_says_what_to_do_next(dashboard: Dashboard) -> None:
     project_id = client.ok("POST", "/v1/projects", {"name": "New", "slug": "brand-new"})["id"]
     for path, text in {
         "": "No calls in this period",
-        "/callers": "Nobody has called yet",
+        "/callers": "No calls have arrived yet",
         "/calls": "No such calls",
         "/searches": "No such searches",
         "/audit": "Nothing was read or changed",
@@ -253,7 +253,7 @@ def test_asking_again_shows_what_differs(dashboard: Dashboard, visitor: Visitor)
     assert visitor.get(dashboard.path(*parts, trace="unknown")).status == 404
 
 
-def test_try_it_tells_what_an_agent_is_told(dashboard: Dashboard, visitor: Visitor) -> None:
+def test_try_it_shows_the_context_that_an_agent_gets(dashboard: Dashboard, visitor: Visitor) -> None:
     page = visitor.get(dashboard.path("try", q="Where does she live?", user="caller/1"))
     assert "Ana lives in Lisbon." in page.text
     only_documents = visitor.get(dashboard.path("try", q="How long can I return boots?", user="caller/1", lane="org"))
