@@ -27,6 +27,7 @@ from memoair_runtime.org.reranker import OrgReranker
 from memoair_runtime.org.source import LoadedOrgIndex, VersionKey
 from memoair_runtime.readiness import ReadinessGate
 from memoair_runtime.recall.context_builder import Budgets
+from memoair_runtime.recall.lanes.lane import Lane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.profile_lane import ProfileLane
 from memoair_runtime.recall.lanes.working_lane import WorkingLane
@@ -91,7 +92,7 @@ def preview_search(data: PreviewData, search: Mapping[str, Any], budgets: Budget
         org_reranker = OrgReranker(no_model, ProjectFolder(Path(folder), "preview"))
         org_lane = OrgLane(_FixedOrg(_open_index(data)), memory.get_recent_texts, org_reranker)
         org_lane.load()
-        lanes = [ProfileLane(memory), WorkingLane(memory), PermanentLane(memory, gate, reranker), org_lane]
+        lanes: list[Lane] = [ProfileLane(memory), WorkingLane(memory), PermanentLane(memory, gate, reranker), org_lane]
         service = SearchService(lanes, RuntimeMetrics(), budgets)
         replies: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
         try:

@@ -100,15 +100,15 @@ def call_conditions(session: ScopedSession, call_filter: CallFilter) -> list[Col
         conditions.append(CallSession.agent_id == call_filter.agent_id)
     if call_filter.user_id is not None:
         conditions.append(CallSession.user_id == call_filter.user_id)
-    conditions += {
+    by_state: dict[CallState, list[ColumnElement[bool]]] = {
         CallState.ALL: [],
         CallState.OPEN: [CallSession.ended_at.is_(None)],
         CallState.BACKLOG: [IS_BACKLOG],
         CallState.FAILED: [CallSession.failure.is_not(None), CallSession.learned_count < CallSession.event_count],
         CallState.DEAD: [IS_DEAD],
         CallState.LATE: [_delay_s(session) > LATE_AFTER.total_seconds()],
-    }[call_filter.state]
-    return conditions
+    }
+    return conditions + by_state[call_filter.state]
 
 
 def _delay_s(session: ScopedSession) -> ColumnElement[Any]:
