@@ -1,7 +1,7 @@
 """Figures of recall by agent and period: latency, missed lanes, searches with nothing found."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import attrs
@@ -146,6 +146,43 @@ def compute_figures_by_agent(tenant: Tenant, since: datetime, until: datetime) -
         until: The first moment after it.
     """
     return {agent_id: tally.to_figures() for agent_id, tally in _tally_by_agent(tenant, since, until).items()}
+
+
+@attrs.frozen
+class PeriodFigures:
+    """Figures of a period that consists of parts, such as days.
+
+    Attributes:
+        total: Those of the whole period, of one agent or of all.
+        by_agent: Those of each agent, of all; None is for searches without an agent.
+        by_part: Those of each part, of one agent or of all.
+    """
+
+    total: RecallFigures
+    by_agent: Mapping[str | None, RecallFigures]
+    by_part: Sequence[RecallFigures]
+
+
+def compute_period_figures(
+    tenant: Tenant, parts: Sequence[tuple[datetime, datetime]], agent_id: str | None = None
+) -> PeriodFigures:
+    """Return the figures of a period, of its parts and by agent. Each search is read once.
+
+    Args:
+        tenant: The project.
+        parts: The first moment of each part, and the first moment after it.
+        agent_id: Only searches of this agent, but for the figures by agent.
+    """
+    total, by_agent, by_part = _Tally(), dict[str | None, _Tally](), []
+    for since, until in parts:
+        part = _Tally()
+        for found_agent_id, tally in _tally_by_agent(tenant, since, until).items():
+            _merge(by_agent.setdefault(found_agent_id, _Tally()), tally)
+            if agent_id in (None, found_agent_id):
+                _merge(part, tally)
+        _merge(total, part)
+        by_part.append(part.to_figures())
+    return PeriodFigures(total.to_figures(), {agent: tally.to_figures() for agent, tally in by_agent.items()}, by_part)
 
 
 def _tally_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, _Tally]:
