@@ -15,6 +15,7 @@ from memoair_protocol.cloud_replies import CloudUnreachableError
 from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
 from memoair_protocol.http_headers import identity_headers
 from memoair_protocol.limits import MAX_DOCUMENTS, MAX_DOCUMENTS_BYTES
+from memoair_protocol.telemetry import current_traceparent
 from memoair_voice_sync.results import IndexBuildResult
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ class CloudApi:
                 )
             cloud = self._http
         try:
-            reply = cloud.request(method, path, content)
+            traceparent = current_traceparent()  # the cloud's spans belong to the application's
+            reply = cloud.request(method, path, content, {} if traceparent is None else {"traceparent": traceparent})
         except CloudUnreachableError as error:
             if error.is_timeout:
                 raise MemoAirVoiceMemoryError("cloud.timeout", "the cloud did not answer in time") from error

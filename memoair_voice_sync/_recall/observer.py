@@ -94,12 +94,12 @@ class RecallObserver:
     ) -> None:
         if on_recall is not None and not callable(on_recall):
             raise TypeError(f"on_recall must be a function, not {type(on_recall).__name__}")
-        self.mode = choose_trace_mode(recall_traces)
+        self.mode: TraceMode | None = choose_trace_mode(recall_traces)
         self._project_id, self._agent_id = project_id, agent_id
         self._hook = on_recall
         self._redaction = redaction
         self._has_logged_error = False
-        self.dropped = 0  # searches that the hook was not called for
+        self.dropped: int = 0  # searches that the hook was not called for
         self._queue: KeyedQueue[_FinishedSearch] = KeyedQueue(self._report, name="memoair-recall", linger_s=_LINGER_S)
 
     def reset_after_fork(self) -> None:
