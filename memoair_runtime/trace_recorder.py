@@ -38,7 +38,7 @@ _DEFAULT_OPTIONS = RecallTraceOptions()
 
 @attrs.define(eq=False)
 class _PendingTrace:
-    """A trace that is not written yet. Once ``record`` is built, ``search`` is None: it holds on to index files."""
+    """A trace that is not written yet. ``search`` holds on to index files, and is dropped once ``record`` is built."""
 
     trace_id: str
     session_id: str
@@ -62,7 +62,7 @@ class TraceRecorder:
     Args:
         file: Where traces are written; None if nothing is recorded at all.
         default_mode: The mode of the environment, if it sets one.
-        project_mode: Returns the mode of the project, if the cloud has told one.
+        project_mode: Returns the mode of the project, if it is known.
         get_versions: Returns the versions of what is searched now, by name.
         cloud_id: The cloud that traces are for, if any.
         metrics: Counts dropped traces.
@@ -220,7 +220,7 @@ class TraceRecorder:
         return True
 
     def _wake(self, at: float) -> None:
-        """Have the thread look at the traces at a time; start it if there is none."""
+        """Have the thread look at the traces at a time; start it if needed."""
         if not self._pending:
             return
         if self._thread is None:
@@ -290,7 +290,7 @@ class TraceRecorder:
 
     def _encode(self, trace: _PendingTrace) -> bytes | None:
         is_from_project = trace.options.mode is None and self._default_mode is None
-        is_off = is_from_project and _known_mode(self._project_mode()) is TraceMode.OFF  # the cloud told it since
+        is_off = is_from_project and _known_mode(self._project_mode()) is TraceMode.OFF  # known only since then
         if trace.is_held or not trace.record or is_off:
             return None
         origin = trace.options.origin or RecallOrigin.API.value

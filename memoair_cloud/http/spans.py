@@ -49,7 +49,7 @@ def start_request_span(headers: Mapping[bytes, bytes]) -> RequestSpan | None:
     tracer = find_tracer(_TRACER)
     if tracer is None:
         return None
-    from opentelemetry.trace import SpanKind  # loaded already: somebody has configured a tracer
+    from opentelemetry.trace import SpanKind  # loaded already: a tracer is configured
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     carrier = {name: headers[name.encode()].decode("latin-1") for name in ("traceparent",) if name.encode() in headers}

@@ -52,7 +52,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         sync_token: Identifies this state.
         epoch: Identifies the data that the versions count. A cloud that was restored from a backup has another one.
             None if the cloud names none.
-        recall_traces: What machines of the project keep of searches if they are not told otherwise.
+        recall_traces: What machines of the project keep of searches by default.
     """
 
     profile_version: Version | None = None

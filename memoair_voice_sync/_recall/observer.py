@@ -1,7 +1,7 @@
 """The observer of a client's searches: recall traces, the `on_recall` hook, and spans.
 
 Everything that takes time happens in one background thread, after the answer: the hook, the redaction of words, and
-what a runtime has to be told. A search itself pays for an id, and for a span if the application uses OpenTelemetry.
+what a runtime has to know. A search itself pays for an id, and for a span if the application uses OpenTelemetry.
 """
 
 import os
@@ -145,7 +145,7 @@ class RecallObserver:
             intent: What the result is for.
             deadline_ms: The time that it had, in milliseconds.
             result: Its result.
-            amend: Tells the runtime more about it; None if there is none.
+            amend: Tells the runtime more about it, if there is a runtime.
         """
         is_reported = self._hook is not None or trace.span is not None
         if not (is_reported or self._needs_amendment(trace, result)):

@@ -75,7 +75,7 @@ def test_a_trace_file_is_readable_by_its_owner_alone(root: Path) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_hit_that_the_budget_cut_is_told_from_one_in_the_context(root: Path) -> None:
+def test_a_hit_in_the_context_differs_from_one_that_the_budget_cut(root: Path) -> None:
     long = "The zanzibarplum jam, jar number {}, " + "was ordered together with some other jars of fruit " * 12
     with device(None, root) as runtime:
         runtime.start("then")
