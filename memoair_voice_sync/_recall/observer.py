@@ -14,6 +14,7 @@ import attrs
 
 from memoair_protocol.enums import TraceMode
 from memoair_protocol.keyed_queue import KeyedQueue
+from memoair_protocol.timestamps import format_utc
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._recall.mode import choose_trace_mode
 from memoair_voice_sync._recall.spans import SearchSpan, start_span
@@ -170,7 +171,7 @@ class RecallObserver:
 
     @staticmethod
     def _needs_amendment(trace: SearchTrace, result: SearchResult) -> bool:
-        return bool(trace.id) and ("prefetched" in result.trace or "recallTrace" in result.trace)
+        return bool(trace.id) and not {"prefetched", "recallTrace", "error"}.isdisjoint(result.trace)
 
     # In the background thread
 
@@ -207,6 +208,8 @@ class RecallObserver:
             question, text = self._redact(search.query), self._redact(search.result.contextText)
             if question is not None and text is not None:
                 body |= {"query": question, "contextText": text}
+        if "error" in result_trace:
+            body |= _describe_failure(search)
         try:
             search.amend(body)
         except MemoAirVoiceMemoryError as error:  # a runtime of an earlier version, or one that is gone
@@ -218,6 +221,24 @@ class RecallObserver:
             return self._redaction.redact_text(text)
         except MemoAirVoiceMemoryError:
             return None
+
+
+def _describe_failure(search: _FinishedSearch) -> dict[str, Any]:
+    """Return what a runtime records of a search that it did not answer in time, once it runs."""
+    trace = search.result.trace
+    return {
+        "turnId": search.trace.turn_id,
+        "failed": {
+            "sessionId": search.session_id,
+            "occurredAt": format_utc(datetime.fromtimestamp(search.trace.started_at, timezone.utc)),
+            "intent": search.intent[:40],
+            "totalMs": search.total_ms,
+            "deadlineMs": search.deadline_ms,
+            "code": str(trace["error"].get("code")),
+            "lanes": {name: lane["status"] for name, lane in trace["lanes"].items()},
+            "recallTrace": search.trace.options,
+        },
+    }
 
 
 def _make_record(search: _FinishedSearch) -> RecallRecord:
