@@ -17,6 +17,7 @@ indexes = typer.Typer(name="index", no_args_is_help=True, help="Manage the organ
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the cloud's reply as JSON.")]
 OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalInt = Optional[int]  # noqa: UP045
 OptionalTexts = Optional[list[str]]  # noqa: UP045
 
 
@@ -47,16 +48,34 @@ def change_project(
         ),
     ] = None,
     exclude_nothing: Annotated[bool, typer.Option("--exclude-nothing", help="Learn all kinds.")] = False,
+    recall_traces: Annotated[
+        OptionalText,
+        typer.Option(
+            metavar="MODE", help="What machines that set nothing keep of searches: ids, text, off; or default."
+        ),
+    ] = None,
+    recall_trace_days: Annotated[
+        OptionalInt, typer.Option(min=1, max=3_650, help="For how many days recall traces are kept.")
+    ] = None,
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Set what the cloud never learns in a project, and print the project's id."""
-    if bool(exclude) == exclude_nothing:
-        fail("either --exclude or --exclude-nothing is required")
-    path, body = f"/v1/projects/{quote(project, safe='')}", json.dumps({"excludedKinds": exclude or []}).encode()
+    """Set what the cloud never learns in a project and how it keeps recall traces, and print the project's id."""
+    if exclude and exclude_nothing:
+        fail("--exclude and --exclude-nothing contradict each other")
+    changes: dict[str, Any] = {}
+    if exclude or exclude_nothing:
+        changes["excludedKinds"] = exclude or []
+    if recall_traces is not None:
+        changes["recallTraces"] = None if recall_traces == "default" else recall_traces
+    if recall_trace_days is not None:
+        changes["recallTraceDays"] = recall_trace_days
+    if not changes:
+        fail("nothing to set: pass --exclude, --exclude-nothing, --recall-traces or --recall-trace-days")
+    path = f"/v1/projects/{quote(project, safe='')}"
     with connect(base_url, api_key) as cloud:
-        _print_reply(request(cloud, "PATCH", path, {}, body), as_json)
+        _print_reply(request(cloud, "PATCH", path, {}, json.dumps(changes).encode()), as_json)
 
 
 @agents.command("create")
