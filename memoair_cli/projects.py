@@ -78,6 +78,12 @@ def change_project(
         OptionalText, typer.Option(metavar="keep|drop", help="Whether facts go with the turns they came from.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be dropped now.")] = False,
+    recall_traces: Annotated[
+        OptionalText,
+        typer.Option(
+            metavar="MODE", help="What machines that set nothing keep of searches: ids, text, off; or default."
+        ),
+    ] = None,
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
     as_json: AsJson = False,
@@ -90,6 +96,8 @@ def change_project(
         fail("--exclude and --exclude-nothing contradict each other")
     changes: dict[str, Any] = {"excludedKinds": exclude or []} if exclude or exclude_nothing else {}
     changes |= {"retention": retention} if retention else {}
+    if recall_traces is not None:
+        changes["recallTraces"] = None if recall_traces == "default" else recall_traces
     path = project_path(project)
     with connect(base_url, api_key) as cloud:
         if dry_run:

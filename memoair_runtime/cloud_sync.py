@@ -51,6 +51,7 @@ def make_sync(
         from memoair_runtime.sync.pull_retention import RetentionPuller
         from memoair_runtime.sync.pull_user import UserPuller
         from memoair_runtime.sync.push import Pusher
+        from memoair_runtime.sync.push_traces import TracePusher
         from memoair_runtime.sync.session import SyncSession
         from memoair_runtime.sync.transport import CloudTransport
 
@@ -65,6 +66,7 @@ def make_sync(
             ErasurePuller(project, cloud, transport, folder),
             RetentionPuller(project, cloud, transport),
             Pusher(folder, outbox, rejected_events, transport, metrics),
+            TracePusher(folder, cloud, transport, metrics),
             is_durable=not settings.org_only,
         )
 

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Date, ForeignKey, MetaData, Text
+from sqlalchemy import BigInteger, Boolean, Date, Double, ForeignKey, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from memoair_cloud.database.columns import Json, UtcDateTime
@@ -24,6 +24,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime(),
         date: Date(),
         bool: Boolean(),
+        float: Double(),
         dict[str, Any]: Json(),
         list[str]: Json(),
         int: BigInteger(),

@@ -18,6 +18,7 @@ from memoair_cloud.database.models import (
     Memory,
     MemoryChange,
 )
+from memoair_cloud.database.recall_trace_models import RecallTrace
 
 
 class Lifetime(str, Enum):
@@ -61,5 +62,6 @@ CALLER_TABLES = (
     CallerTable("memories", Memory, Lifetime.FACTS),
     CallerTable("memoryChanges", MemoryChange, Lifetime.FACTS),
     CallerTable("profiles", CallerProfile, Lifetime.CALLER),
+    CallerTable("recallTraces", RecallTrace, Lifetime.TRACES, "occurred_at"),
     CallerTable("holds", LegalHold, Lifetime.CALLER),
 )

@@ -36,6 +36,9 @@ class ApiKey(AccountOwned, Base):
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    # What it may do, and in which project only: see `memoair_cloud.tenancy.grants`.
+    scope: Mapped[str] = mapped_column(default="everything")
+    project_id: Mapped[str | None]
 
     __table_args__ = (Index(None, "account_id"),)
 
@@ -62,6 +65,7 @@ class Project(AccountOwned, Base):
     # What is never learned. By default, what no fact about a caller needs and is a danger to keep.
     excluded_kinds: Mapped[list[str]] = mapped_column(default=lambda: ["iban", "card", "security_code"])
     has_new_exclusions: Mapped[bool] = mapped_column(default=False)  # until what was learned before is removed
+    recall_traces: Mapped[str | None]  # the `TraceMode` of machines that set none
     # For how many days data is kept; None for ever. See `memoair_cloud.retention.policy`.
     keep_turns_days: Mapped[int | None]
     keep_callers_days: Mapped[int | None]

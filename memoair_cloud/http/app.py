@@ -6,14 +6,27 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
+from memoair_cloud.assets import files
 from memoair_cloud.consolidation import ChatEndpoint, ChatExtractor, Extractor, ModelPrices, RuleExtractor
+from memoair_cloud.dashboard.router import add_dashboard
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.errors import add_error_handlers
 from memoair_cloud.http.exact_path import ExactPath
 from memoair_cloud.http.middleware import CloudMetrics, ObservabilityMiddleware
 from memoair_cloud.http.rate_limit import RateLimit
-from memoair_cloud.http.routes import calls, health, indexes, memories, projections, projects, retention
+from memoair_cloud.http.routes import (
+    api_docs,
+    audit,
+    calls,
+    health,
+    indexes,
+    memories,
+    projections,
+    projects,
+    recall_traces,
+    retention,
+)
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.memories.model_usage import ModelAccounting
@@ -43,7 +56,7 @@ def make_services(settings: CloudSettings) -> Services:
     )
     metrics = CloudMetrics()
     queue = WorkQueue(engine, blobs, extraction_worker, on_dropped=metrics.record_dropped)
-    return Services(engine, blobs, queue, rate_limit, metrics)
+    return Services(engine, blobs, queue, rate_limit, metrics, settings)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -56,6 +69,7 @@ def create_app(services: Services) -> FastAPI:
         title="MemoAir cloud",
         version=_installed_version(),
         description="The memory of voice agents, shared by many machines.",
+        docs_url=None,  # the framework's page loads its scripts from another host; ours is in `api_docs`
         redoc_url=None,
         # Accept JSON without a content type: clients forget it, and there are no cookies that a web page could misuse.
         strict_content_type=False,
@@ -66,8 +80,23 @@ def create_app(services: Services) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(ExactPath)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
-    for module in (projects, calls, memories, retention, indexes, projections, health):
+    modules = (
+        projects,
+        calls,
+        recall_traces,
+        memories,
+        retention,
+        indexes,
+        projections,
+        audit,
+        health,
+        api_docs,
+        files,
+    )
+    for module in modules:
         app.include_router(module.router)
+    if services.settings.dashboard:
+        add_dashboard(app, services)
     return app
 
 

@@ -5,12 +5,14 @@ from datetime import datetime
 import attrs
 from sqlalchemy import delete, func, select
 
+from memoair_cloud.audit.log import AuditAction, forget_user_in_audit, record_change
 from memoair_cloud.calls.users import find_erasure, lock_or_create_user, lock_user
 from memoair_cloud.database.caller_tables import CALLER_TABLES
 from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import CallSession, EndUser, ForgottenSession, ForgottenUser
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.identifiers import hash_session_id
+from memoair_cloud.recall_traces.erasure import erase_traces
 from memoair_cloud.retention.holds import check_not_held, is_held
 from memoair_cloud.retention.policy import lock_project
 from memoair_cloud.tenancy.access import Tenant
@@ -128,8 +130,11 @@ def _erase(session: ScopedSession, user: EndUser, up_to: datetime, now: datetime
             "removed": removed,
         }
     session.add(erasure)
+    record_change(session, AuditAction.ERASED_CALLER, user_id)
     session.flush()
+    forget_user_in_audit(session, user_id)
     session.expunge_all()
+    erase_traces(session, user_id)
     # Deleting the user's row cascades to all rows that refer to it.
     session.execute(delete(EndUser).where(EndUser.id == user_id))
     return receipt

@@ -20,6 +20,7 @@ from memoair_cloud.database.models import (
     Memory,
 )
 from memoair_cloud.identifiers import hash_session_id
+from memoair_cloud.recall_traces.erasure import erase_traces
 from memoair_cloud.retention.holds import is_held
 from memoair_cloud.retention.policy import lock_project
 from memoair_cloud.tenancy.access import Tenant
@@ -92,6 +93,7 @@ def _erase_until(session: ScopedSession, user: EndUser, erased_at: datetime) -> 
     digests = [hash_session_id(session.scope.project_id, user.id, session_id) for session_id in session_ids]
     session.insert_missing(ForgottenSession, [{"digest": digest} for digest in digests])
     unsynchronized = {"synchronize_session": False}
+    erase_traces(session, user.id, erased_at)
     later = select(func.count(), func.min(CallSession.started_at)).select_from(CallSession)
     later_count, first_at = session.execute(
         later.where(CallSession.user_id == user.id, CallSession.started_at > erased_at)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from memoair_cloud.audit.log import AuditAction, record_change
 from memoair_cloud.calls.users import lock_user
 from memoair_cloud.database.models import EndUser, LegalHold
 from memoair_cloud.errors import ConflictError, LegalHoldError, NotFoundError
@@ -71,6 +72,8 @@ def place_hold(tenant: Tenant, user_id: str | None, reason: str, placed_by: str)
             placed_by=placed_by,
         )
         session.add(hold)
+        if user_id is not None:
+            record_change(session, AuditAction.HELD_CALLER, user_id)
         return hold
 
 
@@ -92,6 +95,8 @@ def lift_hold(tenant: Tenant, user_id: str | None, reason: str, lifted_by: str) 
         if hold is None:
             raise NotFoundError("no such hold")
         hold.lifted_at, hold.lifted_by, hold.lift_reason = utc_now(), lifted_by, reason
+        if user_id is not None:
+            record_change(session, AuditAction.RELEASED_CALLER, user_id)
         return hold
 
 

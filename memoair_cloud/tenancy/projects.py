@@ -13,6 +13,7 @@ from memoair_cloud.identifiers import random_suffix, slugify
 from memoair_cloud.retention.policy import lock_project, set_policy
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_protocol.enums import TraceMode
 from memoair_protocol.timestamps import utc_now
 
 
@@ -59,13 +60,31 @@ def get_project(tenant: Tenant) -> Project:
         return project
 
 
-def change_project(tenant: Tenant, kinds: Sequence[str] | None, retention: Mapping[str, Any]) -> Project:
+def get_project_with_agents(tenant: Tenant) -> tuple[Project, list[Agent]]:
+    """Return the project of a tenant and its agents, oldest first; raise `NotFoundError` if it does not exist."""
+    with tenant.begin_read() as session:
+        project = session.get(Project, tenant.scope.project_id)
+        if project is None:
+            raise NotFoundError("unknown project", resource="project")
+        return project, list(session.scalars(select(Agent).order_by(Agent.created_at, Agent.id)))
+
+
+def change_project(
+    tenant: Tenant,
+    kinds: Sequence[str] | None,
+    retention: Mapping[str, Any],
+    trace_mode: TraceMode | None = None,
+    *,
+    changes_trace_mode: bool = False,
+) -> Project:
     """Change the settings of a project. What they concern of earlier data is removed in the background.
 
     Args:
         tenant: The project.
         kinds: What is never learned; None for no change.
         retention: New values of fields of `memoair_cloud.retention.policy.RetentionPolicy`.
+        trace_mode: What is kept of searches by machines that set nothing; None for their default.
+        changes_trace_mode: Whether to set it.
 
     Raises:
         NotFoundError: If the project is unknown.
@@ -75,6 +94,8 @@ def change_project(tenant: Tenant, kinds: Sequence[str] | None, retention: Mappi
         if kinds is not None:
             project.has_new_exclusions = project.has_new_exclusions or not set(kinds) <= set(project.excluded_kinds)
             project.excluded_kinds = list(dict.fromkeys(kinds))
+        if changes_trace_mode:
+            project.recall_traces = None if trace_mode is None else trace_mode.value
         set_policy(project, retention)
         return project
 

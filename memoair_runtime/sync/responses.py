@@ -53,6 +53,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         retention_version: Version of how long turns are kept; None if the cloud does not say.
         epoch: Identifies the data that the versions count. A cloud that was restored from a backup has another one.
             None if the cloud names none.
+        recall_traces: What machines of the project keep of searches by default.
     """
 
     profile_version: Version | None = None
@@ -63,6 +64,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     org_file: OrgFileInfo | None = None
     sync_token: str
     epoch: str | None = None
+    recall_traces: str | None = None
     retention_version: Version | None = None
 
 
@@ -252,3 +254,15 @@ def _convert(payload: dict[str, Any], kind: type[StructT]) -> StructT:
         return msgspec.convert(payload, kind)
     except (msgspec.ValidationError, RecursionError):
         raise invalid_response(f"not a valid {kind.__name__}") from None
+
+
+class _TraceReceipt(msgspec.Struct, frozen=True):
+    accepted: list[str]
+    duplicate: list[str]
+    rejected: list[Any]
+
+
+def parse_trace_receipt(content: bytes) -> int:
+    """Return how many of the recall traces that were sent the cloud has now."""
+    receipt = _convert(_decode_object(content), _TraceReceipt)
+    return len(receipt.accepted) + len(receipt.duplicate)

@@ -10,6 +10,7 @@ from memoair_runtime.sync.pull_erasures import ErasurePuller
 from memoair_runtime.sync.pull_retention import RetentionPuller
 from memoair_runtime.sync.pull_user import UserPuller
 from memoair_runtime.sync.push import Pusher
+from memoair_runtime.sync.push_traces import TracePusher
 from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import CloudTransport
 
@@ -27,6 +28,7 @@ class SyncSession:
         erasures: Erases other users that the cloud has erased.
         retention: Pulls how long turns are kept.
         pusher: Pushes the user's events.
+        traces: Pushes the user's recall traces.
         is_durable: Whether anything is stored of the user.
     """
 
@@ -36,6 +38,7 @@ class SyncSession:
     erasures: ErasurePuller
     retention: RetentionPuller
     pusher: Pusher
+    traces: TracePusher
     is_durable: bool
 
     def scan(self, *, all_sessions: bool) -> None:

@@ -114,7 +114,7 @@ def test_the_periods_of_a_project_are_set_and_tried(client: Client, environ: dic
     tried = memoair("project", "set", project, "--keep-turns", "30", "--dry-run", **environ).out
     assert tried == "would be dropped now: 1 turn, 0 callers, 0 traces\n"
     memoair("project", "set", project, "--keep-turns", "30", "--keep-callers", "365", "--facts", "drop", **environ)
-    shown = json.loads(memoair("project", "show", project, **environ).out)
+    shown = json.loads(memoair("project", "show", project, "--json", **environ).out)
     assert shown["retention"] == {"turnsDays": 30, "callersDays": 365, "tracesDays": 30, "facts": "drop"}
     memoair("project", "set", project, "--keep-turns", "forever", **environ)
     assert client.ok("GET", f"/v1/projects/{project}")["retention"]["turnsDays"] is None

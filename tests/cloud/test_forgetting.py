@@ -62,6 +62,7 @@ def test_erasing_a_user_removes_all_their_data_and_counts_it(cloud: RunningCloud
             "memories": 2,
             "memoryChanges": 1,
             "profiles": 1,
+            "recallTraces": 0,
             "holds": 0,
             "queued": 1,
         },

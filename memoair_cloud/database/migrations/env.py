@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from memoair_cloud.database import models  # noqa: F401 - fills the metadata
+from memoair_cloud.database import access_models, models, recall_trace_models  # noqa: F401 - fill the metadata
 from memoair_cloud.database.base import Base
 
 context.configure(

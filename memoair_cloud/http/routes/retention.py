@@ -8,11 +8,12 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 
+from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.calls.export import write_export
 from memoair_cloud.database.models import LegalHold
 from memoair_cloud.errors import BatchTooLargeError, ConflictError, LegalHoldError, NotFoundError
 from memoair_cloud.http.body_parsing import JsonRoute
-from memoair_cloud.http.dependencies import AccountTenant, ProjectTenant
+from memoair_cloud.http.dependencies import AccountTenant, ProjectTenant, ServicesDep
 from memoair_cloud.http.errors import COMMON_ERRORS, PROJECT_ERRORS, error_responses
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.http.schemas.retention import ForgettingOut, HoldIn, HoldOut, HoldsOut, PreviewOut, RetentionIn
@@ -98,9 +99,10 @@ def lift_hold(tenant: ProjectTenant, user_id: PathId, body: HoldIn, key_id: KeyI
     response_class=StreamingResponse,
     responses={200: {"content": {"application/json": {}}}, **error_responses(PROJECT_ERRORS)},
 )
-def export_user(tenant: ProjectTenant, user_id: PathId) -> StreamingResponse:
+def export_user(tenant: ProjectTenant, services: ServicesDep, user_id: PathId) -> StreamingResponse:
     """Return everything that is kept of a user, as one JSON document."""
     file = write_export(tenant, user_id)
+    services.reads.record(tenant, AuditAction.EXPORTED_CALLER, user_id)
     headers = {"Content-Length": str(file.tell()), "Cache-Control": "no-store"}
     file.seek(0)
     return StreamingResponse(

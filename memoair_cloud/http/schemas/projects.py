@@ -10,6 +10,7 @@ from memoair_cloud.http.schemas.base import Name, RequestBody, ResponseBody, San
 from memoair_cloud.http.schemas.retention import RetentionIn, RetentionOut
 from memoair_cloud.identifiers import MAX_SLUG_CHARS, SLUG
 from memoair_cloud.retention.policy import RetentionPolicy
+from memoair_protocol.enums import TraceMode
 
 
 class ProjectIn(RequestBody):
@@ -26,17 +27,23 @@ ExcludableKind = DataKind | Literal["identity", "preference", "plan", "event", "
 
 
 class ProjectPatch(RequestBody):
-    """Changes of a project."""
+    """Changes of a project; what is left out stays.
+
+    `recallTraces` is for machines that set nothing themselves; null is their default, `ids`.
+    """
 
     model_config = ConfigDict(**RequestBody.model_config, extra="forbid")
 
     excluded_kinds: Annotated[list[ExcludableKind], Field(max_length=12)] | None = None
+    # Strict values of an enumeration are members, which JSON has none of.
+    recall_traces: Annotated[TraceMode | None, Field(strict=False)] = None
     retention: RetentionIn | None = None
 
     @model_validator(mode="after")
     def _require_a_change(self) -> "ProjectPatch":
-        if self.excluded_kinds is None and self.retention is None:
-            raise ValueError("a change requires excludedKinds or retention")
+        has_trace_mode = "recall_traces" in self.model_fields_set
+        if self.excluded_kinds is None and self.retention is None and not has_trace_mode:
+            raise ValueError("a change requires excludedKinds, recallTraces or retention")
         return self
 
 
@@ -49,6 +56,7 @@ class ProjectOut(ResponseBody):
     description: str
     created_at: datetime
     excluded_kinds: list[str]
+    recall_traces: TraceMode | None
     retention: RetentionOut
 
     @model_validator(mode="before")
@@ -56,7 +64,7 @@ class ProjectOut(ResponseBody):
     def _add_retention(cls, project: object) -> object:
         if not isinstance(project, Project):
             return project
-        names = ("id", "name", "slug", "description", "created_at", "excluded_kinds")
+        names = ("id", "name", "slug", "description", "created_at", "excluded_kinds", "recall_traces")
         return {**{name: getattr(project, name) for name in names}, "retention": RetentionPolicy.of(project)}
 
 
