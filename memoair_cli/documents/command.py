@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import track
 
 from memoair_cli.cloud_client import connect, post, request
-from memoair_cli.documents.decoding import NotTextError
-from memoair_cli.documents.files import DocumentFileError, ReadOptions, SourceFile, find_files, read_documents
+from memoair_cli.documents.files import SourceFile, find_files, read_file
 from memoair_cli.options import AgentId, ApiKey, BaseUrl, ProjectId, fail, pluralize, require
+from memoair_documents.decoding import NotTextError
+from memoair_documents.reading import DocumentFileError, ReadOptions
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.limits import MAX_DOCUMENTS
 
@@ -101,7 +102,7 @@ def _read_all(paths: list[Path], options: ReadOptions) -> _Found:
     try:
         for source in find_files(paths, _print_skipped):
             try:
-                for line, document in read_documents(source, options):
+                for line, document in read_file(source, options):
                     document_id = document["id"]
                     # Within one file, the later of two documents with one id counts, as in the cloud.
                     if file_by_id.setdefault(document_id, source.path) != source.path:

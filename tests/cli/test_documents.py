@@ -11,10 +11,11 @@ from support.clouds import Client
 from support.commands import CommandResult, memoair
 
 from memoair_cli.documents.command import _split_batches
-from memoair_cli.documents.decoding import NotTextError, decode_text
-from memoair_cli.documents.files import DocumentFileError, ReadOptions, SourceFile, read_documents
-from memoair_cli.documents.front_matter import split_front_matter
-from memoair_cli.documents.html import html_to_markdown
+from memoair_cli.documents.files import SourceFile, read_file
+from memoair_documents.decoding import NotTextError, decode_text
+from memoair_documents.front_matter import split_front_matter
+from memoair_documents.html import html_to_markdown
+from memoair_documents.reading import DocumentFileError, ReadOptions
 
 Add = Callable[..., CommandResult]
 
@@ -52,7 +53,7 @@ def ids_in(client: Client) -> list[str]:
 
 def read(path: Path, **options: Any) -> list[dict[str, Any]]:
     """Return the documents of a file."""
-    return [row for _, row in read_documents(SourceFile(path, path.name, is_named=True), ReadOptions(**options))]
+    return [row for _, row in read_file(SourceFile(path, path.name, is_named=True), ReadOptions(**options))]
 
 
 def test_a_folder_becomes_documents_with_stable_ids(client: Client, add: Add, folder: Path) -> None:
