@@ -1,14 +1,21 @@
-"""From the name and the bytes of a file to the documents in it."""
+"""From the name and the bytes of a file to the documents in it.
 
-from collections.abc import Iterator
+PDF and DOCX files are read with the extra `documents`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 import attrs
 
-from memoair_documents.decoding import NotTextError, decode_text
+from memoair_documents.decoding import decode_text
+from memoair_documents.docx import docx_to_markdown
+from memoair_documents.errors import DocumentFileError, UnreadableFileError
 from memoair_documents.front_matter import split_front_matter
 from memoair_documents.html import html_to_markdown
+from memoair_documents.markdown import TitledText
+from memoair_documents.pdf import pdf_to_markdown
 from memoair_documents.tables import Row, is_document, read_csv, read_json_lines
 from memoair_index.label_extraction import FORMAT_KEY, MARKDOWN
 from memoair_index.sections import split_sections
@@ -17,10 +24,7 @@ _MARKDOWN_SUFFIXES = {".md", ".markdown", ".mdx"}
 _HTML_SUFFIXES = {".html", ".htm", ".xhtml"}
 _JSON_LINES_SUFFIXES = {".jsonl", ".ndjson"}
 _CSV_SUFFIXES = {".csv", ".tsv"}
-
-
-class DocumentFileError(ValueError):
-    """A file is invalid. The message begins with the line where there is one, and does not name the file."""
+_BINARY_READERS: Mapping[str, Callable[[bytes], TitledText]] = {".pdf": pdf_to_markdown, ".docx": docx_to_markdown}
 
 
 @attrs.frozen
@@ -52,13 +56,17 @@ def read_documents(
             name.
 
     Raises:
-        NotTextError: If the file is not text, or has none.
+        UnreadableFileError: If the file cannot be read as its suffix says, or has no text.
         DocumentFileError: If a line of it is invalid.
     """
+    suffix = PurePosixPath(name).suffix.casefold()
+    if suffix in _BINARY_READERS:
+        file = _BINARY_READERS[suffix](content)
+        yield 0, _make_markdown(name, file.text, {"title": file.title} if file.title else {}, "")
+        return
     text = decode_text(content, options.encoding)
     if not text.strip():
-        raise NotTextError("empty")
-    suffix = PurePosixPath(name).suffix.casefold()
+        raise UnreadableFileError("empty")
     if detects_json_lines and _is_json_lines(text):
         suffix = ".jsonl"
     try:
@@ -74,10 +82,15 @@ def read_documents(
             yield 0, _make_markdown(name, page.text, {}, page.title)
         else:
             yield 0, {"id": name, "text": text}
-    except NotTextError:
+    except UnreadableFileError:
         raise
     except ValueError as error:
         raise DocumentFileError(str(error)) from None
+
+
+def needs_reader_process(name: str) -> bool:
+    """Return whether a file, by its name, is in a format that can hide how much work it is to read: PDF and DOCX."""
+    return PurePosixPath(name).suffix.casefold() in _BINARY_READERS
 
 
 def is_table(name: str) -> bool:
@@ -87,7 +100,7 @@ def is_table(name: str) -> bool:
 
 def _make_markdown(document_id: str, text: str, metadata: dict[str, Any], page_title: str) -> dict[str, Any]:
     if not text.strip():
-        raise NotTextError("no text")
+        raise UnreadableFileError("no text")
     first_heading = next((section.headings[0] for section in split_sections(text) if section.headings), "")
     title = metadata.get("title") or first_heading or page_title
     return {

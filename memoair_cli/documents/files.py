@@ -7,8 +7,9 @@ from pathlib import Path
 
 import attrs
 
-from memoair_documents.decoding import NotTextError
-from memoair_documents.reading import DocumentFileError, ReadOptions, read_documents
+from memoair_documents.errors import DocumentFileError, UnreadableFileError
+from memoair_documents.reader_process import ReaderProcess
+from memoair_documents.reading import ReadOptions, needs_reader_process, read_documents
 from memoair_documents.tables import Row
 
 STDIN = Path("-")
@@ -70,16 +71,24 @@ def _walk(folder: Path, skip: Callable[[str, str], None]) -> Iterator[SourceFile
                 yield SourceFile(path, path.relative_to(folder).as_posix(), is_named=False)
 
 
-def read_file(source: SourceFile, options: ReadOptions) -> Iterator[Row]:
+def read_file(source: SourceFile, options: ReadOptions, reader: ReaderProcess) -> Iterator[Row]:
     """Yield the documents of a file, each with the line at which it is (0 for a whole file).
 
+    Args:
+        source: The file.
+        options: How to read it.
+        reader: The process for PDF and DOCX files.
+
     Raises:
-        NotTextError: If the file is not text, or has none.
+        UnreadableFileError: If the file cannot be read as its suffix says, or has no text.
         DocumentFileError: If a line of it is invalid; the message names the file.
         OSError: If it cannot be read.
     """
     is_stdin = source.path == STDIN
     try:
+        if needs_reader_process(source.id):
+            yield from reader.read(source.path, source.id, options)
+            return
         yield from read_documents(source.id, _read(source.path), options, detects_json_lines=is_stdin)
     except DocumentFileError as error:
         raise DocumentFileError(f"{source.path}:{error}") from None
@@ -89,5 +98,5 @@ def _read(path: Path) -> bytes:
     if path == STDIN:
         return sys.stdin.buffer.read()
     if path.stat().st_size > _MAX_FILE_BYTES:
-        raise NotTextError(f"larger than {_MAX_FILE_BYTES >> 20} MB")
+        raise UnreadableFileError(f"larger than {_MAX_FILE_BYTES >> 20} MB")
     return path.read_bytes()
