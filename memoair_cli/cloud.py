@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from memoair_cloud.tenancy.accounts import Accounts, KnownKey
 
 app = typer.Typer(name="cloud", no_args_is_help=True, help="Set up and run a MemoAir server.")
+key_app = typer.Typer(name="key", no_args_is_help=True, help="Create API keys.")
+app.add_typer(key_app)
 
 DatabaseUrl = Annotated[
     Optional[str],  # noqa: UP045 - Typer needs this on Python 3.10
@@ -56,7 +59,45 @@ def keys(
     for key in known_keys:
         last_use = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
         state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else last_use
-        typer.echo(f"{key.key_id}  {key.hint}…  {key.account_name} ({key.account_id})  {state}")
+        project = f" of {key.grant.project_id}" if key.grant.project_id else ""
+        scope = f"{key.grant.scope.value}{project}"
+        typer.echo(f"{key.key_id}  {key.hint}…  {key.account_name} ({key.account_id})  {scope}  {state}")
+
+
+class ScopeChoice(str, Enum):
+    """What a key may do."""
+
+    EVERYTHING = "everything"
+    READ = "read"
+    INGEST = "ingest"
+
+
+@key_app.command("create")
+def create_key(
+    account: Annotated[str, typer.Option(help="The account's name or id.")] = "default",
+    scope: Annotated[
+        ScopeChoice, typer.Option(help="What it may do: read changes nothing; ingest only sends calls.")
+    ] = ScopeChoice.EVERYTHING,
+    project: Annotated[Optional[str], typer.Option(help="The only project that it may access.")] = None,  # noqa: UP045
+    name: Annotated[str, typer.Option(help="A name for the key, shown in lists and in the audit log.")] = "further key",
+    database_url: DatabaseUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help='Print JSON: {"accountId", "keyId", "apiKey"}.')] = False,
+) -> None:
+    """Create an API key that may do only some things. The key is shown only once."""
+    with _open_accounts(database_url) as accounts:
+        from memoair_cloud.errors import NotFoundError
+        from memoair_cloud.tenancy.grants import Grant, KeyScope
+
+        try:
+            grant = Grant(KeyScope(scope.value), project)
+            issued = accounts.issue_key(accounts.find_account(account), name, grant)
+        except NotFoundError as error:
+            typer.echo(error.message, err=True)
+            raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(json.dumps({"accountId": issued.account_id, "keyId": issued.key_id, "apiKey": issued.key}))
+    else:
+        typer.echo(f"key id   {issued.key_id}\nAPI key  {issued.key}\n\nKeep the key: it is not shown again.")
 
 
 @app.command()
@@ -83,9 +124,13 @@ def serve(
     database_url: DatabaseUrl = None,
     blob_url: BlobUrl = None,
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Also run a worker in this process.")] = True,
+    dashboard: Annotated[
+        Optional[bool],  # noqa: UP045 - Typer needs this on Python 3.10
+        typer.Option("--dashboard/--no-dashboard", help="Serve the dashboard at /dashboard, too (yes)."),
+    ] = None,
 ) -> None:
-    """Serve the HTTP API until the process is stopped."""
-    settings = _load_settings(host=host, port=port, database_url=database_url, blob_url=blob_url)
+    """Serve the HTTP API and the dashboard until the process is stopped."""
+    settings = _load_settings(host=host, port=port, database_url=database_url, blob_url=blob_url, dashboard=dashboard)
     from memoair_cloud.logs import log_to_stderr
     from memoair_cloud.serving import serve as run
 
@@ -156,6 +201,8 @@ def _key_to_json(key: "KnownKey") -> dict[str, Any]:
         "name": key.name,
         "accountId": key.account_id,
         "accountName": key.account_name,
+        "scope": key.grant.scope.value,
+        "projectId": key.grant.project_id,
         **{name: moment.isoformat() if moment else None for name, moment in timestamps.items()},
     }
 

@@ -42,6 +42,12 @@ class InvalidKeyError(ApiError):
         return {"WWW-Authenticate": "Bearer"}
 
 
+class ForbiddenError(ApiError):
+    """The scope of the key does not allow this; ``scope`` and ``action`` in the details say what."""
+
+    code = "cloud.forbidden"
+
+
 class NotFoundError(ApiError):
     """The key has no access to such a resource, whether or not it exists in another account."""
 

@@ -10,6 +10,7 @@ from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.models import CallSession, OrgBuild, Project
 from memoair_cloud.indexes import builder
 from memoair_cloud.memories import extraction_worker
+from memoair_cloud.tenancy.access import Tenant
 
 
 @attrs.frozen
@@ -121,3 +122,39 @@ def get_backlog(engine: Engine) -> Backlog:
     with Session(engine) as session:
         count, oldest = session.execute(calls).one()
         return Backlog(count, oldest, session.scalars(outdated).one())
+
+
+def retry_project_dead_letters(tenant: Tenant) -> int:
+    """Reset the failure counts of a project's dead letters, so that workers retry them.
+
+    Args:
+        tenant: The project.
+
+    Returns:
+        The number of calls and index files that will be retried.
+    """
+    with tenant.begin_write() as session:
+        project = session.scalars(select(Project).where(Project.id == tenant.scope.project_id)).one()
+        calls = update(CallSession).where(_IS_DEAD_CALL).values(failures=0, retry_at=None)
+        result = session.execute(calls, execution_options={"synchronize_session": False})
+        build = session.scalar(select(OrgBuild))
+        is_dead = (
+            build is not None
+            and build.failures >= builder.MAX_FAILURES
+            and build.failed_version == project.org_version > build.version
+        )
+        if build is not None and is_dead:
+            build.failures = 0
+        return int(result.rowcount) + is_dead  # type: ignore[attr-defined]
+
+
+def find_project_dead_build(tenant: Tenant) -> DeadLetter | None:
+    """Return the index file of a project's documents if it failed permanently; None otherwise."""
+    with tenant.begin_read() as session:
+        project = session.scalars(select(Project).where(Project.id == tenant.scope.project_id)).one()
+        build = session.scalar(select(OrgBuild))
+        if build is None or build.failures < builder.MAX_FAILURES:
+            return None
+        if not build.failed_version == project.org_version > build.version:
+            return None
+        return DeadLetter("build", project.id, build.failure or "", 1, build.built_at)

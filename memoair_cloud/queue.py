@@ -15,6 +15,8 @@ from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.builder import build_org_index, find_projects_to_build, remove_replaced_files
 from memoair_cloud.memories.exclusion import find_projects_to_clean, remove_excluded_memories
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
+from memoair_cloud.recall_traces.retention import remove_expired_traces
+from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class WorkQueue:
         self._enqueue(self._exclusion_task, project_id)
 
     def sweep(self) -> None:
-        """Queue due work that was never queued, and remove replaced index files."""
+        """Queue due work that was never queued, and remove replaced index files and expired recall traces."""
         for project_id in find_projects_to_build(self._engine):
             self._build_task(project_id)
         for project_id in self._extraction_worker.find_due_projects():
@@ -77,6 +79,7 @@ class WorkQueue:
         for project_id in find_projects_to_clean(self._engine):
             self._exclusion_task(project_id)
         remove_replaced_files(self._engine, self._blobs)
+        remove_expired_traces(self._engine, utc_now())
         purge_wal(self._engine)
 
     def run_next_task(self) -> bool:

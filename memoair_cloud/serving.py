@@ -59,6 +59,8 @@ def serve(settings: CloudSettings, *, with_worker: bool = True) -> None:
             host=settings.host,
             port=settings.port,
             log_config=None,
+            # The dashboard trusts the proxies of its settings. The server would trust every one on this machine.
+            proxy_headers=False,
             access_log=False,  # it would contain paths, and these contain user ids
             timeout_keep_alive=_KEEP_ALIVE_TIMEOUT_S,
             timeout_graceful_shutdown=int(_STOP_TIMEOUT_S),

@@ -1,5 +1,7 @@
 """Settings of a server: from command-line flags, then ``MEMOAIR_CLOUD_*`` variables, then defaults."""
 
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from memoair_cloud.memories.speaker_time import SpeakerTime, find_zone
+from memoair_cloud.tenancy.grants import KeyScope
 
 
 def _default_folder() -> Path:
@@ -30,6 +33,16 @@ class CloudSettings(BaseSettings):
         worker_threads: The number of tasks that a worker runs concurrently.
         time_zone: The time zone in which callers count days, where neither the time of a turn nor its call says one.
         project_time_zones: The same for single projects, by id.
+        dashboard: Whether to serve the dashboard.
+        dashboard_idle_s: Seconds without a request after which a person is signed out.
+        dashboard_session_s: Seconds after which a person is signed out in any case.
+        dashboard_sign_ins_at_once: Attempts to sign in from one address at once; one more is allowed every 5 seconds.
+        dashboard_proxy_header: The header in which a proxy that has authenticated a person sends their name. Trusted
+            only from ``dashboard_proxy_addresses``.
+        dashboard_proxy_addresses: The addresses or networks of trusted proxies, separated by commas. Only theirs
+            count, and of the ``X-Forwarded-*`` headers as well.
+        dashboard_proxy_account: The account that people behind the proxy access, as its id.
+        dashboard_proxy_scope: What they may do: ``everything`` or ``read``.
         chat_base_url: An OpenAI-compatible chat endpoint that extracts facts instead of the rules. Needs
             ``chat_model``.
         chat_model: The model to ask there.
@@ -68,6 +81,24 @@ class CloudSettings(BaseSettings):
     project_time_zones: dict[str, str] = Field(
         default_factory=dict, description='time zones of single projects, as JSON: {"proj_shop": "Asia/Tokyo"}'
     )
+    dashboard: bool = Field(default=True, description="serve the dashboard at /dashboard")
+    dashboard_idle_s: float = Field(default=3_600.0, gt=0, description="seconds without a request until signed out")
+    dashboard_session_s: float = Field(default=43_200.0, gt=0, description="seconds until signed out in any case")
+    dashboard_sign_ins_at_once: int = Field(
+        default=10, gt=0, description="attempts to sign in from one address at once; one more every 5 seconds"
+    )
+    dashboard_proxy_header: str | None = Field(
+        default=None, description="header with the name of a person whom a trusted proxy has authenticated"
+    )
+    dashboard_proxy_addresses: str = Field(
+        default="", description="addresses or networks of trusted proxies, separated by commas"
+    )
+    dashboard_proxy_account: str | None = Field(
+        default=None, description="id of the account that people behind the proxy access"
+    )
+    dashboard_proxy_scope: KeyScope = Field(
+        default=KeyScope.EVERYTHING, description="what people behind the proxy may do: everything or read"
+    )
     chat_base_url: str | None = Field(
         default=None,
         description="an OpenAI-compatible chat endpoint that extracts facts instead of the rules",
@@ -80,6 +111,32 @@ class CloudSettings(BaseSettings):
         if (self.chat_base_url is None) != (self.chat_model is None):
             raise ValueError("chat_base_url and chat_model must be set together")
         return self
+
+    @model_validator(mode="after")
+    def _require_all_proxy_settings(self) -> "CloudSettings":
+        if self.dashboard_proxy_header is None:
+            return self
+        if not self.trusted_proxies or self.dashboard_proxy_account is None:
+            raise ValueError(
+                "dashboard_proxy_header requires dashboard_proxy_addresses and dashboard_proxy_account: without them, "
+                "anyone could send the header"
+            )
+        return self
+
+    @cached_property
+    def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of trusted proxies."""
+        return tuple(ip_network(part.strip()) for part in self.dashboard_proxy_addresses.split(",") if part.strip())
+
+    @field_validator("dashboard_proxy_addresses")
+    @classmethod
+    def _require_valid_networks(cls, value: str) -> str:
+        for part in filter(None, map(str.strip, value.split(","))):
+            try:
+                ip_network(part)
+            except ValueError:
+                raise ValueError("use addresses or networks such as 10.0.0.0/8, separated by commas") from None
+        return value
 
     @model_validator(mode="after")
     def _require_known_time_zones(self) -> "CloudSettings":

@@ -38,3 +38,20 @@ class Intent(str, Enum):
     SUMMARIZE_RECENT = "summarise_recent"
     EARLIER_IN_CALL = "earlier_in_call"
     FALLBACK = "fallback"
+
+
+class TraceMode(str, Enum):
+    """What is kept of a search, in its recall trace."""
+
+    OFF = "off"  # nothing
+    IDS = "ids"  # ids and numbers, no words
+    TEXT = "text"  # also the question and the recalled texts, both redacted
+
+
+class RecallOrigin(str, Enum):
+    """Who asked for a search."""
+
+    TOOL = "tool"  # the language model, through a tool
+    HOOK = "hook"  # an integration, by itself, before the model answers
+    API = "api"  # the application
+    FRAMEWORK = "framework"  # another program, on behalf of a model that it runs: for example through MCP

@@ -30,6 +30,7 @@ ERROR_CODES: Mapping[str, ErrorCode] = MappingProxyType(
         "runtime.not_found": ErrorCode("no runtime was found to start", None, False),
         "runtime.start_failed": ErrorCode("the runtime could not be started or reached", None, False),
         "cloud.unauthorized": ErrorCode("the cloud does not know the API key", 401, False),
+        "cloud.forbidden": ErrorCode("the scope of the API key does not allow this", 403, False),
         "cloud.not_found": ErrorCode("the cloud has no resource of that name", 404, False),
         "cloud.conflict": ErrorCode("the cloud has another resource of that name", 409, False),
         "cloud.batch_too_large": ErrorCode("more than 100 documents or 1 MB", 413, False),

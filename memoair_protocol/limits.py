@@ -19,3 +19,7 @@ MAX_DOCUMENTS = 100
 MAX_DOCUMENTS_BYTES = 1 << 20
 # Erasures that a machine may report in one request, within the limit for the body.
 MAX_ERASURES = 400
+# Recall traces for the cloud: one, and a batch of them.
+MAX_TRACE_BYTES = 64 << 10
+MAX_TRACES = 200
+MAX_TRACES_BYTES = 4 << 20

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from memoair_cloud.errors import InvalidRequestError
-from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier
+from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sanitize_text
 from memoair_protocol.corrections import CORRECTS_KEY, corrected_event_id
 from memoair_protocol.enums import EventType
 from memoair_protocol.json_guards import is_deeper_than, strip_values
@@ -67,6 +67,7 @@ class IncomingEvent(msgspec.Struct, frozen=True):
         payload: The payload as JSON, exactly as it was sent.
         start: The parsed payload of a session start; None for other events.
         corrects: The id of the event that a turn corrects; None if it corrects none.
+        turn_id: The id of a turn, as the application calls it; None for other events.
     """
 
     event_id: str
@@ -77,6 +78,14 @@ class IncomingEvent(msgspec.Struct, frozen=True):
     payload: str
     start: StartPayload | None
     corrects: str | None = None
+    turn_id: str | None = None
+
+    @property
+    def turn_key(self) -> tuple[str, str, str] | None:
+        """The session, the turn's id and the event's id of a turn; None for other events, and for corrections."""
+        if self.turn_id is None or self.corrects is not None:
+            return None
+        return self.session_id, self.turn_id, self.event_id
 
     @property
     def user(self) -> UserPart:
@@ -134,6 +143,7 @@ def parse_event(content: bytes) -> IncomingEvent:
         payload=_keep_offset(bytes(event.payload), event).decode(),
         start=payload if isinstance(payload, StartPayload) else None,
         corrects=corrected_event_id({CORRECTS_KEY: payload.corrects}) if isinstance(payload, _TurnPayload) else None,
+        turn_id=sanitize_text(payload.turn_id) if isinstance(payload, _TurnPayload) else None,
     )
 
 

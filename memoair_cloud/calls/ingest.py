@@ -14,7 +14,9 @@ from memoair_cloud.database.columns import EncodedJson
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.errors import ApiError, ConflictError, InvalidRequestError, UserErasedError
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
+from memoair_cloud.recall_traces.linking import link_new_turns
 from memoair_cloud.tenancy.access import Tenant
+from memoair_cloud.tenancy.grants import Action
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
 from memoair_protocol.timestamps import utc_now
@@ -85,7 +87,7 @@ def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
         raise InvalidRequestError("X-User-Id is required: the user that the events belong to", field="X-User-Id")
     result = IngestResult()
     events, repeated_ids = _parse_batch(batch, user_id, result)
-    with tenant.begin_write() as session:
+    with tenant.begin_write(Action.INGEST) as session:
         if events:
             _store_events(session, user_id, events, result)
     for event_id in repeated_ids:
@@ -134,6 +136,7 @@ def _store_events(session: ScopedSession, user_id: str, events: list[IncomingEve
     result.has_ended_call = any(call.ended_at is not None for call in calls.values())
     session.flush()  # sessions first: the events refer to them
     session.bulk_insert(CallEvent, [_event_row(event, user, now) for event in new_events])
+    link_new_turns(session, user_id, [event.turn_key for event in new_events if event.turn_key is not None])
     result.accepted.extend(event.event_id for event in new_events)
 
 

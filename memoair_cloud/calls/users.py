@@ -6,8 +6,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from memoair_cloud.database.models import EndUser, ForgottenSession, ForgottenUser
+from memoair_cloud.database.models import CallerProfile, EndUser, ForgottenSession, ForgottenUser
+from memoair_cloud.errors import NotFoundError
 from memoair_cloud.identifiers import hash_session_id
+from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.hashes import hash_user_id
 
@@ -65,3 +67,17 @@ def _new_user_row(user_id: str, seen_at: datetime) -> dict[str, Any]:
         "memory_floor": 0,
         "profile_version": 0,
     }
+
+
+def get_user_profile(tenant: Tenant, user_id: str) -> tuple[EndUser, CallerProfile | None]:
+    """Return a user and the profile that was derived of them, if there is one.
+
+    Raises:
+        NotFoundError: If the user is unknown.
+    """
+    with tenant.begin_read() as session:
+        key = session.scope.project_id, user_id
+        user = session.get(EndUser, key)
+        if user is None:
+            raise NotFoundError("unknown caller")
+        return user, session.get(CallerProfile, key)

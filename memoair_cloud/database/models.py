@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Date,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -41,6 +42,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime(),
         date: Date(),
         bool: Boolean(),
+        float: Double(),
         dict[str, Any]: Json(),
         list[str]: Json(),
         int: BigInteger(),
@@ -84,6 +86,9 @@ class ApiKey(AccountOwned, Base):
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    # What it may do, and in which project only: see `memoair_cloud.tenancy.grants`.
+    scope: Mapped[str] = mapped_column(default="everything")
+    project_id: Mapped[str | None]
 
     __table_args__ = (Index(None, "account_id"),)
 
@@ -110,6 +115,8 @@ class Project(AccountOwned, Base):
     # What is never learned. By default, what no fact about a caller needs and is a danger to keep.
     excluded_kinds: Mapped[list[str]] = mapped_column(default=lambda: ["iban", "card", "security_code"])
     has_new_exclusions: Mapped[bool] = mapped_column(default=False)  # until what was learned before is removed
+    recall_traces: Mapped[str | None]  # the `TraceMode` of machines that set none
+    recall_trace_days: Mapped[int] = mapped_column(default=30)  # how long recall traces are kept
 
     __table_args__ = (UniqueConstraint("account_id", "slug"),)
 
@@ -143,6 +150,8 @@ class EndUser(ProjectOwned, Base):
     # copy is older than the erasure.
     memory_floor: Mapped[int] = mapped_column(default=0)
     profile_version: Mapped[int] = mapped_column(default=0)  # incremented when name, metadata or facts change
+
+    __table_args__ = (Index(None, "project_id", "last_seen_at", "id"),)
 
 
 class CallSession(ProjectOwned, Base):

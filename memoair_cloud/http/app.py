@@ -6,14 +6,26 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
+from memoair_cloud.assets import files
 from memoair_cloud.consolidation import ChatEndpoint, ChatExtractor, Extractor, RuleExtractor
+from memoair_cloud.dashboard.router import add_dashboard
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.errors import add_error_handlers
 from memoair_cloud.http.exact_path import ExactPath
 from memoair_cloud.http.middleware import CloudMetrics, ObservabilityMiddleware
 from memoair_cloud.http.rate_limit import RateLimit
-from memoair_cloud.http.routes import calls, health, indexes, memories, projections, projects
+from memoair_cloud.http.routes import (
+    api_docs,
+    audit,
+    calls,
+    health,
+    indexes,
+    memories,
+    projections,
+    projects,
+    recall_traces,
+)
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.queue import WorkQueue
@@ -39,7 +51,7 @@ def make_services(settings: CloudSettings) -> Services:
         timedelta(seconds=settings.session_idle_s),
         settings.make_speaker_time(),
     )
-    return Services(engine, blobs, WorkQueue(engine, blobs, extraction_worker), rate_limit, CloudMetrics())
+    return Services(engine, blobs, WorkQueue(engine, blobs, extraction_worker), rate_limit, CloudMetrics(), settings)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -52,6 +64,7 @@ def create_app(services: Services) -> FastAPI:
         title="MemoAir cloud",
         version=_installed_version(),
         description="The memory of voice agents, shared by many machines.",
+        docs_url=None,  # the framework's page loads its scripts from another host; ours is in `api_docs`
         redoc_url=None,
         # Accept JSON without a content type: clients forget it, and there are no cookies that a web page could misuse.
         strict_content_type=False,
@@ -62,8 +75,11 @@ def create_app(services: Services) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(ExactPath)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
-    for module in (projects, calls, memories, indexes, projections, health):
+    # The traces of a session before the session: its id may have slashes.
+    for module in (projects, recall_traces, calls, memories, indexes, projections, audit, health, api_docs, files):
         app.include_router(module.router)
+    if services.settings.dashboard:
+        add_dashboard(app, services)
     return app
 
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from memoair_cloud.errors import ApiError, BatchTooLargeError, DocumentBatchTooLargeError, InvalidRequestError
 from memoair_cloud.http.dependencies import admit_request
 from memoair_protocol.json_guards import is_deeper_than
-from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_DOCUMENTS_BYTES, MAX_EVENTS_BYTES
+from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_DOCUMENTS_BYTES, MAX_EVENTS_BYTES, MAX_TRACES_BYTES
 
 MAX_BODY_BYTES = 64 << 10
 # 500 events contain about ten thousand commas. A body of nothing but commas and values would take a hundred times its
@@ -101,6 +101,12 @@ class EventsRoute(JsonRoute):
             return _decode_json(content)  # not a batch: the route's own validation reports it
         except (msgspec.DecodeError, RecursionError):
             return {"events": _split_batch(content)}
+
+
+class TracesRoute(JsonRoute):
+    """A route that accepts a batch of recall traces."""
+
+    max_bytes = MAX_TRACES_BYTES
 
 
 class DocumentsRoute(JsonRoute):

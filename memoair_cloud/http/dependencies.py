@@ -8,14 +8,15 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 
+from memoair_cloud.audit.log import ReadRecorder
 from memoair_cloud.errors import InvalidKeyError, InvalidRequestError
 from memoair_cloud.http.middleware import CloudMetrics
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.identifiers import check_identifier
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.queue import WorkQueue
+from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.access import Tenant, authenticate
-from memoair_cloud.tenancy.scoped import Scope
 
 
 @attrs.frozen
@@ -28,6 +29,8 @@ class Services:
         queue: The queue of background tasks.
         rate_limit: The rate limit per API key.
         metrics: The Prometheus metrics.
+        reads: Records in the audit log who reads a caller's data.
+        settings: The settings of the server.
     """
 
     engine: Engine
@@ -35,6 +38,8 @@ class Services:
     queue: WorkQueue
     rate_limit: RateLimit
     metrics: CloudMetrics
+    settings: CloudSettings = attrs.field(factory=CloudSettings)
+    reads: ReadRecorder = attrs.field(factory=ReadRecorder)
 
 
 # A coroutine, because it only inspects the request: FastAPI would run a plain function in a thread.
@@ -71,7 +76,7 @@ def admit_request(request: Request) -> Tenant:
     credentials = authenticate(services.engine, key.strip())
     request.state.account_id = credentials.account_id
     services.rate_limit.acquire(credentials.key_id)
-    request.state.tenant = Tenant(services.engine, Scope(credentials.account_id))
+    request.state.tenant = credentials.make_tenant(services.engine)
     return admit_request(request)
 
 
@@ -98,7 +103,8 @@ async def get_project_tenant(
     if project_id is None:
         raise InvalidRequestError("X-Project-Id is required", field="X-Project-Id")
     agent_id, user_id = _parse_identifier("X-Agent-Id", x_agent_id), _parse_identifier("X-User-Id", x_user_id)
-    return Tenant(tenant.engine, Scope(tenant.scope.account_id, project_id, agent_id, user_id))
+    scope = attrs.evolve(tenant.scope, project_id=project_id, agent_id=agent_id, user_id=user_id)
+    return attrs.evolve(tenant, scope=scope)
 
 
 ProjectTenant = Annotated[Tenant, Depends(get_project_tenant)]

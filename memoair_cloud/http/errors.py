@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from memoair_cloud.errors import (
     ApiError,
+    ForbiddenError,
     InternalServerError,
     InvalidKeyError,
     InvalidRequestError,
@@ -54,6 +55,7 @@ class FlatError(BaseModel):
 
 COMMON_ERRORS: tuple[type[ApiError], ...] = (
     InvalidKeyError,
+    ForbiddenError,
     InvalidRequestError,
     RateLimitedError,
     InternalServerError,

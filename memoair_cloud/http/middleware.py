@@ -25,6 +25,7 @@ class CloudMetrics:
         requests: Number of requests by method, route and status.
         seconds: Durations of requests by route.
         events: Number of ingested events by outcome.
+        recall_traces: Number of ingested recall traces by outcome.
         waiting: Size of the backlog by kind of work.
         oldest_call_s: Age of the oldest call in the backlog, in seconds.
         dead_letters: Number of dead letters by kind of work.
@@ -43,6 +44,9 @@ class CloudMetrics:
         )
         self.events = Counter(
             "memoair_cloud_events", "Ingested events by outcome.", ["outcome"], registry=self.registry
+        )
+        self.recall_traces = Counter(
+            "memoair_cloud_recall_traces", "Ingested recall traces by outcome.", ["outcome"], registry=self.registry
         )
         self.waiting = Gauge(
             "memoair_cloud_waiting", "Size of the backlog by kind of work.", ["work"], registry=self.registry

@@ -6,6 +6,7 @@ from datetime import date, datetime
 import attrs
 from sqlalchemy import select
 
+from memoair_cloud.audit.log import AuditAction, record_change
 from memoair_cloud.calls.users import lock_user
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.engine import purge_wal
@@ -13,6 +14,7 @@ from memoair_cloud.database.models import EndUser, Memory, MemoryChange
 from memoair_cloud.errors import ConflictError, InvalidRequestError, NotFoundError
 from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.memories.states import MemoryState
+from memoair_cloud.recall_traces.erasure import remove_words_of_memory
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.timestamps import utc_now
@@ -97,6 +99,30 @@ def correct_memory(tenant: Tenant, user_id: str, memory_id: str, correction: Mem
         if value is None:
             value = memory.value if text is None else text
         reconciler.correct(memory, memory.text if text is None else text, value, correction.days)
+        record_change(session, AuditAction.CORRECTED_MEMORY, user_id, memory_id)
+        return memory
+
+
+def undo_correction(tenant: Tenant, user_id: str, memory_id: str) -> Memory:
+    """Give a memory the text and value from before its last correction. This is a correction, too.
+
+    Raises:
+        NotFoundError: If the memory does not exist or was deleted.
+        ConflictError: If it was never corrected, or no longer holds.
+    """
+    with tenant.begin_write() as session:
+        reconciler = _lock_reconciler(session, user_id)
+        memory = _get_visible_memory(session, user_id, memory_id)
+        statement = select(MemoryChange).where(
+            MemoryChange.user_id == user_id, MemoryChange.memory_id == memory_id, MemoryChange.action == "corrected"
+        )
+        change = session.scalars(statement.order_by(MemoryChange.number.desc()).limit(1)).first()
+        if change is None:
+            raise ConflictError("the memory was never corrected")
+        if memory.state != MemoryState.CURRENT:
+            raise ConflictError("only current memories can be corrected: another memory has replaced this one")
+        reconciler.correct(memory, change.text, change.value, {})
+        record_change(session, AuditAction.UNDID_CORRECTION, user_id, memory_id)
         return memory
 
 
@@ -108,6 +134,8 @@ def delete_memory(tenant: Tenant, user_id: str, memory_id: str) -> datetime:
     with tenant.begin_write() as session:
         reconciler = _lock_reconciler(session, user_id)
         reconciler.delete(_get_visible_memory(session, user_id, memory_id))
+        record_change(session, AuditAction.DELETED_MEMORY, user_id, memory_id)
+        remove_words_of_memory(session, user_id, memory_id)
     purge_wal(tenant.engine)
     return reconciler.now
 

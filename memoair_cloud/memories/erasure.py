@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 from sqlalchemy import delete, func, select
 
+from memoair_cloud.audit.log import AuditAction, forget_user_in_audit, record_change
 from memoair_cloud.calls.users import find_erasure, lock_or_create_user
 from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import (
@@ -20,7 +21,9 @@ from memoair_cloud.database.models import (
     MemoryChange,
     Project,
 )
+from memoair_cloud.database.recall_trace_models import RecallTrace
 from memoair_cloud.identifiers import hash_session_id
+from memoair_cloud.recall_traces.erasure import erase_traces
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.hashes import hash_user_id
@@ -32,6 +35,7 @@ _COUNTED_TABLES: dict[str, type[Base]] = {
     "memories": Memory,
     "memory_changes": MemoryChange,
     "profiles": CallerProfile,
+    "recall_traces": RecallTrace,
 }
 
 
@@ -83,8 +87,11 @@ def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
             ForgottenSession,
             [{"digest": hash_session_id(project_id, user_id, session_id)} for session_id in session_ids],
         )
+        record_change(session, AuditAction.ERASED_CALLER, user_id)
         session.flush()
+        forget_user_in_audit(session, user_id)
         session.expunge_all()
+        erase_traces(session, user_id)
         # Deleting the user's row cascades to all rows that refer to it.
         session.execute(delete(EndUser).where(EndUser.id == user_id))
         receipt = ErasureReceipt(user_id, erasure.forgotten_at, removed)

@@ -21,6 +21,7 @@ from memoair_cloud.database.models import (
     Project,
 )
 from memoair_cloud.identifiers import hash_session_id
+from memoair_cloud.recall_traces.erasure import erase_traces
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.hashes import hash_user_id
@@ -88,6 +89,7 @@ def _erase_until(session: ScopedSession, user: EndUser, erased_at: datetime) -> 
     digests = [hash_session_id(session.scope.project_id, user.id, session_id) for session_id in session_ids]
     session.insert_missing(ForgottenSession, [{"digest": digest} for digest in digests])
     unsynchronized = {"synchronize_session": False}
+    erase_traces(session, user.id, erased_at)
     later = select(func.count(), func.min(CallSession.started_at)).select_from(CallSession)
     later_count, first_at = session.execute(
         later.where(CallSession.user_id == user.id, CallSession.started_at > erased_at)

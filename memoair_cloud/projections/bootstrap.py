@@ -40,6 +40,7 @@ def build_bootstrap(tenant: Tenant) -> dict[str, Any]:
             "forgottenAt": format_utc(versions.forgotten_at) if versions and versions.forgotten_at else None,
             "orgFile": get_org_file(session),
             "budgets": BUDGETS,
+            "recallTraces": project.recall_traces,
         }
     token = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
     return {**body, "syncToken": token}

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import attrs
-from sqlalchemy import Engine, or_, select, true, update
+from sqlalchemy import ColumnElement, Engine, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.models import Agent, ApiKey, Project
 from memoair_cloud.errors import InvalidKeyError, NotFoundError
-from memoair_cloud.tenancy.scoped import Scope, ScopedSession
+from memoair_cloud.tenancy.grants import Action, Grant, KeyScope
+from memoair_cloud.tenancy.scoped import Actor, Scope, ScopedSession
 from memoair_protocol.timestamps import utc_now
 
 KEY_PREFIX = "memoair_pk_"
@@ -22,10 +23,16 @@ _LAST_USED_PRECISION = timedelta(minutes=1)
 
 @attrs.frozen
 class Credentials:
-    """A valid API key and its account."""
+    """A valid API key, its account, and what it may do."""
 
     key_id: str
     account_id: str
+    grant: Grant = attrs.field(factory=Grant)
+    label: str = ""
+
+    def make_tenant(self, engine: Engine) -> "Tenant":
+        """Return the tenant of the account, without a project."""
+        return make_tenant(engine, self.account_id, self.grant, Actor("key", self.key_id, self.label))
 
 
 def hash_key(key: str) -> str:
@@ -43,20 +50,29 @@ def authenticate(engine: Engine, key: str) -> Credentials:
     Raises:
         InvalidKeyError: If the key is unknown or revoked.
     """
+    return _load_credentials(engine, ApiKey.sha256 == hash_key(key))
+
+
+def find_credentials(engine: Engine, key_id: str) -> Credentials:
+    """Return the credentials of an API key by its id, for someone who has shown the key before.
+
+    Raises:
+        InvalidKeyError: If the key is unknown or revoked.
+    """
+    return _load_credentials(engine, ApiKey.id == key_id)
+
+
+def _load_credentials(engine: Engine, is_key: ColumnElement[bool]) -> Credentials:
     now = utc_now()
     with Session(engine) as session:
-        row = session.execute(
-            select(ApiKey.id, ApiKey.account_id, ApiKey.last_used_at).where(
-                ApiKey.sha256 == hash_key(key), ApiKey.revoked_at.is_(None)
-            )
-        ).one_or_none()
+        row = session.scalar(select(ApiKey).where(is_key, ApiKey.revoked_at.is_(None)))
     if row is None:
         raise InvalidKeyError("unknown or revoked API key")
     if row.last_used_at is None or now - row.last_used_at > _LAST_USED_PRECISION:
         is_outdated = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - _LAST_USED_PRECISION)
         with Session(engine.execution_options(**{WRITE_OPTION: True})) as session, session.begin():
             session.execute(update(ApiKey).where(ApiKey.id == row.id, is_outdated).values(last_used_at=now))
-    return Credentials(row.id, row.account_id)
+    return Credentials(row.id, row.account_id, Grant(KeyScope(row.scope), row.project_id), f"{row.name} ({row.hint}…)")
 
 
 @attrs.frozen
@@ -69,18 +85,25 @@ class Tenant:
     Attributes:
         engine: The database of the server.
         scope: The account, project, agent and user.
+        grant: What the request may do. Beginning a transaction raises `ForbiddenError` for anything else.
     """
 
     engine: Engine = attrs.field(repr=False)
     scope: Scope
+    grant: Grant = attrs.field(factory=Grant)
 
     def for_project(self, project_id: str) -> "Tenant":
         """Return the same tenant in another project."""
         return attrs.evolve(self, scope=attrs.evolve(self.scope, project_id=project_id))
 
+    def for_user(self, user_id: str) -> "Tenant":
+        """Return the same tenant for requests about a user."""
+        return attrs.evolve(self, scope=attrs.evolve(self.scope, user_id=user_id))
+
     @contextmanager
     def begin_read(self) -> Iterator[ScopedSession]:
         """Begin a transaction that only reads. All its statements see the same snapshot of the database."""
+        self.grant.check(Action.READ, self.scope.project_id)
         is_sqlite = self.engine.dialect.name == "sqlite"  # where every transaction reads a snapshot
         reader = self.engine if is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
         with ScopedSession(reader, self.scope) as session, session.begin():
@@ -88,8 +111,13 @@ class Tenant:
             yield session
 
     @contextmanager
-    def begin_write(self) -> Iterator[ScopedSession]:
-        """Begin a transaction that writes. It commits at the end of the block and rolls back if the block raises."""
+    def begin_write(self, action: Action = Action.WRITE) -> Iterator[ScopedSession]:
+        """Begin a transaction that writes. It commits at the end of the block and rolls back if the block raises.
+
+        Args:
+            action: What it is for.
+        """
+        self.grant.check(action, self.scope.project_id)
         writer = self.engine.execution_options(**{WRITE_OPTION: True})
         with ScopedSession(writer, self.scope) as session, session.begin():
             self._check_scope_exists(session)
@@ -105,6 +133,11 @@ class Tenant:
             raise NotFoundError("unknown project", resource="project")
         if not row[1]:
             raise NotFoundError("unknown agent in this project", resource="agent")
+
+
+def make_tenant(engine: Engine, account_id: str, grant: Grant, actor: Actor) -> Tenant:
+    """Return the tenant of an account, without a project."""
+    return Tenant(engine, Scope(account_id, only_project_id=grant.project_id, actor=actor), grant)
 
 
 def find_project_tenant(engine: Engine, project_id: str) -> Tenant | None:

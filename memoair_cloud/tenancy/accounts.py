@@ -4,14 +4,15 @@ import secrets
 from datetime import datetime
 
 import attrs
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.engine import WRITE_OPTION
-from memoair_cloud.database.models import Account, ApiKey
+from memoair_cloud.database.models import Account, ApiKey, Project
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.identifiers import new_id
 from memoair_cloud.tenancy.access import KEY_PREFIX, hash_key
+from memoair_cloud.tenancy.grants import Grant, KeyScope
 from memoair_protocol.timestamps import utc_now
 
 _KEY_BYTES = 32
@@ -46,6 +47,7 @@ class KnownKey:
         created_at: When it was created.
         last_used_at: When it was last used, to the minute; None if never.
         revoked_at: When it was revoked; None if it is valid.
+        grant: What it may do.
     """
 
     account_id: str
@@ -56,6 +58,7 @@ class KnownKey:
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+    grant: Grant = attrs.field(factory=Grant)
 
 
 class Accounts:
@@ -83,20 +86,41 @@ class Accounts:
             account_id = session.scalar(oldest_first.limit(1))
         return self.create(name) if account_id is None else self.issue_key(account_id, "further key")
 
-    def issue_key(self, account_id: str, name: str) -> IssuedKey:
+    def find_account(self, name_or_id: str) -> str:
+        """Return the id of the oldest account of a name, or of the account of an id.
+
+        Raises:
+            NotFoundError: If there is no such account.
+        """
+        is_wanted = or_(Account.name == name_or_id, Account.id == name_or_id)
+        with Session(self._engine) as session:
+            account_id = session.scalar(
+                select(Account.id).where(is_wanted).order_by(Account.created_at, Account.id).limit(1)
+            )
+        if account_id is None:
+            raise NotFoundError("unknown account")
+        return account_id
+
+    def issue_key(self, account_id: str, name: str, grant: Grant | None = None) -> IssuedKey:
         """Issue another key for an account.
 
         Args:
             account_id: The account.
             name: A name for the key, shown when keys are listed.
+            grant: What it may do; everything by default.
 
         Raises:
-            NotFoundError: If there is no such account.
+            NotFoundError: If there is no such account, or no such project in it.
         """
+        grant = grant or Grant()
         with Session(self._engine) as session, session.begin():
             if session.get(Account, account_id) is None:
                 raise NotFoundError("unknown account")
-            return _issue_key(session, account_id, name)
+            if grant.project_id is not None:
+                project = session.get(Project, grant.project_id)
+                if project is None or project.account_id != account_id:
+                    raise NotFoundError("unknown project in this account", resource="project")
+            return _issue_key(session, account_id, name, grant)
 
     def list_keys(self, account_id: str | None = None) -> list[KnownKey]:
         """Return the keys of one account or of all, including revoked ones, oldest first.
@@ -110,7 +134,15 @@ class Accounts:
         with Session(self._engine) as session:
             return [
                 KnownKey(
-                    key.account_id, name, key.id, key.name, key.hint, key.created_at, key.last_used_at, key.revoked_at
+                    key.account_id,
+                    name,
+                    key.id,
+                    key.name,
+                    key.hint,
+                    key.created_at,
+                    key.last_used_at,
+                    key.revoked_at,
+                    Grant(KeyScope(key.scope), key.project_id),
                 )
                 for key, name in session.execute(statement.order_by(ApiKey.created_at, ApiKey.id))
             ]
@@ -132,7 +164,8 @@ class Accounts:
             )
 
 
-def _issue_key(session: Session, account_id: str, name: str) -> IssuedKey:
+def _issue_key(session: Session, account_id: str, name: str, grant: Grant | None = None) -> IssuedKey:
+    grant = grant or Grant()
     key = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     row = ApiKey(
         id=new_id("key"),
@@ -143,6 +176,8 @@ def _issue_key(session: Session, account_id: str, name: str) -> IssuedKey:
         created_at=utc_now(),
         last_used_at=None,
         revoked_at=None,
+        scope=grant.scope.value,
+        project_id=grant.project_id,
     )
     session.add(row)
     return IssuedKey(account_id, row.id, key)

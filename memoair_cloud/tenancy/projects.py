@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator, Sequence
 
+import attrs
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
@@ -11,6 +12,7 @@ from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.identifiers import random_suffix, slugify
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_protocol.enums import TraceMode
 from memoair_protocol.timestamps import utc_now
 
 
@@ -57,14 +59,54 @@ def get_project(tenant: Tenant) -> Project:
         return project
 
 
-def set_excluded_kinds(tenant: Tenant, kinds: Sequence[str]) -> Project:
-    """Set what is never learned in a project. What was learned before is removed in the background."""
+def get_project_with_agents(tenant: Tenant) -> tuple[Project, list[Agent]]:
+    """Return the project of a tenant and its agents, oldest first; raise `NotFoundError` if it does not exist."""
+    with tenant.begin_read() as session:
+        project = session.get(Project, tenant.scope.project_id)
+        if project is None:
+            raise NotFoundError("unknown project", resource="project")
+        return project, list(session.scalars(select(Agent).order_by(Agent.created_at, Agent.id)))
+
+
+@attrs.frozen
+class TraceSettings:
+    """Changes of how a project keeps recall traces.
+
+    Attributes:
+        mode: The mode of machines that set none; None for their default.
+        changes_mode: Whether to set it.
+        days: For how many days traces are kept; None to leave it.
+    """
+
+    mode: TraceMode | None = None
+    changes_mode: bool = False
+    days: int | None = None
+
+
+def change_project(
+    tenant: Tenant, excluded_kinds: Sequence[str] | None, traces: TraceSettings = TraceSettings()
+) -> Project:
+    """Set what is never learned in a project, and how its recall traces are kept.
+
+    What was learned before and is now excluded is removed in the background, as are traces that are now too old.
+
+    Args:
+        tenant: The project.
+        excluded_kinds: What is never learned; None to leave it.
+        traces: Changes of how traces are kept.
+    """
     with tenant.begin_write() as session:
         project = session.get(Project, tenant.scope.project_id)
         if project is None:
             raise NotFoundError("unknown project")
-        project.has_new_exclusions = project.has_new_exclusions or not set(kinds) <= set(project.excluded_kinds)
-        project.excluded_kinds = list(dict.fromkeys(kinds))
+        if excluded_kinds is not None:
+            has_new = not set(excluded_kinds) <= set(project.excluded_kinds)
+            project.has_new_exclusions = project.has_new_exclusions or has_new
+            project.excluded_kinds = list(dict.fromkeys(excluded_kinds))
+        if traces.changes_mode:
+            project.recall_traces = None if traces.mode is None else traces.mode.value
+        if traces.days is not None:
+            project.recall_trace_days = traces.days
         return project
 
 

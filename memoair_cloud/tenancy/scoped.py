@@ -13,7 +13,7 @@ from sqlalchemy import Engine, event, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
 
-from memoair_cloud.database.models import AccountOwned, Base, ProjectOwned
+from memoair_cloud.database.models import AccountOwned, Base, Project, ProjectOwned
 
 # No project has this id, so that a session without a project reaches no project's rows.
 _NO_PROJECT = ""
@@ -23,12 +23,38 @@ ModelT = TypeVar("ModelT", bound=Base)
 
 @attrs.frozen
 class Scope:
-    """The owner of the rows that may be reached, and the agent and user that a request is about."""
+    """The owner of the rows that may be reached, and the agent and user that a request is about.
+
+    Attributes:
+        account_id: The account.
+        project_id: The project; empty for what belongs to the whole account.
+        agent_id: The agent that the request is about, if any.
+        user_id: The user that the request is about, if any.
+        only_project_id: The only project of the account that may be reached; None for all of them.
+        actor: Who makes the request; None for work outside of requests.
+    """
 
     account_id: str
     project_id: str = _NO_PROJECT
     agent_id: str | None = None
     user_id: str | None = None
+    only_project_id: str | None = None
+    actor: "Actor | None" = None
+
+
+@attrs.frozen
+class Actor:
+    """Who makes a request.
+
+    Attributes:
+        kind: ``"key"``, or ``"proxy"`` for a user whom a proxy authenticated.
+        id: The id of the key, or the name that the proxy gave.
+        name: The name of the key and its first characters; empty for a proxy's user.
+    """
+
+    kind: str
+    id: str
+    name: str = ""
 
 
 class OutOfScopeError(Exception):
@@ -81,6 +107,9 @@ def _limit_statement(state: ORMExecuteState) -> None:
         with_loader_criteria(AccountOwned, lambda model: model.account_id == account_id, include_aliases=True),
         with_loader_criteria(ProjectOwned, lambda model: model.project_id == project_id, include_aliases=True),
     )
+    if session.scope.only_project_id is not None:
+        only_project = Project.id == session.scope.only_project_id
+        state.statement = state.statement.options(with_loader_criteria(Project, only_project, include_aliases=True))
 
 
 def _check_inserted_rows(scope: Scope, state: ORMExecuteState) -> None:

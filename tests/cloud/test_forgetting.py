@@ -52,7 +52,15 @@ def test_erasing_a_user_removes_all_their_data_and_counts_it(cloud: RunningCloud
     assert receipt == {
         "userId": "0xab12",
         "forgottenAt": receipt["forgottenAt"],
-        "removed": {"sessions": 2, "events": 5, "memories": 2, "memoryChanges": 1, "profiles": 1, "queued": 1},
+        "removed": {
+            "sessions": 2,
+            "events": 5,
+            "memories": 2,
+            "memoryChanges": 1,
+            "profiles": 1,
+            "recallTraces": 0,
+            "queued": 1,
+        },
     }
     rows = dump_rows(cloud, client)
     assert not [row for row in rows if "0xab12" in row]

@@ -211,6 +211,7 @@ def test_bootstrap_returns_all_current_versions(cloud: RunningCloud, client: Cli
             "topKOrg": 4,
             "topKWorking": 4,
         },
+        "recallTraces": None,
         "syncToken": empty.body["syncToken"],
     }
     assert empty.headers["etag"] == f'"{empty.body["syncToken"]}"'

@@ -18,6 +18,7 @@ from memoair_cloud.http.dependencies import Services
 from memoair_cloud.serving import open_services
 from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.accounts import Accounts
+from memoair_protocol.timestamps import utc_now
 from support.waiting import eventually
 
 OCCURRED_AT = "2026-03-02T09:30:00Z"
@@ -83,6 +84,10 @@ class Client:
         if compressed:
             return self.ok("POST", "/v1/voice-sdk/events", gzip.compress(content), Content_Encoding="gzip")
         return self.ok("POST", "/v1/voice-sdk/events", content)
+
+    def send_traces(self, *traces: dict[str, Any]) -> Any:
+        """Ingest recall traces and return the receipt. Single traces may be rejected, but the request must succeed."""
+        return self.ok("POST", "/v1/voice-sdk/recall-traces", {"traces": list(traces)})
 
     def send_call(self, session_id: str, *texts: str, day: str = OCCURRED_AT[:10]) -> None:
         """Send a call that has ended, with these texts of the caller."""
@@ -154,7 +159,7 @@ def running(database_url: str, folder: Path, port: int = 0, **settings: Any) -> 
     folder.mkdir(parents=True, exist_ok=True)
     cloud_settings = CloudSettings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
     with open_services(cloud_settings) as services, _open_listener(port) as listener:
-        config = uvicorn.Config(create_app(services), log_config=None, access_log=False, ws="none")
+        config = uvicorn.Config(create_app(services), log_config=None, access_log=False, ws="none", proxy_headers=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -196,6 +201,35 @@ def session_start(event_id: str, session_id: str = "call-1", seq: int = 1, name:
 def session_end(event_id: str, session_id: str = "call-1", seq: int = 9, **more: Any) -> Any:
     """Return a session end as a runtime sends it."""
     return _event("session_end", event_id, session_id, seq, {"reason": "hangup"}, more)
+
+
+def recall_trace(trace_id: str, session_id: str = "call-1", **more: Any) -> Any:
+    """Return a recall trace as a runtime sends it, of a search a moment ago that found a document and a fact."""
+    document = {"id": "faq/d#0", "kind": "document", "score": 3.5, "inContext": True, "termWeights": [2.0, 1.5]}
+    fact = {"id": "mem_1", "kind": "fact", "score": 1.25, "inContext": False, "termWeights": [1.25]}
+    return {
+        "traceId": trace_id,
+        "sessionId": session_id,
+        "occurredAt": utc_now().isoformat(),
+        "mode": "ids",
+        "origin": "hook",
+        "totalMs": 1.25,
+        "deadlineMs": 250,
+        "contextChars": 40,
+        "versions": {"org": 3, "memory": 7},
+        "lanes": {
+            "permanent": {"status": "ok", "ms": 0.25, "hits": 1, "chars": 0, "items": [fact]},
+            "org": {
+                "status": "ok",
+                "ms": 0.5,
+                "hits": 1,
+                "chars": 40,
+                "confidence": 0.75,
+                "items": [{**document, "indexName": "faq", "documentId": "d"}],
+            },
+        },
+        **more,
+    }
 
 
 def _event(type_: str, event_id: str, session_id: str, seq: int, payload: Any, more: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator
 
+from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.calls import queries
 from memoair_cloud.calls.ingest import ingest
 from memoair_cloud.errors import BatchTooLargeError, ConflictError
@@ -67,9 +68,12 @@ def list_users(tenant: ProjectTenant, cursor: Cursor = None, limit: Limit = 100)
 
 
 @router.get("/users/{user_id:path}/sessions", operation_id="listSessions", responses=error_responses(PROJECT_ERRORS))
-def list_sessions(tenant: ProjectTenant, user_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> SessionsOut:
+def list_sessions(
+    tenant: ProjectTenant, services: ServicesDep, user_id: PathId, cursor: Cursor = None, limit: Limit = 100
+) -> SessionsOut:
     """List a user's sessions, latest first."""
     page = queries.list_sessions(tenant, user_id, cursor, limit)
+    services.reads.record(tenant, AuditAction.READ_CALLER, user_id)
     return SessionsOut(sessions=[SessionOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
@@ -87,9 +91,13 @@ def list_project_sessions(
     operation_id="listEvents",
     responses=error_responses(PROJECT_ERRORS, ConflictError),
 )
-def list_events(tenant: ProjectTenant, session_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> EventsOut:
+def list_events(
+    tenant: ProjectTenant, services: ServicesDep, session_id: PathId, cursor: Cursor = None, limit: Limit = 100
+) -> EventsOut:
     """List a session's events in order. If several users have a session with this id, X-User-Id selects one."""
     page = queries.list_events(tenant, session_id, cursor, limit)
+    for user_id in {row.user_id for row in page.rows}:  # one, or none for an empty page
+        services.reads.record(tenant, AuditAction.READ_CALL, user_id, session_id)
     return EventsOut(events=[EventOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 

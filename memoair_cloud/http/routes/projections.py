@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
+from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.errors import BatchTooLargeError, InvalidRequestError, NotFoundError, ServiceUnavailableError
 from memoair_cloud.http.body_parsing import JsonRoute
-from memoair_cloud.http.dependencies import ProjectTenant, ServicesDep
+from memoair_cloud.http.dependencies import ProjectTenant, Services, ServicesDep
 from memoair_cloud.http.errors import PROJECT_ERRORS, error_responses
 from memoair_cloud.http.schemas.projections import (
     BootstrapOut,
@@ -57,21 +58,25 @@ def get_bootstrap(tenant: ProjectTenant, if_none_match: IfNoneMatch = None) -> R
 
 
 @router.get("/projections/profile", operation_id="pullProfile", responses=_documented_responses(ProfileOut))
-def pull_profile(tenant: ProjectTenant, since: Since = None, if_none_match: IfNoneMatch = None) -> Response:
+def pull_profile(
+    tenant: ProjectTenant, services: ServicesDep, since: Since = None, if_none_match: IfNoneMatch = None
+) -> Response:
     """Return the profile of the user that X-User-Id names."""
-    return _make_response(
-        "profile",
-        build_profile_projection(tenant, _require_user_id(tenant), since, _version_from_etag("profile", if_none_match)),
-    )
+    user_id, held_version = _require_user_id(tenant), _version_from_etag("profile", if_none_match)
+    body = build_profile_projection(tenant, user_id, since, held_version)
+    _record_pull(services, tenant, user_id, body)
+    return _make_response("profile", body)
 
 
 @router.get("/projections/permanent", operation_id="pullPermanent", responses=_documented_responses(PermanentOut))
-def pull_permanent(tenant: ProjectTenant, since: Since = None, if_none_match: IfNoneMatch = None) -> Response:
+def pull_permanent(
+    tenant: ProjectTenant, services: ServicesDep, since: Since = None, if_none_match: IfNoneMatch = None
+) -> Response:
     """Return the turns and facts of the user that X-User-Id names: all, or the changes since a version."""
-    held_version = _version_from_etag("permanent", if_none_match)
-    return _make_response(
-        "permanent", build_permanent_projection(tenant, _require_user_id(tenant), since, held_version)
-    )
+    user_id, held_version = _require_user_id(tenant), _version_from_etag("permanent", if_none_match)
+    body = build_permanent_projection(tenant, user_id, since, held_version)
+    _record_pull(services, tenant, user_id, body)
+    return _make_response("permanent", body)
 
 
 @router.get("/projections/forgotten", operation_id="pullForgotten", responses=_documented_responses(ForgottenOut))
@@ -111,6 +116,11 @@ def fetch_org_file(tenant: ProjectTenant, services: ServicesDep, sha256: Digest)
         raise ServiceUnavailableError("the blob store does not respond", store="blobs") from None
     headers = {"Content-Length": str(size), "ETag": f'"{sha256}"', "Cache-Control": "private, immutable"}
     return StreamingResponse(blocks, media_type="application/octet-stream", headers=headers)
+
+
+def _record_pull(services: Services, tenant: Tenant, user_id: str, body: dict[str, Any] | None) -> None:
+    if body is not None:  # else nothing was read
+        services.reads.record(tenant, AuditAction.PULL_MEMORY, user_id)
 
 
 def _require_user_id(tenant: Tenant) -> str:

@@ -55,9 +55,12 @@ def get_project(tenant: AccountTenant, project_id: PathId) -> ProjectOut:
     responses=error_responses(COMMON_ERRORS, NotFoundError, BatchTooLargeError),
 )
 def change_project(tenant: AccountTenant, project_id: PathId, body: ProjectPatch, services: ServicesDep) -> ProjectOut:
-    """Set what is never learned in a project: kinds of data, and kinds of facts."""
-    project = projects.set_excluded_kinds(tenant.for_project(project_id), body.excluded_kinds)
-    services.queue.enqueue_exclusion(project_id)
+    """Set what is never learned in a project, which recall traces it keeps, and for how many days."""
+    given = body.model_fields_set
+    traces = projects.TraceSettings(body.recall_traces, "recall_traces" in given, body.recall_trace_days)
+    project = projects.change_project(tenant.for_project(project_id), body.excluded_kinds, traces)
+    if body.excluded_kinds is not None:
+        services.queue.enqueue_exclusion(project_id)
     return ProjectOut.model_validate(project)
 
 

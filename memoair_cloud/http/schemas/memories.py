@@ -96,6 +96,7 @@ class RemovedCountsOut(ResponseBody):
     memories: int
     memory_changes: int
     profiles: int
+    recall_traces: int
     queued: int
 
 

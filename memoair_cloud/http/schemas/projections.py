@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field
 
 from memoair_cloud.http.schemas.base import RequestBody, ResponseBody
+from memoair_protocol.enums import TraceMode
 from memoair_protocol.limits import MAX_ERASURES
 
 
@@ -76,6 +77,7 @@ class BootstrapOut(ResponseBody):
     forgotten_at: datetime | None
     org_file: FileOut | None
     budgets: BudgetsOut
+    recall_traces: TraceMode | None
     sync_token: str
 
 

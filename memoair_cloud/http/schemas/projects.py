@@ -7,6 +7,7 @@ from pydantic import Field
 
 from memoair_cloud.http.schemas.base import Name, RequestBody, ResponseBody, SanitizedText
 from memoair_cloud.identifiers import MAX_SLUG_CHARS, SLUG
+from memoair_protocol.enums import TraceMode
 
 
 class ProjectIn(RequestBody):
@@ -23,9 +24,15 @@ ExcludableKind = DataKind | Literal["identity", "preference", "plan", "event", "
 
 
 class ProjectPatch(RequestBody):
-    """Changes of a project."""
+    """Changes of a project; what is left out stays.
 
-    excluded_kinds: Annotated[list[ExcludableKind], Field(max_length=12)]
+    `recallTraces` is for machines that set nothing themselves; null is their default, `ids`.
+    """
+
+    excluded_kinds: Annotated[list[ExcludableKind], Field(max_length=12)] | None = None
+    # Strict values of an enumeration are members, which JSON has none of.
+    recall_traces: Annotated[TraceMode | None, Field(strict=False)] = None
+    recall_trace_days: Annotated[int, Field(ge=1, le=3_650)] | None = None
 
 
 class ProjectOut(ResponseBody):
@@ -37,6 +44,8 @@ class ProjectOut(ResponseBody):
     description: str
     created_at: datetime
     excluded_kinds: list[str]
+    recall_traces: TraceMode | None
+    recall_trace_days: int
 
 
 class ProjectsOut(ResponseBody):

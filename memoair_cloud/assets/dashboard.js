@@ -1,0 +1,83 @@
+// What moves on the pages of the dashboard. Everything here only improves: forms and links do the same without it.
+"use strict";
+
+htmx.config.includeIndicatorStyles = false; // the content security policy allows no inline styles
+htmx.config.allowEval = false;
+htmx.config.allowScriptTags = false;
+htmx.config.historyCacheSize = 0; // callers' words must not stay in the browser's storage
+htmx.config.selfRequestsOnly = true;
+
+function drawCharts() {
+  const style = getComputedStyle(document.documentElement);
+  const color = style.getPropertyValue("--pico-color").trim();
+  const grid = style.getPropertyValue("--pico-muted-border-color").trim();
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const strokes = dark ? ["#7fb3ff", "#ffcf8a", "#ff9d94"] : ["#1f5fbf", "#8a5300", "#b3261e"];
+  for (const chart of document.querySelectorAll("[data-chart]")) {
+    const table = document.getElementById(chart.dataset.chart);
+    if (!table) continue;
+    const names = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.trim());
+    const rows = [...table.tBodies[0].rows];
+    const data = [rows.map((row) => Number(row.cells[0].dataset.value))];
+    names.forEach((_, index) => data.push(rows.map((row) => {
+      const value = row.cells[index + 1].dataset.value;
+      return value === "" ? null : Number(value);
+    })));
+    chart.replaceChildren();
+    const axis = { stroke: color, grid: { stroke: grid }, ticks: { stroke: grid }, font: "12px system-ui" };
+    new uPlot({
+      width: Math.max(240, chart.clientWidth), height: 180, tzDate: (seconds) => new Date(seconds * 1e3),
+      cursor: { drag: { x: false, y: false } }, scales: { x: { time: false } },
+      axes: [
+        { ...axis, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) && rows[tick] ? rows[tick].cells[0].dataset.label : "")) },
+        { ...axis, size: 56 },
+      ],
+      series: [
+        { label: table.tHead.rows[0].cells[0].textContent.trim(), value: (_, index) => (index === null || !rows[index] ? "–" : rows[index].cells[0].textContent.trim()) },
+        ...names.map((label, index) => ({ label, stroke: strokes[index % strokes.length], width: 2, points: { show: rows.length < 40 } })),
+      ],
+    }, data, chart);
+  }
+}
+
+function moveTurn(step) {
+  const turns = [...document.querySelectorAll(".turn")];
+  if (!turns.length) return;
+  const current = turns.findIndex((turn) => turn === document.activeElement || turn.contains(document.activeElement));
+  const next = turns[current < 0 ? (step > 0 ? 0 : turns.length - 1) : current + step];
+  if (next) {
+    next.focus({ preventScroll: true });
+    next.scrollIntoView({ block: "start" });
+    return;
+  }
+  const link = document.querySelector(step > 0 ? "a[rel=next]" : "a[rel=prev]");
+  if (link) link.click();
+}
+
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "j") moveTurn(1);
+  else if (event.key === "k") moveTurn(-1);
+  else if (event.key === "/") {
+    const search = document.querySelector("input[type=search]");
+    if (search) { event.preventDefault(); search.focus(); }
+  }
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("form[data-auto] select")) event.target.form.requestSubmit();
+});
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method === "get") { // addresses stay short: empty fields are left out
+    for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
+    setTimeout(() => { for (const field of form.elements) field.disabled = false; });
+  }
+});
+
+addEventListener("DOMContentLoaded", () => {
+  if (window.uPlot) drawCharts();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => window.uPlot && drawCharts());
+});

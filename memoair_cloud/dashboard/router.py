@@ -1,0 +1,20 @@
+"""The routes of the dashboard, below ``/dashboard``."""
+
+from fastapi import FastAPI
+
+from memoair_cloud.dashboard.pages import audit, callers, calls, erasure, facts, overview, projects, sign_in, try_it
+from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
+from memoair_cloud.http.dependencies import Services
+
+
+def add_dashboard(app: FastAPI, services: Services) -> None:
+    """Add the dashboard to an application.
+
+    Args:
+        app: The application.
+        services: Its services.
+    """
+    app.state.gatekeeper = Gatekeeper.of(services)
+    routers = [module.router for module in (sign_in, projects, overview, callers, facts, erasure, calls, try_it, audit)]
+    for router in (*routers, sign_in.signed_in_router, projects.fallback_router):
+        app.include_router(router, prefix=COOKIE_PATH, include_in_schema=False)

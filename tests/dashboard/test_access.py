@@ -1,0 +1,317 @@
+"""Who may see and change what: sessions, forms, scopes of keys, a proxy that authenticates, and other accounts."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+from support.clouds import Client, running
+from support.dashboards import Dashboard, Visitor, fill_project
+
+from memoair_cloud.database.access_models import DashboardSession
+from memoair_cloud.database.engine import WRITE_OPTION
+from memoair_cloud.tenancy.grants import Grant, KeyScope
+
+FORMS = [
+    ("retry",),
+    ("callers", "caller/1", "erase"),
+    ("callers", "caller/1", "facts", "{fact}", "correct"),
+    ("callers", "caller/1", "facts", "{fact}", "undo"),
+    ("callers", "caller/1", "facts", "{fact}", "delete"),
+]
+PAGES = [
+    (),
+    ("callers",),
+    ("callers", "caller/1"),
+    ("callers", "caller/1", "erase"),
+    ("callers", "caller/1", "facts", "{fact}"),
+    ("callers", "caller/1", "calls", "call-b"),
+    ("callers", "caller/1", "calls", "call-b", "again"),
+    ("calls",),
+    ("searches",),
+    ("try",),
+    ("audit",),
+]
+
+
+def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
+    fact = dashboard.client.memories()[0]["memoryId"]
+    return tuple(fact if part == "{fact}" else part for part in parts)
+
+
+def make_key(dashboard: Dashboard, scope: KeyScope, project_id: str | None = None) -> tuple[str, str]:
+    """Return the id and the key of a new key of the account."""
+    accounts = dashboard.cloud.accounts
+    account_id = next(
+        known.account_id for known in accounts.list_keys() if str(dashboard.client.key).startswith(known.hint)
+    )
+    issued = accounts.issue_key(account_id, "scoped", Grant(scope, project_id))
+    return issued.key_id, issued.key
+
+
+@contextmanager
+def running_again(shared: Dashboard, **settings: Any) -> Iterator[str]:
+    """Run another server on the same database, and yield its URL."""
+    url = shared.cloud.services.engine.url
+    folder = Path(str(url.database)).parent
+    with running(url.render_as_string(hide_password=False), folder, **settings) as cloud:
+        yield cloud.url
+
+
+@pytest.fixture(scope="module")
+def owner(dashboard: Dashboard) -> Visitor:
+    return dashboard.visitor()
+
+
+@pytest.fixture(scope="module")
+def reader(dashboard: Dashboard) -> Visitor:
+    return dashboard.visitor(make_key(dashboard, KeyScope.READ)[1])
+
+
+@pytest.fixture(scope="module")
+def stranger(dashboard: Dashboard) -> Visitor:
+    return dashboard.visitor(dashboard.cloud.tenant("stranger").key)
+
+
+def test_a_page_that_was_sent_to_a_colleague_survives_their_signing_in(dashboard: Dashboard) -> None:
+    visitor = Visitor(dashboard.cloud.url)
+    page = visitor.request("GET", dashboard.path("callers", "caller/1", tz="Asia/Tokyo"))
+    assert page.status == 303
+    form = visitor.get(page.headers["location"])
+    next_path = re.search(r'name="next" value="([^"]+)"', form.text)
+    assert next_path
+
+    shown = visitor.sign_in(str(dashboard.client.key), next_path[1].replace("&amp;", "&"))
+
+    assert "Ana Sousa" in shown.text
+    assert "JST" in shown.text
+
+
+@pytest.mark.parametrize("address", ["https://evil.example/", "//evil.example", "/\\evil.example", "/v1/projects", ""])
+def test_signing_in_leads_to_no_other_place_than_the_dashboard(dashboard: Dashboard, address: str) -> None:
+    visitor = Visitor(dashboard.cloud.url)
+    token = visitor.get("/dashboard/sign-in").form_token
+    fields = {"form_token": token, "key": str(dashboard.client.key), "next": address}
+    page = visitor.request("POST", "/dashboard/sign-in", fields)
+    assert (page.status, page.headers["location"]) == (303, "/dashboard")
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_holds_no_key(dashboard: Dashboard) -> None:
+    visitor = Visitor(dashboard.cloud.url)
+    token = visitor.get("/dashboard/sign-in").form_token
+    page = visitor.request(
+        "POST", "/dashboard/sign-in", {"form_token": token, "key": str(dashboard.client.key), "next": "/dashboard"}
+    )
+    [cookie] = [line for line in page.headers.getlist("set-cookie") if line.startswith("memoair_session=")]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "Path=/dashboard" in cookie
+    assert "memoair_pk_" not in cookie
+
+
+def test_a_wrong_key_is_refused_and_attempts_are_throttled(dashboard: Dashboard) -> None:
+    with running_again(dashboard) as other:
+        visitor = Visitor(other)
+        pages = [visitor.post("/dashboard/sign-in", "/dashboard/sign-in", key="memoair_pk_x") for _ in range(11)]
+    assert {page.status for page in pages[:10]} == {401}
+    assert pages[-1].status == 429
+    assert "Wait" in pages[-1].text
+    assert not any("memoair_pk_x" in page.text for page in pages)
+
+
+@pytest.mark.parametrize("fault", ["none", "forged", "signed out", "revoked", "idle", "old"])
+def test_without_a_session_that_counts_there_is_only_the_page_to_sign_in(dashboard: Dashboard, fault: str) -> None:
+    key_id, key = make_key(dashboard, KeyScope.EVERYTHING)
+    visitor = dashboard.visitor(key)
+    assert visitor.request("GET", dashboard.path()).status == 200
+    if fault == "none":
+        visitor.cookies.clear()
+    elif fault == "forged":
+        head, _, tail = visitor.cookies["memoair_session"].partition(".")
+        visitor.cookies["memoair_session"] = f"{head[:-1]}{'A' if head[-1] != 'A' else 'B'}.{tail}"
+    elif fault == "signed out":
+        cookies = dict(visitor.cookies)
+        visitor.post("/dashboard/sign-out", dashboard.path())
+        visitor.cookies = cookies  # the cookie, which someone has copied
+    elif fault == "revoked":
+        dashboard.cloud.accounts.revoke_key(key_id)
+    else:
+        age = timedelta(hours=2) if fault == "idle" else timedelta(hours=13)
+        column = "seen_at" if fault == "idle" else "created_at"
+        with Session(dashboard.cloud.services.engine.execution_options(**{WRITE_OPTION: True})) as session:
+            row = session.query(DashboardSession).filter_by(key_id=key_id).one()
+            statement = update(DashboardSession).where(DashboardSession.key_id == key_id)
+            session.execute(statement.values({column: getattr(row, column) - age}))
+            session.commit()
+
+    for parts in PAGES:
+        page = visitor.request("GET", dashboard.path(*fill(parts, dashboard)))
+        assert page.status == 303, parts
+        assert page.headers["location"].startswith("/dashboard/sign-in?next=%2Fdashboard"), parts
+        assert page.text == ""
+    assert visitor.request("GET", dashboard.path(), HX_Request="true").headers["hx-redirect"]
+
+
+@pytest.mark.parametrize("parts", FORMS, ids="/".join)
+@pytest.mark.parametrize("fault", ["missing", "forged", "of another person", "other site"])
+def test_a_form_that_is_not_of_this_person_changes_nothing(
+    dashboard: Dashboard, owner: Visitor, reader: Visitor, parts: tuple[str, ...], fault: str
+) -> None:
+    path = dashboard.path(*fill(parts, dashboard))
+    own_token = owner.get("/dashboard/projects").form_token
+    token = {
+        "missing": "",
+        "forged": own_token[:-1] + ("A" if own_token[-1] != "A" else "B"),
+        "of another person": reader.get("/dashboard/projects").form_token,
+        "other site": own_token,
+    }[fault]
+    before = dashboard.client.memories()
+
+    headers = {"Sec_Fetch_Site": "cross-site"} if fault == "other site" else {}
+    fields = {"form_token": token, "confirmation": "caller/1", "confirm": "true", "text": "Other.", "value": "x"}
+    page = owner.request("POST", path, fields, **headers)
+
+    assert page.status == 403
+    assert "Other." not in page.text
+    assert dashboard.client.memories() == before
+
+
+@pytest.mark.parametrize("parts", PAGES, ids="/".join)
+def test_a_key_that_may_only_read_sees_all_pages_without_forms_to_change_anything(
+    dashboard: Dashboard, reader: Visitor, parts: tuple[str, ...]
+) -> None:
+    query = {"turn": "b-1"} if parts[-1:] == ("again",) else {}
+    page = reader.get(dashboard.path(*fill(parts, dashboard), **query))
+    assert page.status == 200
+    assert page.text.count('method="post"') == 1, "only to sign out"
+
+
+@pytest.mark.parametrize("parts", FORMS, ids="/".join)
+def test_a_key_that_may_only_read_changes_nothing(
+    dashboard: Dashboard, reader: Visitor, parts: tuple[str, ...]
+) -> None:
+    before = dashboard.client.memories()
+    token = reader.get("/dashboard/projects").form_token
+    fields = {"form_token": token, "confirmation": "caller/1", "confirm": "true", "text": "Other.", "value": "x"}
+
+    page = reader.request("POST", dashboard.path(*fill(parts, dashboard)), fields)
+
+    assert page.status == 403
+    assert "which does not allow this" in page.text
+    assert dashboard.client.memories() == before
+
+
+def test_a_key_that_only_sends_calls_may_not_sign_in_nor_read(dashboard: Dashboard) -> None:
+    key = make_key(dashboard, KeyScope.INGEST)[1]
+    page = Visitor(dashboard.cloud.url).sign_in(key)
+    assert page.status == 403
+    client = Client(dashboard.cloud.url, key, **dashboard.client.identity)
+    assert client.send() == {"accepted": [], "duplicate": [], "rejected": []}
+    for path in ("/v1/projects", "/v1/voice-sdk/users", "/v1/voice-sdk/bootstrap", "/v1/voice-sdk/audit"):
+        assert client.error_of("GET", path) == (403, "cloud.forbidden"), path
+    assert client.error_of("DELETE", client.path) == (403, "cloud.forbidden")
+    client.close()
+
+
+def test_a_key_for_one_project_reaches_no_other(dashboard: Dashboard) -> None:
+    account = Client(dashboard.cloud.url, dashboard.client.key)
+    other = account.ok("POST", "/v1/projects", {"name": "Other", "slug": "other-of-scopes"})["id"]
+    key = make_key(dashboard, KeyScope.EVERYTHING, dashboard.project_id)[1]
+    client = Client(dashboard.cloud.url, key, **dashboard.client.identity)
+
+    assert [row["id"] for row in client.ok("GET", "/v1/projects")["projects"]] == [dashboard.project_id]
+    assert client.error_of("POST", "/v1/projects", {"name": "New", "slug": "new"}) == (403, "cloud.forbidden")
+    assert client.error_of("GET", f"/v1/projects/{other}") == (403, "cloud.forbidden")
+    elsewhere = client.with_identity(project=other, agent="", user="x")
+    assert elsewhere.with_identity().error_of("GET", "/v1/voice-sdk/users")[0] in (403, 422)
+    visitor = dashboard.visitor(key)
+    assert other not in visitor.get("/dashboard/projects").text
+    assert visitor.get(f"/dashboard/p/{other}").status == 403
+    assert visitor.get(dashboard.path("callers")).status == 200
+    for one in (account, client, elsewhere):
+        one.close()
+
+
+@pytest.mark.parametrize("parts", [*PAGES, *FORMS], ids="/".join)
+def test_another_account_can_see_and_change_nothing(
+    dashboard: Dashboard, stranger: Visitor, parts: tuple[str, ...]
+) -> None:
+    path, before = dashboard.path(*fill(parts, dashboard)), dashboard.client.memories()
+    unknown = path.replace(dashboard.project_id, "proj_of_nobody")
+    if parts in FORMS:
+        token = stranger.get("/dashboard/projects").form_token
+        fields = {"form_token": token, "confirmation": "caller/1", "confirm": "true", "text": "Other."}
+        pages = [stranger.request("POST", address, fields) for address in (path, unknown)]
+    else:
+        pages = [stranger.request("GET", address) for address in (path, unknown)]
+    assert [page.status for page in pages] == [404, 404]
+    texts = [re.sub(r'name="form_token" value="[^"]+"', "", page.text) for page in pages]
+    assert texts[0] == texts[1], "what exists elsewhere looks like what exists nowhere"
+    assert dashboard.client.memories() == before
+
+
+def test_sessions_count_on_all_servers_of_a_database(dashboard: Dashboard) -> None:
+    visitor = dashboard.visitor()
+    with running_again(dashboard) as url:
+        visitor.url = url
+        assert visitor.request("GET", dashboard.path()).status == 200
+
+
+def test_a_proxy_is_trusted_only_if_the_settings_say_so(dashboard: Dashboard) -> None:
+    account_id = next(
+        known.account_id
+        for known in dashboard.cloud.accounts.list_keys()
+        if str(dashboard.client.key).startswith(known.hint)
+    )
+    named = {"X-Forwarded-User": "dana@example.com"}
+    assert Visitor(dashboard.cloud.url, **named).request("GET", dashboard.path()).status == 303
+
+    settings = {"dashboard_proxy_header": "X-Forwarded-User", "dashboard_proxy_account": account_id}
+    with running_again(dashboard, dashboard_proxy_addresses="10.0.0.0/8", **settings) as url:
+        assert Visitor(url, **named).request("GET", dashboard.path()).status == 303, "not from a trusted address"
+    with running_again(
+        dashboard, dashboard_proxy_addresses="127.0.0.1", dashboard_proxy_scope="read", **settings
+    ) as url:
+        assert Visitor(url).request("GET", dashboard.path()).status == 303, "the proxy named nobody"
+        visitor = Visitor(url, **named)
+        shown = visitor.get(dashboard.path("callers", "caller/1"))
+        assert "dana@example.com" in shown.text
+        assert "read only" in shown.text
+        assert "Sign out" not in shown.text
+        assert "dana@example.com" in visitor.get(dashboard.path("audit")).text
+        secure = Visitor(url, **{"X-Forwarded-Proto": "https"}).request("GET", "/dashboard/sign-in")
+        assert "Secure" in secure.headers["set-cookie"]
+    assert (
+        "Secure"
+        not in Visitor(dashboard.cloud.url, **{"X-Forwarded-Proto": "https"})
+        .request("GET", "/dashboard/sign-in")
+        .headers["set-cookie"]
+    )
+
+
+def test_without_the_dashboard_there_is_no_page(dashboard: Dashboard) -> None:
+    with running_again(dashboard, dashboard=False) as url:
+        assert Visitor(url).request("GET", "/dashboard").status == 404
+        assert Visitor(url).request("GET", "/docs").status == 200
+
+
+def test_reading_and_changing_a_caller_is_in_the_audit_log_with_who_did_it(dashboard: Dashboard) -> None:
+    own = fill_project(dashboard.cloud, "audited")
+    key_id, key = make_key(own, KeyScope.READ)
+    visitor = own.visitor(key)
+    for _ in range(3):
+        visitor.get(own.path("callers", own.user_id))
+    visitor.get(own.path("callers", own.user_id, "calls", "call-b"))
+    own.client.ok("GET", f"{own.client.path}/sessions")
+
+    entries = own.client.ok("GET", "/v1/voice-sdk/audit")["entries"]
+
+    by_key = [(entry["action"], entry["target"]) for entry in entries if entry["actorId"] == key_id]
+    assert sorted(by_key, key=str) == [("call.read", "call-b"), ("caller.read", None)], "each once"
+    assert {entry["userId"] for entry in entries} == {own.user_id}
+    assert any(entry["action"] == "caller.read" and entry["actorId"] != key_id for entry in entries)
