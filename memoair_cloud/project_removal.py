@@ -7,6 +7,7 @@ from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import Agent, CallEvent, CallSession, EndUser, OrgDocument, OrgFile, Project
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.indexes.blobs import BlobStore
+from memoair_cloud.indexes.upload_worker import remove_upload_files
 from memoair_cloud.tenancy.access import Tenant
 
 # So that no transaction holds up those of other projects for long.
@@ -48,6 +49,7 @@ def remove_project(tenant: Tenant, blobs: BlobStore) -> ProjectRemoval:
         rows = {**counted, "agents": Agent}.items()
         removed = {name: session.scalars(select(func.count()).select_from(model)).one() for name, model in rows}
         hashes = session.scalars(select(OrgFile.sha256)).all()
+    remove_upload_files(tenant, blobs)
     for sha256 in hashes:  # first the files: their rows are the only record that they exist
         blobs.remove(sha256)
     while _remove_some_users(tenant):

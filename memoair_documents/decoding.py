@@ -18,6 +18,14 @@ _SAMPLE_BYTES = 4096
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
+def is_known_encoding(name: str) -> bool:
+    """Return whether `decode_text` accepts an encoding."""
+    try:
+        return codecs.lookup(name)._is_text_encoding  # noqa: SLF001 - the attribute that bytes.decode asks for
+    except (LookupError, ValueError):  # also a name with a NUL
+        return False
+
+
 def decode_text(content: bytes, encoding: str | None = None) -> str:
     """Decode the bytes of a text file, with line feeds as line ends and without a byte order mark.
 

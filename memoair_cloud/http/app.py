@@ -25,6 +25,7 @@ from memoair_cloud.http.routes import (
     projections,
     projects,
     recall_traces,
+    uploads,
 )
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
@@ -76,7 +77,8 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(ExactPath)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
     # The traces of a session before the session: its id may have slashes.
-    for module in (projects, recall_traces, calls, memories, indexes, projections, audit, health, api_docs, files):
+    resources = (projects, recall_traces, calls, memories, uploads, indexes, projections)
+    for module in (*resources, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:
         add_dashboard(app, services)

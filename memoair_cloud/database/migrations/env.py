@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from memoair_cloud.database import access_models, recall_trace_models  # noqa: F401 - for their tables
+from memoair_cloud.database import access_models, recall_trace_models, upload_models  # noqa: F401 - for their tables
 from memoair_cloud.database.models import Base
 
 context.configure(
