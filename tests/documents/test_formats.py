@@ -143,7 +143,7 @@ def test_a_pdf_file_keeps_its_title_and_its_bookmarks_as_headings() -> None:
 
 
 @pytest.mark.parametrize("title", ["", "Microsoft Word - fees.doc", "untitled", "fees.indd"])
-def test_a_title_that_a_program_wrote_is_none(title: str) -> None:
+def test_a_title_that_a_program_wrote_does_not_count(title: str) -> None:
     document = read_one("a.pdf", make_pdf([["We open", "At nine."]], title=title, bookmarks={0: [("Hours", 0)]}))
     assert document["metadata"] == {"title": "Hours", "format": "markdown"}
 
