@@ -50,6 +50,7 @@ def make_sync(
         from memoair_runtime.sync.pull_erasures import ErasurePuller
         from memoair_runtime.sync.pull_user import UserPuller
         from memoair_runtime.sync.push import Pusher
+        from memoair_runtime.sync.push_traces import TracePusher
         from memoair_runtime.sync.session import SyncSession
         from memoair_runtime.sync.transport import CloudTransport
 
@@ -63,6 +64,7 @@ def make_sync(
             None if settings.org_file else OrgPuller(project, cloud, transport, reload_documents).pull,
             ErasurePuller(project, cloud, transport, folder),
             Pusher(folder, outbox, rejected_events, transport, metrics),
+            TracePusher(folder, cloud, transport, metrics),
             is_durable=not settings.org_only,
         )
 

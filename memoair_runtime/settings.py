@@ -10,6 +10,7 @@ import platformdirs
 
 from memoair_protocol.addresses import is_loopback, parse_base_url
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_MODE, ORG_ONLY_USER, RUNTIME_HOST, RUNTIME_PORT
+from memoair_protocol.enums import TraceMode
 from memoair_protocol.processes import ENV_PREFIX
 
 DEFAULT_PULL_INTERVAL_S = 30.0
@@ -40,6 +41,7 @@ class RuntimeSettings:
         stops_with_stdin: Whether the end of standard input stops the runtime.
         is_shared: Whether to leave the user to another runtime that already serves it on this machine.
         session_id: The session for which the runtime is started.
+        recall_traces: What is kept of searches that do not say so themselves; None for what the project says.
     """
 
     project_id: str
@@ -58,6 +60,7 @@ class RuntimeSettings:
     stops_with_stdin: bool = False
     is_shared: bool = False
     session_id: str | None = None
+    recall_traces: TraceMode | None = None
 
     @property
     def has_cloud(self) -> bool:
@@ -111,6 +114,7 @@ class RuntimeSettings:
             stops_with_stdin=get("OWNER_PIPE") == "stdin",
             is_shared=get("SHARED") == "1" and not org_only,
             session_id=get("SESSION_ID"),
+            recall_traces=_parse_trace_mode(get("RECALL_TRACES")),
         )
 
 
@@ -160,6 +164,14 @@ def _parse_base_url(url: str) -> str | None:
             f"{ENV_PREFIX}CLOUD_BASE_URL is invalid; use http(s)://HOST, optionally with a port and a path"
         )
     return checked
+
+
+def _parse_trace_mode(value: str | None) -> TraceMode | None:
+    try:
+        return None if value is None else TraceMode(value)
+    except ValueError:
+        modes = ", ".join(mode.value for mode in TraceMode)
+        raise SettingsError(f"{ENV_PREFIX}RECALL_TRACES is {value!r}; use one of {modes}") from None
 
 
 def _parse_seconds(name: str, value: str) -> float:

@@ -1,5 +1,6 @@
 """Erases the data of the user that this runtime serves, while calls go on."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from memoair_runtime.memory.reranker import BackgroundReranker
@@ -18,12 +19,20 @@ class Eraser:
         store: The user's store.
         writer: Writes the user's sessions; it waits during an erasure.
         reranker: Its vectors are erased as well.
+        drop_traces: Drops the recall traces that are not written yet.
     """
 
-    def __init__(self, store: UserStore, writer: SessionWriter, reranker: BackgroundReranker) -> None:
+    def __init__(
+        self,
+        store: UserStore,
+        writer: SessionWriter,
+        reranker: BackgroundReranker,
+        drop_traces: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._writer = writer
         self._reranker = reranker
+        self._drop_traces = drop_traces
 
     def erase(
         self,
@@ -50,6 +59,7 @@ class Eraser:
         try:
             with self._store.exclusive(deadline), self._writer.exclusive():
                 try:
+                    self._drop_traces()
                     return erasure.erase(self._store.folder, erased_at, keeps_later=keeps_later, in_cloud=in_cloud)
                 finally:
                     self._store.reset()

@@ -96,6 +96,11 @@ class UserPuller:
         """The cloud's token for the state that it reported last."""
         return self._state.bootstrap.sync_token if self._state.bootstrap else None
 
+    @property
+    def trace_mode(self) -> str | None:
+        """What the project says is to be kept of searches, as the cloud reported it last."""
+        return self._state.bootstrap.recall_traces if self._state.bootstrap else None
+
     def fetch_bootstrap(self, deadline: float = math.inf) -> Bootstrap:
         """Fetch the versions of everything.
 

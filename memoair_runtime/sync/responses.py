@@ -52,6 +52,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         sync_token: Identifies this state.
         epoch: Identifies the data that the versions count. A cloud that was restored from a backup has another one.
             None if the cloud names none.
+        recall_traces: What machines of the project keep of searches if they are not told otherwise.
     """
 
     profile_version: Version | None = None
@@ -62,6 +63,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     org_file: OrgFileInfo | None = None
     sync_token: str
     epoch: str | None = None
+    recall_traces: str | None = None
 
 
 class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):
@@ -236,3 +238,15 @@ def _convert(payload: dict[str, Any], kind: type[StructT]) -> StructT:
         return msgspec.convert(payload, kind)
     except (msgspec.ValidationError, RecursionError):
         raise invalid_response(f"not a valid {kind.__name__}") from None
+
+
+class _TraceReceipt(msgspec.Struct, frozen=True):
+    accepted: list[str]
+    duplicate: list[str]
+    rejected: list[Any]
+
+
+def parse_trace_receipt(content: bytes) -> int:
+    """Return how many of the recall traces that were sent the cloud has now."""
+    receipt = _convert(_decode_object(content), _TraceReceipt)
+    return len(receipt.accepted) + len(receipt.duplicate)

@@ -9,6 +9,7 @@ from memoair_protocol.enums import LaneName
 from memoair_runtime.sync.pull_erasures import ErasurePuller
 from memoair_runtime.sync.pull_user import UserPuller
 from memoair_runtime.sync.push import Pusher
+from memoair_runtime.sync.push_traces import TracePusher
 from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import CloudTransport
 
@@ -25,6 +26,7 @@ class SyncSession:
             from a file.
         erasures: Erases other users that the cloud has erased.
         pusher: Pushes the user's events.
+        traces: Pushes the user's recall traces.
         is_durable: Whether anything is stored of the user.
     """
 
@@ -33,6 +35,7 @@ class SyncSession:
     pull_org: Callable[[Bootstrap, float], bool] | None
     erasures: ErasurePuller
     pusher: Pusher
+    traces: TracePusher
     is_durable: bool
 
     def scan(self, *, all_sessions: bool) -> None:

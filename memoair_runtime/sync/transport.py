@@ -160,6 +160,24 @@ class CloudTransport:
         ):
             return responses.parse_receipt(read_body(reply, partial(self._check, deadline)))
 
+    def push_traces(self, traces: Sequence[bytes], deadline: float) -> int:
+        """Send recall traces.
+
+        Args:
+            traces: JSON objects.
+            deadline: When to give up.
+
+        Returns:
+            How many of them the cloud has now; it refuses the others.
+        """
+        content = gzip.compress(b'{"traces":[' + b",".join(traces) + b"]}", _GZIP_LEVEL)
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        with (
+            self.unabortable(),
+            self._request("POST", "/recall-traces", deadline, content=content, headers=headers) as reply,
+        ):
+            return responses.parse_trace_receipt(read_body(reply, partial(self._check, deadline)))
+
     def abort(self) -> None:
         """Let a running pull fail soon, and start no other. A running push continues. Thread-safe."""
         self._aborted.set()

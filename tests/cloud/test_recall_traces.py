@@ -124,14 +124,14 @@ def test_an_invalid_trace_does_not_block_the_others(client: Client) -> None:
 
 def test_words_are_kept_only_in_the_mode_text(client: Client) -> None:
     words = {"query": "my parcel", "contextText": "## org\nparcel"}
-    lanes = {"org": {"status": "ok", "items": [{"id": "d", "score": 2.0, "terms": {"parcel": 2.0}}]}}
+    lanes = {"org": {"status": "ok", "items": [{"id": "d", "score": 2.0, "terms": {"parcel": 2.0, "around": 1.0}}]}}
     client.send_traces(recall_trace("ids", lanes=lanes, **words), recall_trace("t", mode="text", lanes=lanes, **words))
 
     by_id = {trace["traceId"]: trace["details"] for trace in traces_of(client)}
     assert "parcel" not in str(by_id["ids"])
-    assert by_id["ids"]["hits"]["org"][0]["termWeights"] == [2.0]
+    assert by_id["ids"]["hits"]["org"][0]["terms"] == {"around": 1.0}
     assert {name: by_id["t"][name] for name in words} == words
-    assert by_id["t"]["hits"]["org"][0]["terms"] == {"parcel": 2.0}
+    assert by_id["t"]["hits"]["org"][0]["terms"] == {"parcel": 2.0, "around": 1.0}
 
 
 def test_a_deleted_memory_leaves_no_words_in_traces(cloud: RunningCloud, client: Client) -> None:
