@@ -2,7 +2,19 @@
 
 from fastapi import FastAPI
 
-from memoair_cloud.dashboard.pages import audit, callers, calls, erasure, facts, overview, projects, sign_in, try_it
+from memoair_cloud.dashboard.pages import (
+    audit,
+    callers,
+    calls,
+    documents,
+    erasure,
+    facts,
+    overview,
+    projects,
+    sign_in,
+    try_it,
+    uploads,
+)
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
 from memoair_cloud.http.dependencies import Services
 
@@ -15,6 +27,7 @@ def add_dashboard(app: FastAPI, services: Services) -> None:
         services: Its services.
     """
     app.state.gatekeeper = Gatekeeper.of(services)
-    routers = [module.router for module in (sign_in, projects, overview, callers, facts, erasure, calls, try_it, audit)]
+    modules = (sign_in, projects, overview, callers, facts, erasure, calls, try_it, documents, uploads, audit)
+    routers = [module.router for module in modules]
     for router in (*routers, sign_in.signed_in_router, projects.fallback_router):
         app.include_router(router, prefix=COOKIE_PATH, include_in_schema=False)

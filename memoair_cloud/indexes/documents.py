@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.models import OrgDocument, OrgIndex, Project
@@ -177,6 +177,22 @@ def list_documents(tenant: Tenant, index_name: str, cursor: str | None, limit: i
         _get_live_index(session, index_name)
         live = select(OrgDocument).where(OrgDocument.index_name == index_name, OrgDocument.deleted_at.is_(None))
         return _BY_ID.fetch_page(session, live, cursor, limit)
+
+
+def search_documents(
+    tenant: Tenant, index_name: str, text: str, cursor: str | None, limit: int
+) -> ResultPage[OrgDocument]:
+    """Return a page of the documents whose id or text contains a text, sorted by id; empty finds all.
+
+    Letters beyond ASCII are found as they are written.
+    """
+    statement = select(OrgDocument).where(OrgDocument.index_name == index_name, OrgDocument.deleted_at.is_(None))
+    if text:
+        found = or_(*(column.icontains(text, autoescape=True) for column in (OrgDocument.id, OrgDocument.text)))
+        statement = statement.where(found)
+    with tenant.begin_read() as session:
+        _get_live_index(session, index_name)
+        return _BY_ID.fetch_page(session, statement, cursor, limit)
 
 
 def get_document(tenant: Tenant, index_name: str, document_id: str) -> OrgDocument:
