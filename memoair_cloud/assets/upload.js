@@ -25,6 +25,7 @@ const withoutTop = (name) => name.slice(name.indexOf("/") + 1);
 
 async function droppedFiles(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  if (!entries.length) return [...transfer.files].map((file) => ({ name: file.name, file }));
   const found = [];
   for (const entry of entries) {
     for await (const chosen of walk(entry, "")) {
@@ -53,9 +54,10 @@ async function post(url, body, token) {
   for (let attempt = 1; ; attempt++) {
     try {
       const reply = await fetch(url, { method: "POST", body, headers: { "X-Form-Token": token } });
-      if (reply.ok) return reply;
+      if (reply.ok && reply.headers.get("content-type") === "application/json") return await reply.json();
       const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-      const error = new Error(page.querySelector("main")?.textContent.trim().replace(/\s+/g, " ") || `HTTP ${reply.status}`);
+      const message = reply.ok ? "The session has ended: sign in again." : page.querySelector("[role=alert]")?.textContent.trim();
+      const error = new Error(message || `The server answered with status ${reply.status}.`);
       error.isFinal = reply.status < 500;
       throw error;
     } catch (error) {
@@ -119,7 +121,7 @@ function setUp(form) {
       let target = form.action;
       const isNew = !/\/files(\?|$)/.test(target);
       fields.set("by_script", "true");
-      if (isNew) target = (await (await post(target, fields, token)).json()).upload;
+      if (isNew) target = (await post(target, fields, token)).upload;
       const [path, query] = (isNew ? target : target.replace(/\/files(?=\?|$)/, "")).split("?");
       const url = (step) => `${path}${step}${query ? `?${query}` : ""}`;
       let sent = 0;

@@ -95,7 +95,12 @@ def add_files(page: PageDep, name: PathId, upload_id: PathId, files: FormFiles, 
 
 @router.post("/uploads/{upload_id}/start")
 def start_upload(
-    page: PageDep, name: PathId, upload_id: PathId, dry_run: Flag = False, is_confirmed: Flag = False
+    page: PageDep,
+    name: PathId,
+    upload_id: PathId,
+    dry_run: Flag = False,
+    is_confirmed: Flag = False,
+    by_script: Flag = False,
 ) -> Response:
     """Read the files, and change the index unless it is a dry run."""
     upload = uploads.get_upload(page.tenant, name, upload_id).upload
@@ -103,7 +108,8 @@ def start_upload(
         dry_run = True
     elif upload.deleted and not is_confirmed and not dry_run:
         raise InvalidRequestError("tick the box to confirm that documents are deleted", field="is_confirmed")
-    return _start(page, name, upload_id, is_dry_run=dry_run)
+    response = _start(page, name, upload_id, is_dry_run=dry_run)
+    return JSONResponse({"upload": response.headers["location"]}) if by_script else response
 
 
 @router.post("/uploads/{upload_id}/cancel")
