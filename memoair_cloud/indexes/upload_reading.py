@@ -81,7 +81,7 @@ class UploadReader:
                     )
                 )
             )
-        if any(is_table(name) for name in refused):  # nobody knows which documents are theirs
+        if any(is_table(name) for name in refused):  # it is unknown which documents are theirs
             with self._tenant.begin_write() as session:
                 self._check(session).keeps_missing = True
             return

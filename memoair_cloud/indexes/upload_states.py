@@ -15,7 +15,7 @@ class UploadState(str, Enum):
     DONE = "done"
     FAILED = "failed"
     CANCELED = "canceled"
-    EXPIRED = "expired"  # nobody continued it
+    EXPIRED = "expired"  # no request came for a day
 
 
 TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {

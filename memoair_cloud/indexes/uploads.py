@@ -193,7 +193,7 @@ def add_file(
         row = session.get_one(UploadedFile, (session.scope.project_id, upload_id, name, sha256))
         if upload.state == UploadState.RECEIVING.value and row.state == FileState.STORING.value:
             row.state = FileState.RECEIVED.value
-        # Whoever ended the upload meanwhile may have removed its files before this one was there.
+        # If the upload has ended since, its files may have been removed before this one was there.
         upload.has_files = True
         state = row.state
     if state != FileState.RECEIVED.value:

@@ -50,7 +50,8 @@ def test_a_folder_is_uploaded_over_a_broken_connection_checked_and_applied(
     index: str,
     tmp_path: Path,
 ) -> None:
-    page = context.new_page()  # the other tests' pages permit no failed request
+    # The pages of the other tests permit no failed request.
+    page = context.new_page()  # noqa: F811
     (tmp_path / "help" / "fees").mkdir(parents=True)
     (tmp_path / "help" / "returns.md").write_text("# Returns\n## Boots\nWithin thirty days.\n")
     (tmp_path / "help" / "fees" / "parcels.pdf").write_bytes(make_pdf([["Parcels are free."]]))
