@@ -64,6 +64,29 @@ def test_the_pages_lead_from_the_indexes_to_a_document_its_chunks_and_its_questi
     assert "call.read" in audit or "call" in audit
 
 
+def test_the_pages_have_strict_headers_and_no_inline_code(own: Dashboard, visitor: Visitor) -> None:
+    reply = visitor.request(
+        "POST",
+        own.path("documents", "faq", "uploads"),
+        {"form_token": visitor.get(own.path("documents", "faq", "upload")).form_token, "by_script": "true"},
+    )
+    upload_path = reply.text.partition('"upload":"')[2].partition('"')[0]
+    document = own.path("documents", "faq", "document", "returns")
+    for path in (own.path("documents"), own.path("documents", "faq"), document, upload_path):
+        page = visitor.get(path)
+        assert page.status == 200
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=|https?://", page.text)
+
+
+def test_too_many_files_for_one_form_are_refused_with_a_page(own: Dashboard, visitor: Visitor) -> None:
+    path = own.path("documents", "faq", "uploads")
+    page = visitor.post_files(path, own.path("documents", "faq", "upload"), {f"{n}.txt": b"x" for n in range(1_001)})
+    assert page.status == 422
+    assert "Too many files" in page.text
+    assert own.client.ok("GET", "/v1/voice-sdk/index/faq/uploads")["uploads"] == []
+
+
 def test_documents_are_found_by_id_and_text(own: Dashboard, visitor: Visitor) -> None:
     path = own.path("documents", "faq", "document", "returns")
     for text, is_found in (("RETURN", True), ("thirty days", True), ("fifty", False), ("%", False)):

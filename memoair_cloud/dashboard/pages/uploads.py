@@ -1,6 +1,6 @@
 """The pages of uploads: the form for files, and an upload with its progress, refusals and changes."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from memoair_cloud.dashboard.page_route import PageRoute
 from memoair_cloud.dashboard.pages.documents import index_exists
@@ -29,22 +30,32 @@ class FilesRoute(PageRoute):
 
     async def _check_form(self, request: Request) -> None:
         self.max_form_bytes = request.app.state.services.settings.upload_request_bytes
-        await super()._check_form(request)
+        try:
+            await super()._check_form(request)
+        except HTTPException as error:  # of the parser: too many files, for example
+            raise InvalidRequestError(f"invalid form: {error.detail}") from None
+        except ClientDisconnect:
+            raise InvalidRequestError("the form is incomplete") from None
 
 
 router = APIRouter(prefix="/p/{project_id}/documents/{name}", route_class=FilesRoute)
 
 
-async def get_form_files(request: Request) -> Sequence[UploadFile]:
-    """Return the files of a form."""
+async def receive_form_files(request: Request) -> AsyncIterator[Sequence[UploadFile]]:
+    """Yield the files of a form. This is the FastAPI dependency."""
     try:
         form = await request.form()
     except HTTPException as error:
         raise InvalidRequestError(f"invalid form: {error.detail}") from None
-    return [part for part in form.getlist(FIELD) if isinstance(part, UploadFile) and part.filename]
+    except ClientDisconnect:
+        raise InvalidRequestError("the form is incomplete") from None
+    try:
+        yield [part for part in form.getlist(FIELD) if isinstance(part, UploadFile) and part.filename]
+    finally:
+        await form.close()
 
 
-FormFiles = Annotated[Sequence[UploadFile], Depends(get_form_files)]
+FormFiles = Annotated[Sequence[UploadFile], Depends(receive_form_files)]
 Flag = Annotated[bool, Form()]
 
 
