@@ -15,6 +15,7 @@ from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.migrate import schema_lock
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.builder import build_org_index, find_projects_to_build, remove_replaced_files
+from memoair_cloud.indexes.upload_worker import find_projects_with_uploads, process_uploads
 from memoair_cloud.memories.exclusion import find_projects_to_clean, remove_excluded_memories
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.retention.enforcement import DroppedCounts, enforce_retention, find_projects_to_enforce
@@ -58,6 +59,7 @@ class WorkQueue:
         self._extraction_task: TaskWrapper = self._huey.task(**retry_options, name="learn")(self._run_extraction)
         self._on_dropped = on_dropped
         self._retention_task: TaskWrapper = self._huey.task(**retry_options, name="retain")(self._run_retention)
+        self._upload_task: TaskWrapper = self._huey.task(**retry_options, name="upload")(self._run_uploads)
         self._exclusion_task: TaskWrapper = self._huey.task(**retry_options, name="exclude")(self._run_exclusion)
 
     def create_tables(self) -> None:
@@ -81,6 +83,10 @@ class WorkQueue:
         """Queue the dropping of a project's old data. A failure is only logged: the sweep finds it later."""
         self._enqueue(self._retention_task, project_id)
 
+    def enqueue_uploads(self, project_id: str) -> None:
+        """Queue the processing of a project's uploads. A failure is only logged: the sweep finds them later."""
+        self._enqueue(self._upload_task, project_id)
+
     def sweep(self) -> None:
         """Queue due work that was never queued, and remove replaced index files."""
         for project_id in find_projects_to_build(self._engine):
@@ -91,6 +97,8 @@ class WorkQueue:
             self._exclusion_task(project_id)
         for project_id in find_projects_to_enforce(self._engine, utc_now()):
             self._retention_task(project_id)
+        for project_id in find_projects_with_uploads(self._engine, utc_now()):
+            self._upload_task(project_id)
         remove_replaced_files(self._engine, self._blobs)
         purge_wal(self._engine)
 
@@ -125,6 +133,12 @@ class WorkQueue:
             "built an index file",
             extra={"action": "org_built", "fields": {"version": version, "ms": round(duration_ms)}},
         )
+
+    def _run_uploads(self, project_id: str) -> None:
+        has_changed = process_uploads(self._engine, self._blobs, project_id)
+        log.info("processed uploads", extra={"action": "uploads_processed", "fields": {"changed": has_changed}})
+        if has_changed:
+            self._build_task(project_id)
 
     def _run_exclusion(self, project_id: str) -> None:
         count = remove_excluded_memories(self._engine, project_id)

@@ -31,6 +31,10 @@ class CloudSettings(BaseSettings):
         requests_at_once: The burst of one API key in one server process, in requests.
         session_idle_s: Seconds without a new event after which a call counts as ended.
         worker_threads: The number of tasks that a worker runs concurrently.
+        upload_file_bytes: The largest file of an upload, in bytes.
+        upload_request_bytes: The largest request with files of an upload, in bytes. Needs as much space for temporary
+            files.
+        upload_total_bytes: All files of an upload together, in bytes.
         time_zone: The time zone in which callers count days, where neither the time of a turn nor its call says one.
         project_time_zones: The same for single projects, by id.
         dashboard: Whether to serve the dashboard.
@@ -80,6 +84,9 @@ class CloudSettings(BaseSettings):
         description="seconds without a new event after which a call counts as ended",
     )
     worker_threads: int = Field(default=2, ge=1, le=64, description="number of tasks that a worker runs concurrently")
+    upload_file_bytes: int = Field(default=64 << 20, gt=0, description="largest file of an upload, in bytes")
+    upload_request_bytes: int = Field(default=256 << 20, gt=0, description="largest request with files, in bytes")
+    upload_total_bytes: int = Field(default=2 << 30, gt=0, description="all files of an upload together, in bytes")
     time_zone: str = Field(
         default="UTC", description="time zone in which callers count days, as a name such as Europe/Berlin"
     )

@@ -1,1 +1,1 @@
-"""Reading files and folders into documents, and adding them to an index."""
+"""Adding files and folders to an index."""

@@ -4,6 +4,7 @@ import codecs
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 from urllib.parse import quote
@@ -14,9 +15,11 @@ from rich.console import Console
 from rich.progress import track
 
 from memoair_cli.cloud_client import connect, post, request
-from memoair_cli.documents.decoding import NotTextError
-from memoair_cli.documents.files import DocumentFileError, ReadOptions, SourceFile, find_files, read_documents
+from memoair_cli.documents.files import SourceFile, find_files, read_file
 from memoair_cli.options import AgentId, ApiKey, BaseUrl, ProjectId, fail, pluralize, require
+from memoair_documents.errors import DocumentFileError, UnreadableFileError
+from memoair_documents.reader_process import ReaderProcess
+from memoair_documents.reading import ReadOptions
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.limits import MAX_DOCUMENTS
 
@@ -49,7 +52,7 @@ def add_documents(
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
 ) -> None:
-    """Add documents to an index: folders, Markdown, HTML, CSV, JSON lines, and plain text.
+    """Add documents to an index: folders, Markdown, HTML, PDF, DOCX, CSV, JSON lines, and plain text.
 
     A line of a .jsonl file ({"id", "text", "metadata"}) and a row of a .csv file are a document each, any other file
     is one as a whole. Adding a file again replaces its document.
@@ -96,18 +99,23 @@ class _Found:
 
 def _read_all(paths: list[Path], options: ReadOptions) -> _Found:
     """Read all files before the first is sent, so that an error leaves the index as it was."""
+    with closing(ReaderProcess()) as reader:
+        return _read_files(paths, options, reader)
+
+
+def _read_files(paths: list[Path], options: ReadOptions, reader: ReaderProcess) -> _Found:
     found = _Found()
     file_by_id: dict[str, Path] = {}
     try:
         for source in find_files(paths, _print_skipped):
             try:
-                for line, document in read_documents(source, options):
+                for line, document in read_file(source, options, reader):
                     document_id = document["id"]
                     # Within one file, the later of two documents with one id counts, as in the cloud.
                     if file_by_id.setdefault(document_id, source.path) != source.path:
                         fail(f"{source.path}: the id {document_id} is in {file_by_id[document_id]}, too")
                     found.documents[document_id] = _encode(document, source, line)
-            except NotTextError as error:
+            except UnreadableFileError as error:
                 if source.is_named:
                     fail(f"{source.path}: {error}")
                 _print_skipped(str(source.path), str(error))

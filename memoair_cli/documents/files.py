@@ -4,28 +4,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 
-from memoair_cli.documents.decoding import NotTextError, decode_text
-from memoair_cli.documents.front_matter import split_front_matter
-from memoair_cli.documents.html import html_to_markdown
-from memoair_cli.documents.tables import Row, is_document, read_csv, read_json_lines
-from memoair_index.label_extraction import FORMAT_KEY, MARKDOWN
-from memoair_index.sections import split_sections
+from memoair_documents.errors import DocumentFileError, UnreadableFileError
+from memoair_documents.reader_process import ReaderProcess
+from memoair_documents.reading import ReadOptions, needs_reader_process, read_documents
+from memoair_documents.tables import Row
 
 STDIN = Path("-")
-_MARKDOWN_SUFFIXES = {".md", ".markdown", ".mdx"}
-_HTML_SUFFIXES = {".html", ".htm", ".xhtml"}
-_JSON_LINES_SUFFIXES = {".jsonl", ".ndjson"}
-_CSV_SUFFIXES = {".csv", ".tsv"}
 # Larger files are no texts that people wrote; they would not fit into a request either.
 _MAX_FILE_BYTES = 256 << 20
-
-
-class DocumentFileError(ValueError):
-    """A file is invalid. The message names the file, and the line where there is one."""
 
 
 @attrs.frozen
@@ -41,21 +30,6 @@ class SourceFile:
     path: Path
     id: str
     is_named: bool
-
-
-@attrs.frozen
-class ReadOptions:
-    """How to read files.
-
-    Attributes:
-        encoding: The encoding of all files; None to find it for each.
-        text_columns: The columns of a CSV file that are the text; empty to choose them by name.
-        id_column: The column of a CSV file with the ids.
-    """
-
-    encoding: str | None = None
-    text_columns: tuple[str, ...] = ()
-    id_column: str = "id"
 
 
 def find_files(paths: Sequence[Path], skip: Callable[[str, str], None]) -> Iterator[SourceFile]:
@@ -97,36 +71,26 @@ def _walk(folder: Path, skip: Callable[[str, str], None]) -> Iterator[SourceFile
                 yield SourceFile(path, path.relative_to(folder).as_posix(), is_named=False)
 
 
-def read_documents(source: SourceFile, options: ReadOptions) -> Iterator[Row]:
+def read_file(source: SourceFile, options: ReadOptions, reader: ReaderProcess) -> Iterator[Row]:
     """Yield the documents of a file, each with the line at which it is (0 for a whole file).
 
+    Args:
+        source: The file.
+        options: How to read it.
+        reader: The process for PDF and DOCX files.
+
     Raises:
-        NotTextError: If the file is not text, or has none.
-        DocumentFileError: If a line of it is invalid.
+        UnreadableFileError: If the file cannot be read as its suffix says, or has no text.
+        DocumentFileError: If a line of it is invalid; the message names the file.
         OSError: If it cannot be read.
     """
-    text = decode_text(_read(source.path), options.encoding)
-    if not text.strip():
-        raise NotTextError("empty")
-    suffix = source.path.suffix.casefold()
-    if source.path == STDIN and _is_json_lines(text):
-        suffix = ".jsonl"
+    is_stdin = source.path == STDIN
     try:
-        if suffix in _JSON_LINES_SUFFIXES:
-            yield from read_json_lines(text)
-        elif suffix in _CSV_SUFFIXES:
-            yield from read_csv(text, source.id, options.text_columns, options.id_column)
-        elif suffix in _MARKDOWN_SUFFIXES:
-            metadata, body = split_front_matter(text)
-            yield 0, _make_markdown(source.id, body, metadata, "")
-        elif suffix in _HTML_SUFFIXES:
-            page = html_to_markdown(text)
-            yield 0, _make_markdown(source.id, page.text, {}, page.title)
-        else:
-            yield 0, {"id": source.id, "text": text}
-    except NotTextError:
-        raise
-    except ValueError as error:
+        if needs_reader_process(source.id):
+            yield from reader.read(source.path, source.id, options)
+            return
+        yield from read_documents(source.id, _read(source.path), options, detects_json_lines=is_stdin)
+    except DocumentFileError as error:
         raise DocumentFileError(f"{source.path}:{error}") from None
 
 
@@ -134,25 +98,5 @@ def _read(path: Path) -> bytes:
     if path == STDIN:
         return sys.stdin.buffer.read()
     if path.stat().st_size > _MAX_FILE_BYTES:
-        raise NotTextError(f"larger than {_MAX_FILE_BYTES >> 20} MB")
+        raise UnreadableFileError(f"larger than {_MAX_FILE_BYTES >> 20} MB")
     return path.read_bytes()
-
-
-def _make_markdown(document_id: str, text: str, metadata: dict[str, Any], page_title: str) -> dict[str, Any]:
-    if not text.strip():
-        raise NotTextError("no text")
-    first_heading = next((section.headings[0] for section in split_sections(text) if section.headings), "")
-    title = metadata.get("title") or first_heading or page_title
-    return {
-        "id": document_id,
-        "text": text,
-        "metadata": {**metadata, **({"title": title} if title else {}), FORMAT_KEY: MARKDOWN},
-    }
-
-
-def _is_json_lines(text: str) -> bool:
-    first_line = text.lstrip().partition("\n")[0]
-    try:
-        return first_line.startswith("{") and is_document(next(read_json_lines(first_line))[1])
-    except ValueError:
-        return False

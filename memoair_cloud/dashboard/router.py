@@ -6,6 +6,7 @@ from memoair_cloud.dashboard.pages import (
     audit,
     callers,
     calls,
+    documents,
     erasure,
     facts,
     holds,
@@ -13,6 +14,7 @@ from memoair_cloud.dashboard.pages import (
     projects,
     sign_in,
     try_it,
+    uploads,
 )
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
 from memoair_cloud.http.dependencies import Services
@@ -26,6 +28,7 @@ def add_dashboard(app: FastAPI, services: Services) -> None:
         services: Its services.
     """
     app.state.gatekeeper = Gatekeeper.of(services)
-    pages = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, audit)
-    for router in (*(page.router for page in pages), sign_in.signed_in_router, projects.fallback_router):
+    modules = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, documents, uploads, audit)
+    routers = [module.router for module in modules]
+    for router in (*routers, sign_in.signed_in_router, projects.fallback_router):
         app.include_router(router, prefix=COOKIE_PATH, include_in_schema=False)

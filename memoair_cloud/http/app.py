@@ -26,6 +26,7 @@ from memoair_cloud.http.routes import (
     projects,
     recall_traces,
     retention,
+    uploads,
 )
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
@@ -80,20 +81,9 @@ def create_app(services: Services) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(ExactPath)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
-    modules = (
-        projects,
-        calls,
-        recall_traces,
-        memories,
-        retention,
-        indexes,
-        projections,
-        audit,
-        health,
-        api_docs,
-        files,
-    )
-    for module in modules:
+    # The traces of a session before the session: its id may have slashes.
+    resources = (projects, recall_traces, calls, memories, retention, uploads, indexes, projections)
+    for module in (*resources, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:
         add_dashboard(app, services)

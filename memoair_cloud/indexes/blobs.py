@@ -1,7 +1,7 @@
 """A content-addressed file store: files by their SHA-256, in a folder or anywhere that fsspec supports."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +41,21 @@ class BlobStore:
             self._fs.makedirs(self._fs._parent(temporary), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
             self._fs.put_file(str(source), temporary)
             self._fs.mv(temporary, self._path(sha256))
+
+    def write(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Store a file under a key that only its writer knows. If writing it fails, part of it stays: remove it.
+
+        Args:
+            key: Hexadecimal digits; the key of no other file.
+            blocks: Its content.
+
+        Raises:
+            OSError: If it cannot be stored.
+        """
+        self._fs.makedirs(self._fs._parent(self._path(key)), exist_ok=True)  # noqa: SLF001 - as above
+        with self._fs.open(self._path(key), "wb") as target:
+            for block in blocks:
+                target.write(block)
 
     def exists(self, sha256: str) -> bool:
         """Return whether the store has a file with this hash. Raises OSError."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.models import OrgDocument, OrgIndex, Project
@@ -57,42 +57,78 @@ def put_documents(
     Returns:
         The index after the change.
     """
-    counted_documents = {
-        document.id: (document, len(split_text(document.text, document.metadata))) for document in documents
-    }
+    chunk_counts = count_chunks(documents)
     with tenant.begin_write() as session:
-        project = _lock_project(session)
-        index = _get_or_create_index(session, index_name)
-        if metadata is not None:
-            index.details = dict(metadata)
-        rows = _load_documents(session, index_name, counted_documents)
-        for document, chunk_count in counted_documents.values():
-            row = rows.get(document.id)
-            if row is None:
-                row = OrgDocument(project_id=session.scope.project_id, index_name=index_name, id=document.id)
-                row.deleted_at, row.chunk_count = utc_now(), 0  # counted below like a deleted document that comes back
-                session.add(row)
-            index.document_count += row.deleted_at is not None
-            index.chunk_count += chunk_count - row.chunk_count
-            row.text, row.details, row.chunk_count = document.text, dict(document.metadata), chunk_count
-            row.deleted_at, row.version = None, project.org_version
-        return _describe_change(index, project)
+        return write_documents(session, index_name, documents, chunk_counts, metadata)
+
+
+def count_chunks(documents: Sequence[NewDocument]) -> dict[str, int]:
+    """Return the number of chunks of each document by id; do it before a transaction begins, since it takes time."""
+    return {document.id: len(split_text(document.text, document.metadata)) for document in documents}
+
+
+def write_documents(
+    session: ScopedSession,
+    index_name: str,
+    documents: Sequence[NewDocument],
+    chunk_counts: Mapping[str, int],
+    metadata: Mapping[str, Any] | None = None,
+) -> IndexChange:
+    """Do what `put_documents` does in a transaction that has not taken a lock yet.
+
+    Args:
+        session: The session of the transaction.
+        index_name: The name of the index.
+        documents: The documents.
+        chunk_counts: The result of `count_chunks` for them.
+        metadata: The new metadata of the index; None keeps the old.
+    """
+    project = _lock_project(session)
+    index = _get_or_create_index(session, index_name)
+    if metadata is not None:
+        index.details = dict(metadata)
+    by_id = {document.id: document for document in documents}
+    rows = _load_documents(session, index_name, by_id)
+    for document in by_id.values():
+        chunk_count = chunk_counts[document.id]
+        row = rows.get(document.id)
+        if row is None:
+            row = OrgDocument(project_id=session.scope.project_id, index_name=index_name, id=document.id)
+            row.deleted_at, row.chunk_count = utc_now(), 0  # counted below like a deleted document that comes back
+            session.add(row)
+        index.document_count += row.deleted_at is not None
+        index.chunk_count += chunk_count - row.chunk_count
+        row.text, row.details, row.chunk_count = document.text, dict(document.metadata), chunk_count
+        row.deleted_at, row.version = None, project.org_version
+    return _describe_change(index, project)
 
 
 def delete_document(tenant: Tenant, index_name: str, document_id: str) -> IndexChange:
     """Delete a document; raise `NotFoundError` if it does not exist."""
     with tenant.begin_write() as session:
-        project = _lock_project(session)
-        index = _get_live_index(session, index_name)
-        row = _load_documents(session, index_name, [document_id]).get(document_id)
-        if row is None or row.deleted_at is not None:
+        change, count = remove_documents(session, index_name, [document_id])
+        if not count:
             raise NotFoundError("unknown document in this index")
+        return change
+
+
+def remove_documents(session: ScopedSession, index_name: str, document_ids: list[str]) -> tuple[IndexChange, int]:
+    """Delete documents in a transaction that has not taken a lock yet, and return how many of them there were.
+
+    Raises:
+        NotFoundError: If the index does not exist.
+    """
+    project = _lock_project(session)
+    index = _get_live_index(session, index_name)
+    rows = [row for row in _load_documents(session, index_name, document_ids).values() if row.deleted_at is None]
+    index.version += 1
+    index.updated_at = now = utc_now()
+    for row in rows:
         index.document_count -= 1
         index.chunk_count -= row.chunk_count
-        index.version += 1
-        index.updated_at = row.deleted_at = utc_now()
         row.text, row.details, row.chunk_count, row.version = "", {}, 0, project.org_version
-        return _describe_change(index, project)
+        row.deleted_at = now
+    return _describe_change(index, project), len(rows)
 
 
 def delete_index(tenant: Tenant, index_name: str) -> IndexChange:
@@ -141,6 +177,32 @@ def list_documents(tenant: Tenant, index_name: str, cursor: str | None, limit: i
         _get_live_index(session, index_name)
         live = select(OrgDocument).where(OrgDocument.index_name == index_name, OrgDocument.deleted_at.is_(None))
         return _BY_ID.fetch_page(session, live, cursor, limit)
+
+
+def search_documents(
+    tenant: Tenant, index_name: str, text: str, cursor: str | None, limit: int
+) -> ResultPage[OrgDocument]:
+    """Return a page of the documents whose id or text contains a text, sorted by id; empty finds all.
+
+    Letters beyond ASCII are found as they are written.
+    """
+    statement = select(OrgDocument).where(OrgDocument.index_name == index_name, OrgDocument.deleted_at.is_(None))
+    if text:
+        found = or_(*(column.icontains(text, autoescape=True) for column in (OrgDocument.id, OrgDocument.text)))
+        statement = statement.where(found)
+    with tenant.begin_read() as session:
+        _get_live_index(session, index_name)
+        return _BY_ID.fetch_page(session, statement, cursor, limit)
+
+
+def get_document(tenant: Tenant, index_name: str, document_id: str) -> OrgDocument:
+    """Return a document of an index; raise `NotFoundError` if it does not exist."""
+    with tenant.begin_read() as session:
+        _get_live_index(session, index_name)
+        row = _load_documents(session, index_name, [document_id]).get(document_id)
+        if row is None or row.deleted_at is not None:
+            raise NotFoundError("unknown document in this index")
+        return row
 
 
 def _lock_project(session: ScopedSession) -> Project:

@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 from cli.imports import cloud_environment
+from documents.made_files import make_docx, make_pdf
 from support.clouds import Client
 from support.commands import CommandResult, memoair
 
 from memoair_cli.documents.command import _split_batches
-from memoair_cli.documents.decoding import NotTextError, decode_text
-from memoair_cli.documents.files import DocumentFileError, ReadOptions, SourceFile, read_documents
-from memoair_cli.documents.front_matter import split_front_matter
-from memoair_cli.documents.html import html_to_markdown
+from memoair_cli.documents.files import SourceFile, read_file
+from memoair_documents.decoding import decode_text
+from memoair_documents.errors import DocumentFileError, UnreadableFileError
+from memoair_documents.front_matter import split_front_matter
+from memoair_documents.html import html_to_markdown
+from memoair_documents.reader_process import ReaderProcess
+from memoair_documents.reading import ReadOptions
 
 Add = Callable[..., CommandResult]
 
@@ -52,7 +56,8 @@ def ids_in(client: Client) -> list[str]:
 
 def read(path: Path, **options: Any) -> list[dict[str, Any]]:
     """Return the documents of a file."""
-    return [row for _, row in read_documents(SourceFile(path, path.name, is_named=True), ReadOptions(**options))]
+    source = SourceFile(path, path.name, is_named=True)
+    return [row for _, row in read_file(source, ReadOptions(**options), ReaderProcess())]
 
 
 def test_a_folder_becomes_documents_with_stable_ids(client: Client, add: Add, folder: Path) -> None:
@@ -161,7 +166,7 @@ def test_common_encodings_are_recognized(text: str, encoding: str) -> None:
 
 def test_an_encoding_can_be_named() -> None:
     assert decode_text("Łódź".encode("cp1250"), "cp1250") == "Łódź"
-    with pytest.raises(NotTextError, match="not in the encoding utf-8"):
+    with pytest.raises(UnreadableFileError, match="not in the encoding utf-8"):
         decode_text(b"\xff\xff", "utf-8")
 
 
@@ -220,3 +225,12 @@ def test_a_csv_row_is_a_document(tmp_path: Path) -> None:
     }
     with pytest.raises(DocumentFileError, match=r"rows\.csv:1: no column note; the columns are name, text, details"):
         read(path, text_columns=("note",))
+
+
+def test_pdf_and_docx_files_are_added_and_damaged_ones_are_named(client: Client, add: Add, tmp_path: Path) -> None:
+    (tmp_path / "hours.pdf").write_bytes(make_pdf([["We open at nine."]], title="Hours"))
+    (tmp_path / "fees.docx").write_bytes(make_docx(lambda document: document.add_paragraph("No fees.")))
+    (tmp_path / "torn.pdf").write_bytes(b"%PDF-1.7")
+    assert add(tmp_path).err == f"skipped {tmp_path}/torn.pdf: not a valid PDF file\n"
+    assert ids_in(client) == ["fees.docx", "hours.pdf"]
+    assert f"{tmp_path}/torn.pdf: not a valid PDF file" in add(tmp_path / "torn.pdf", code=1).err

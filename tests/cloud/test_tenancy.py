@@ -8,7 +8,7 @@ import attrs
 import pytest
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.orm import Session, aliased
-from support.clouds import Client, RunningCloud, recall_trace, session_end, session_start, turn
+from support.clouds import Client, RunningCloud, files_body, recall_trace, session_end, session_start, turn
 
 from memoair_cloud.consolidation import Extraction, ModelUsage
 from memoair_cloud.database.base import Base
@@ -20,6 +20,7 @@ from memoair_cloud.tenancy.scoped import OutOfScopeError, Scope
 
 INDEX = {"name": "faq", "documents": [{"id": "d", "text": "Boots can be returned."}]}
 HOLD = {"reason": "case 12"}
+FILES = files_body({"a.txt": b"Boots can be returned."})
 AGENT = {"name": "Returns", "agentType": "voice"}
 # Every route under /v1 with ids, which are those of A's resources, and a valid body.
 ROUTES: dict[tuple[str, str], Any] = {
@@ -32,6 +33,16 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/voice-sdk/index/list"): None,
     ("GET", "/v1/voice-sdk/index/faq"): None,
     ("GET", "/v1/voice-sdk/index/faq/documents"): None,
+    ("GET", "/v1/voice-sdk/index/faq/documents/d"): None,
+    ("GET", "/v1/voice-sdk/index/faq/documents/d/searches"): None,
+    ("GET", "/v1/voice-sdk/index/faq/uploads"): None,
+    ("GET", "/v1/voice-sdk/index/faq/uploads/{upload}"): None,
+    ("POST", "/v1/voice-sdk/index/faq/uploads/{upload}/files"): FILES,
+    ("GET", "/v1/voice-sdk/index/faq/uploads/{upload}/files"): None,
+    ("POST", "/v1/voice-sdk/index/faq/uploads/{upload}/start"): {},
+    ("GET", "/v1/voice-sdk/index/faq/uploads/{upload}/changes"): None,
+    ("DELETE", "/v1/voice-sdk/index/faq/uploads/{upload}"): None,
+    ("POST", "/v1/voice-sdk/index/faq/uploads"): {},
     ("DELETE", "/v1/voice-sdk/index/faq/documents/d"): None,
     ("DELETE", "/v1/voice-sdk/index/faq"): None,
     ("POST", "/v1/voice-sdk/events"): {"events": [turn("intruder")]},
@@ -77,6 +88,7 @@ ROUTES: dict[tuple[str, str], Any] = {
 WITHOUT_IDS = {
     "/v1/voice-sdk/index/create",
     "/v1/voice-sdk/index/list",
+    "/v1/voice-sdk/index/faq/uploads",
     "/v1/voice-sdk/events",
     "/v1/voice-sdk/recall-traces",
     "/v1/voice-sdk/bootstrap",
@@ -118,6 +130,11 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
     a.send(session_start("start"), turn("said", said="I live in Lisbon."), session_end("end"))
     a.send_traces(recall_trace("searched"))
     a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
+    uploads = {}
+    for index in ("faq", "site"):
+        uploads[index] = a.ok("POST", f"/v1/voice-sdk/index/{index}/uploads", {})["uploadId"]
+        a.ok("POST", f"/v1/voice-sdk/index/{index}/uploads/{uploads[index]}/files", FILES)
+    a.ok("POST", f"/v1/voice-sdk/index/site/uploads/{uploads['site']}/start", {"dryRun": True})
     erased = a.with_identity(user="somebody")
     erased.send(turn("said"))
     receipt = a.ok("DELETE", erased.path)["digest"]
@@ -131,6 +148,7 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
     ids = {
         "agent": a.identity["agent"],
         "memory": memory["memoryId"],
+        "upload": uploads["faq"],
         "file": a.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"],
         "receipt": receipt,
     }
@@ -159,6 +177,7 @@ def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
     shapes |= {"{session_id}": "call-1", "{memory_id}": "{memory}", "{sha256}": "{file}", "{digest}": "{receipt}"}
     shapes["{agent_id}"] = "{agent}"
     shapes["{trace_id}"] = "searched"
+    shapes["{upload_id}"] = "{upload}"
     routes = set()
     for path, methods in spec["paths"].items():
         for name, value in shapes.items():

@@ -4,7 +4,7 @@ import gzip
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,19 @@ class Answer(NamedTuple):
     headers: Any
 
 
+class FilesBody(NamedTuple):
+    """A body with files."""
+
+    content: bytes
+    content_type: str
+
+
+def files_body(files: Mapping[str, bytes]) -> FilesBody:
+    """Return the body of a request with files, by their names."""
+    parts = [("files", (name, content, "application/octet-stream")) for name, content in files.items()]
+    return FilesBody(*urllib3.encode_multipart_formdata(parts))
+
+
 class Client:
     """A client of one account. It checks the envelope of every error."""
 
@@ -50,9 +63,11 @@ class Client:
         all_headers: dict[str, Any] = {f"X-{name.title()}-Id": value.encode() for name, value in self.identity.items()}
         if self.key is not None:
             all_headers["Authorization"] = f"Bearer {self.key}"
-        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        content = body if body is None or isinstance(body, (bytes, FilesBody)) else json.dumps(body).encode()
         if content is not None:
             all_headers["Content-Type"] = "application/json"
+        if isinstance(body, FilesBody):
+            content, all_headers["Content-Type"] = body
         all_headers |= {name.replace("_", "-"): value for name, value in headers.items()}
         response = self._http.request(method, self.url + path, body=content, headers=all_headers)
         is_json = response.headers.get("content-type", "").startswith("application/json")

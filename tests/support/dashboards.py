@@ -3,6 +3,7 @@
 import html
 import re
 import shutil
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -44,13 +45,17 @@ class Visitor:
     def close(self) -> None:
         self._http.clear()
 
-    def request(self, method: str, path: str, fields: dict[str, str] | None = None, **headers: str) -> Page:
+    def request(
+        self, method: str, path: str, fields: dict[str, str] | tuple[bytes, str] | None = None, **headers: str
+    ) -> Page:
         """Send a request, and do not follow a redirect."""
         all_headers = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if self.cookies:
             all_headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         body = None
-        if fields is not None:
+        if isinstance(fields, tuple):
+            body, all_headers["Content-Type"] = fields
+        elif fields is not None:
             body = urlencode(fields).encode()
             all_headers["Content-Type"] = "application/x-www-form-urlencoded"
         response = self._http.request(method, urljoin(self.url, path), body=body, headers=all_headers, redirect=False)
@@ -74,6 +79,13 @@ class Visitor:
         """Send a form of a page; follow the redirect after it."""
         token = self.get(form_on).form_token
         page = self.request("POST", path, {"form_token": token, **fields})
+        return self.get(page.headers["location"]) if page.status == 303 else page
+
+    def post_files(self, path: str, form_on: str, files: Mapping[str, bytes], **fields: str) -> Page:
+        """Send a form with files of a page; follow the redirect after it."""
+        parts: list[Any] = [("form_token", self.get(form_on).form_token), *fields.items()]
+        parts += [("files", (name, content, "application/octet-stream")) for name, content in files.items()]
+        page = self.request("POST", path, urllib3.encode_multipart_formdata(parts))
         return self.get(page.headers["location"]) if page.status == 303 else page
 
     def sign_in(self, key: str, next_path: str = "/dashboard") -> Page:

@@ -2,7 +2,12 @@
 
 from alembic import context
 
-from memoair_cloud.database import access_models, models, recall_trace_models  # noqa: F401 - fill the metadata
+from memoair_cloud.database import (  # noqa: F401 - fill the metadata
+    access_models,
+    models,
+    recall_trace_models,
+    upload_models,
+)
 from memoair_cloud.database.base import Base
 
 context.configure(

@@ -12,13 +12,17 @@ from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.http.schemas.indexes import (
     MAX_DOCUMENTS,
     DocumentOut,
+    DocumentSearchesOut,
+    DocumentSearchOut,
     DocumentsOut,
     IndexChangeOut,
     IndexesOut,
     IndexIn,
     IndexOut,
+    WholeDocumentOut,
 )
-from memoair_cloud.indexes import documents
+from memoair_cloud.indexes import documents, questions
+from memoair_index import split_text
 
 router = APIRouter(prefix="/v1/voice-sdk/index", tags=["indexes"], route_class=DocumentsRoute)
 
@@ -57,6 +61,34 @@ def list_documents(tenant: ProjectTenant, name: PathId, cursor: Cursor = None, l
     """List the documents of an index, sorted by id, without their texts."""
     page = documents.list_documents(tenant, name, cursor, limit)
     return DocumentsOut(documents=[DocumentOut.model_validate(row) for row in page.rows], next=page.next_cursor)
+
+
+@router.get(
+    "/{name}/documents/{document_id:path}/searches",
+    operation_id="listDocumentSearches",
+    responses=error_responses(PROJECT_ERRORS),
+)
+def list_document_searches(
+    tenant: ProjectTenant, name: PathId, document_id: PathId, cursor: Cursor = None, limit: Limit = 100
+) -> DocumentSearchesOut:
+    """List the searches that found a document, latest first, as far as their recall traces are kept."""
+    documents.get_document(tenant, name, document_id)
+    page = questions.list_document_questions(tenant, name, document_id, cursor, limit)
+    return DocumentSearchesOut(
+        searches=[DocumentSearchOut.model_validate(row) for row in page.rows], next=page.next_cursor
+    )
+
+
+# After the route above: a document's id may contain slashes.
+@router.get(
+    "/{name}/documents/{document_id:path}", operation_id="getDocument", responses=error_responses(PROJECT_ERRORS)
+)
+def get_document(tenant: ProjectTenant, name: PathId, document_id: PathId) -> WholeDocumentOut:
+    """Return a document with its text and its chunks."""
+    row = documents.get_document(tenant, name, document_id)
+    chunks = split_text(row.text, row.details)
+    shown = DocumentOut.model_validate(row)
+    return WholeDocumentOut(**shown.model_dump(), text=row.text, chunks=chunks)
 
 
 @router.delete("/{name}", operation_id="deleteIndex", responses=error_responses(PROJECT_ERRORS))

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody, SanitizedText
 
 MAX_DOCUMENTS = 100
@@ -16,6 +17,14 @@ def _check_index_name(name: str) -> str:
     if "/" in name or not name.strip(".") or name in _RESERVED_NAMES:
         raise ValueError("an index name must not contain a slash, consist of dots only, or be create or list")
     return name
+
+
+def check_index_name(name: str) -> None:
+    """Raise `InvalidRequestError` for a name that no index can have."""
+    try:
+        _check_index_name(name)
+    except ValueError as error:
+        raise InvalidRequestError(str(error), field="name") from None
 
 
 IndexName = Annotated[Identifier, AfterValidator(_check_index_name)]
@@ -72,8 +81,38 @@ class DocumentOut(ResponseBody):
     metadata: dict[str, Any] = Field(validation_alias="details")
 
 
+class WholeDocumentOut(ResponseBody):
+    """A document with its text, and the texts of its chunks as they are indexed."""
+
+    id: str
+    chunk_count: int
+    metadata: dict[str, Any]
+    text: str
+    chunks: list[str]
+
+
 class DocumentsOut(ResponseBody):
     """A page of the documents of an index. `next` is the cursor of the next page, null on the last one."""
 
     documents: list[DocumentOut]
+    next: str | None
+
+
+class DocumentSearchOut(ResponseBody):
+    """A search that found a document. Its question is known only if traces are kept with words."""
+
+    trace_id: str
+    occurred_at: datetime
+    rank: int
+    score: float
+    user_id: str | None
+    session_id: str
+    turn_event_id: str | None
+    question: str | None
+
+
+class DocumentSearchesOut(ResponseBody):
+    """A page of the searches that found a document."""
+
+    searches: list[DocumentSearchOut]
     next: str | None

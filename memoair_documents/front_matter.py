@@ -1,9 +1,11 @@
 """YAML front matter: the metadata at the beginning of a Markdown file."""
 
 import re
+from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
+_MAX_VALUES = 10_000
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.DOTALL | re.MULTILINE)
 
 
@@ -35,14 +37,19 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
         return {}, text[match.end() :]
     if not isinstance(metadata, dict):
         return {}, text
-    return {str(key): _to_json(value) for key, value in metadata.items()}, text[match.end() :]
+    budget = iter(range(_MAX_VALUES))
+    try:
+        return {str(key): _to_json(value, budget) for key, value in metadata.items()}, text[match.end() :]
+    except (StopIteration, RecursionError):
+        raise ValueError(f"1: invalid YAML front matter: more than {_MAX_VALUES:,} values") from None
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: Any, budget: Iterator[int]) -> Any:
+    next(budget)  # ten lines of YAML can refer to each other so often that they are billions of values
     if isinstance(value, dict):
-        return {str(key): _to_json(item) for key, item in value.items()}
+        return {str(key): _to_json(item, budget) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_to_json(item) for item in value]
+        return [_to_json(item, budget) for item in value]
     if isinstance(value, date):  # datetime is one, too
         return value.isoformat()
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

@@ -3,31 +3,17 @@
 import re
 from html.parser import HTMLParser
 
-from attrs import frozen
+from memoair_documents.markdown import TitledText, escape_marks
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 # Elements whose content is not the text of the page.
 _HIDDEN = {"script", "style", "template", "noscript", "svg", "nav", "footer", "iframe", "select", "button"}
 _BLOCKS = set("p div section article main header aside table ul ol dl dd dt blockquote figure form address hr".split())
 _CELLS = {"td", "th"}
-# Characters that would begin a heading or a fence in Markdown.
-_MARKS = re.compile(r"^(#{1,6}(?=\s|$)|`{3}|~{3}|=+$|-+$)", re.MULTILINE)
+_PARAGRAPHS = {"p", "div"}
 
 
-@frozen
-class HtmlText:
-    """The text of a page.
-
-    Attributes:
-        title: The title of the page; empty without one.
-        text: Its text in Markdown.
-    """
-
-    title: str
-    text: str
-
-
-def html_to_markdown(html: str) -> HtmlText:
+def html_to_markdown(html: str) -> TitledText:
     """Return the text of an HTML page, with its headings as headings in Markdown. Invalid HTML is read as far as it is.
 
     Scripts, styles, navigation, footers and controls are left out.
@@ -35,7 +21,7 @@ def html_to_markdown(html: str) -> HtmlText:
     converter = _Converter()
     converter.feed(html)
     converter.close()
-    return HtmlText(" ".join("".join(converter.title).split()), converter.finish())
+    return TitledText(" ".join("".join(converter.title).split()), converter.finish())
 
 
 class _Converter(HTMLParser):
@@ -47,6 +33,8 @@ class _Converter(HTMLParser):
         self._prefix = ""
         self._hidden: list[str] = []
         self._in_title = self._in_pre = False
+        self._in_cell = False
+        self._breaks_cell = False  # whether the next words of a cell begin a paragraph of it
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - of the parser
         if self._hidden or tag in _HIDDEN:
@@ -55,6 +43,8 @@ class _Converter(HTMLParser):
             return
         if tag == "title":
             self._in_title = True
+        elif self._in_cell and tag in _PARAGRAPHS:  # a paragraph of a cell stays in its row
+            self._breaks_cell = self._breaks_cell or bool(self._line and self._line[-1].strip(" |\n"))
         elif tag in _HEADINGS:
             self._end_block()
             self._prefix = "#" * _HEADINGS[tag] + " "
@@ -66,8 +56,10 @@ class _Converter(HTMLParser):
         elif tag == "pre":
             self._end_block()
             self._in_pre = True
-        elif tag in _CELLS and self._line and self._line[-1] != "\n":
-            self._line.append(" | ")
+        elif tag in _CELLS:
+            self._in_cell, self._breaks_cell = True, False
+            if self._line and self._line[-1] != "\n":
+                self._line.append(" | ")
         elif tag in _BLOCKS:
             self._end_block()
 
@@ -77,6 +69,10 @@ class _Converter(HTMLParser):
                 del self._hidden[self._hidden.index(tag) :]
         elif tag == "title":
             self._in_title = False
+        elif tag in _CELLS:
+            self._in_cell = self._breaks_cell = False
+        elif self._in_cell and tag in _PARAGRAPHS:
+            self._breaks_cell = True
         elif tag == "pre":
             self._end_block()
             self._in_pre = False
@@ -89,6 +85,9 @@ class _Converter(HTMLParser):
         if self._in_title:
             self.title.append(data)
         else:
+            if self._breaks_cell and data.strip():
+                self._breaks_cell = False
+                self._line.append("\n")
             self._line.append(data if self._in_pre else re.sub(r"\s+", " ", data))
 
     def finish(self) -> str:
@@ -99,13 +98,14 @@ class _Converter(HTMLParser):
     def _end_block(self) -> None:
         text = "".join(self._line)
         self._line, prefix, self._prefix = [], self._prefix, ""
+        self._breaks_cell = False
         if prefix.startswith("#"):
             text = " ".join(text.split())
         elif not self._in_pre:
             text = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
         if text.strip():
             if not prefix.startswith("#"):
-                text = _MARKS.sub(r"\\\1", text)
+                text = escape_marks(text)
             is_list = prefix == "- "
             previous_is_list = bool(self._blocks) and self._blocks[-1].startswith("- ")
             if is_list and previous_is_list:

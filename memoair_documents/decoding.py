@@ -3,6 +3,8 @@
 import codecs
 import re
 
+from memoair_documents.errors import UnreadableFileError
+
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -16,8 +18,12 @@ _SAMPLE_BYTES = 4096
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-class NotTextError(ValueError):
-    """The bytes are not a text."""
+def is_known_encoding(name: str) -> bool:
+    """Return whether `decode_text` accepts an encoding."""
+    try:
+        return codecs.lookup(name)._is_text_encoding  # noqa: SLF001 - the attribute that bytes.decode asks for
+    except (LookupError, ValueError):  # also a name with a NUL
+        return False
 
 
 def decode_text(content: bytes, encoding: str | None = None) -> str:
@@ -29,17 +35,17 @@ def decode_text(content: bytes, encoding: str | None = None) -> str:
             that is Windows-1252 unless the text is long enough to show another one.
 
     Raises:
-        NotTextError: If they are binary data, or not in the given encoding.
+        UnreadableFileError: If they are binary data, or not in the given encoding.
     """
     if encoding is not None:
         try:
             text = content.decode(encoding)
         except UnicodeError:
-            raise NotTextError(f"not in the encoding {encoding}") from None
+            raise UnreadableFileError(f"not in the encoding {encoding}") from None
     else:
         text = _decode_unknown(content)
     if _BINARY.search(text[:_SAMPLE_BYTES]):
-        raise NotTextError("a binary file")
+        raise UnreadableFileError("a binary file")
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -49,7 +55,7 @@ def _decode_unknown(content: bytes) -> str:
             try:
                 return content.decode(encoding)
             except UnicodeError:
-                raise NotTextError(f"not in {encoding.upper()}, which it begins as") from None
+                raise UnreadableFileError(f"not in {encoding.upper()}, which it begins as") from None
     try:
         return content.decode()
     except UnicodeDecodeError:
@@ -59,9 +65,9 @@ def _decode_unknown(content: bytes) -> str:
         try:
             return content.decode("utf-16-be" if zeros[0] > zeros[1] else "utf-16-le")
         except UnicodeError:
-            raise NotTextError("a binary file") from None
+            raise UnreadableFileError("a binary file") from None
     if 0 in content[:_SAMPLE_BYTES]:
-        raise NotTextError("a binary file")
+        raise UnreadableFileError("a binary file")
     return _guess(content)
 
 
@@ -75,4 +81,4 @@ def _guess(content: bytes) -> str:
     try:
         return content.decode("cp1252")
     except UnicodeDecodeError:
-        raise NotTextError("not a text in a known encoding; name it with --encoding") from None
+        raise UnreadableFileError("not a text in a known encoding; name it with --encoding") from None

@@ -1,0 +1,118 @@
+"""Read files of strangers in a process of their own, with a limit on time and memory.
+
+A file of a kilobyte can unpack to gigabytes, or keep a parser busy for hours. Only another process can be ended.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from memoair_documents.errors import DocumentFileError, UnreadableFileError
+from memoair_documents.reading import ReadOptions
+from memoair_documents.tables import Row
+
+DEFAULT_TIMEOUT_S = 60.0
+_EXIT_TIMEOUT_S = 10.0
+
+
+class ReaderProcess:
+    """A process that reads files, one after the other. It starts with the first file. Close it. Not thread-safe.
+
+    Args:
+        timeout_s: The time that one file may take, in seconds.
+    """
+
+    def __init__(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read(self, path: Path, name: str, options: ReadOptions) -> Iterator[Row]:
+        """Yield the documents of a file, as `memoair_documents.reading.read_documents` does.
+
+        The whole file is read before the first document: an error leaves none.
+
+        Args:
+            path: The file.
+            name: The name by which it is read.
+            options: How to read it.
+
+        Raises:
+            UnreadableFileError: If the file cannot be read as its suffix says, has no text, or needs too much time or
+                memory.
+            DocumentFileError: If a line of it is invalid.
+        """
+        with tempfile.TemporaryDirectory(prefix="memoair-read-") as folder:
+            output = Path(folder) / "documents.jsonl"
+            request = {"path": str(path), "name": name, "output": str(output), "options": attrs.asdict(options)}
+            reply = self._ask({**request, "timeoutS": self._timeout_s})
+            if reply["status"] == "unreadable":
+                raise UnreadableFileError(reply["message"])
+            if reply["status"] == "invalid":
+                raise DocumentFileError(reply["message"])
+            with output.open("rb") as lines:
+                for line in lines:
+                    number, document = json.loads(line)
+                    yield number, document
+
+    def close(self) -> None:
+        """End the process, if it runs."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            process.wait(_EXIT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, str]:
+        if self._process is None:
+            self._process = _start()
+        process = self._process
+        assert process.stdin is not None  # noqa: S101 - it was started with pipes
+        assert process.stdout is not None  # noqa: S101
+        has_timed_out = threading.Event()
+
+        def kill() -> None:
+            has_timed_out.set()
+            process.kill()
+
+        timer = threading.Timer(self._timeout_s, kill)
+        timer.daemon = True
+        timer.start()
+        line = b""
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:
+            pass  # it ended: below
+        finally:
+            timer.cancel()
+            timer.join()
+        if line.endswith(b"\n"):
+            reply: dict[str, str] = json.loads(line)
+            return reply
+        self.close()
+        if has_timed_out.is_set():
+            raise UnreadableFileError(f"reading it takes longer than {self._timeout_s:.0f} seconds")
+        raise UnreadableFileError("reading it needs too much memory or time")
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "memoair_documents.reader_main"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # parsers quote what they cannot read
+    )
