@@ -234,21 +234,24 @@ def test_the_files_of_a_user_are_bounded(root: Path, monkeypatch: pytest.MonkeyP
     assert file.take() == []
 
 
-def test_traces_are_sent_behind_the_turns(cloud: ScriptedCloud, root: Path) -> None:
+def test_traces_are_sent_behind_the_turns(cloud: ScriptedCloud, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.keeps_traces = True
     with device(cloud, root) as runtime:
-        asked(runtime)
+        runtime.start("now", name="Dana")
+        runtime.save("t1", SAID)
+        assert runtime.flush()["pending"] == 0
+        monkeypatch.setattr("memoair_runtime.sync.scheduler.LINGER_S", 1.0)  # the trace is written long before that
+        runtime.search("Where is the zanzibarplum?", "now")
         runtime.save("t2", "Thank you.")
         eventually(lambda: cloud.traces)
-        [trace] = cloud.traces
         eventually(lambda: not runtime.traces())
-    paths = [request.path.rpartition("/")[2] for request in cloud.requests if request.method == "POST"]
-    assert paths[-1] == "recall-traces"
-    assert paths.index("recall-traces") > paths.index("events")
-    request = cloud.requests_to("recall-traces")[0]
+    [request] = cloud.requests_to("recall-traces")
+    before = cloud.requests[: cloud.requests.index(request)]
+    events = [event for earlier in before if earlier.path.endswith("/events") for event in earlier.body["events"]]
+    assert events[-1]["payload"]["turnId"] == "t2"
     assert request.user == "caller_42"
     assert request.headers["content-encoding"] == "gzip"
-    assert trace["turnId"] == "t2"
+    assert [trace["turnId"] for trace in cloud.traces] == ["t2"]
 
 
 def test_the_last_traces_are_sent_at_the_end(cloud: ScriptedCloud, root: Path) -> None:
