@@ -22,6 +22,7 @@ class CallFigures:
         open: The number of calls of which no end has arrived.
         late: The number of calls that arrived long after they happened: their machines were offline, or are behind.
         failed: The number of calls from which learning failed, and has not succeeded since.
+        last_received_at: When the last event of these calls arrived; None without calls.
     """
 
     calls: int
@@ -30,6 +31,7 @@ class CallFigures:
     open: int
     late: int
     failed: int
+    last_received_at: datetime | None
 
 
 @attrs.frozen
@@ -68,9 +70,11 @@ def count_calls(tenant: Tenant, since: datetime, until: datetime, agent_id: str 
             func.count(distinct(CallSession.user_id)),
             func.sum(CallSession.turn_count),
             *(func.sum(case((condition, 1), else_=0)) for condition in in_state),
+            func.max(CallSession.received_at),
         ).where(*call_conditions(session, in_period))
         row = session.execute(statement.select_from(CallSession)).one()
-    return CallFigures(*(int(value or 0) for value in row))
+    calls, callers, turns, is_open, late, failed = (int(value or 0) for value in row[:-1])
+    return CallFigures(calls, callers, turns, is_open, late, failed, row[-1])
 
 
 def count_calls_by_day(

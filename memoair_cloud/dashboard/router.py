@@ -19,6 +19,10 @@ from memoair_cloud.dashboard.pages import (
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
 from memoair_cloud.http.dependencies import Services
 
+_PAGES = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, documents, uploads, audit)
+# In the order in which they are asked: the last one answers what no other knows.
+PAGE_ROUTERS = (*(pages.router for pages in _PAGES), sign_in.signed_in_router, projects.fallback_router)
+
 
 def add_dashboard(app: FastAPI, services: Services) -> None:
     """Add the dashboard to an application.
@@ -28,7 +32,5 @@ def add_dashboard(app: FastAPI, services: Services) -> None:
         services: Its services.
     """
     app.state.gatekeeper = Gatekeeper.of(services)
-    modules = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, documents, uploads, audit)
-    routers = [module.router for module in modules]
-    for router in (*routers, sign_in.signed_in_router, projects.fallback_router):
+    for router in PAGE_ROUTERS:
         app.include_router(router, prefix=COOKIE_PATH, include_in_schema=False)
