@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 MAX_BYTES = 150_000
 _LINK = re.compile(r"http://\S+/dashboard/link/\S+")
 _DESKTOP, _PHONE = {"width": 1240, "height": 860}, {"width": 390, "height": 844}
+_REPLAY = {"width": 1240, "height": 660}
+_SHOWN_TURN = "article.turn:has(del), article.turn:nth-of-type(2)"
 _PROJECT = "/dashboard/p/proj_harbour-pine"
 _PAGES = {
     "projects": "/dashboard",
@@ -59,7 +61,7 @@ def find_call(page: Page, url: str) -> str:
     for candidate in dict.fromkeys(paths):
         page.goto(url + candidate)
         html = page.content()
-        score = min(html.count("<mark>"), 12) + 8 * ("<del" in html) + 6 * ("Tool <code>" in html)
+        score = min(html.count("<mark>"), 20) + 20 * ("<del" in html) + 6 * ("Tool <code>" in html)
         if score > best:
             best, path = score, candidate
     return path
@@ -81,7 +83,8 @@ def shoot_readme(browser: Browser, link: str, folder: Path) -> None:
         page.goto(link)
         shoot(page, folder / "dashboard-overview.png")
         page.goto(url + find_call(page, url))
-        page.evaluate("document.querySelector('article.turn:nth-of-type(2)').scrollIntoView()")
+        page.set_viewport_size(_REPLAY)
+        page.evaluate(f"document.querySelector('{_SHOWN_TURN}').scrollIntoView()")
         shoot(page, folder / "dashboard-call.png")
 
 

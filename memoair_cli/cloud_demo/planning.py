@@ -23,7 +23,7 @@ _WORDS_PER_S = 2.6
 _MISHEARD_SHARE = 0.3
 # One call in so many has a search in which a lane was late; and one in so many arrives late, from a machine that was
 # offline.
-_CALLS_PER_LATE_SEARCH, _CALLS_PER_OFFLINE_MACHINE = 25, 80
+_CALLS_PER_LATE_SEARCH, _CALLS_PER_OFFLINE_MACHINE = 25, 40
 _OFFLINE_FOR = timedelta(minutes=47)
 _UPLOAD_TIME = timedelta(seconds=3)
 _ORDINALS = (
@@ -154,7 +154,9 @@ class _Story:
         self._days: dict[str, date] = {}  # the days among them: they pass
         self._told: Counter[str] = Counter()
         first = caller["name"].split()[0]
-        self._slots = {**caller, "first": first, "title": caller.get("title", first), "assistant": line.assistant}
+        at_start = {name.capitalize(): _capitalize(value) for name, value in caller.items()}  # of a sentence
+        self._slots = {**caller, **at_start, "first": first, "title": caller.get("title", first)}
+        self._slots["assistant"] = line.assistant
 
     def tell(self, start: datetime, *, has_late_search: bool, was_offline: bool) -> PlannedCall:
         """Return the next call."""
@@ -215,10 +217,10 @@ class _Story:
         return self._draw.choice(values)
 
     def _speak(self, turn: ScriptedTurn, at: datetime, *, is_late: bool, is_body: bool) -> PlannedTurn:
-        said, answer = (self._fill(self._draw.choice(texts)) for texts in (turn.says, turn.answers))
+        said, answer = (_capitalize(self._fill(self._draw.choice(texts))) for texts in (turn.says, turn.answers))
         misheard = None
         if turn.misheard is not None and self._draw.random() < _MISHEARD_SHARE:
-            misheard = self._fill(turn.misheard)
+            misheard = _capitalize(self._fill(turn.misheard))
         heard, _, rest = answer.partition(_WHOLE)
         tool = None if turn.tool is None else {name: self._fill(value) for name, value in turn.tool.items()}
         return PlannedTurn(
@@ -236,8 +238,11 @@ class _Story:
 
     def _fill(self, text: str) -> str:
         values: dict[str, Any] = {**self._slots, **self._agreed}
-        filled = text.format_map(values)
-        return filled[:1].upper() + filled[1:]
+        return text.format_map(values)
+
+
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _duration_s(turn: PlannedTurn) -> float:
