@@ -13,9 +13,10 @@ from memoair_cli.importing.command import import_files
 from memoair_cli.mcp.command import serve_mcp
 from memoair_cli.search import search
 from memoair_cli.syncing.command import sync
+from memoair_cli.users.command import app as users
 
 app = typer.Typer(name="memoair", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for commands in (cloud.app, resources.projects, resources.agents, resources.indexes, runtimes.app):
+for commands in (cloud.app, resources.projects, resources.agents, resources.indexes, users, runtimes.app):
     app.add_typer(commands)
 app.command("import")(import_files)
 app.command("search")(search)

@@ -8,7 +8,7 @@ import typer
 
 from memoair_cli.cloud_client import connect, post, request
 from memoair_cli.documents.command import add_documents
-from memoair_cli.options import ApiKey, BaseUrl, ProjectId, fail, require
+from memoair_cli.options import ApiKey, BaseUrl, ProjectId, fail, pluralize, require
 from memoair_protocol.defaults import CLOUD_BASE_URL
 
 projects = typer.Typer(name="project", no_args_is_help=True, help="Manage projects, one for each customer.")
@@ -47,16 +47,66 @@ def change_project(
         ),
     ] = None,
     exclude_nothing: Annotated[bool, typer.Option("--exclude-nothing", help="Learn all kinds.")] = False,
+    keep_turns: Annotated[
+        OptionalText, typer.Option(metavar="DAYS", help="Drop turns that are older, or 'forever'.")
+    ] = None,
+    keep_callers: Annotated[
+        OptionalText, typer.Option(metavar="DAYS", help="Erase callers not heard of for so long, or 'forever'.")
+    ] = None,
+    keep_traces: Annotated[
+        OptionalText, typer.Option(metavar="DAYS", help="Drop recall traces that are older, or 'forever'.")
+    ] = None,
+    facts: Annotated[
+        OptionalText, typer.Option(metavar="keep|drop", help="Whether facts go with the turns they came from.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be dropped now.")] = False,
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Set what the cloud never learns in a project, and print the project's id."""
-    if bool(exclude) == exclude_nothing:
-        fail("either --exclude or --exclude-nothing is required")
-    path, body = f"/v1/projects/{quote(project, safe='')}", json.dumps({"excludedKinds": exclude or []}).encode()
+    """Set what the cloud never learns in a project, and how long it keeps data; print the project's id."""
+    periods = {"turnsDays": keep_turns, "callersDays": keep_callers, "tracesDays": keep_traces}
+    retention: dict[str, Any] = {name: _parse_days(days) for name, days in periods.items() if days is not None}
+    retention |= {"facts": facts} if facts is not None else {}
+    if exclude and exclude_nothing:
+        fail("--exclude and --exclude-nothing contradict each other")
+    changes: dict[str, Any] = {"excludedKinds": exclude or []} if exclude or exclude_nothing else {}
+    changes |= {"retention": retention} if retention else {}
+    path = f"/v1/projects/{quote(project, safe='')}"
     with connect(base_url, api_key) as cloud:
-        _print_reply(request(cloud, "PATCH", path, {}, body), as_json)
+        if dry_run:
+            preview = post(cloud, f"{path}/retention/preview", retention)
+            typer.echo(json.dumps(preview) if as_json else _describe_preview(preview))
+            return
+        if not changes:
+            fail("nothing to set: pass --exclude, --exclude-nothing, --keep-turns, --keep-callers, ... (see --help)")
+        _print_reply(request(cloud, "PATCH", path, {}, json.dumps(changes).encode()), as_json)
+
+
+@projects.command("show")
+def show_project(
+    project: Annotated[str, typer.Argument(help="The project's id.")],
+    api_key: ApiKey = "",
+    base_url: BaseUrl = CLOUD_BASE_URL,
+) -> None:
+    """Print a project with its settings, as JSON."""
+    with connect(base_url, api_key) as cloud:
+        typer.echo(json.dumps(request(cloud, "GET", f"/v1/projects/{quote(project, safe='')}", {}), indent=2))
+
+
+@projects.command("hold")
+def hold_project(
+    project: Annotated[str, typer.Argument(help="The project's id.")],
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    by: Annotated[OptionalText, typer.Option(help="Who says so, for the record.")] = None,
+    lift: Annotated[bool, typer.Option("--lift", help="Lift the hold.")] = False,
+    api_key: ApiKey = "",
+    base_url: BaseUrl = CLOUD_BASE_URL,
+) -> None:
+    """Place a legal hold on all callers of a project, or lift it; print it as JSON."""
+    path = f"/v1/projects/{quote(project, safe='')}/holds{'/lift' if lift else ''}"
+    with connect(base_url, api_key) as cloud:
+        typer.echo(json.dumps(post(cloud, path, {"reason": reason, **({"by": by} if by else {})}), indent=2))
 
 
 @agents.command("create")
@@ -74,6 +124,19 @@ def create_agent(
 
 
 indexes.command("add")(add_documents)
+
+
+def _parse_days(text: str) -> int | None:
+    if text == "forever":
+        return None
+    return int(text) if text.isascii() and text.isdigit() else fail(f"{text!r} is not a number of days, nor 'forever'")
+
+
+def _describe_preview(preview: dict[str, Any]) -> str:
+    parts = ("turn", "turns"), ("caller", "callers"), ("trace", "traces")
+    counts = ", ".join(pluralize(preview[name], noun) for noun, name in parts)
+    held = preview["heldCallers"]
+    return f"would be dropped now: {counts}" + (f"; kept by legal holds: {pluralize(held, 'caller')}" if held else "")
 
 
 def _make_slug(name: str) -> str:

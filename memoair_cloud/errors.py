@@ -60,6 +60,12 @@ class ConflictError(ApiError):
     code = "cloud.conflict"
 
 
+class LegalHoldError(ApiError):
+    """A legal hold forbids to erase the data. Lift it first."""
+
+    code = "cloud.legal_hold"
+
+
 class BatchTooLargeError(ApiError):
     """The request exceeds a limit; send it in smaller parts."""
 

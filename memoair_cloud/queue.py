@@ -3,8 +3,10 @@
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+import attrs
 from huey import Huey, PostgresHuey, SqliteHuey
 from huey.api import Task, TaskWrapper
 from sqlalchemy import Engine
@@ -15,7 +17,8 @@ from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.builder import build_org_index, find_projects_to_build, remove_replaced_files
 from memoair_cloud.memories.exclusion import find_projects_to_clean, remove_excluded_memories
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
-from memoair_cloud.recall_traces.retention import remove_expired_traces
+from memoair_cloud.retention.enforcement import DroppedCounts, enforce_retention, find_projects_to_enforce
+from memoair_cloud.tenancy.access import find_project_tenant
 from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,9 @@ class WorkQueue:
         blobs: BlobStore,
         extraction_worker: ExtractionWorker,
         retry_delay_s: float = _RETRY_DELAY_S,
+        on_dropped: Callable[[Mapping[str, int]], None] = lambda _: None,
     ) -> None:
+        """Create the queue. ``on_dropped`` is called with what retention has dropped, by kind."""
         self._engine = engine
         self._blobs = blobs
         self._extraction_worker = extraction_worker
@@ -51,6 +56,8 @@ class WorkQueue:
         # Two tasks for the same project are harmless: the second one finds nothing to do.
         self._build_task: TaskWrapper = self._huey.task(**retry_options, name="build_org")(self._run_build)
         self._extraction_task: TaskWrapper = self._huey.task(**retry_options, name="learn")(self._run_extraction)
+        self._on_dropped = on_dropped
+        self._retention_task: TaskWrapper = self._huey.task(**retry_options, name="retain")(self._run_retention)
         self._exclusion_task: TaskWrapper = self._huey.task(**retry_options, name="exclude")(self._run_exclusion)
 
     def create_tables(self) -> None:
@@ -70,16 +77,21 @@ class WorkQueue:
         """Queue the removal of what a project excludes. A failure is only logged: the sweep finds it later."""
         self._enqueue(self._exclusion_task, project_id)
 
+    def enqueue_retention(self, project_id: str) -> None:
+        """Queue the dropping of a project's old data. A failure is only logged: the sweep finds it later."""
+        self._enqueue(self._retention_task, project_id)
+
     def sweep(self) -> None:
-        """Queue due work that was never queued, and remove replaced index files and expired recall traces."""
+        """Queue due work that was never queued, and remove replaced index files."""
         for project_id in find_projects_to_build(self._engine):
             self._build_task(project_id)
         for project_id in self._extraction_worker.find_due_projects():
             self._extraction_task(project_id)
         for project_id in find_projects_to_clean(self._engine):
             self._exclusion_task(project_id)
+        for project_id in find_projects_to_enforce(self._engine, utc_now()):
+            self._retention_task(project_id)
         remove_replaced_files(self._engine, self._blobs)
-        remove_expired_traces(self._engine, utc_now())
         purge_wal(self._engine)
 
     def run_next_task(self) -> bool:
@@ -117,6 +129,22 @@ class WorkQueue:
     def _run_exclusion(self, project_id: str) -> None:
         count = remove_excluded_memories(self._engine, project_id)
         log.info("removed excluded memories", extra={"action": "memories_excluded", "fields": {"memories": count}})
+
+    def _run_retention(self, project_id: str) -> None:
+        tenant = find_project_tenant(self._engine, project_id)
+        if tenant is None:
+            return
+        counts, has_more = DroppedCounts(), False
+        try:
+            has_more = enforce_retention(tenant, utc_now(), counts)
+        finally:
+            if counts.batches:
+                purge_wal(self._engine)
+                fields = attrs.asdict(counts)
+                self._on_dropped({kind: count for kind, count in fields.items() if kind != "batches"})
+                log.info("dropped old data", extra={"action": "retained", "fields": fields})
+        if has_more:  # behind the tasks of others
+            self._retention_task(project_id)
 
     def _run_extraction(self, project_id: str) -> None:
         # One call per task, so that a project with many calls does not hold up the others.

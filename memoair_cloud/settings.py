@@ -88,7 +88,7 @@ class CloudSettings(BaseSettings):
         default=10, gt=0, description="attempts to sign in from one address at once; one more every 5 seconds"
     )
     dashboard_proxy_header: str | None = Field(
-        default=None, description="header with the name of a person whom a trusted proxy has authenticated"
+        default=None, description="header with the name of a person that a trusted proxy has authenticated"
     )
     dashboard_proxy_addresses: str = Field(
         default="", description="addresses or networks of trusted proxies, separated by commas"

@@ -33,6 +33,7 @@ ERROR_CODES: Mapping[str, ErrorCode] = MappingProxyType(
         "cloud.forbidden": ErrorCode("the scope of the API key does not allow this", 403, False),
         "cloud.not_found": ErrorCode("the cloud has no resource of that name", 404, False),
         "cloud.conflict": ErrorCode("the cloud has another resource of that name", 409, False),
+        "cloud.legal_hold": ErrorCode("a legal hold forbids to erase the data", 409, False),
         "cloud.batch_too_large": ErrorCode("more than 100 documents or 1 MB", 413, False),
         "cloud.invalid": ErrorCode("the request is invalid", 422, False),
         "cloud.rate_limited": ErrorCode("too many requests", 429, True),

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from memoair_protocol.timestamps import utc_now
 from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.main import EXIT_SETTINGS, configure_logging
 from memoair_runtime.metrics import RuntimeMetrics
@@ -70,7 +71,14 @@ class BacklogSender:
         self._transport = CloudTransport(
             settings.cloud_base_url or "", settings.cloud_key or "", settings.project_id, settings.agent_id, None
         )
-        self._backlog = ProjectBacklog(self._project, self._cloud, self._transport, RuntimeMetrics())
+        self._backlog = ProjectBacklog(
+            self._project,
+            self._cloud,
+            self._transport,
+            RuntimeMetrics(),
+            retention_days=settings.retention_days,
+        )
+        self._retained: tuple[int, int | None] | None = None  # the hour and the rules of the last drop of old turns
         self._lock = ProcessLock(self._project.backlog_lock(self._cloud))
         self._status = SyncStatus()
         self._connect_at = 0.0
@@ -112,6 +120,7 @@ class BacklogSender:
             self._refresh()
         except Exception as error:  # noqa: BLE001 - one folder must not end the process
             log.error("cannot look for unsent turns: action=backlog_failed error=%s", type(error).__name__)
+        self._attempt_retention()
         pause_s = max(REFRESH_INTERVAL_S, (time.process_time() - cpu_s) / _REFRESH_SHARE)
         self._send_for(math.inf)
         self._publish(is_forced=True)
@@ -142,6 +151,24 @@ class BacklogSender:
         if is_full:
             self._full_refresh_at = time.monotonic() + _FULL_REFRESH_S
         self._publish(is_forced=True)
+
+    def _attempt_retention(self) -> None:
+        """Drop old turns, once an hour, and when the rules have changed."""
+        now = utc_now()
+        due = int(now.timestamp() // 3_600), self._backlog.rules_version
+        if due == self._retained:
+            return
+        pace = Pace(math.inf, 0.5, self._stop.wait)
+        began_at = time.monotonic()
+        try:
+            for _ in self._backlog.drop_old_turns(now):
+                pace.pause(time.monotonic() - began_at)
+                began_at = time.monotonic()
+                if self._stop.is_set():
+                    return
+        except Exception as error:  # noqa: BLE001 - what waits to be sent is more urgent
+            log.error("cannot drop old turns: action=retain_failed error=%s", type(error).__name__)
+        self._retained = due
 
     def _send_for(self, duration_s: float) -> None:
         if self._status.state is SyncState.OK and time.monotonic() >= self._resend_at:

@@ -48,8 +48,10 @@ def make_sync(
         # These import ``requests``, which is slow unless a fork server has imported it already.
         from memoair_runtime.org.pull import OrgPuller
         from memoair_runtime.sync.pull_erasures import ErasurePuller
+        from memoair_runtime.sync.pull_retention import RetentionPuller
         from memoair_runtime.sync.pull_user import UserPuller
         from memoair_runtime.sync.push import Pusher
+        from memoair_runtime.sync.push_traces import TracePusher
         from memoair_runtime.sync.session import SyncSession
         from memoair_runtime.sync.transport import CloudTransport
 
@@ -59,10 +61,12 @@ def make_sync(
         )
         return SyncSession(
             transport,
-            UserPuller(cloud, transport, store, gate, eraser, outbox, rejected_events),
+            UserPuller(cloud, transport, store, gate, eraser, outbox, rejected_events, settings.retention_days),
             None if settings.org_file else OrgPuller(project, cloud, transport, reload_documents).pull,
             ErasurePuller(project, cloud, transport, folder),
+            RetentionPuller(project, cloud, transport),
             Pusher(folder, outbox, rejected_events, transport, metrics),
+            TracePusher(folder, cloud, transport, metrics),
             is_durable=not settings.org_only,
         )
 

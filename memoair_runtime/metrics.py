@@ -44,6 +44,11 @@ class RuntimeMetrics:
         self.events_refused = prometheus.Counter(
             "memoair_runtime_events_refused", "Events that the cloud rejected permanently", registry=self._registry
         )
+        self.traces_dropped = prometheus.Counter(
+            "memoair_runtime_recall_traces_dropped",
+            "Recall traces that were not kept: too many at once, or refused",
+            registry=self._registry,
+        )
         self.push_failures = prometheus.Counter(
             "memoair_runtime_push_failures", "Failed pushes to the cloud", registry=self._registry
         )

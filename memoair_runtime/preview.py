@@ -1,6 +1,6 @@
 """Preview a search: the same lanes and context builder as in a runtime, over data that is given instead of stored.
 
-The cloud answers "what would an agent be told?" with it. Nothing is written, and no process is started.
+The cloud shows with it what an agent would get. Nothing is written, and no process is started.
 """
 
 import tempfile
@@ -28,6 +28,7 @@ from memoair_runtime.org.reranker import OrgReranker
 from memoair_runtime.org.source import LoadedOrgIndex, VersionKey
 from memoair_runtime.readiness import ReadinessGate
 from memoair_runtime.recall.context_builder import Budgets
+from memoair_runtime.recall.lanes.lane import Lane
 from memoair_runtime.recall.lanes.permanent_lane import PermanentLane
 from memoair_runtime.recall.lanes.profile_lane import ProfileLane
 from memoair_runtime.recall.lanes.working_lane import WorkingLane
@@ -57,7 +58,7 @@ class PreviewData:
         profile: The profile of the user; None without a user.
         events: The events of the user's sessions.
         facts: The facts about the user.
-        index_file: The index file of the documents; None if there is none.
+        index_file: The index file of the documents, if there is one.
         documents: Documents that were added or changed since the file was built: ``indexName``, ``id``, ``text``,
             ``metadata``.
         removed: Those that were removed since then: ``indexName`` and ``id``.
@@ -121,7 +122,7 @@ def open_preview(data: PreviewData, budgets: Budgets | None = None) -> Iterator[
         org_reranker = OrgReranker(no_model, ProjectFolder(Path(folder), "preview"))
         org_lane = OrgLane(_FixedOrg(_open_index(data)), memory.get_recent_texts, org_reranker)
         org_lane.load()
-        lanes = [ProfileLane(memory), WorkingLane(memory), PermanentLane(memory, gate, reranker), org_lane]
+        lanes: list[Lane] = [ProfileLane(memory), WorkingLane(memory), PermanentLane(memory, gate, reranker), org_lane]
         service = SearchService(lanes, RuntimeMetrics(), budgets)
         try:
             yield PreviewedMemory(memory, service)

@@ -6,14 +6,17 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from memoair_protocol.enums import Intent, LaneName, Variant
+from memoair_protocol.enums import Intent, LaneName, TraceMode, Variant
 from memoair_protocol.json_guards import is_deeper_than, strip_values
 from memoair_protocol.limits import MAX_QUERY_CHARS, MAX_RUNTIME_JSON_DEPTH, MAX_TIMEOUT_MS, MAX_TOP_K
 from memoair_protocol.timestamps import parse_timestamp
 from memoair_runtime.errors import BadRequestError
 from memoair_runtime.filters import Predicate, parse_filter
 
-_ENUM_VALUES = {"": ", ".join(lane.value for lane in LaneName)}
+_ENUM_VALUES = {
+    "recallTrace.mode": ", ".join(mode.value for mode in TraceMode),
+    "": ", ".join(lane.value for lane in LaneName),
+}
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_MS)]
@@ -80,6 +83,24 @@ class TopKs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     org: TopK | None = None
 
 
+class RecallTraceOptions(msgspec.Struct, frozen=True, rename="camel"):
+    """How a search is recorded.
+
+    Attributes:
+        id: The id of its trace, which the client chooses; None for a new one.
+        mode: What to keep; None for what the environment and the project say.
+        origin: Who asks: ``tool``, ``hook``, ``api`` or ``framework``. Other values count as ``api``.
+        held: Whether it is a prefetch, which is recorded only if a later search uses it.
+        traceparent: The W3C trace context of the caller, to find the search in the application's own traces.
+    """
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    mode: TraceMode | None = None
+    origin: str | None = None
+    held: bool | None = None
+    traceparent: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+
+
 class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/search_memory."""
 
@@ -95,6 +116,7 @@ class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True
     explain: bool | None = None
     min_confidence: Confidence | None = None
     say_nothing_found: bool | None = None
+    recall_trace: RecallTraceOptions | None = None
 
     def known_intent(self) -> Intent | None:
         """Return the intent, or None if this version does not know it."""
@@ -110,6 +132,24 @@ class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True
             BadRequestError: If the filter is invalid.
         """
         return parse_filter(self.filter) if self.filter else None
+
+
+class RecallTraceRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
+    """POST /v1/runtime/recall_trace: what only the client knows of a search that was answered.
+
+    Attributes:
+        trace_id: The trace.
+        prefetched: Whether the result of a prefetch was used.
+        turn_id: The turn of the search that used it.
+        query: The question, redacted. It is kept only in the mode ``text``, as is the next one.
+        context_text: The recalled texts as composed, redacted.
+    """
+
+    trace_id: Identifier
+    prefetched: bool | None = None
+    turn_id: str | None = None
+    query: str | None = None
+    context_text: str | None = None
 
 
 class TurnMetadata(msgspec.Struct, frozen=True, rename="camel"):

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from memoair_protocol.defaults import ORG_ONLY_MODE
-from memoair_protocol.enums import LaneName, Variant
+from memoair_protocol.enums import LaneName, TraceMode, Variant
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.cloud_sync import make_sync
 from memoair_runtime.coalescing_job import CoalescingJob
@@ -42,6 +42,7 @@ from memoair_runtime.requests import (
     ForgetRequest,
     IdentifiedRequest,
     PullRequest,
+    RecallTraceRequest,
     SearchRequest,
     StartRequest,
     TurnRequest,
@@ -49,7 +50,9 @@ from memoair_runtime.requests import (
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.erasure_record import CloudErasure
 from memoair_runtime.storage.project_folder import ProjectFolder
+from memoair_runtime.storage.trace_file import TraceFile
 from memoair_runtime.sync.scheduler import ALL_SCOPES
+from memoair_runtime.trace_recorder import TraceRecorder
 from memoair_runtime.transformer_model import TransformerModel
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,8 @@ DEFAULT_FLUSH_MS = DEFAULT_PULL_MS = DEFAULT_ERASE_MS = 5_000
 MIN_ERASE_S = 1.0
 # How long the end of a call of which nothing is known here waits for what the cloud knows of it.
 _PULL_BEFORE_END_S = 1.0
+# Recall traces are worth no more waiting than this.
+_TRACE_FLUSH_S = 0.5
 _ORG_LANE_ONLY = frozenset({LaneName.ORG})
 _ALL_LANES = frozenset(LaneName)
 _DRAINING_MESSAGE = "the runtime is shutting down; start another one and send the request again"
@@ -86,7 +91,8 @@ class RuntimeService:
         org_reranker = OrgReranker(self._model, ProjectFolder(settings.storage_root, settings.project_id))
         self._org_lane = OrgLane(_make_org_source(settings), memory.get_recent_texts, org_reranker)
         self._writer = SessionWriter(self._store, self._reranker, self._org_lane.prepare_talk)
-        self._eraser = Eraser(self._store, self._writer, self._reranker)
+        self._traces = self._make_trace_recorder()
+        self._eraser = Eraser(self._store, self._writer, self._reranker, self._traces.erase)
         self._sync = make_sync(settings, self._store, self._gate, self._eraser, self._org_lane.load, self.metrics)
         self._sessions_loader = CoalescingJob("load-sessions", self._store.load)
         self._shared_sessions: set[str] = set()  # open ones whose next turn may reach another machine
@@ -94,6 +100,20 @@ class RuntimeService:
         permanent_lane = PermanentLane(memory, self._gate, self._reranker)
         self._search_service = SearchService(
             [ProfileLane(memory), WorkingLane(memory), permanent_lane, self._org_lane], self.metrics
+        )
+
+    def _make_trace_recorder(self) -> TraceRecorder:
+        settings = self._settings
+        # Org-only mode stores nothing on this machine unless it is to be sent.
+        is_kept = not settings.org_only or settings.has_cloud
+        return TraceRecorder(
+            TraceFile(self._store.folder.recall_traces, self._store.folder.create) if is_kept else None,
+            settings.recall_traces,
+            lambda: self._sync.project_trace_mode,
+            lambda: {"org": self._org_lane.version, "memory": self._permanent_version()},
+            settings.cloud_id,
+            self.metrics,
+            lambda: self._sync.on_traces_written(),
         )
 
     def start_loading(self) -> None:
@@ -193,7 +213,17 @@ class RuntimeService:
         allowed_lanes = _ORG_LANE_ONLY if is_org_only else _ALL_LANES
         if report := self._report_rejection():
             reply = partial(_reply_with_trace, reply, report)
-        self._search_service.search(request, allowed_lanes, variant, notes, started_at, reply)
+        on_answered = None
+        # Nothing is stored of an org-only session in a user's runtime.
+        is_ephemeral = isinstance(session, EphemeralSession) and not self._settings.org_only
+        mode = TraceMode.OFF if is_ephemeral else self._traces.mode_of(request)
+        if mode is not TraceMode.OFF:
+            on_answered = partial(self._traces.record, mode=mode)
+            if (
+                mode is TraceMode.TEXT and request.recall_trace is not None
+            ):  # its client redacts the words and sends them
+                reply = partial(_reply_with_trace, reply, {"recallTrace": {"mode": mode.value}})
+        self._search_service.search(request, allowed_lanes, variant, notes, started_at, reply, on_answered)
         self._sync.end_startup_delay()
         self._follow_if_shared(request.session_id)
 
@@ -218,8 +248,14 @@ class RuntimeService:
             return {"localEventId": None, "forgotten": True}
         if event_id is not None:
             self.metrics.turns_kept.inc()
+            self._traces.on_turn(request.session_id, request.turn_id, event_id)
         self._follow_if_shared(request.session_id)
         return {"localEventId": event_id} | self._report_rejection()
+
+    def amend_trace(self, request: RecallTraceRequest) -> dict[str, Any]:
+        """Add what only the client knows to the trace of a search; ``unknown`` if it does not wait any more."""
+        self._check_request(request)
+        return {"status": "ok" if self._traces.amend(request) else "unknown"}
 
     def _report_rejection(self) -> dict[str, Any]:
         """Return the part of a reply that says why the cloud rejects this runtime; empty if it does not."""
@@ -239,6 +275,7 @@ class RuntimeService:
         session = self._writer.end_session(request, is_known_elsewhere=is_known_elsewhere)
         self._variants.pop(session.id, None)
         self._shared_sessions.discard(session.id)
+        self._traces.on_session_end(session.id)
         return {"status": "ok", "flushed": {"turns": self._memory.count_turns(session.id)}}
 
     def flush(self, request: DeadlineRequest) -> dict[str, Any]:
@@ -248,6 +285,7 @@ class RuntimeService:
         """
         self._check_request(request)
         deadline = _deadline_of(request, DEFAULT_FLUSH_MS)
+        self._traces.flush(min(deadline, time.monotonic() + _TRACE_FLUSH_S))
         pending = self._writer.flush(deadline) + self._sync.flush(deadline)
         return {"status": "partial" if pending else "ok", "pending": pending}
 
@@ -294,6 +332,7 @@ class RuntimeService:
             deadline: Time of the monotonic clock by which to finish, in seconds.
         """
         self._search_service.close()
+        self._traces.close(min(deadline, time.monotonic() + _TRACE_FLUSH_S))
         self._writer.close(deadline)
         self._store.close()
         self._sync.close(deadline)

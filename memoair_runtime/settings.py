@@ -10,7 +10,9 @@ import platformdirs
 
 from memoair_protocol.addresses import is_loopback, parse_base_url
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_MODE, ORG_ONLY_USER, RUNTIME_HOST, RUNTIME_PORT
+from memoair_protocol.enums import TraceMode
 from memoair_protocol.processes import ENV_PREFIX
+from memoair_protocol.retention import MAX_RETENTION_DAYS
 
 DEFAULT_PULL_INTERVAL_S = 30.0
 
@@ -40,6 +42,8 @@ class RuntimeSettings:
         stops_with_stdin: Whether the end of standard input stops the runtime.
         is_shared: Whether to leave the user to another runtime that already serves it on this machine.
         session_id: The session for which the runtime is started.
+        recall_traces: What is kept of searches that do not say so themselves; None for what the project says.
+        retention_days: For how many days turns are kept on this machine, whatever the cloud says; None for ever.
     """
 
     project_id: str
@@ -58,6 +62,8 @@ class RuntimeSettings:
     stops_with_stdin: bool = False
     is_shared: bool = False
     session_id: str | None = None
+    recall_traces: TraceMode | None = None
+    retention_days: int | None = None
 
     @property
     def has_cloud(self) -> bool:
@@ -111,6 +117,8 @@ class RuntimeSettings:
             stops_with_stdin=get("OWNER_PIPE") == "stdin",
             is_shared=get("SHARED") == "1" and not org_only,
             session_id=get("SESSION_ID"),
+            recall_traces=_parse_trace_mode(get("RECALL_TRACES")),
+            retention_days=_parse_days("RETENTION_DAYS", get("RETENTION_DAYS")),
         )
 
 
@@ -162,6 +170,14 @@ def _parse_base_url(url: str) -> str | None:
     return checked
 
 
+def _parse_trace_mode(value: str | None) -> TraceMode | None:
+    try:
+        return None if value is None else TraceMode(value)
+    except ValueError:
+        modes = ", ".join(mode.value for mode in TraceMode)
+        raise SettingsError(f"{ENV_PREFIX}RECALL_TRACES is {value!r}; use one of {modes}") from None
+
+
 def _parse_seconds(name: str, value: str) -> float:
     try:
         seconds = float(value)
@@ -170,6 +186,14 @@ def _parse_seconds(name: str, value: str) -> float:
     if not 0 < seconds < math.inf:
         raise SettingsError(f"{ENV_PREFIX}{name} is {value!r}; use a number of seconds above 0")
     return seconds
+
+
+def _parse_days(name: str, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_RETENTION_DAYS):
+        raise SettingsError(f"{ENV_PREFIX}{name} is {value!r}; use a number of days from 1 to {MAX_RETENTION_DAYS}")
+    return int(value)
 
 
 def _parse_bind_addr(address: str) -> tuple[str, int]:

@@ -19,6 +19,8 @@ class MemoAirVoiceAgent(memoair_voice_sync.MemoAirVoiceAgent):
         user_id: The only user that this process serves, or None if it serves many.
         cloud_base_url: The URL of the cloud, or None for no cloud.
         org_only: Whether to search only the organization's documents and save nothing.
+        recall_traces: What is kept of each search: ``ids``, ``text`` or ``off``; None leaves it to the environment and
+            the project.
 
     Raises:
         ValueError: If a value is invalid, such as an empty id.

@@ -12,6 +12,7 @@ import attrs
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
+from memoair_protocol.enums import RecallOrigin
 from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._degraded import DegradedSearches
@@ -20,6 +21,8 @@ from memoair_voice_sync._loopback.prefetch import PREFETCH_TIMEOUT_S, PrefetchCa
 from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
+from memoair_voice_sync._recall.mode import check_origin
+from memoair_voice_sync._recall.observer import RecallObserver
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT
 from memoair_voice_sync._turns.outbox import TurnOutbox, UnsavedTurn
 from memoair_voice_sync._turns.pending_recall import add_pending_turns
@@ -51,6 +54,7 @@ class UserCalls(WholeCalls):
         only_user: User | None,
         org_only: bool,
         redaction: Redaction,
+        observer: RecallObserver,
     ) -> None:
         super().__init__(
             cloud,
@@ -61,6 +65,7 @@ class UserCalls(WholeCalls):
             org_only=org_only,
         )
         self._redaction = redaction
+        self._observer = observer
         self._outbox = TurnOutbox(self._retry_save, lambda error: error.code in _PERMANENT_ERRORS)
         self._prefetch_cache = PrefetchCache(self._run_prefetch)
         self._counter_lock = threading.Lock()
@@ -82,6 +87,8 @@ class UserCalls(WholeCalls):
         min_confidence: float | None = None,
         say_nothing_found: bool = False,
         session_id: str | None = None,
+        turn_id: str | None = None,
+        origin: str = RecallOrigin.API.value,
     ) -> SearchResult:
         """Search a user's memory for what is relevant to a query, within a deadline.
 
@@ -109,6 +116,10 @@ class UserCalls(WholeCalls):
             session_id: The id of the call, for example that of the telephone platform. A new id begins a call, which
                 lasts until `end_call`; the same id goes on with it, also in another process or on another machine.
                 None is the call of this client, which lasts as long as the user has a place in the pool.
+            turn_id: The id that the turn will be saved with, if it is known: the search's recall trace belongs to it.
+                Otherwise it belongs to the turn that is saved next.
+            origin: Who asks, for the recall trace: ``api`` (the application), ``tool`` (the language model), ``hook``
+                (an integration, by itself) or ``framework`` (another program).
 
         Returns:
             The hits of each lane, and the text composed from them for the language model.
@@ -122,22 +133,34 @@ class UserCalls(WholeCalls):
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
         options = SearchOptions.parse(lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found)
         session_id = check.optional_identifier("session_id", session_id)
-        arguments = SearchArguments(caller, check.text("query", query), options, session_id)
+        trace = self._observer.begin(check_origin(origin), check.optional_identifier("turn_id", turn_id))
+        arguments = SearchArguments(caller, check.text("query", query), options, session_id, trace)
         try:
             with self._acquire_handle(caller) as handle:
                 prefetched = self._prefetch_cache.pop(arguments, self._runtime_client.memory_version(handle))
                 result = prefetched or self._runtime_client.search(handle, arguments, started_at + timeout_s)
         except MemoAirVoiceMemoryError as error:
             if error.code.startswith("pool.") or error.code == "runtime.bad_request":
+                self._observer.fail(trace)
                 raise
             is_starting = error.code == "runtime.timeout" and handle.is_starting()
             elapsed_ms = (time.monotonic() - started_at) * 1e3
             result = self._degraded.record(error, lanes, timeout_ms, elapsed_ms, is_starting=is_starting)
-        if self._org_only or not self._outbox.has_pending(caller):
-            return result
         call_id = handle.resolve_session(session_id)
-        pending = self._outbox.turns_of_call(caller, call_id, is_unnamed=session_id is None)
-        return add_pending_turns(result, pending, call_id, query, options.lanes, options.top_k)
+        if not self._org_only and self._outbox.has_pending(caller):
+            pending = self._outbox.turns_of_call(caller, call_id, is_unnamed=session_id is None)
+            result = add_pending_turns(result, pending, call_id, query, options.lanes, options.top_k)
+        self._observer.end(
+            trace,
+            user_id=None if self._org_only else caller.id,
+            session_id=call_id,
+            query=query,
+            intent=intent,
+            deadline_ms=timeout_ms,
+            result=result,
+            amend=partial(self._runtime_client.amend_trace, handle),
+        )
+        return result
 
     def prefetch(
         self,
@@ -180,7 +203,8 @@ class UserCalls(WholeCalls):
         query = check.text("query_so_far", query_so_far)
         options = SearchOptions.parse(lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found)
         session_id = check.optional_identifier("session_id", session_id)
-        self._prefetch_cache.submit(SearchArguments(caller, query, options, session_id))
+        trace = self._observer.begin(RecallOrigin.API.value, is_prefetch=True)
+        self._prefetch_cache.submit(SearchArguments(caller, query, options, session_id, trace))
 
     def save_response(
         self,
@@ -256,16 +280,19 @@ class UserCalls(WholeCalls):
             timeout_s: The time that erasing on this machine may take, in seconds.
 
         Returns:
-            A dict ``{"user_id", "removed": {"cloud", "local"}}`` with what was removed in either place, by kind; None
-                for a place that holds no users: no cloud, or ``org_only``.
+            A dict ``{"user_id", "removed": {"cloud", "local"}, "receipt"}`` with what was removed in either place, by
+                kind; None for a place that holds no users: no cloud, or ``org_only``. ``receipt`` is that of the cloud,
+                which it returns again by ``receipt["digest"]``; None without a cloud.
 
         Raises:
-            MemoAirVoiceMemoryError: If either part fails. Erasing again is safe.
+            MemoAirVoiceMemoryError: If either part fails. Erasing again is safe. ``cloud.legal_hold`` if a legal hold
+                covers the user; nothing is then erased in either place.
         """
         caller = self._require_user(user, user_id)
         phase_timeout_s = check.seconds("timeout_s", timeout_s)
-        had_pending = self._discard_pending(caller)
+        # The cloud first: if it refuses, for a legal hold, pending turns must not be lost either.
         receipt = self._cloud.forget_user(caller.id) if self._cloud.is_configured else {}
+        had_pending = self._discard_pending(caller)
         removed = None
         if not self._org_only:  # otherwise no user data is stored here
             with self._acquire_handle(caller) as handle:
@@ -278,14 +305,19 @@ class UserCalls(WholeCalls):
                 removed = {kind: count + removed_later.get(kind, 0) for kind, count in removed.items()}
         self._discard_pending(caller)
         self._redaction.forget(caller.id)
-        return {"user_id": caller.id, "removed": {"cloud": receipt.get("removed"), "local": removed}}
+        return {
+            "user_id": caller.id,
+            "removed": {"cloud": receipt.get("removed"), "local": removed},
+            "receipt": receipt or None,
+        }
 
     def _run_prefetch(self, arguments: SearchArguments) -> PrefetchedResult:
         deadline = time.monotonic() + PREFETCH_TIMEOUT_S
         with self._acquire_handle(arguments.user) as handle:
             # The version is read first: the result may miss what changes during the search.
             version = self._runtime_client.memory_version(handle)
-            return PrefetchedResult(version, self._runtime_client.search(handle, arguments, deadline))
+            result = self._runtime_client.search(handle, arguments, deadline)
+            return PrefetchedResult(version, result, arguments.trace.id if arguments.trace else None)
 
     def _discard_pending(self, caller: User) -> bool:
         """Discard the pending turns and prefetches of a user; return whether turns were pending."""
@@ -302,4 +334,5 @@ class UserCalls(WholeCalls):
         self._prefetch_cache.reset_after_fork()
         self._cloud.reset_after_fork()
         self._degraded.reset_after_fork()
+        self._observer.reset_after_fork()
         self._counter_lock = threading.Lock()

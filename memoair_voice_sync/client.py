@@ -14,10 +14,12 @@ from memoair_voice_sync._diagnostics import warn_deprecated, warn_unclosed
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._processes.spec import RuntimeSpec
+from memoair_voice_sync._recall.observer import RecallObserver
 from memoair_voice_sync._tools.tool import MemoryToolSync
 from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync._user_calls import UserCalls
+from memoair_voice_sync.results import RecallRecord
 from memoair_voice_sync.session import VoiceSessionSync, make_tool
 
 _CLOSE_TIMEOUT_S = 7.0
@@ -71,6 +73,8 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         user: Mapping[str, Any] | None = None,
         user_id: str | None = None,
         redact: Callable[[str], str] | None = None,
+        recall_traces: str | None = None,
+        on_recall: Callable[[RecallRecord], object] | None = None,
     ) -> None:
         """Create a client. No process is started before the first call.
 
@@ -96,6 +100,12 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             user_id: Deprecated: the id of the only user. Use ``user``.
             redact: A function that receives each text of a turn before any of it is saved or sent, and returns the
                 text to keep (see `memoair_voice_sync.redaction`). It must be safe to call from any thread.
+            recall_traces: What is kept of each search: ``ids`` (ids and numbers, no words), ``text`` (also the question
+                and the recalled text, both through ``redact``) or ``off``. None means ``MEMOAIR_RECALL_TRACES``, then
+                what the project says, then ``ids`` (see ``docs/recall-traces.md``).
+            on_recall: A function that receives a `RecallRecord` of each search, in a background thread of the client,
+                one at a time and in order: it never delays an answer. What it raises is logged once. If 1,000 searches
+                wait for it, further ones are not reported, and `stats` counts them.
 
         Raises:
             ValueError: If an argument is invalid.
@@ -105,6 +115,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             warn_deprecated('user_id= of the client is deprecated; use user={"id": ...}')
         only_user = None if user is None and user_id is None else User.parse(user, user_id)
         redaction = Redaction(redact)
+        observer = RecallObserver(project_id, agent_id, recall_traces, on_recall, redaction)
         self._project_id = check.identifier("project_id", project_id)
         check.flag("org_only", org_only)
         spec = RuntimeSpec(
@@ -137,6 +148,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             only_user=only_user,
             org_only=org_only,
             redaction=redaction,
+            observer=observer,
         )
 
     def __repr__(self) -> str:
@@ -250,6 +262,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
                 * ``prefetched_searches``: searches that a prefetch answered.
                 * ``deferred_saves``: saves that could not be made immediately.
                 * ``pending_saves``, ``lost_saves``: deferred saves that are still to be made, or failed permanently.
+                * ``dropped_recalls``: searches that ``on_recall`` was not called for.
         """
         return {
             **self._pool.stats(),
@@ -258,6 +271,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             "deferred_saves": self._deferred_saves,
             "pending_saves": len(self._outbox),
             "lost_saves": self._outbox.lost,
+            "dropped_recalls": self._observer.dropped,
         }
 
     def close(self) -> None:
@@ -266,6 +280,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         This takes some seconds if runtimes are busy. Calling it again has no effect.
         """
         reset_if_forked()
+        self._observer.close()
         self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0)
         self._pool.close(_CLOSE_TIMEOUT_S)
         self._prefetch_cache.close()

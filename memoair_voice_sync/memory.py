@@ -12,6 +12,7 @@ import urllib3
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_URL, SEARCH_TIMEOUT_MS
+from memoair_protocol.enums import RecallOrigin
 from memoair_voice_sync._closing import Closeable
 from memoair_voice_sync._diagnostics import log, warn_unclosed
 from memoair_voice_sync._loopback.runtime_client import RuntimeClient
@@ -19,15 +20,18 @@ from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.transport import RuntimeTransport, parse_runtime_url
 from memoair_voice_sync._processes.process import AttachedRuntime, RuntimeManager, RuntimeProcess
 from memoair_voice_sync._processes.spec import RuntimeSpec
+from memoair_voice_sync._recall.mode import check_origin
+from memoair_voice_sync._recall.observer import RecallObserver
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
 from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync.results import SearchResult
+from memoair_voice_sync.results import RecallRecord, SearchResult
 
 _FLUSH_TIMEOUT_S = 7.0
 _STOP_TIMEOUT_S = 2.0
+_AMEND_TIMEOUT_S = 1.0
 
 
 class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
@@ -72,6 +76,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         org_only: bool = False,
         org_file: str | None = None,
         redact: Callable[[str], str] | None = None,
+        recall_traces: str | None = None,
+        on_recall: Callable[[RecallRecord], object] | None = None,
     ) -> None:
         """Create the memory. No process is started before the first call.
 
@@ -100,6 +106,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
             org_file: A file with the organization's documents, if no cloud has them: one JSON object
                 ``{"id", "text", "metadata"}`` per line.
             redact: A function that receives each text of a turn before any of it is sent, and returns the text to keep.
+            recall_traces: What is kept of each search: ``ids``, ``text`` or ``off``, as in `MemoAirVoiceClientSync`.
+            on_recall: A function that receives a `RecallRecord` of each search, in a background thread.
 
         Raises:
             ValueError: If an argument is invalid.
@@ -113,6 +121,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         user_id = ORG_ONLY_USER if org_only else check.identifier("user_id", user_id)
         session = uuid.uuid4().hex if session_id is None else check.identifier("session_id", session_id)
         self._session_id = session
+        self._user_id = user_id
+        self._observer = RecallObserver(project_id, agent_id, recall_traces, on_recall, self._redaction)
         satham = None if satham is None else check.mapping("satham", satham)
         host, port = parse_runtime_url(check.text("runtime_url", runtime_url))
         token = check.secret("runtime_token", runtime_token)
@@ -225,6 +235,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         min_confidence: float | None = None,
         say_nothing_found: bool = False,
         explain: bool = False,
+        turn_id: str | None = None,
+        origin: str = RecallOrigin.API.value,
     ) -> SearchResult:
         """Search the memory for what is relevant to a query, within a deadline.
 
@@ -244,6 +256,9 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
                 means none is left out.
             say_nothing_found: Whether the text says so of a lane that was searched and has found nothing.
             explain: Whether the trace has, under ``"explain"``, the parts of the score of each hit, by lane and id.
+            turn_id: The id that the turn will be saved with, if it is known: the search's recall trace belongs to it.
+                Otherwise it belongs to the turn that is saved next.
+            origin: Who asks, for the recall trace: ``api``, ``tool``, ``hook`` or ``framework``.
 
         Returns:
             The hits of each lane, and the text composed from them for the language model.
@@ -255,7 +270,23 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         options = SearchOptions.parse(
             lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found, explain=explain
         )
-        return self._client.search(check.text("query", query), options, deadline)
+        trace = self._observer.begin(check_origin(origin), check.optional_identifier("turn_id", turn_id))
+        try:
+            result = self._client.search(check.text("query", query), options, deadline, trace)
+        except BaseException:
+            self._observer.fail(trace)
+            raise
+        self._observer.end(
+            trace,
+            user_id=None if self._user_id == ORG_ONLY_USER else self._user_id,
+            session_id=self._session_id,
+            query=query,
+            intent=intent,
+            deadline_ms=timeout_ms,
+            result=result,
+            amend=self._amend_trace,
+        )
+        return result
 
     def search_memory_tool(self, *, search_memory_timeout_ms: float | None = None) -> MemoryToolSync:
         """Return a tool with which a language model can search this memory.
@@ -268,7 +299,10 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         """
         timeout_ms = SEARCH_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
         check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
-        return MemoryToolSync(lambda query, intent: self.search_memory(query, intent=intent, timeout_ms=timeout_ms))
+        tool = RecallOrigin.TOOL.value
+        return MemoryToolSync(
+            lambda query, intent: self.search_memory(query, intent=intent, timeout_ms=timeout_ms, origin=tool)
+        )
 
     def after_turn(
         self,
@@ -322,6 +356,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
 
         Calling it again has no effect.
         """
+        self._observer.close()
         try:
             if self._opened_by_pid == os.getpid():  # a child of a fork does not end its parent's session
                 self._opened_by_pid = None
@@ -331,6 +366,9 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
             log.warning("a session could not be ended: action=end_failed code=%s", error.code)
         finally:
             self._runtime.stop(_STOP_TIMEOUT_S)
+
+    def _amend_trace(self, body: Mapping[str, Any]) -> None:
+        self._client.amend_trace(body, _deadline(_AMEND_TIMEOUT_S))
 
     def __del__(self) -> None:
         runtime = getattr(self, "_runtime", None)  # absent if the constructor raised

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from memoair_voice_sync._arguments import LANES
@@ -79,6 +80,46 @@ def degraded_result(
             "error": {"code": error.code, "message": error.message},
         },
     )
+
+
+@dataclass(frozen=True)
+class RecallRecord:
+    """One search, as `on_recall` receives it: ids and numbers, none of the words.
+
+    Attributes:
+        trace_id: The id of its recall trace, by which the cloud has it; empty with ``recall_traces="off"``.
+        user_id: The user; None for a search without one.
+        session_id: The id of the session (the call).
+        turn_id: The turn that the search is for, if its id was passed with it.
+        origin: Who asked: ``tool`` (the language model), ``hook`` (an integration), ``api`` (the application) or
+            ``framework`` (another program).
+        intent: What the result was for.
+        started_at: When the search began, in UTC.
+        total_ms: How long the application waited, in milliseconds.
+        deadline_ms: The time that it had, in milliseconds.
+        degraded: Whether something is missing in the result.
+        error_code: Why there is no result at all, such as ``runtime.timeout``; None if there is one.
+        prefetched: Whether a prefetch answered.
+        lanes: The status, milliseconds, number of hits and confidence of each lane, as in the result's trace.
+        hits: The lane, id, score and confidence of each hit.
+        context_chars: The number of characters of the result's ``contextText``.
+    """
+
+    trace_id: str
+    user_id: str | None
+    session_id: str
+    turn_id: str | None
+    origin: str
+    intent: str
+    started_at: datetime
+    total_ms: float
+    deadline_ms: float
+    degraded: bool
+    error_code: str | None
+    prefetched: bool
+    lanes: dict[str, dict[str, Any]]
+    hits: list[dict[str, Any]]
+    context_chars: int
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
+from memoair_protocol.enums import RecallOrigin
 from memoair_voice_sync._closing import Closeable
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
 from memoair_voice_sync._tools.tool_shapes import ToolAdapters
@@ -82,6 +84,8 @@ class VoiceSessionSync(ToolAdapters, Closeable):
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name on the wire
         min_confidence: float | None = None,
         say_nothing_found: bool = False,
+        turn_id: str | None = None,
+        origin: str = RecallOrigin.API.value,
     ) -> SearchResult:
         """Search the user's memory; see `MemoAirVoiceClientSync.search_memory`.
 
@@ -97,6 +101,8 @@ class VoiceSessionSync(ToolAdapters, Closeable):
             min_confidence: Leave out hits of less confidence, from 0 to 1, in the ``permanent`` and ``org`` lanes. None
                 means none is left out.
             say_nothing_found: Whether the text says so of a lane that was searched and has found nothing.
+            turn_id: The id that the turn will be saved with, as in `MemoAirVoiceClientSync.search_memory`.
+            origin: Who asks: ``api``, ``tool``, ``hook`` or ``framework``.
 
         Returns:
             The hits of each lane, and the text composed from them. Empty and ``degraded`` if the memory fails.
@@ -113,6 +119,8 @@ class VoiceSessionSync(ToolAdapters, Closeable):
             filter=filter,
             min_confidence=min_confidence,
             say_nothing_found=say_nothing_found,
+            turn_id=turn_id,
+            origin=origin,
         )
 
     def prefetch(
@@ -209,4 +217,8 @@ def make_tool(search: Callable[..., SearchResult], search_memory_timeout_ms: flo
     """Return the tool for a search function of one user. A timeout of None means the default."""
     timeout_ms = SEARCH_TIMEOUT_MS if search_memory_timeout_ms is None else search_memory_timeout_ms
     check.seconds("search_memory_timeout_ms", timeout_ms, 1e-3)
-    return MemoryToolSync(lambda query, intent: search(query, intent=intent, timeout_ms=timeout_ms))
+    return MemoryToolSync(partial(_search_for_tool, search, timeout_ms))
+
+
+def _search_for_tool(search: Callable[..., SearchResult], timeout_ms: float, query: str, intent: str) -> SearchResult:
+    return search(query, intent=intent, timeout_ms=timeout_ms, origin=RecallOrigin.TOOL.value)

@@ -12,6 +12,7 @@ from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from memoair_protocol.enums import RecallOrigin
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 INSTRUCTIONS = (
@@ -196,7 +197,11 @@ class MemoryTools:
     def _search(self, request: SearchMemory) -> CallToolResult:
         self._is_warm.wait(_WARM_UP_TIMEOUT_S)
         result = self._client.search_memory(
-            request.query, user=self._user, intent=request.intent, timeout_ms=self._timeout_ms
+            request.query,
+            user=self._user,
+            intent=request.intent,
+            timeout_ms=self._timeout_ms,
+            origin=RecallOrigin.FRAMEWORK.value,
         )
         if error := result.trace.get("error"):
             return _error_result(f"the search failed: {error['code']}: {error['message']}")

@@ -79,5 +79,10 @@ document.addEventListener("submit", (event) => {
 
 addEventListener("DOMContentLoaded", () => {
   if (window.uPlot) drawCharts();
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (window.uPlot && innerWidth !== width) drawCharts();
+    width = innerWidth;
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => window.uPlot && drawCharts());
 });

@@ -68,7 +68,7 @@ def record_change(session: ScopedSession, action: AuditAction, user_id: str, tar
 
 
 def forget_user_in_audit(session: ScopedSession, user_id: str) -> None:
-    """Remove the ids of an erased user from the log. What was done, when and by whom stays, with a hash of the id."""
+    """Remove the ids of an erased user from the log. Actions, times and actors stay, with a hash of the user's id."""
     session.execute(
         update(AuditEntry).where(AuditEntry.user_id == user_id).values(user_id=None, target=None),
         execution_options={"synchronize_session": False},

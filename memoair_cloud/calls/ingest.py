@@ -15,6 +15,8 @@ from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.errors import ApiError, ConflictError, InvalidRequestError, UserErasedError
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.recall_traces.linking import link_new_turns
+from memoair_cloud.retention.holds import is_held
+from memoair_cloud.retention.policy import MIN_PERIOD, load_policy
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.grants import Action
 from memoair_cloud.tenancy.scoped import ScopedSession
@@ -43,16 +45,19 @@ class EventRejection:
 
 @attrs.define
 class IngestResult:
-    """The outcome of a batch. Every event of the batch is in exactly one of the three lists.
+    """The outcome of a batch. Every event of the batch is in exactly one of ``accepted``, ``duplicate``, ``rejected``.
 
     Attributes:
-        accepted: The ids of new events, which are now durable.
+        accepted: The ids of new events, which are now durable, and of expired ones.
+        expired: The ids of events that are older than the project keeps them, and were dropped. To reject them would
+            look like a loss, and to ask for them again would never end.
         duplicate: The ids of events that were saved before.
         rejected: The events that were not saved, with the reasons.
         has_ended_call: Whether one of the calls has ended, so that it can be consolidated.
     """
 
     accepted: list[str] = attrs.field(factory=list)
+    expired: list[str] = attrs.field(factory=list)
     duplicate: list[str] = attrs.field(factory=list)
     rejected: list[EventRejection] = attrs.field(factory=list)
     has_ended_call: bool = False
@@ -127,8 +132,11 @@ def _store_events(
 ) -> None:
     user = lock_or_create_user(session, user_id, events[0].occurred_at)
     new_events = [_clamp_clock_skew(event, now) for event in _select_new_events(session, user_id, events, result)]
+    new_events = _drop_expired(session, user, new_events, now, result)
     if not new_events:
-        if not user.session_count:  # the row was just created, and nothing refers to it
+        if (
+            not user.session_count and user.turns_dropped_until is None
+        ):  # the row was just created: nothing refers to it
             session.delete(user)
         return
     user.memory_version += 1
@@ -140,6 +148,22 @@ def _store_events(
     session.bulk_insert(CallEvent, [_event_row(event, user, now) for event in new_events])
     link_new_turns(session, user_id, [event.turn_key for event in new_events if event.turn_key is not None])
     result.accepted.extend(event.event_id for event in new_events)
+
+
+def _drop_expired(
+    session: ScopedSession, user: EndUser, events: list[IncomingEvent], now: datetime, result: IngestResult
+) -> list[IncomingEvent]:
+    """Return the events that the project keeps; record the others, which arrive too late, in the result."""
+    if all(event.occurred_at >= now - MIN_PERIOD for event in events):
+        return events  # a live call costs nothing
+    cutoff = load_policy(session).turns_cutoff(now)
+    limits = [limit for limit in (cutoff, user.turns_dropped_until) if limit is not None]
+    if not limits or is_held(session, user.id):
+        return events
+    expired = [event.event_id for event in events if event.occurred_at < max(limits)]
+    result.expired += expired
+    result.accepted += expired
+    return [event for event in events if event.event_id not in set(expired)]
 
 
 def _clamp_clock_skew(event: IncomingEvent, now: datetime) -> IncomingEvent:

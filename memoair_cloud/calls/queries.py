@@ -1,17 +1,25 @@
 """Paginated lists of users, their sessions and the events of a session."""
 
+import json
 from datetime import datetime
+from enum import Enum
 
-from sqlalchemy import select
+import attrs
+from sqlalchemy import ColumnElement, Text, or_, select, type_coerce
 
 from memoair_cloud.cursors import PageOrder, ResultPage
+from memoair_cloud.database.caller_tables import CALLER_TABLES
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.errors import ConflictError, NotFoundError
+from memoair_cloud.retention.holds import is_held
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 
 # Sorted by id, not by the last call: a list that changes its order while it is read would skip users.
 _USER_ORDER = PageOrder[EndUser]((EndUser.id,), (str,), lambda user: (user.id,))
+_LAST_SEEN_ORDER = PageOrder[EndUser](
+    (EndUser.last_seen_at, EndUser.id), (datetime, str), lambda user: (user.last_seen_at, user.id), descending=True
+)
 _SESSION_ORDER = PageOrder[CallSession](
     (CallSession.started_at, CallSession.id),
     (datetime, str),
@@ -21,10 +29,86 @@ _SESSION_ORDER = PageOrder[CallSession](
 _EVENT_ORDER = PageOrder[CallEvent]((CallEvent.seq, CallEvent.id), (int, str), lambda event: (event.seq, event.id))
 
 
-def list_users(tenant: Tenant, cursor: str | None, limit: int) -> ResultPage[EndUser]:
-    """Return a page of the project's users, sorted by id."""
+class UserOrder(str, Enum):
+    """The sort orders of users."""
+
+    ID = "id"
+    LAST_SEEN = "lastSeen"  # latest first
+
+
+@attrs.frozen
+class UserFilter:
+    """Which users to list.
+
+    Attributes:
+        text: Words, each of which occurs in the name, the id or the metadata. Case does not matter for a to z.
+        seen_after: The time since when they were heard of.
+        seen_before: The time since when they were not.
+    """
+
+    text: str = ""
+    seen_after: datetime | None = None
+    seen_before: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the SQL conditions."""
+        metadata = type_coerce(EndUser.details, Text())
+        found = []
+        for word in self.text.split():
+            stored = json.dumps(word)[1:-1]  # as `memoair_cloud.database.columns.Json` writes it
+            fields = (EndUser.name, word), (EndUser.id, word), (metadata, stored)
+            found.append(or_(*(column.icontains(part, autoescape=True) for column, part in fields)))
+        if self.seen_after is not None:
+            found.append(EndUser.last_seen_at >= self.seen_after)
+        if self.seen_before is not None:
+            found.append(EndUser.last_seen_at < self.seen_before)
+        return found
+
+
+@attrs.frozen
+class UserDetail:
+    """A user, and what is kept of them.
+
+    Attributes:
+        user: The user.
+        is_held: Whether a legal hold covers them.
+        counts: The number of their rows by kind.
+    """
+
+    user: EndUser
+    is_held: bool
+    counts: dict[str, int]
+
+
+def list_users(
+    tenant: Tenant,
+    cursor: str | None,
+    limit: int,
+    user_filter: UserFilter = UserFilter(),
+    order: UserOrder = UserOrder.ID,
+) -> ResultPage[EndUser]:
+    """Return a page of the project's users.
+
+    Args:
+        tenant: The project.
+        cursor: The cursor of the previous page, or None.
+        limit: The maximum number of users.
+        user_filter: Which users.
+        order: The sort order.
+    """
     with tenant.begin_read() as session:
-        return _USER_ORDER.fetch_page(session, select(EndUser), cursor, limit)
+        page_order = _USER_ORDER if order is UserOrder.ID else _LAST_SEEN_ORDER
+        return page_order.fetch_page(session, select(EndUser).where(*user_filter.conditions()), cursor, limit)
+
+
+def get_user(tenant: Tenant, user_id: str) -> UserDetail:
+    """Return a user and how much is kept of them; raise `NotFoundError` if they are unknown."""
+    with tenant.begin_read() as session:
+        user = session.scalar(select(EndUser).where(EndUser.id == user_id))
+        if user is None:
+            raise NotFoundError("unknown user")
+        counts = {table.name: table.count(session, user_id) for table in CALLER_TABLES}
+        return UserDetail(user, is_held(session, user_id), counts)
 
 
 def list_sessions(tenant: Tenant, user_id: str, cursor: str | None, limit: int) -> ResultPage[CallSession]:

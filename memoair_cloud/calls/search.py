@@ -1,12 +1,11 @@
-"""Search for callers and calls, as people look for them: by name, id or metadata, by agent and period."""
+"""Search for calls, as people look for them: by agent, period and state."""
 
-import json
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
 import attrs
-from sqlalchemy import ColumnElement, Float, Text, and_, cast, func, literal_column, or_, select, type_coerce
+from sqlalchemy import ColumnElement, Float, and_, cast, func, literal_column, select
 
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.models import CallSession, EndUser
@@ -17,9 +16,6 @@ from memoair_cloud.tenancy.scoped import ScopedSession
 # A machine sends a turn within seconds. Calls that arrive later come from a machine that was offline or is behind.
 LATE_AFTER = timedelta(minutes=10)
 
-_LAST_SEEN_FIRST = PageOrder[EndUser](
-    (EndUser.last_seen_at, EndUser.id), (datetime, str), lambda user: (user.last_seen_at, user.id), descending=True
-)
 _LATEST_FIRST = PageOrder[CallSession](
     (CallSession.started_at, CallSession.user_id, CallSession.id),
     (datetime, str, str),
@@ -67,25 +63,6 @@ class CallFilter:
     state: CallState = CallState.ALL
 
 
-def search_users(tenant: Tenant, text: str, cursor: str | None, limit: int) -> ResultPage[EndUser]:
-    """Return a page of the project's users, last seen first.
-
-    Args:
-        tenant: The project.
-        text: A part of their name, id or metadata, whatever its case; empty for all users.
-        cursor: The cursor of the previous page, or None.
-        limit: The maximum number of users.
-
-    Raises:
-        InvalidRequestError: If the cursor is invalid.
-    """
-    statement = select(EndUser)
-    if text.strip():
-        statement = statement.where(_contains(text.strip()))
-    with tenant.begin_read() as session:
-        return _LAST_SEEN_FIRST.fetch_page(session, statement, cursor, limit)
-
-
 def list_calls(tenant: Tenant, call_filter: CallFilter, cursor: str | None, limit: int) -> ResultPage[CallSession]:
     """Return a page of the project's calls, latest first.
 
@@ -123,15 +100,15 @@ def call_conditions(session: ScopedSession, call_filter: CallFilter) -> list[Col
         conditions.append(CallSession.agent_id == call_filter.agent_id)
     if call_filter.user_id is not None:
         conditions.append(CallSession.user_id == call_filter.user_id)
-    conditions += {
+    by_state: dict[CallState, list[ColumnElement[bool]]] = {
         CallState.ALL: [],
         CallState.OPEN: [CallSession.ended_at.is_(None)],
         CallState.BACKLOG: [IS_BACKLOG],
         CallState.FAILED: [CallSession.failure.is_not(None), CallSession.learned_count < CallSession.event_count],
         CallState.DEAD: [IS_DEAD],
         CallState.LATE: [_delay_s(session) > LATE_AFTER.total_seconds()],
-    }[call_filter.state]
-    return conditions
+    }
+    return conditions + by_state[call_filter.state]
 
 
 def _delay_s(session: ScopedSession) -> ColumnElement[Any]:
@@ -141,14 +118,3 @@ def _delay_s(session: ScopedSession) -> ColumnElement[Any]:
         days = func.julianday(received) - func.julianday(happened)
         return cast(days, Float) * literal_column("86400.0")
     return func.extract("epoch", received - happened)
-
-
-def _contains(text: str) -> ColumnElement[bool]:
-    in_json = json.dumps(text)[1:-1]  # metadata is stored as JSON in ASCII
-    details = type_coerce(EndUser.details, Text)
-    return or_(
-        *(
-            column.icontains(part, autoescape=True)
-            for column, part in ((EndUser.name, text), (EndUser.id, text), (details, in_json))
-        )
-    )

@@ -47,13 +47,12 @@ class ProjectPage:
         """Return the address of a page of the project, which shows the same view."""
         return href("p", self.project.id, *parts, query=self.view.query(**changes))
 
-    def render(self, template: str, nav: str = "", status: int = HTTPStatus.OK, **values: Any) -> Response:
+    def render(self, template: str, nav: str = "", **values: Any) -> Response:
         """Return a page.
 
         Args:
             template: The name of the template.
             nav: The entry of the navigation that it belongs to.
-            status: The HTTP status.
             **values: Values of the template.
         """
         names = {agent.id: agent.name for agent in self.agents}
@@ -67,7 +66,7 @@ class ProjectPage:
             "nav": nav,
             "can_write": self.visitor.can_write,
         }
-        return render(self.request, template, {**context, **values}, status)
+        return render(self.request, template, {**context, **values})
 
     def redirect(self, *parts: str, **changes: str | int | None) -> Response:
         """Redirect to a page of the project, after a form was accepted."""
@@ -79,7 +78,7 @@ class ProjectPage:
 
 
 def get_visitor(request: Request) -> Visitor:
-    """Return the visitor whom the route has admitted."""
+    """Return the visitor that the route has admitted."""
     visitor: Visitor = request.state.visitor
     return visitor
 

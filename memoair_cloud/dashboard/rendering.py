@@ -1,4 +1,4 @@
-"""Fill templates. Everything that is not markup of a template is escaped, whoever said it."""
+"""Fill templates. Everything that is not markup of a template is escaped, wherever it comes from."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from memoair_cloud.assets.files import asset_url
 from memoair_cloud.dashboard.view import PERIODS
 
-NOTHING = "-"  # in the place of a value that there is none of
+NOTHING = "-"  # in the place of a missing value
 _SHOWN_METADATA_CHARS = 400
 
 

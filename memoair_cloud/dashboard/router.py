@@ -3,7 +3,18 @@
 from fastapi import FastAPI
 
 from memoair_cloud.dashboard.one_time_links import OneTimeLinks
-from memoair_cloud.dashboard.pages import audit, callers, calls, erasure, facts, overview, projects, sign_in, try_it
+from memoair_cloud.dashboard.pages import (
+    audit,
+    callers,
+    calls,
+    erasure,
+    facts,
+    holds,
+    overview,
+    projects,
+    sign_in,
+    try_it,
+)
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
 from memoair_cloud.http.dependencies import Services
 
@@ -17,6 +28,6 @@ def add_dashboard(app: FastAPI, services: Services) -> None:
     """
     app.state.gatekeeper = Gatekeeper.of(services)
     app.state.one_time_links = OneTimeLinks()
-    routers = [module.router for module in (sign_in, projects, overview, callers, facts, erasure, calls, try_it, audit)]
-    for router in (*routers, sign_in.signed_in_router, projects.fallback_router):
+    pages = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, audit)
+    for router in (*(page.router for page in pages), sign_in.signed_in_router, projects.fallback_router):
         app.include_router(router, prefix=COOKIE_PATH, include_in_schema=False)

@@ -1,4 +1,4 @@
-"""Who visits the dashboard: someone who signed in with a key, or whom a trusted proxy has authenticated."""
+"""Who visits the dashboard: a person who signed in with a key, or one that a trusted proxy has authenticated."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -86,7 +86,7 @@ class Gatekeeper:
         """Return the visitor of a request.
 
         Raises:
-            SignInRequiredError: If nobody has signed in.
+            SignInRequiredError: If the request has no valid session.
             RateLimitedError: If they send requests too often.
         """
         visitor = self._find_proxy_user(request) or self._find_signed_in(request)

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from memoair_cloud.database.models import AccountOwned, Base, ProjectOwned
+from memoair_cloud.database.base import AccountOwned, Base, ProjectOwned
 
 
 class DashboardSession(AccountOwned, Base):
@@ -38,7 +38,7 @@ class AuditEntry(ProjectOwned, Base):
 
     at: Mapped[datetime] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
-    actor_kind: Mapped[str]  # "key", or "proxy" for a user whom a proxy authenticated
+    actor_kind: Mapped[str]  # "key", or "proxy" for a person that a proxy authenticated
     actor_id: Mapped[str]  # the key's id, or the name that the proxy gave
     actor_name: Mapped[str]  # the key's name and first characters; empty for a proxy's user
     action: Mapped[str]

@@ -8,60 +8,10 @@ owner of a row by `AccountOwned` and `ProjectOwned`.
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Date,
-    Double,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Index,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import ForeignKeyConstraint, Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-from memoair_cloud.database.columns import Json, UtcDateTime
-
-
-class Base(DeclarativeBase):
-    """The base of all tables. Constraints are named by convention, so that migrations can refer to them."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {
-        datetime: UtcDateTime(),
-        date: Date(),
-        bool: Boolean(),
-        float: Double(),
-        dict[str, Any]: Json(),
-        list[str]: Json(),
-        int: BigInteger(),
-        str: Text(),
-    }
-
-
-class AccountOwned:
-    """A row that belongs to an account."""
-
-    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), sort_order=-1)
-
-
-class ProjectOwned:
-    """A row that belongs to a project."""
-
-    project_id: Mapped[str] = mapped_column(
-        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, sort_order=-1
-    )
+from memoair_cloud.database.base import AccountOwned, Base, ProjectOwned
 
 
 class Account(Base):
@@ -116,7 +66,12 @@ class Project(AccountOwned, Base):
     excluded_kinds: Mapped[list[str]] = mapped_column(default=lambda: ["iban", "card", "security_code"])
     has_new_exclusions: Mapped[bool] = mapped_column(default=False)  # until what was learned before is removed
     recall_traces: Mapped[str | None]  # the `TraceMode` of machines that set none
-    recall_trace_days: Mapped[int] = mapped_column(default=30)  # how long recall traces are kept
+    # For how many days data is kept; None for ever. See `memoair_cloud.retention.policy`.
+    keep_turns_days: Mapped[int | None]
+    keep_callers_days: Mapped[int | None]
+    keep_traces_days: Mapped[int | None] = mapped_column(default=30)
+    drops_facts: Mapped[bool] = mapped_column(default=False)  # with the turns that they were learned from
+    retention_version: Mapped[int] = mapped_column(default=0)  # incremented by every change of the above, and of holds
 
     __table_args__ = (UniqueConstraint("account_id", "slug"),)
 
@@ -150,6 +105,9 @@ class EndUser(ProjectOwned, Base):
     # copy is older than the erasure.
     memory_floor: Mapped[int] = mapped_column(default=0)
     profile_version: Mapped[int] = mapped_column(default=0)  # incremented when name, metadata or facts change
+    # Turns from before this time were dropped because of their age, and do not come back; None if none were.
+    turns_dropped_until: Mapped[datetime | None]
+    facts_dropped_until: Mapped[datetime | None]  # likewise the facts, if they go with their turns
 
     __table_args__ = (Index(None, "project_id", "last_seen_at", "id"),)
 
@@ -181,7 +139,7 @@ class CallSession(ProjectOwned, Base):
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
         Index(None, "project_id", "user_id", "started_at", "id"),
-        Index(None, "project_id", "started_at", "user_id", "id"),
+        Index(None, "project_id", "started_at"),
         Index(None, "project_id", "id"),
         Index(
             "ix_call_sessions_unlearned",
@@ -302,6 +260,26 @@ class CallerProfile(ProjectOwned, Base):
     )
 
 
+class LegalHold(ProjectOwned, Base):
+    """An order to keep the data of a user, or of all users of a project. A lifted hold stays on record."""
+
+    __tablename__ = "legal_holds"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str | None]  # None: of all users
+    reason: Mapped[str]
+    placed_at: Mapped[datetime]
+    placed_by: Mapped[str]
+    lifted_at: Mapped[datetime | None]
+    lifted_by: Mapped[str | None]
+    lift_reason: Mapped[str | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
+        Index(None, "project_id", "user_id"),
+    )
+
+
 class ForgottenUser(ProjectOwned, Base):
     """The record of an erased user, by a hash of their id: late events are rejected, and machines drop their copies."""
 
@@ -312,6 +290,7 @@ class ForgottenUser(ProjectOwned, Base):
     version: Mapped[int]  # the project's forgotten_version after the last erasure
     memory_version: Mapped[int]  # where the user's versions continue if they call again
     profile_version: Mapped[int]
+    receipt: Mapped[dict[str, Any] | None]  # what was removed, in numbers
 
     __table_args__ = (Index(None, "project_id", "version"),)
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKeyConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from memoair_cloud.database.models import Base, ProjectOwned
+from memoair_cloud.database.base import Base, ProjectOwned
 
 _IS_UNLINKED = "turn_id IS NOT NULL AND turn_event_id IS NULL"
 

@@ -25,6 +25,7 @@ from memoair_cloud.http.routes import (
     projections,
     projects,
     recall_traces,
+    retention,
 )
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
@@ -51,7 +52,9 @@ def make_services(settings: CloudSettings) -> Services:
         timedelta(seconds=settings.session_idle_s),
         settings.make_speaker_time(),
     )
-    return Services(engine, blobs, WorkQueue(engine, blobs, extraction_worker), rate_limit, CloudMetrics(), settings)
+    metrics = CloudMetrics()
+    queue = WorkQueue(engine, blobs, extraction_worker, on_dropped=metrics.record_dropped)
+    return Services(engine, blobs, queue, rate_limit, metrics, settings)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -75,7 +78,20 @@ def create_app(services: Services) -> FastAPI:
     add_error_handlers(app)
     app.add_middleware(ExactPath)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
-    for module in (projects, calls, recall_traces, memories, indexes, projections, audit, health, api_docs, files):
+    modules = (
+        projects,
+        calls,
+        recall_traces,
+        memories,
+        retention,
+        indexes,
+        projections,
+        audit,
+        health,
+        api_docs,
+        files,
+    )
+    for module in modules:
         app.include_router(module.router)
     if services.settings.dashboard:
         add_dashboard(app, services)

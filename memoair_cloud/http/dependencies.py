@@ -74,7 +74,7 @@ def admit_request(request: Request) -> Tenant:
         raise InvalidKeyError("an API key is required: Authorization: Bearer memoair_pk_...")
     services = get_services(request)
     credentials = authenticate(services.engine, key.strip())
-    request.state.account_id = credentials.account_id
+    request.state.account_id, request.state.key_id = credentials.account_id, credentials.key_id
     services.rate_limit.acquire(credentials.key_id)
     request.state.tenant = credentials.make_tenant(services.engine)
     return admit_request(request)

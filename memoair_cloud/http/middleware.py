@@ -4,6 +4,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +30,7 @@ class CloudMetrics:
         waiting: Size of the backlog by kind of work.
         oldest_call_s: Age of the oldest call in the backlog, in seconds.
         dead_letters: Number of dead letters by kind of work.
+        dropped: Number of turns, callers, ... that this process has dropped for their age, by kind.
     """
 
     def __init__(self) -> None:
@@ -62,6 +64,17 @@ class CloudMetrics:
             ["work"],
             registry=self.registry,
         )
+        self.dropped = Counter(
+            "memoair_cloud_dropped",
+            "What was dropped because it was older than a project keeps it, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+
+    def record_dropped(self, counts: Mapping[str, int]) -> None:
+        """Count what was dropped for its age, by kind."""
+        for kind, count in counts.items():
+            self.dropped.labels(kind).inc(count)
 
 
 class ObservabilityMiddleware:

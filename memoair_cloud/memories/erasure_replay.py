@@ -18,10 +18,11 @@ from memoair_cloud.database.models import (
     ForgottenSession,
     ForgottenUser,
     Memory,
-    Project,
 )
 from memoair_cloud.identifiers import hash_session_id
 from memoair_cloud.recall_traces.erasure import erase_traces
+from memoair_cloud.retention.holds import is_held
+from memoair_cloud.retention.policy import lock_project
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.hashes import hash_user_id
@@ -36,16 +37,17 @@ def replay_erasures(tenant: Tenant, erasures: Mapping[str, datetime]) -> int:
         erasures: The time of each erasure by the hash of the user's id. Times in the future count as now.
 
     Returns:
-        The number of erasures that were not known, or not up to that time.
+        The number of erasures that were not known, or not up to that time. Users that a hold covers are not erased.
     """
     unknown = _find_unknown(tenant, erasures)
     user_ids = _find_user_ids(tenant, set(unknown)) if unknown else {}
+    replayed = 0
     for digest, erased_at in unknown.items():
         with tenant.begin_write() as session:
-            _replay(session, digest, user_ids.get(digest), min(erased_at, utc_now()))
+            replayed += _replay(session, digest, user_ids.get(digest), min(erased_at, utc_now()))
     if unknown:
         purge_wal(tenant.engine)
-    return len(unknown)
+    return replayed
 
 
 def _find_unknown(tenant: Tenant, erasures: Mapping[str, datetime]) -> dict[str, datetime]:
@@ -63,12 +65,13 @@ def _find_user_ids(tenant: Tenant, digests: set[str]) -> dict[str, str]:
         return {digest: user_id for digest, user_id in hashed if digest in digests}
 
 
-def _replay(session: ScopedSession, digest: str, user_id: str | None, erased_at: datetime) -> None:
+def _replay(session: ScopedSession, digest: str, user_id: str | None, erased_at: datetime) -> bool:
+    """Erase a user again; return False if a hold forbids it."""
     user = lock_user(session, user_id) if user_id is not None else None
     project_id = session.scope.project_id
-    # As in an erasure, lock the user before the project.
-    statement = select(Project).where(Project.id == project_id).with_for_update(key_share=True)
-    project = session.scalars(statement.execution_options(populate_existing=True)).one()
+    project = lock_project(session)  # as in an erasure, the user before the project
+    if user is not None and is_held(session, user.id):
+        return False
     erasure = session.get(ForgottenUser, (project_id, digest)) or ForgottenUser(
         project_id=project_id, digest=digest, memory_version=0, profile_version=0
     )
@@ -80,6 +83,7 @@ def _replay(session: ScopedSession, digest: str, user_id: str | None, erased_at:
     session.flush()
     if user is not None:
         _erase_until(session, user, erased_at)
+    return True
 
 
 def _erase_until(session: ScopedSession, user: EndUser, erased_at: datetime) -> None:

@@ -72,7 +72,7 @@ class MemoryReconciler:
         retained = {row.id: row for row in known_rows.values() if row.state in RETAINED_STATES}
         allowed = self._allowed_facts(facts, known_rows.values())
         for row in retained.values():
-            if row.id not in allowed and row.corrected_at is None:
+            if row.id not in allowed and row.corrected_at is None and not self._is_source_dropped(row):
                 self._redact(row, MemoryState.WITHDRAWN)
         keys = {_key_of(fact) for fact in allowed.values()}
         keys |= {_key_of(row) for row in retained.values() if row.state in RETAINED_STATES}
@@ -87,6 +87,15 @@ class MemoryReconciler:
         if withdrawn:
             self._reconcile(self._redacted_keys)
         return len(withdrawn)
+
+    def withdraw_older(self, before: datetime) -> int:
+        """Withdraw what was said before a time; return how many memories. Corrections by hand stay."""
+        rows = self._load(Memory.state.in_(RETAINED_STATES), Memory.said_at < before, Memory.corrected_at.is_(None))
+        for row in rows:
+            self._redact(row, MemoryState.WITHDRAWN)
+        if rows:
+            self._reconcile(self._redacted_keys)
+        return len(rows)
 
     def correct(self, memory: Memory, text: str, value: str, days: Mapping[str, date | None]) -> None:
         """Correct a memory by hand.
@@ -227,6 +236,11 @@ class MemoryReconciler:
                 value=row.value,
             )
         )
+
+    def _is_source_dropped(self, row: Memory) -> bool:
+        """Return whether the turn of a memory was dropped for its age: that it is not found again says nothing."""
+        until = self.user.turns_dropped_until
+        return until is not None and row.said_at < until
 
     def _next_version(self) -> int:
         if self._version is None:

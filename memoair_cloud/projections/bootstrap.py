@@ -36,6 +36,7 @@ def build_bootstrap(tenant: Tenant) -> dict[str, Any]:
             "permanentManifestVersion": versions.memory if versions else None,
             "orgManifestVersion": project.org_version,
             "epoch": project.epoch,
+            "retentionVersion": project.retention_version,
             "forgottenVersion": project.forgotten_version,
             "forgottenAt": format_utc(versions.forgotten_at) if versions and versions.forgotten_at else None,
             "orgFile": get_org_file(session),

@@ -1,1 +1,1 @@
-"""What an agent would be told: a search over what the cloud knows, with the engine of the runtimes."""
+"""The context that an agent would get: a search over what the cloud knows, with the engine of the runtimes."""

@@ -1,4 +1,4 @@
-"""Ask a question as a caller, or as none, and see what an agent would be told and why.
+"""Ask a question as a caller, or as none, and see the context that an agent would get, and why.
 
 The data is what a machine would pull now, so the answer is the one that an agent gets whose machine is in sync.
 """
@@ -29,7 +29,7 @@ from memoair_runtime.preview import (
 )
 
 NEW_SESSION_ID = "preview"
-# More than a search in a call has, because the server does other things meanwhile.
+# More than a search in a call has, because the server does other things, too.
 DEFAULT_TIMEOUT_MS = 2_000
 # Of some 2,000 turns each. With a caller of more turns, the rest is left out, and the page says so.
 _MAX_PAGES = 10
@@ -68,7 +68,7 @@ class Question:
 
 @attrs.frozen
 class Preview:
-    """What an agent would be told.
+    """What an agent would get.
 
     Attributes:
         reply: The reply of the engine, as a runtime gives it, with ``trace.explain``.

@@ -104,8 +104,8 @@ def _select_new_traces(
 ) -> list[IncomingTrace]:
     """Return the traces to save; record the outcome of the others in the result."""
     user_id = session.scope.user_id
-    days = session.scalars(select(Project.recall_trace_days).where(Project.id == session.scope.project_id)).one()
-    oldest = now - timedelta(days=days)
+    days = session.scalars(select(Project.keep_traces_days).where(Project.id == session.scope.project_id)).one()
+    oldest = None if days is None else now - timedelta(days=days)
     statement = select(RecallTrace.id).where(RecallTrace.id.in_([trace.trace_id for trace in traces]))
     stored_ids = set(session.scalars(statement))
     erasure = None if user_id is None else find_erasure(session, user_id)
@@ -118,7 +118,7 @@ def _select_new_traces(
             result.duplicate.append(trace.trace_id)
         elif trace.session_id in erased_sessions or (erasure and trace.occurred_at <= erasure.forgotten_at):
             result.record_rejection(trace.trace_id, UserErasedError("the user was erased after this search"))
-        elif trace.occurred_at <= oldest:
+        elif oldest is not None and trace.occurred_at <= oldest:
             message = f"occurredAt: older than the {days} days for which the project keeps traces"
             result.record_rejection(trace.trace_id, InvalidRequestError(message))
         else:

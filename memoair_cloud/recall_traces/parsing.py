@@ -10,12 +10,15 @@ import msgspec
 
 from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sanitize_text
+from memoair_index.ranking import FEATURES
 from memoair_protocol.enums import LaneName, RecallOrigin, TraceMode
 from memoair_protocol.json_guards import strip_values
 from memoair_protocol.limits import MAX_TRACE_BYTES
 from memoair_protocol.timestamps import parse_timestamp
 
+_TERM_NAMES = frozenset([*FEATURES, "redundant"])
 _MAX_COUNT = 2**53 - 1
+_TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"
 _ENUM_VALUES = {
     "mode": ", ".join(mode.value for mode in TraceMode),
     "origin": ", ".join(origin.value for origin in RecallOrigin),
@@ -40,9 +43,10 @@ class TracedHit(_WireStruct, frozen=True):
         id: The id of the hit, as in the reply of the search.
         kind: ``turn``, ``fact``, ``document`` or ``profile``.
         score: Its score.
+        confidence: How likely it is what the question asks for, 0 to 1.
         in_context: Whether it is in the context; else the budget cut it.
-        terms: How the score adds up: by term in the mode ``text``.
-        term_weights: The same without the words, in the mode ``ids``.
+        terms: How the score adds up, by the features of the search engine. In the mode ``ids``, other names are
+            dropped: they may be words.
         chars: The characters that it takes in the context.
         session_id: The session of a turn or a fact.
         turn_id: The turn of a turn or a fact.
@@ -53,9 +57,9 @@ class TracedHit(_WireStruct, frozen=True):
     id: HitId
     kind: Word | None = None
     score: float | None = None
+    confidence: float | None = None
     in_context: bool = True
     terms: dict[str, float] | None = None
-    term_weights: list[float] | None = None
     chars: Count | None = None
     session_id: HitId | None = None
     turn_id: HitId | None = None
@@ -107,6 +111,7 @@ class _Trace(_WireStruct, frozen=True):
     notes: Annotated[list[str], msgspec.Meta(max_length=20)] = []
     query: str | None = None
     context_text: str | None = None
+    traceparent: Annotated[str, msgspec.Meta(pattern=_TRACEPARENT)] | None = None
 
 
 class IncomingTrace(msgspec.Struct, frozen=True):
@@ -178,6 +183,8 @@ def _columns(trace: _Trace) -> dict[str, Any]:
         "hits": {name: [_hit_record(hit, keeps_words) for hit in lane.items] for name, lane in lanes.items()},
         "notes": [sanitize_text(note) for note in trace.notes],
     }
+    if trace.traceparent is not None:
+        details["traceparent"] = trace.traceparent
     if keeps_words:
         details |= {"query": trace.query, "contextText": trace.context_text}
     return {
@@ -207,8 +214,8 @@ def _lane_record(lane: TracedLane) -> dict[str, Any]:
 def _hit_record(hit: TracedHit, keeps_words: bool) -> dict[str, Any]:
     """Return a hit as it is stored. In the mode ``ids``, words that a client sends in spite of it are dropped."""
     record: dict[str, Any] = {name: value for name, value in msgspec.to_builtins(hit).items() if value is not None}
-    if not keeps_words and (terms := record.pop("terms", None)) is not None:
-        record.setdefault("termWeights", list(terms.values()))
+    if not keeps_words and "terms" in record:
+        record["terms"] = {name: weight for name, weight in record["terms"].items() if name in _TERM_NAMES}
     return record
 
 

@@ -1,15 +1,16 @@
 """Projects and their agents."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import attrs
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from memoair_cloud.database.models import Agent, Project
 from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.identifiers import random_suffix, slugify
+from memoair_cloud.retention.policy import lock_project, set_policy
 from memoair_cloud.tenancy.access import Tenant
 from memoair_protocol.enums import TraceMode
 from memoair_protocol.timestamps import utc_now
@@ -67,45 +68,34 @@ def get_project_with_agents(tenant: Tenant) -> tuple[Project, list[Agent]]:
         return project, list(session.scalars(select(Agent).order_by(Agent.created_at, Agent.id)))
 
 
-@attrs.frozen
-class TraceSettings:
-    """Changes of how a project keeps recall traces.
-
-    Attributes:
-        mode: The mode of machines that set none; None for their default.
-        changes_mode: Whether to set it.
-        days: For how many days traces are kept; None to leave it.
-    """
-
-    mode: TraceMode | None = None
-    changes_mode: bool = False
-    days: int | None = None
-
-
 def change_project(
-    tenant: Tenant, excluded_kinds: Sequence[str] | None, traces: TraceSettings = TraceSettings()
+    tenant: Tenant,
+    kinds: Sequence[str] | None,
+    retention: Mapping[str, Any],
+    trace_mode: TraceMode | None = None,
+    *,
+    changes_trace_mode: bool = False,
 ) -> Project:
-    """Set what is never learned in a project, and how its recall traces are kept.
-
-    What was learned before and is now excluded is removed in the background, as are traces that are now too old.
+    """Change the settings of a project. What they concern of earlier data is removed in the background.
 
     Args:
         tenant: The project.
-        excluded_kinds: What is never learned; None to leave it.
-        traces: Changes of how traces are kept.
+        kinds: What is never learned; None for no change.
+        retention: New values of fields of `memoair_cloud.retention.policy.RetentionPolicy`.
+        trace_mode: What is kept of searches by machines that set nothing; None for their default.
+        changes_trace_mode: Whether to set it.
+
+    Raises:
+        NotFoundError: If the project is unknown.
     """
     with tenant.begin_write() as session:
-        project = session.get(Project, tenant.scope.project_id)
-        if project is None:
-            raise NotFoundError("unknown project")
-        if excluded_kinds is not None:
-            has_new = not set(excluded_kinds) <= set(project.excluded_kinds)
-            project.has_new_exclusions = project.has_new_exclusions or has_new
-            project.excluded_kinds = list(dict.fromkeys(excluded_kinds))
-        if traces.changes_mode:
-            project.recall_traces = None if traces.mode is None else traces.mode.value
-        if traces.days is not None:
-            project.recall_trace_days = traces.days
+        project = lock_project(session)
+        if kinds is not None:
+            project.has_new_exclusions = project.has_new_exclusions or not set(kinds) <= set(project.excluded_kinds)
+            project.excluded_kinds = list(dict.fromkeys(kinds))
+        if changes_trace_mode:
+            project.recall_traces = None if trace_mode is None else trace_mode.value
+        set_policy(project, retention)
         return project
 
 

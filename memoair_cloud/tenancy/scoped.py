@@ -13,7 +13,8 @@ from sqlalchemy import Engine, event, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
 
-from memoair_cloud.database.models import AccountOwned, Base, Project, ProjectOwned
+from memoair_cloud.database.base import AccountOwned, Base, ProjectOwned
+from memoair_cloud.database.models import Project
 
 # No project has this id, so that a session without a project reaches no project's rows.
 _NO_PROJECT = ""
@@ -47,7 +48,7 @@ class Actor:
     """Who makes a request.
 
     Attributes:
-        kind: ``"key"``, or ``"proxy"`` for a user whom a proxy authenticated.
+        kind: ``"key"``, or ``"proxy"`` for a person that a proxy authenticated.
         id: The id of the key, or the name that the proxy gave.
         name: The name of the key and its first characters; empty for a proxy's user.
     """

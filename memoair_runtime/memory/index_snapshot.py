@@ -78,7 +78,9 @@ class IndexSnapshot:
                 _delete(stale_path)
         return {}
 
-    def write_if_due(self, loaded_versions: Mapping[str, LogVersionKey], *, is_idle: bool = False) -> None:
+    def write_if_due(
+        self, loaded_versions: Mapping[str, LogVersionKey], *, is_idle: bool = False, is_forced: bool = False
+    ) -> None:
         """Write a new file if many passages are in no file, unless another process writes the files.
 
         Also write one if the current file holds outdated facts, once it is a day old or while ``is_idle``.
@@ -86,11 +88,13 @@ class IndexSnapshot:
         Args:
             loaded_versions: The logs that the memory holds, with their version keys.
             is_idle: Whether no session is active.
+            is_forced: Whether the last file was deleted although most of it still holds.
         """
         old_paths = self._list_paths()
-        is_due = self._memory.unmerged_count >= _MIN_UNSAVED_PASSAGES or (
-            bool(old_paths) and self._is_stale(old_paths[0], is_idle=is_idle)
+        is_due = (is_forced and len(self._memory) >= _MIN_UNSAVED_PASSAGES) or (
+            self._memory.unmerged_count >= _MIN_UNSAVED_PASSAGES
         )
+        is_due = is_due or (bool(old_paths) and self._is_stale(old_paths[0], is_idle=is_idle))
         if not is_due or not self._folder.path.is_dir() or not self._lock.try_acquire():
             return
         number = 1 + max((_file_number(path) for path in old_paths), default=0)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from memoair_protocol.timestamps import utc_now
 from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.memory.cloud_replica import CloudReplica
 from memoair_runtime.memory.index_snapshot import IndexSnapshot
@@ -16,7 +17,9 @@ from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage import erasure
 from memoair_runtime.storage.events import Event, EventOrigin
+from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.replica_file import ReplicaPage
+from memoair_runtime.storage.retention import drop_old_turns, find_user_cutoff, read_rules
 from memoair_runtime.storage.user_folder import UserFolder
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ class UserStore:
         self.unread_logs = 0
         self._gate = gate
         self._is_durable = not settings.org_only
+        self._settings = settings
         self._snapshot = IndexSnapshot(self.folder, self.memory, self._replica)
         self._is_snapshot_loaded = False
         # Held while logs or the replica are read into memory, and during an erasure; not by searches and saves.
@@ -85,11 +89,22 @@ class UserStore:
         if not self._is_snapshot_loaded:
             with suppress(OSError):  # the next erasure tries again
                 erasure.finish_interrupted(self.folder)
+            with suppress(OSError):  # the next pull tries again
+                self._drop_old_turns()
             self._replica.load()
             self.sessions.mark_loaded(self._snapshot.load())
             self._is_snapshot_loaded = True
         self.unread_logs = self.sessions.load_all()
         self._replica.refresh()
+
+    def _drop_old_turns(self) -> None:
+        """Drop what is too old before it is read, by the rules that the cloud sent last."""
+        rules = read_rules(ProjectFolder(self.folder.root, self.folder.project_id))
+        if rules is not None and self._settings.cloud_id not in (None, rules.cloud):
+            rules = None
+        cutoff = find_user_cutoff(rules, self._settings.retention_days, self.folder, utc_now())
+        if cutoff is not None and (dropped := drop_old_turns(self.folder, cutoff)).event_ids:
+            log.info("dropped old turns: action=retained turns=%d", dropped.turns)
 
     def close(self) -> None:
         """Release the lock of the index files."""
@@ -177,6 +192,15 @@ class UserStore:
             yield
         finally:
             self._read_lock.release()
+
+    def remove_dropped(self, event_ids: Sequence[str]) -> None:
+        """Remove turns from the memory that have been dropped from the files. Within `exclusive`."""
+        self.memory.remove_turns(event_ids)
+        self.sessions.reset()  # their logs have been replaced or deleted
+        self._replica.refresh()
+        self.unread_logs = self.sessions.load_all()
+        self._snapshot.reset()
+        self._snapshot.write_if_due(self.sessions.loaded_versions(), is_forced=True)
 
     def reset(self) -> None:
         """Start over with the files that an erasure has left. Within `exclusive`."""

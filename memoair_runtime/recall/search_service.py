@@ -6,10 +6,12 @@ from typing import Any
 
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
 from memoair_protocol.enums import Intent, LaneName, Variant
+from memoair_protocol.timestamps import utc_now
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.recall.context_builder import Budgets, build_context
 from memoair_runtime.recall.lane_executor import LaneExecutor, LaneOutcome, LaneRequest, LaneStatus, Outcomes
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, LaneQuery
+from memoair_runtime.recall.trace_record import FinishedSearch
 from memoair_runtime.requests import SearchRequest
 
 
@@ -45,6 +47,7 @@ class SearchService:
         notes: list[str],
         started_at: float,
         reply: Callable[[dict[str, Any]], None],
+        on_answered: Callable[[FinishedSearch], None] | None = None,
     ) -> None:
         """Search the requested lanes and build the reply.
 
@@ -55,6 +58,7 @@ class SearchService:
             notes: Notes for the trace.
             started_at: Time of the monotonic clock at which the request arrived, in seconds; the timeout runs from it.
             reply: Called once with the reply's body, by whichever thread has it in time.
+            on_answered: Called after that, with what the search has found; None if nobody wants to know.
 
         Raises:
             BadRequestError: If the filter is invalid.
@@ -67,8 +71,29 @@ class SearchService:
         lane_requests = self._build_lane_requests(
             request, allowed_lanes, intent or Intent.ANSWER_CURRENT_USER, variant, deadline
         )
-        self._executor.run(
-            lane_requests, deadline, lambda outcomes: reply(self._build_reply(request, outcomes, notes, started_at))
+
+        def answer(outcomes: Outcomes) -> None:
+            body = self._build_reply(request, outcomes, notes, started_at)
+            reply(body)
+            if on_answered is not None:
+                on_answered(self._describe(request, intent or Intent.ANSWER_CURRENT_USER, outcomes, body))
+
+        self._executor.run(lane_requests, deadline, answer)
+
+    def _describe(
+        self, request: SearchRequest, intent: Intent, outcomes: Outcomes, body: Mapping[str, Any]
+    ) -> FinishedSearch:
+        trace = body["trace"]
+        return FinishedSearch(
+            request=request,
+            intent=intent.value,
+            outcomes=outcomes,
+            skipped=[lane.name for lane in self._lanes if lane.name not in outcomes],
+            context_text=body["contextText"],
+            notes=trace["notes"],
+            total_ms=trace["totalMs"],
+            deadline_ms=trace["deadlineMs"],
+            occurred_at=utc_now(),
         )
 
     def _build_reply(

@@ -21,7 +21,7 @@ from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.replica_file import ReplicaFile
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
-_DELETED_PREFIX = ".forgotten-"
+DELETED_PREFIX = ".forgotten-"
 
 
 @attrs.frozen
@@ -67,7 +67,7 @@ def erase(
     events += ReplicaFile(folder.cloud_replica, None).refresh().events
     record_erasure(folder, erased_at, events, in_cloud)  # before the first of them is gone
     for path in erased:
-        deleted = path.with_name(f"{_DELETED_PREFIX}{uuid.uuid4().hex}")
+        deleted = path.with_name(f"{DELETED_PREFIX}{uuid.uuid4().hex}")
         path.rename(deleted)
         shutil.rmtree(deleted)
     for path in _list_files(folder):
@@ -83,7 +83,7 @@ def finish_interrupted(folder: UserFolder) -> None:
     Raises:
         OSError: Something could not be deleted.
     """
-    for path in folder.path.glob(f"{_DELETED_PREFIX}*"):
+    for path in folder.path.glob(f"{DELETED_PREFIX}*"):
         shutil.rmtree(path)
 
 
@@ -105,7 +105,7 @@ def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure) -> bool:
         return False
     try:
         erase(folder, in_cloud.at, keeps_later=True, in_cloud=in_cloud)
-        _remove_folder_without_data(folder)
+        remove_folder_without_data(folder)
     finally:
         runtime_lock.release()
     return True
@@ -120,12 +120,13 @@ def remove_if_empty(folder: UserFolder) -> None:
     if folder.path.is_dir() and runtime_lock.try_acquire():
         try:
             with suppress(OSError):
-                _remove_folder_without_data(folder)
+                remove_folder_without_data(folder)
         finally:
             runtime_lock.release()
 
 
-def _remove_folder_without_data(folder: UserFolder) -> None:
+def remove_folder_without_data(folder: UserFolder) -> None:
+    """Delete a user's folder if it holds no data. Its process lock ``runtime`` must be held."""
     replica = ReplicaFile(folder.cloud_replica, None)
     replica.refresh()
     if (

@@ -57,6 +57,11 @@ class ProjectFolder:
         """The file that holds which erasures have been pulled from the cloud."""
         return self.path / "forgotten.json"
 
+    @property
+    def retention(self) -> Path:
+        """The file that holds how long the project keeps turns."""
+        return self.path / "retention.json"
+
     def backlog_status(self, cloud: str) -> Path:
         """Return the path of the status of what waits to be sent to a cloud."""
         return self.path / f"backlog-{cloud}.json"

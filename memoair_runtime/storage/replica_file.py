@@ -142,6 +142,7 @@ class ReplicaFile:
         self.event_count = 0
         self.facts: dict[str, ReplicaFact] = {}
         self._inode = 0
+        self._stored_cloud: str | None = None  # the cloud that the file names
         self._end_offset = 0  # of the last complete page
         self._last_line = b""  # the line that ends there
         self._header_end = 0
@@ -223,11 +224,25 @@ class ReplicaFile:
             [event_id for event_id in stored_event_ids if event_id not in page_event_ids],
         )
 
+    def drop_before(self, time: datetime) -> list[Event]:
+        """Drop the events from before a time; return them. Another file takes the place of this one.
+
+        Raises:
+            OSError: The file cannot be read or written.
+        """
+        self.refresh()
+        pages = list(self._stored_pages())
+        dropped = [event for page in pages for event in page.events if event.occurred_at < time]
+        if dropped and self.version is not None:
+            kept = [event for page in pages for event in page.events if event.occurred_at >= time]
+            self._write_whole(self.version, kept, dict(self.facts), uuid.uuid4().hex)
+        return dropped
+
     def _read_header(self, content: bytes) -> None:
         end = content.find(b"\n") + 1
         line = _decode_line(content[:end])
         if line is not None and line.copy and self._cloud in (None, line.cloud):
-            self.replica_id = line.copy
+            self.replica_id, self._stored_cloud = line.copy, line.cloud
             self._header_end = self._end_offset = end
 
     def _read_pages(self, content: bytes, before: Mapping[str, ReplicaFact]) -> ReplicaChange:
@@ -267,10 +282,14 @@ class ReplicaFile:
         facts = {fact_id: fact for fact_id, fact in self.facts.items() if fact_id not in page.removed_fact_ids}
         facts.update((fact.id, fact) for fact in page.facts)
         events = [event for stored in self._stored_pages() for event in stored.events] + new_events
-        replica_id = self.replica_id or uuid.uuid4().hex
-        header = _encode_json(_ReplicaLine(copy=replica_id, cloud=self._cloud)) + b"\n"
+        self._write_whole(page.version, events, facts, self.replica_id or uuid.uuid4().hex)
+
+    def _write_whole(
+        self, version: int, events: list[Event], facts: Mapping[str, ReplicaFact], replica_id: str
+    ) -> None:
+        header = _encode_json(_ReplicaLine(copy=replica_id, cloud=self._cloud or self._stored_cloud)) + b"\n"
         lines = _encode_lines(events, list(facts.values()))
-        last_line = _encode_version_line(page.version, lines)
+        last_line = _encode_version_line(version, lines)
         content = header + lines + last_line
         write_file(self._path, content, durable=False)
         self.replica_id, self.event_count = replica_id, len(events)

@@ -87,6 +87,11 @@ class UserFolder:
         return self.path / "refused.jsonl"
 
     @property
+    def recall_traces(self) -> Path:
+        """The recall traces that are to be sent; see `TraceFile`."""
+        return self.path / "recall_traces.jsonl"
+
+    @property
     def cloud_replica(self) -> Path:
         """Events from other machines, and facts, as pulled from the cloud."""
         return self.path / "cloud.jsonl"

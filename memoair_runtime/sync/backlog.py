@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
 
 import attrs
 
@@ -18,9 +19,11 @@ from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.lease import find_holder
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.rejected_events import RejectedEvents, count_rejected
+from memoair_runtime.storage.retention import drop_unserved, find_user_cutoff, read_rules
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.outbox import Outbox, Selection
 from memoair_runtime.sync.pull_erasures import ErasurePuller
+from memoair_runtime.sync.pull_retention import RetentionPuller
 from memoair_runtime.sync.push import ERASED_CODE, Pusher
 from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
@@ -77,6 +80,7 @@ class ProjectBacklog:
         metrics: Counts what is sent.
         selection: Which events to send, see `Outbox`.
         skips_served: Whether to leave users that a runtime serves to that runtime.
+        retention_days: For how many days turns are kept on this machine, whatever the cloud says; None for ever.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class ProjectBacklog:
         *,
         selection: Selection | str = Selection.FOR_CLOUD,
         skips_served: bool = True,
+        retention_days: int | None = None,
     ) -> None:
         self._project = project
         self._cloud = cloud
@@ -97,6 +102,10 @@ class ProjectBacklog:
         self._skips_served = skips_served
         own_folder = UserFolder(project.root, project.project_id, ORG_ONLY_USER)
         self._erasures = ErasurePuller(project, cloud, transport, own_folder)
+        self._retention = RetentionPuller(project, cloud, transport)
+        rules = read_rules(project)  # they hold until the cloud answers: it may know of a legal hold
+        self._rules = rules if rules is not None and rules.cloud == cloud else None
+        self._retention_days = retention_days
         self._users: dict[str, _UserBacklog] = {}
         self._bootstrap: tuple[Bootstrap, str] | None = None
         self._paused_until: dict[str, float] = {}  # by user, after a failed push
@@ -140,7 +149,32 @@ class ProjectBacklog:
             return False
         if self._project.path.is_dir():
             self._erasures.pull(self._bootstrap[0])
+            self._rules = self._retention.pull(self._bootstrap[0])
         return known is not None and self.epoch not in (None, known[0].epoch)
+
+    @property
+    def rules_version(self) -> int | None:
+        """The version of how long turns are kept; None if that is unknown."""
+        return self._rules.version if self._rules else None
+
+    def drop_old_turns(self, now: datetime) -> Iterator[None]:
+        """Drop turns that are too old of users that no runtime serves. Yield after each, so that others can work.
+
+        Args:
+            now: The present time.
+        """
+        for folder in self._project.list_users():
+            cutoff = find_user_cutoff(self._rules, self._retention_days, folder, now)
+            if cutoff is None:
+                continue
+            try:
+                dropped = drop_unserved(folder, cutoff)
+            except OSError as error:
+                log.error("cannot drop old turns: action=retain_failed errno=%s", error.errno)
+                continue
+            if dropped.event_ids:
+                log.info("dropped old turns: action=retained turns=%d", dropped.turns)
+            yield
 
     def refresh(self, *, is_full: bool = False) -> Iterator[None]:
         """Look at the folders of all users for what waits. Yield after each that was read, so that others can work.

@@ -24,6 +24,9 @@ class SyncInterface(Protocol):
     def record_logged(self, events: Sequence[Event]) -> None:
         """Take note of events that were appended to a session log."""
 
+    def on_traces_written(self) -> None:
+        """Take note that recall traces were written, which are sent behind the events."""
+
     def pull_user_soon(self) -> None:
         """Pull the user's data as soon as possible, without waiting for it."""
 
@@ -68,6 +71,10 @@ class SyncInterface(Protocol):
     @property
     def rejection(self) -> dict[str, Any] | None:
         """Why the cloud rejects this runtime, ``{"part", "message"}``; None if it does not."""
+
+    @property
+    def project_trace_mode(self) -> str | None:
+        """What the project says is to be kept of searches; None if the cloud has not told."""
 
     @property
     def sync_token(self) -> str | None:
@@ -115,6 +122,7 @@ class NullSync:
 
     sync_token: str | None = None
     rejection: dict[str, Any] | None = None
+    project_trace_mode: str | None = None
 
     def start(self) -> None:
         """Do nothing."""
@@ -124,6 +132,9 @@ class NullSync:
 
     def record_logged(self, events: Sequence[Event]) -> None:
         """Do nothing: the events stay on this machine."""
+
+    def on_traces_written(self) -> None:
+        """Do nothing: the traces stay on this machine."""
 
     def pull_user_soon(self) -> None:
         """Do nothing."""

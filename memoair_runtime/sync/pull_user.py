@@ -11,12 +11,15 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import LaneName
+from memoair_protocol.timestamps import utc_now
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.readiness import NotReadyError, Readiness, ReadinessGate
 from memoair_runtime.storage.erasure_record import CloudErasure
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.rejected_events import RejectedEvents
+from memoair_runtime.storage.replica_file import ReplicaPage
+from memoair_runtime.storage.retention import RetentionRules, find_user_cutoff
 from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
 from memoair_runtime.sync.outbox import Outbox
 from memoair_runtime.sync.responses import Bootstrap
@@ -66,6 +69,7 @@ class UserPuller:
         eraser: Erases the user's data.
         outbox: The user's unsent events, which are counted before a pull.
         rejected_events: Where rejected events are recorded.
+        retention_days: For how many days turns are kept on this machine, whatever the cloud says; None for ever.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class UserPuller:
         eraser: Eraser,
         outbox: Outbox,
         rejected_events: RejectedEvents,
+        retention_days: int | None = None,
     ) -> None:
         self._folder = store.folder
         self._transport = transport
@@ -88,6 +93,9 @@ class UserPuller:
         self._lock = ProcessLock(store.folder.lock("pull"))
         self._state = UserPullState(cloud, marks=True)
         self._is_state_loaded = False
+        self._retention_days = retention_days
+        self._cutoff: datetime | None = None  # what is older is not kept on this machine
+        self._applied_cutoff: datetime | None = None
         # The lanes whose data is of another epoch of the cloud: its versions say nothing about them.
         self._outdated_scopes: set[LaneName] = set()
 
@@ -95,6 +103,11 @@ class UserPuller:
     def sync_token(self) -> str | None:
         """The cloud's token for the state that it reported last."""
         return self._state.bootstrap.sync_token if self._state.bootstrap else None
+
+    @property
+    def trace_mode(self) -> str | None:
+        """What the project says is to be kept of searches, as the cloud reported it last."""
+        return self._state.bootstrap.recall_traces if self._state.bootstrap else None
 
     def fetch_bootstrap(self, deadline: float = math.inf) -> Bootstrap:
         """Fetch the versions of everything.
@@ -146,6 +159,24 @@ class UserPuller:
         if LaneName.PROFILE in scopes:
             self._pull_profile(bootstrap)
         return LaneName.PERMANENT not in scopes or self._pull_permanent(bootstrap, lock_deadline)
+
+    def set_rules(self, rules: RetentionRules | None) -> None:
+        """Set how long turns are kept, before a pull. What is older is neither pulled nor kept."""
+        self._cutoff = find_user_cutoff(rules, self._retention_days, self._folder, utc_now())
+
+    def drop_old_turns(self) -> None:
+        """Drop turns that are too old from this machine, if more have become so since the last time.
+
+        Raises:
+            StorageUnavailableError: Something could not be deleted.
+        """
+        if self._cutoff is None or self._cutoff == self._applied_cutoff or not self._folder.path.is_dir():
+            return
+        dropped = self._eraser.drop_old_turns(time.monotonic() + _ERASE_TIMEOUT_S, self._cutoff)
+        self._applied_cutoff = self._cutoff
+        if dropped.event_ids:
+            log.info("dropped old turns: action=retained turns=%d", dropped.turns)
+            self._outbox.scan(all_sessions=True)
 
     def finish_pull(self) -> None:
         """Store the state of a pull that has succeeded, and an index file if it is worth it."""
@@ -232,10 +263,17 @@ class UserPuller:
                 self._outbox.scan(all_sessions=True)
             if response.more and response.version == since and not is_snapshot:
                 raise invalid_response("more data is announced but the version does not advance")
-            self._store.store_page(response.to_page(), generation, is_snapshot=is_snapshot)
+            self._store.store_page(self._without_old(response.to_page()), generation, is_snapshot=is_snapshot)
             self._outdated_scopes.discard(LaneName.PERMANENT)
             if not response.more or generation != self._store.generation:
                 return
+
+    def _without_old(self, page: ReplicaPage) -> ReplicaPage:
+        """Return a page without turns that are too old: the cloud may be about to drop them."""
+        cutoff = self._cutoff
+        if cutoff is None:
+            return page
+        return msgspec.structs.replace(page, events=[event for event in page.events if event.occurred_at >= cutoff])
 
     def _load_state(self) -> None:
         self._is_state_loaded = True

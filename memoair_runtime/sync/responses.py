@@ -50,8 +50,10 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         forgotten_at: When the cloud erased the user last.
         org_file: The index file of documents that the cloud built last.
         sync_token: Identifies this state.
+        retention_version: Version of how long turns are kept; None if the cloud does not say.
         epoch: Identifies the data that the versions count. A cloud that was restored from a backup has another one.
             None if the cloud names none.
+        recall_traces: What machines of the project keep of searches if they are not told otherwise.
     """
 
     profile_version: Version | None = None
@@ -62,6 +64,17 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     org_file: OrgFileInfo | None = None
     sync_token: str
     epoch: str | None = None
+    recall_traces: str | None = None
+    retention_version: Version | None = None
+
+
+class RetentionResponse(msgspec.Struct, frozen=True, rename="camel"):
+    """How long the project keeps turns, and of which users longer; see `memoair_runtime.storage.retention`."""
+
+    version: Version
+    turns_days: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    held: bool = False
+    held_users: list[str] = []
 
 
 class ProfileResponse(msgspec.Struct, frozen=True, rename="camel"):
@@ -202,6 +215,11 @@ def parse_erasures(content: bytes) -> ErasuresResponse:
     return _convert(_decode_object(content), ErasuresResponse)
 
 
+def parse_retention(content: bytes) -> RetentionResponse:
+    """Parse how long turns are kept."""
+    return _convert(_decode_object(content), RetentionResponse)
+
+
 def parse_receipt(content: bytes) -> IngestReceipt:
     """Parse the outcome of a push."""
     return _convert(_decode_object(content), IngestReceipt)
@@ -236,3 +254,15 @@ def _convert(payload: dict[str, Any], kind: type[StructT]) -> StructT:
         return msgspec.convert(payload, kind)
     except (msgspec.ValidationError, RecursionError):
         raise invalid_response(f"not a valid {kind.__name__}") from None
+
+
+class _TraceReceipt(msgspec.Struct, frozen=True):
+    accepted: list[str]
+    duplicate: list[str]
+    rejected: list[Any]
+
+
+def parse_trace_receipt(content: bytes) -> int:
+    """Return how many of the recall traces that were sent the cloud has now."""
+    receipt = _convert(_decode_object(content), _TraceReceipt)
+    return len(receipt.accepted) + len(receipt.duplicate)

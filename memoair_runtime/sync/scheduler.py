@@ -23,6 +23,7 @@ from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.interface import health_report
 from memoair_runtime.sync.outbox import Outbox
 from memoair_runtime.sync.status import SyncState, SyncStatus
+from memoair_runtime.sync.trace_schedule import TraceSchedule
 
 if TYPE_CHECKING:
     from memoair_runtime.sync.session import SyncSession
@@ -89,6 +90,7 @@ class SyncScheduler:
         self._pull_user_at = math.inf  # of the user's data alone
         self._follow_pauses: Iterator[float] = iter(())  # between the next pulls of the user's data
         self._push_at = math.inf
+        self._traces = TraceSchedule()
         self._is_startup_delay_over = False
         self._has_pulled = False
         self._pending_erasures: list[datetime | None] = []  # for the thread to record
@@ -100,6 +102,11 @@ class SyncScheduler:
     def sync_token(self) -> str | None:
         """The cloud's token for the state that it reported last."""
         return self._session.user.sync_token if self._session else None
+
+    @property
+    def project_trace_mode(self) -> str | None:
+        """What the project says is to be kept of searches; see `SyncInterface.project_trace_mode`."""
+        return self._session.user.trace_mode if self._session else None
 
     def start(self) -> None:
         """Start the thread. Calling it again has no effect."""
@@ -123,6 +130,12 @@ class SyncScheduler:
             push_at = time.monotonic() + (0.0 if is_urgent else LINGER_S)
             if is_first or push_at < self._push_at:  # else it need not wake up for each turn of a burst
                 self._push_at = min(self._push_at, push_at)
+                self._condition.notify_all()
+
+    def on_traces_written(self) -> None:
+        """Schedule a push of the recall traces, behind the events."""
+        with self._condition:
+            if self._traces.on_written():
                 self._condition.notify_all()
 
     def pull_user_soon(self) -> None:
@@ -219,6 +232,8 @@ class SyncScheduler:
                 step(session)
             if self._is_final_push_worthwhile():
                 self._push_last(session)
+            if self._status.is_authorized and self._status.state is SyncState.OK and not self._outbox.count:
+                self._push_traces(session, min(self._close_deadline or 0.0, time.monotonic() + FINAL_PUSH_TIMEOUT_S))
         finally:
             session.transport.close()
 
@@ -251,13 +266,16 @@ class SyncScheduler:
                 return self._pull
             if now >= self._push_at and self._outbox.count and status.is_authorized:
                 return self._push
+            if now >= self._traces.due_at and not self._outbox.count and status.is_authorized:
+                return self._push_traces
         return self._scan if now >= self._push_at and self._outbox.has_uncounted else None
 
     def _next_due_at(self) -> float:
-        is_push_wanted = self._outbox.count and self._status.is_authorized
+        # Recall traces wait until there are no events to push.
+        push_at = self._push_at if self._outbox.count else self._traces.due_at
         cloud_call_at = max(
             self._status.paused_until,
-            min(self._pull_at, self._pull_user_at, self._push_at if is_push_wanted else math.inf),
+            min(self._pull_at, self._pull_user_at, push_at if self._status.is_authorized else math.inf),
         )
         return min(cloud_call_at, self._push_at if self._outbox.has_uncounted else math.inf)
 
@@ -328,6 +346,11 @@ class SyncScheduler:
             if session.pusher.has_seen_erasure:
                 self._pull_at = 0.0
             self._complete(requests, is_fulfilled=has_pushed)
+
+    def _push_traces(self, session: "SyncSession", deadline: float = math.inf) -> None:
+        with self._condition:
+            self._traces.due_at = math.inf
+        self._traces.push(session.traces, deadline)
 
     def _complete(self, requests: Sequence[_SyncRequest], *, is_fulfilled: bool) -> None:
         for request in requests:

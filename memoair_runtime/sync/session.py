@@ -7,8 +7,10 @@ import attrs
 
 from memoair_protocol.enums import LaneName
 from memoair_runtime.sync.pull_erasures import ErasurePuller
+from memoair_runtime.sync.pull_retention import RetentionPuller
 from memoair_runtime.sync.pull_user import UserPuller
 from memoair_runtime.sync.push import Pusher
+from memoair_runtime.sync.push_traces import TracePusher
 from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import CloudTransport
 
@@ -24,7 +26,9 @@ class SyncSession:
             another process that is pulling, and returns False if that was not long enough. None if the documents come
             from a file.
         erasures: Erases other users that the cloud has erased.
+        retention: Pulls how long turns are kept.
         pusher: Pushes the user's events.
+        traces: Pushes the user's recall traces.
         is_durable: Whether anything is stored of the user.
     """
 
@@ -32,7 +36,9 @@ class SyncSession:
     user: UserPuller
     pull_org: Callable[[Bootstrap, float], bool] | None
     erasures: ErasurePuller
+    retention: RetentionPuller
     pusher: Pusher
+    traces: TracePusher
     is_durable: bool
 
     def scan(self, *, all_sessions: bool) -> None:
@@ -83,10 +89,12 @@ class SyncSession:
         self.pusher.has_seen_erasure = False
         if self.erasures.is_epoch_new(bootstrap):
             self.erasures.pull(bootstrap)  # before anything of an erased user is pulled from the backup
+        self.user.set_rules(self.retention.pull(bootstrap))
         is_complete = not self.is_durable or self.user.pull(bootstrap, scopes, lock_deadline)
         if LaneName.ORG in scopes and self.pull_org is not None:
             is_complete &= self.pull_org(bootstrap, lock_deadline)
         self.erasures.pull(bootstrap)
         if self.is_durable:
+            self.user.drop_old_turns()
             self.user.finish_pull()
         return is_complete

@@ -104,6 +104,10 @@ class CloudTransport:
         """Fetch a page of the list of erasures."""
         return self._fetch_projection("forgotten", since, deadline, responses.parse_erasures)
 
+    def fetch_retention(self, deadline: float) -> responses.RetentionResponse | None:
+        """Fetch how long turns are kept."""
+        return self._fetch_projection("retention", None, deadline, responses.parse_retention)
+
     def report_erasures(self, erasures: Mapping[str, datetime], deadline: float) -> None:
         """Tell the cloud of erasures that it has lost, at most `MAX_ERASURES`.
 
@@ -159,6 +163,24 @@ class CloudTransport:
             self._request("POST", "/events", deadline, content=content, headers=headers, agent_id=agent_id) as reply,
         ):
             return responses.parse_receipt(read_body(reply, partial(self._check, deadline)))
+
+    def push_traces(self, traces: Sequence[bytes], deadline: float) -> int:
+        """Send recall traces.
+
+        Args:
+            traces: JSON objects.
+            deadline: When to give up.
+
+        Returns:
+            How many of them the cloud has now; it refuses the others.
+        """
+        content = gzip.compress(b'{"traces":[' + b",".join(traces) + b"]}", _GZIP_LEVEL)
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        with (
+            self.unabortable(),
+            self._request("POST", "/recall-traces", deadline, content=content, headers=headers) as reply,
+        ):
+            return responses.parse_trace_receipt(read_body(reply, partial(self._check, deadline)))
 
     def abort(self) -> None:
         """Let a running pull fail soon, and start no other. A running push continues. Thread-safe."""

@@ -24,6 +24,7 @@ from memoair_voice.integration.recall import (
     remove_known_turns,
     search_in_time,
 )
+from memoair_voice.integration.tracing import traced_by
 from memoair_voice.integration.turn_assembler import AssembledTurn, TurnAssembler, TurnEvent, TurnState
 from memoair_voice.integration.turn_writer import TurnWriter
 from memoair_voice_sync._tools.tool import (
@@ -63,4 +64,5 @@ __all__ = [
     "remove_known_turns",
     "resolve_user",
     "search_in_time",
+    "traced_by",
 ]

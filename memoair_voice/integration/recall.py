@@ -67,7 +67,7 @@ async def search_in_time(
         timeout_ms: The time limit in milliseconds.
         known_texts: What the model's context holds, the messages of each speaker joined to one text. What it contains
             of this call is left out of the result's ``contextText``.
-        **options: More arguments for ``search_memory``.
+        **options: More arguments for ``search_memory``, such as ``turn_id`` and ``origin``.
 
     Raises:
         TimeoutError: If no thread was free in time.

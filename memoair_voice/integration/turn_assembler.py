@@ -132,6 +132,14 @@ class TurnAssembler:
         is_speaking = self._state in (TurnState.ASSISTANT_SPEAKING, TurnState.INTERRUPTED)
         return is_speaking and not self._asked and not self._draft.words
 
+    @property
+    def next_turn_id(self) -> str | None:
+        """The id with which the turn will be saved that answers the caller's last words; None if it is not known."""
+        unasked = self._waiting[self._asked :]
+        if unasked:
+            return unasked[0].item_id
+        return self._draft.turn_id or (self._waiting[0].item_id if self._waiting else None)
+
     def on_user_text(self, text: str, *, item_id: str | None = None, said_at: datetime | None = None) -> None:
         """Add what the caller said, between answers or during one. An item that was added before is ignored."""
         if self._is_new(item_id):

@@ -7,11 +7,13 @@ pay for it.
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlencode
 
 import memoair_voice_sync._arguments as check
-from memoair_protocol.cloud_replies import CloudUnreachableError
+from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
 from memoair_protocol.http_headers import identity_headers
 from memoair_protocol.limits import MAX_DOCUMENTS, MAX_DOCUMENTS_BYTES
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _MAX_ATTEMPTS = 4
 _MAX_CONNECTIONS = 10
 _PAGE_SIZE = 500
+_EXPORT_TIMEOUTS = 5.0, 600.0  # to connect and to read: the cloud reads a whole user before it answers
 
 
 class CloudApi:
@@ -103,6 +106,32 @@ class CloudApi:
         """Return the changes of a memory, oldest first."""
         return _list_of(self._request("GET", f"{_memory_path(user_id, memory_id)}/history"), "changes")
 
+    def export_user(self, user_id: str, path: Path, *, overwrite: bool) -> int:
+        """Write everything that the cloud keeps of a user to a file; return its size."""
+        from memoair_protocol.cloud_http import read_body, read_chunks
+        from memoair_protocol.export_file import write_export_file
+
+        cloud = self._connect()
+        try:
+            with cloud.open("GET", f"{_user_path(user_id)}/export", timeouts=_EXPORT_TIMEOUTS) as response:
+                if response.status_code != HTTPStatus.OK:
+                    _raise_error(CloudReply(response.status_code, response.headers, read_body(response, lambda: None)))
+                return write_export_file(path, read_chunks(response, lambda: None), overwrite=overwrite)
+        except CloudUnreachableError as error:
+            raise self._describe(error) from error
+
+    def place_hold(self, user_id: str, reason: str, by: str | None) -> dict[str, Any]:
+        """Place a legal hold on a user."""
+        return self._request("POST", f"{_user_path(user_id)}/holds", _hold_body(reason, by))
+
+    def lift_hold(self, user_id: str, reason: str, by: str | None) -> dict[str, Any]:
+        """Lift the legal hold on a user."""
+        return self._request("POST", f"{_user_path(user_id)}/holds/lift", _hold_body(reason, by))
+
+    def list_holds(self, user_id: str) -> list[dict[str, Any]]:
+        """Return the legal holds on a user, lifted ones included."""
+        return _list_of(self._request("GET", f"{_user_path(user_id)}/holds"), "holds")
+
     def close(self) -> None:
         """Close the connections. Calling it again has no effect."""
         with self._lock:
@@ -114,7 +143,7 @@ class CloudApi:
         """Drop the connections in the child of a fork: they belong to the parent."""
         self._lock, self._http = threading.Lock(), None
 
-    def _request(self, method: str, path: str, content: bytes | None = None) -> dict[str, Any]:
+    def _connect(self) -> "CloudHttp":
         from memoair_protocol.cloud_http import CloudHttp
 
         if self._base_url is None:
@@ -128,20 +157,32 @@ class CloudApi:
                     max_connections=_MAX_CONNECTIONS,
                     max_attempts=_MAX_ATTEMPTS,
                 )
-            cloud = self._http
+            return self._http
+
+    def _request(self, method: str, path: str, content: bytes | None = None) -> dict[str, Any]:
         try:
-            reply = cloud.request(method, path, content)
+            reply = self._connect().request(method, path, content)
         except CloudUnreachableError as error:
-            if error.is_timeout:
-                raise MemoAirVoiceMemoryError("cloud.timeout", "the cloud did not answer in time") from error
-            message = f"the cloud at {self._base_url} cannot be reached: {error}"
-            raise MemoAirVoiceMemoryError("cloud.unreachable", message) from error
-        if reply.body is not None and reply.is_ok:
-            return reply.body
-        if reply.error is not None:
-            raise error_from_envelope(reply.error, "cloud", reply.status)
-        message = f"the cloud's reply is invalid (HTTP status {reply.status})"
-        raise MemoAirVoiceMemoryError("cloud.internal", message, reply.status)
+            raise self._describe(error) from error
+        if reply.body is None or not reply.is_ok:
+            _raise_error(reply)
+        return reply.body
+
+    def _describe(self, error: CloudUnreachableError) -> MemoAirVoiceMemoryError:
+        if error.is_timeout:
+            return MemoAirVoiceMemoryError("cloud.timeout", "the cloud did not answer in time")
+        return MemoAirVoiceMemoryError("cloud.unreachable", f"the cloud at {self._base_url} cannot be reached: {error}")
+
+
+def _raise_error(reply: CloudReply) -> NoReturn:
+    if reply.error is not None:
+        raise error_from_envelope(reply.error, "cloud", reply.status)
+    message = f"the cloud's reply is invalid (HTTP status {reply.status})"
+    raise MemoAirVoiceMemoryError("cloud.internal", message, reply.status)
+
+
+def _hold_body(reason: str, by: str | None) -> bytes:
+    return json.dumps({"reason": reason, **({"by": by} if by is not None else {})}).encode()
 
 
 def _index_body(name: str, documents: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] | None) -> bytes:

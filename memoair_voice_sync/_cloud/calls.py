@@ -1,6 +1,8 @@
 """The client's calls to the cloud: the organization's documents and users' memories."""
 
 from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import memoair_voice_sync._arguments as check
@@ -219,6 +221,102 @@ class CloudCalls:
             MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such memory.
         """
         return self._cloud.memory_history(self._require_user(user, user_id).id, memory_id)
+
+    def export_user(
+        self,
+        path: str | PathLike[str],
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        overwrite: bool = False,
+    ) -> int:
+        """Write everything that the cloud keeps of a user to a file, as one JSON document.
+
+        The file is complete or not there, and only this operating system user can read it. The memory that this takes
+        does not depend on the number of turns.
+
+        Args:
+            path: The file.
+            user: The user, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            overwrite: Whether to replace an existing file.
+
+        Returns:
+            The size of the document in bytes.
+
+        Raises:
+            FileExistsError: If there is a file, and it is not to be replaced.
+            OSError: If the file cannot be written.
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if the cloud does not know the user.
+        """
+        caller = self._require_user(user, user_id)
+        return self._cloud.export_user(caller.id, Path(path), overwrite=check.flag("overwrite", overwrite))
+
+    def hold_user(
+        self,
+        reason: str,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        by: str | None = None,
+    ) -> dict[str, Any]:
+        """Place a legal hold on a user: until it is lifted, nothing of theirs is dropped or erased.
+
+        Args:
+            reason: Why, for the record.
+            user: The user, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            by: Who says so, for the record, in addition to the id of the API key.
+
+        Returns:
+            The hold: ``holdId``, ``reason``, ``placedAt``, ``placedBy``, ...
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if the cloud does not know the user, ``cloud.conflict`` if
+                there is a hold already.
+        """
+        caller = self._require_user(user, user_id)
+        return self._cloud.place_hold(caller.id, check.text("reason", reason), check.optional_text("by", by))
+
+    def lift_hold(
+        self,
+        reason: str,
+        *,
+        user: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        by: str | None = None,
+    ) -> dict[str, Any]:
+        """Lift the legal hold on a user. It stays on record.
+
+        Args:
+            reason: Why, for the record.
+            user: The user, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+            by: Who says so, for the record, in addition to the id of the API key.
+
+        Returns:
+            The hold, with ``liftedAt``, ``liftedBy`` and ``liftReason``.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if there is no such hold.
+        """
+        caller = self._require_user(user, user_id)
+        return self._cloud.lift_hold(caller.id, check.text("reason", reason), check.optional_text("by", by))
+
+    def list_holds(self, *, user: Mapping[str, Any] | None = None, user_id: str | None = None) -> list[dict[str, Any]]:
+        """Return the legal holds on a user, lifted ones included.
+
+        Args:
+            user: The user, ``{"id"}``. Optional if the client has a user.
+            user_id: The user's id, as an alternative to ``user``.
+
+        Returns:
+            A dict for each hold, earliest first: ``holdId``, ``reason``, ``placedAt``, ``placedBy``, ``liftedAt``, ...
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.not_found`` if the cloud does not know the user.
+        """
+        return self._cloud.list_holds(self._require_user(user, user_id).id)
 
     def _resolve_user(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
         """Return the user of a call. One that searches only the organization's documents needs none."""

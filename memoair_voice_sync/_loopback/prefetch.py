@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import attrs
 
@@ -17,6 +18,7 @@ from memoair_protocol.keyed_queue import KeyedQueue
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._pool.handle import CLIENT_CLOSED
+from memoair_voice_sync._recall.observer import SearchTrace
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import SearchResult
@@ -59,6 +61,7 @@ class SearchArguments:
     query: str = attrs.field(repr=False)
     options: SearchOptions = attrs.field(repr=False)
     session_id: str | None = attrs.field(default=None, repr=False)  # the call, if it has a name
+    trace: SearchTrace | None = attrs.field(default=None, repr=False)  # for those who observe searches
 
     @cached_property
     def key(self) -> tuple[str, str]:
@@ -74,6 +77,7 @@ class PrefetchedResult:
 
     version: object
     result: SearchResult = attrs.field(repr=False)
+    trace_id: str | None = None
 
 
 @attrs.frozen
@@ -118,7 +122,10 @@ class PrefetchCache:
         with self._lock:
             self.hits += 1
         result = entry.prefetched.result
-        return replace(result, trace={**result.trace, "prefetched": {"ageMs": round(age_s * 1e3, 3)}})
+        prefetched: dict[str, Any] = {"ageMs": round(age_s * 1e3, 3)}
+        if entry.prefetched.trace_id:
+            prefetched["traceId"] = entry.prefetched.trace_id
+        return replace(result, trace={**result.trace, "prefetched": prefetched})
 
     def discard(self, user: User) -> _PrefetchEntry | None:
         """Discard the queued search of a user, and remove and return the result of the last one."""

@@ -15,6 +15,7 @@ from memoair_voice_sync._loopback.transport import (
     encode_body,
 )
 from memoair_voice_sync._processes.process import RuntimeManager
+from memoair_voice_sync._recall.observer import SearchTrace
 from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import SearchResult, parse_search_result
@@ -78,8 +79,10 @@ class RuntimeClient:
         """End the session and return the reply of the runtime."""
         return self._post("session/end", {"reason": reason}, deadline, in_session=True)
 
-    def search(self, query: str, options: SearchOptions, deadline: float) -> SearchResult:
-        """Search the user's memory."""
+    def search(
+        self, query: str, options: SearchOptions, deadline: float, trace: SearchTrace | None = None
+    ) -> SearchResult:
+        """Search the user's memory. The trace says how the search is recorded."""
         body = {
             "query": query,
             "intent": options.intent,
@@ -90,8 +93,14 @@ class RuntimeClient:
             **({} if options.min_confidence is None else {"minConfidence": options.min_confidence}),
             **({"sayNothingFound": True} if options.say_nothing_found else {}),
             **({"explain": True} if options.explain else {}),
+            **({} if trace is None else {"recallTrace": trace.options}),
+            **({} if trace is None or trace.turn_id is None else {"turnId": trace.turn_id}),
         }
         return parse_search_result(self._post("search_memory", body, deadline, in_session=True, sends_timeout=True))
+
+    def amend_trace(self, body: Mapping[str, Any], deadline: float) -> None:
+        """Tell the runtime more about a search that it has answered."""
+        self._post("recall_trace", dict(body), deadline)
 
     def after_turn(self, turn: Turn, deadline: float) -> str | None:
         """Save a turn and return the id of its event; None if it is not saved.

@@ -24,6 +24,7 @@ R = TypeVar("R")
 
 # The time to open the session in the background, after a search.
 _OPEN_TIMEOUT_S = 5.0
+_AMEND_TIMEOUT_S = 1.0
 _POLL_INTERVAL_S = 0.005
 # How long to wait for what the cloud knows of a user from other machines.
 _FIRST_PULL_TIMEOUT_S = 3.0
@@ -109,7 +110,7 @@ class UserRuntimeClient:
         user, session_id, query, options = arguments.user, arguments.session_id, arguments.query, arguments.options
         client = self._client(handle, session_id)
         result = self._retry_with_reopen(
-            handle, user, session_id, deadline, lambda: client.search(query, options, deadline)
+            handle, user, session_id, deadline, lambda: client.search(query, options, deadline, arguments.trace)
         )
         # A search needs no open session, and opening one takes the disk some milliseconds.
         memory = self._memory(handle)
@@ -119,6 +120,11 @@ class UserRuntimeClient:
                 target=self._open_quietly, args=(handle, user, session_id), name="memoair-open", daemon=True
             ).start()
         return result
+
+    def amend_trace(self, handle: RuntimeHandle, body: Mapping[str, Any]) -> None:
+        """Tell a runtime, if it still runs, more about a search that it has answered."""
+        if handle.runtime is not None:
+            self._client(handle).amend_trace(body, time.monotonic() + _AMEND_TIMEOUT_S)
 
     def save(
         self, handle: RuntimeHandle, user: User, turn: Turn, deadline: float, *, session_id: str | None = None

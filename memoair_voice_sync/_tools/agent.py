@@ -10,13 +10,15 @@ import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.http_headers import identity_headers
 from memoair_voice_sync._diagnostics import warn_deprecated
+from memoair_voice_sync._recall.mode import VARIABLE as TRACE_MODE_VARIABLE
+from memoair_voice_sync._recall.mode import parse_trace_mode
 from memoair_voice_sync.client import MemoAirVoiceClientSync
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _REQUIRED_VARIABLES = {"api_key": "MEMOAIR_API_KEY", "project_id": "MEMOAIR_PROJECT_ID", "agent_id": "MEMOAIR_AGENT_ID"}
-_VARIABLES = {**_REQUIRED_VARIABLES, "user_id": "MEMOAIR_USER_ID"}
+_VARIABLES = {**_REQUIRED_VARIABLES, "user_id": "MEMOAIR_USER_ID", "recall_traces": TRACE_MODE_VARIABLE}
 _TRUE_VALUES, _FALSE_VALUES = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 
 
@@ -59,6 +61,8 @@ class MemoAirVoiceAgent:
         user_id: The only user that this process serves, or None if it serves many.
         cloud_base_url: The URL of the cloud, or None for no cloud.
         org_only: Whether to search only the organization's documents and save nothing.
+        recall_traces: What is kept of each search: ``ids``, ``text`` or ``off``; None leaves it to the environment and
+            the project.
 
     Raises:
         ValueError: If a value is invalid, such as an empty id.
@@ -77,6 +81,7 @@ class MemoAirVoiceAgent:
     user_id: str | None = None
     cloud_base_url: str | None = CLOUD_BASE_URL
     org_only: bool = False
+    recall_traces: str | None = None
 
     def __post_init__(self) -> None:
         check.secret("api_key", check.identifier("api_key", self.api_key))
@@ -86,13 +91,15 @@ class MemoAirVoiceAgent:
             check.identifier("user_id", self.user_id)
         check.base_url("cloud_base_url", self.cloud_base_url)
         check.flag("org_only", self.org_only)
+        parse_trace_mode("recall_traces", self.recall_traces)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Self":
         """Make an agent from environment variables.
 
         ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID`` and ``MEMOAIR_AGENT_ID`` are required. ``MEMOAIR_USER_ID``,
-        ``MEMOAIR_BASE_URL`` (empty: no cloud) and ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``) are optional.
+        ``MEMOAIR_BASE_URL`` (empty: no cloud), ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``) and ``MEMOAIR_RECALL_TRACES``
+        (``ids``, ``text`` or ``off``) are optional.
 
         Args:
             environ: The variables to read. None means ``os.environ``.
@@ -166,6 +173,7 @@ class MemoAirVoiceAgent:
             "agent_id": self.agent_id,
             "cloud_base_url": self.cloud_base_url,
             "org_only": self.org_only,
+            **({} if self.recall_traces is None else {"recall_traces": self.recall_traces}),
             **user_argument,
             **options,
         }

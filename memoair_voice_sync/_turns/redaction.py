@@ -81,6 +81,18 @@ class Redaction:
         except RecursionError:
             raise ValueError("tool_calls or metadata are nested too deeply") from None
 
+    def redact_text(self, text: str) -> str:
+        """Return a text that is not part of a turn without what the hook removes; unchanged without a hook.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``redaction.failed`` if the hook fails.
+        """
+        if self.hook is None:
+            return text
+        if isinstance(self.hook, TalkRedactor):
+            return self.hook.redact_said(text)
+        return self._redact_said(text)
+
     def redact_call(self, turns: Sequence[Turn]) -> list[Turn]:
         """Return the turns of a whole call without what the hook removes; see `redact_turn`."""
         once, call = Redaction(self.hook), ("", None)

@@ -12,8 +12,9 @@ from sqlalchemy.exc import StatementError
 from support.clouds import Client, running, turn
 
 from memoair_cloud.database import migrate as migrations
+from memoair_cloud.database.base import Base
 from memoair_cloud.database.engine import make_engine
-from memoair_cloud.database.models import Account, Base
+from memoair_cloud.database.models import Account
 from memoair_cloud.settings import CloudSettings, load_settings
 from memoair_cloud.tenancy.access import hash_key
 

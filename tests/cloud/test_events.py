@@ -39,7 +39,12 @@ def test_an_ingested_call_can_be_read(client: Client, compressed: bool) -> None:
     call = make_call()
     receipt = client.send(*call, compressed=compressed)
 
-    assert receipt == {"accepted": [event["eventId"] for event in call], "duplicate": [], "rejected": []}
+    assert receipt == {
+        "accepted": [event["eventId"] for event in call],
+        "duplicate": [],
+        "expired": [],
+        "rejected": [],
+    }
     keys = ("eventId", "type", "seq", "occurredAt", "payload")
     assert client.events("call-1") == [{key: event[key] for key in keys} for event in call]
     ((user, (session,)),) = list_users_with_sessions(client)
@@ -48,6 +53,7 @@ def test_an_ingested_call_can_be_read(client: Client, compressed: bool) -> None:
         "name": "Ana",
         "metadata": {"tenant": "acme"},
         "sessionCount": 1,
+        "firstSeenAt": user["firstSeenAt"],
         "lastSeenAt": "2026-03-02T09:45:00Z",
     }
     assert session == {

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from support.clouds import Client, RunningCloud, running, session_start, turn
 
 from memoair_cloud.consolidation import CallTurn, Extraction, RuleExtractor
-from memoair_cloud.database.models import Base
+from memoair_cloud.database.base import Base
 from memoair_cloud.http.routes import projections as routes
 from memoair_cloud.memories.extraction_worker import ExtractionOutcome, ExtractionWorker
 from memoair_cloud.projections.users import build_forgotten_projection
@@ -52,6 +52,10 @@ def test_erasing_a_user_removes_all_their_data_and_counts_it(cloud: RunningCloud
     assert receipt == {
         "userId": "0xab12",
         "forgottenAt": receipt["forgottenAt"],
+        "erasedAt": receipt["erasedAt"],
+        "digest": hashlib.sha256(f"{client.identity['project']}\0000xab12".encode()).hexdigest(),
+        "version": 1,
+        "reason": "request",
         "removed": {
             "sessions": 2,
             "events": 5,
@@ -59,9 +63,12 @@ def test_erasing_a_user_removes_all_their_data_and_counts_it(cloud: RunningCloud
             "memoryChanges": 1,
             "profiles": 1,
             "recallTraces": 0,
+            "holds": 0,
             "queued": 1,
         },
     }
+    client.ok("DELETE", client.path)  # removes nothing more, and the receipt stays
+    assert client.ok("GET", f"/v1/voice-sdk/erasures/{receipt['digest']}") == {**receipt, "userId": None}
     rows = dump_rows(cloud, client)
     assert not [row for row in rows if "0xab12" in row]
     assert not [row for row in rows if "coffee" in row and "other" not in row]

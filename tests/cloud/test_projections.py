@@ -201,6 +201,7 @@ def test_bootstrap_returns_all_current_versions(cloud: RunningCloud, client: Cli
         "permanentManifestVersion": 0,
         "orgManifestVersion": 0,
         "epoch": empty.body["epoch"],
+        "retentionVersion": 0,
         "forgottenVersion": 0,
         "forgottenAt": None,
         "orgFile": None,

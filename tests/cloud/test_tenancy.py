@@ -9,12 +9,14 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.orm import Session, aliased
 from support.clouds import Client, RunningCloud, recall_trace, session_end, session_start, turn
 
-from memoair_cloud.database.models import Account, Agent, ApiKey, Base, Project
+from memoair_cloud.database.base import Base
+from memoair_cloud.database.models import Account, Agent, ApiKey, Project
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant, authenticate
 from memoair_cloud.tenancy.scoped import OutOfScopeError, Scope
 
 INDEX = {"name": "faq", "documents": [{"id": "d", "text": "Boots can be returned."}]}
+HOLD = {"reason": "case 12"}
 AGENT = {"name": "Returns", "agentType": "voice"}
 # Every route under /v1 with ids, which are those of A's resources, and a valid body.
 ROUTES: dict[tuple[str, str], Any] = {
@@ -48,6 +50,17 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/voice-sdk/users/caller/sessions"): None,
     ("GET", "/v1/voice-sdk/sessions/call-1/events"): None,
     ("GET", "/v1/voice-sdk/sessions/call-1/recall-traces"): None,
+    ("GET", "/v1/voice-sdk/projections/retention"): None,
+    ("POST", "/v1/projects/{project}/retention/preview"): {"turnsDays": 1},
+    ("POST", "/v1/projects/{project}/holds"): HOLD,
+    ("GET", "/v1/projects/{project}/holds"): None,
+    ("POST", "/v1/projects/{project}/holds/lift"): HOLD,
+    ("GET", "/v1/voice-sdk/users/caller"): None,
+    ("GET", "/v1/voice-sdk/users/caller/export"): None,
+    ("POST", "/v1/voice-sdk/users/caller/holds"): HOLD,
+    ("GET", "/v1/voice-sdk/users/caller/holds"): None,
+    ("POST", "/v1/voice-sdk/users/caller/holds/lift"): HOLD,
+    ("GET", "/v1/voice-sdk/erasures/{receipt}"): None,
     ("DELETE", "/v1/voice-sdk/users/caller"): None,
     ("GET", "/v1/voice-sdk/audit"): None,
 }
@@ -62,6 +75,7 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/projections/profile",
     "/v1/voice-sdk/projections/permanent",
     "/v1/voice-sdk/projections/forgotten",
+    "/v1/voice-sdk/projections/retention",
     "/v1/voice-sdk/erasures",
     "/v1/voice-sdk/users",
     "/v1/voice-sdk/users/caller",
@@ -96,10 +110,13 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
     a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
     erased = a.with_identity(user="somebody")
     erased.send(turn("said"))
-    a.ok("DELETE", erased.path)
+    receipt = a.ok("DELETE", erased.path)["digest"]
+    for step in ("holds", "holds/lift"):
+        a.ok("POST", f"{a.path}/{step}", HOLD)
     cloud.run_tasks()
     [memory] = a.memories()
     ids = {"memory": memory["memoryId"], "file": a.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"]}
+    ids["receipt"] = receipt
     a.ok("PATCH", f"{a.path}/memories/{ids['memory']}", {"text": "Ana lives in Oslo."})
 
     def dump() -> dict[str, list[Any]]:
@@ -123,6 +140,7 @@ def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
     spec = cloud.account().ok("GET", "/openapi.json")
     shapes = {"{project_id}": "{project}", "{name}": "faq", "{document_id}": "d", "{user_id}": "caller"}
     shapes |= {"{session_id}": "call-1", "{memory_id}": "{memory}", "{sha256}": "{file}", "{trace_id}": "searched"}
+    shapes |= {"{digest}": "{receipt}"}
     routes = set()
     for path, methods in spec["paths"].items():
         for name, value in shapes.items():
@@ -145,7 +163,7 @@ def test_resources_of_another_account_are_not_found_and_not_changed(
     if not path.startswith("/v1/projects"):
         answers.append(nowhere.call(method, path, body))
         answers.append(two.b.with_identity(agent=two.a.identity["agent"] + "_x").call(method, path, body))
-        if path not in WITHOUT_IDS:
+        if path not in WITHOUT_IDS or route == ("GET", "/v1/voice-sdk/users/caller"):
             answers.append(two.b.call(method, path, body))
     else:
         nothing = route[1].format(project="proj_of_nobody", **two.ids)

@@ -1,14 +1,11 @@
 """Fixtures of the dashboard's tests: one server with calls, traces and facts for all of them, and a real browser."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.clouds import running
 from support.dashboards import Dashboard, fill_project
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="session")

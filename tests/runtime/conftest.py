@@ -31,3 +31,6 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memoair_runtime.sync.scheduler.LINGER_S", 0.02)
     monkeypatch.setattr("memoair_runtime.sync.scheduler.STARTUP_DELAY_S", 0.0)
     monkeypatch.setattr("memoair_runtime.sync.scheduler.LOCK_RETRY_S", 0.05)
+    monkeypatch.setattr("memoair_runtime.sync.trace_schedule.LINGER_S", 0.05)
+    monkeypatch.setattr("memoair_runtime.sync.trace_schedule.RETRY_S", 0.1)
+    monkeypatch.setattr("memoair_runtime.trace_recorder.LINGER_S", 0.02)

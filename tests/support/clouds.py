@@ -199,8 +199,14 @@ def session_end(event_id: str, session_id: str = "call-1", seq: int = 9, **more:
 
 def recall_trace(trace_id: str, session_id: str = "call-1", **more: Any) -> Any:
     """Return a recall trace as a runtime sends it, of a search a moment ago that found a document and a fact."""
-    document = {"id": "faq/d#0", "kind": "document", "score": 3.5, "inContext": True, "termWeights": [2.0, 1.5]}
-    fact = {"id": "mem_1", "kind": "fact", "score": 1.25, "inContext": False, "termWeights": [1.25]}
+    document = {
+        "id": "faq/d#0",
+        "kind": "document",
+        "score": 3.5,
+        "inContext": True,
+        "terms": {"around": 2.0, "meaning": 1.5},
+    }
+    fact = {"id": "mem_1", "kind": "fact", "score": 1.25, "inContext": False, "terms": {"around": 1.25}}
     return {
         "traceId": trace_id,
         "sessionId": session_id,

@@ -2,6 +2,7 @@
 
 import html
 import re
+import shutil
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -10,6 +11,8 @@ import urllib3
 
 from memoair_protocol.timestamps import format_utc, utc_now
 from support.clouds import Client, RunningCloud, recall_trace, session_end, session_start, turn
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 _FORM_TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
 

@@ -1,6 +1,7 @@
 """Devices of a cloud: runtimes within this process, which start in milliseconds, each with its own disk."""
 
 import gc
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,14 @@ class Device:
         replies: list[Any] = []
         self.service.search_memory(msgspec.convert(body, requests.SearchRequest), replies.append)
         return replies[0]
+
+    def amend_trace(self, trace_id: str, **fields: Any) -> Any:
+        return self.service.amend_trace(msgspec.convert({"traceId": trace_id, **fields}, requests.RecallTraceRequest))
+
+    def traces(self) -> list[dict[str, Any]]:
+        """Return the recall traces on the disk."""
+        files = sorted(self.folder.path.glob("recall_traces*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
 
     def find_texts(self, query: str, lane: str = "permanent") -> list[str]:
         """Return the texts of a lane's hits."""

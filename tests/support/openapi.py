@@ -9,6 +9,7 @@ from memoair_runtime import errors, requests
 _POSTS = {
     "session/start": (requests.StartRequest, 200),
     "search_memory": (requests.SearchRequest, 200),
+    "recall_trace": (requests.RecallTraceRequest, 200),
     "turn/after": (requests.TurnRequest, 200),
     "session/end": (requests.EndRequest, 200),
     "sync/flush": (requests.DeadlineRequest, 200),

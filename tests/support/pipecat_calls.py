@@ -134,6 +134,7 @@ class PipecatCall:
         wrap_llm: Callable[[FrameProcessor], FrameProcessor] = lambda llm: llm,
         after_llm: Sequence[FrameProcessor] = (),
         assistant_params: Any = None,
+        worker_options: Any = None,
         **user_params: Any,
     ) -> None:
         self.context = context or LLMContext([{"role": "system", "content": "You sell boots."}])
@@ -154,6 +155,7 @@ class PipecatCall:
             Pipeline([processor for processor in processors if processor is not None]),
             cancel_on_idle_timeout=False,
             enable_rtvi=False,
+            **(worker_options or {}),
         )
         self._started = asyncio.Event()
         self.worker.add_event_handler("on_pipeline_started", lambda *_: self._started.set())

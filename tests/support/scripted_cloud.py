@@ -85,6 +85,9 @@ class ScriptedCloud(LoopbackServer):
         self.erasures: list[dict[str, str]] = []
         self.epoch: str | None = None  # a cloud of a version without epochs has none
         self.requests: list[Request] = []
+        self.keeps_traces = False  # as a cloud that is older than recall traces
+        self.trace_mode: str | None = None
+        self.traces: list[dict[str, Any]] = []
         self.page_size = 1_000  # items in one response of a projection
         self._behaviors: dict[str, deque[Behavior]] = {}
         self._default_behaviors: dict[str, Behavior] = {}
@@ -278,6 +281,13 @@ class ScriptedCloud(LoopbackServer):
                 for erasure in request.body["users"]:
                     self._replay_erasure(erasure)
                 return 200, {"recorded": len(request.body["users"])}, {}
+            if path == "recall-traces" and self.keeps_traces:
+                known = {trace["traceId"] for trace in self.traces}
+                new = [trace for trace in request.body["traces"] if trace["traceId"] not in known]
+                self.traces += new
+                ids = [trace["traceId"] for trace in new]
+                duplicate = [trace["traceId"] for trace in request.body["traces"] if trace not in new]
+                return 200, {"accepted": ids, "duplicate": duplicate, "rejected": []}, {}
             if path == "projections/forgotten":
                 end = min(len(self.erasures), (since or 0) + self.page_size)
                 more = end < len(self.erasures)
@@ -328,6 +338,7 @@ class ScriptedCloud(LoopbackServer):
             "orgFile": self._org_file_info(),
             "budgets": {},
             **({} if self.epoch is None else {"epoch": self.epoch}),
+            **({} if self.trace_mode is None else {"recallTraces": self.trace_mode}),
         }
         token = hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:12]
         etag = f'"{token}"'

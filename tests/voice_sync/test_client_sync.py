@@ -122,6 +122,7 @@ def test_without_a_cloud_no_request_is_made_and_cloud_calls_raise(cloud: Scripte
     assert client.forget_user(user_id="ada") == {
         "user_id": "ada",
         "removed": {"cloud": None, "local": {"sessions": 1, "turns": 1}},
+        "receipt": None,
     }
     assert cloud.requests == []
 

@@ -16,7 +16,7 @@ from memoair_livekit._log import log_failures
 from memoair_livekit._memory import CallMemory
 from memoair_livekit._realtime import has_search_tool, is_speech_model, make_search_tool, vars_of_class
 from memoair_livekit._start import find_model
-from memoair_voice import MemoAirVoiceClient
+from memoair_voice import MemoAirVoiceClient, RecallRecord
 from memoair_voice.integration import (
     CLOUD_BASE_URL,
     IDENTITY_FIELDS,
@@ -82,6 +82,8 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         org_file: str | None = None,
         org_only: bool = False,
         redact: Callable[[str], str] | None = None,
+        recall_traces: str | None = None,
+        on_recall: Callable[[RecallRecord], object] | None = None,
         **agent_kwargs: Any,
     ) -> None:
         """Create an agent for one caller. No process is started before the agent enters a session.
@@ -112,6 +114,8 @@ class MemoAirLiveKitAgent(AgentWithMemory):
             org_only: Search only the organization's documents, and save nothing.
             redact: A function that receives each text of a turn before any of it is saved, and returns the text to
                 keep. It must be safe to call from any thread.
+            recall_traces: What is kept of each search: ``ids``, ``text`` or ``off``, as in ``MemoAirVoiceClient``.
+            on_recall: A function that receives a ``RecallRecord`` of each search, in a background thread.
             **agent_kwargs: Passed to ``livekit.agents.Agent``.
 
         Raises:
@@ -126,13 +130,19 @@ class MemoAirLiveKitAgent(AgentWithMemory):
             agent,
             cloud_base_url=cloud_base_url,
             org_only=org_only,
-            identity={"api_key": api_key, "project_id": project_id, "agent_id": agent_id},
+            identity={
+                "api_key": api_key,
+                "project_id": project_id,
+                "agent_id": agent_id,
+                "recall_traces": recall_traces,
+            },
             runtime_port_range=runtime_port_range,
             options={
                 "storage_root": storage_root,
                 "runtime_binary": runtime_binary,
                 "org_file": org_file,
                 "redact": redact,
+                "on_recall": on_recall,
             },
         )
         user = resolve_caller(agent, user_id, name, metadata, required=not identity["org_only"])

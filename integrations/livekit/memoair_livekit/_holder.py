@@ -97,7 +97,9 @@ class AgentWithMemory(Agent):
         """Search for the model. A late call finds nothing."""
         if not self._memoair_ensure_memory() or self._memoair_memory is None:
             return ""
-        found = await self._memoair_memory.search(query, intent=intent)
+        listener = self._memoair_listener
+        assembler = self._memoair_turn_assembler if listener is None else listener.turn_assembler
+        found = await self._memoair_memory.search(query, intent=intent, origin="tool", turn_id=assembler.next_turn_id)
         return "" if found is None else found.contextText
 
     def _memoair_start_once(self) -> None:

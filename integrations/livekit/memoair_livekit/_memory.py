@@ -9,8 +9,9 @@ from typing import Any
 
 from memoair_livekit._clients import ClientReference
 from memoair_livekit._log import log, log_failures
+from memoair_livekit._telemetry import find_tracer
 from memoair_voice import SearchResult
-from memoair_voice.integration import AssembledTurn, NamedCall, TurnWriter, search_in_time
+from memoair_voice.integration import AssembledTurn, NamedCall, TurnWriter, search_in_time, traced_by
 
 # How long a turn that finds no room is retried once the call is over.
 _FLUSH_TIMEOUT_S = 5.0
@@ -85,15 +86,16 @@ class CallMemory:
         found = None
         with log_failures("search_failed"):
             await self._wait_loaded()
-            found = await search_in_time(
-                self._reference.client,
-                query,
-                user=self._user,
-                timeout_ms=self._search_timeout_ms,
-                known_texts=known_texts,
-                session_id=self._call.session_id,
-                **options,
-            )
+            with traced_by(find_tracer()):
+                found = await search_in_time(
+                    self._reference.client,
+                    query,
+                    user=self._user,
+                    timeout_ms=self._search_timeout_ms,
+                    known_texts=known_texts,
+                    session_id=self._call.session_id,
+                    **{"origin": "hook", **options},
+                )
         # The client has already logged a search that failed.
         return None if found is None or "error" in found.trace else found
 

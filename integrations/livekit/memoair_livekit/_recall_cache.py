@@ -3,16 +3,27 @@
 import asyncio
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from livekit.agents import llm
 
 from memoair_livekit._context import speaker_texts
 from memoair_voice import SearchResult
 
-# Called with the query and what the model's context holds. It must not raise; it returns None if the memory failed.
-SearchFunction = Callable[[str, list[str]], Awaitable["SearchResult | None"]]
+
+class SearchFunction(Protocol):
+    """Searches with a query, for a model whose context holds some texts. It must not raise.
+
+    It returns None if the memory failed. ``turn_id`` is the id of the turn, if it is known yet.
+    """
+
+    def __call__(
+        self, query: str, known_texts: list[str], *, turn_id: str | None = None
+    ) -> Awaitable["SearchResult | None"]: ...
+
+
 _WORD_PATTERN = re.compile(r"\w+")
 # The searches that are kept: those for the words of one turn as they grow.
 _MAX_RECALLS = 8
@@ -64,7 +75,7 @@ class RecallCache:
             if not query:
                 return ""
             words = _normalize_words(query)
-            recall = self._find_by_words(words, chat_ctx) or self._start(query, words, chat_ctx)
+            recall = self._find_by_words(words, chat_ctx) or self._start(query, words, chat_ctx, message.id)
             recall.message_ids.add(message.id)
         # Cancelling the wait, as for a discarded early answer, must not cancel the search: the next request uses it.
         found = await asyncio.shield(recall.task)
@@ -76,8 +87,13 @@ class RecallCache:
         self._recalls.clear()
         self._recalls.extend(kept)
 
-    def _start(self, query: str, words: list[str], chat_ctx: llm.ChatContext) -> _CachedRecall:
-        task = asyncio.ensure_future(self._search(query, speaker_texts(chat_ctx)))
+    def _start(
+        self, query: str, words: list[str], chat_ctx: llm.ChatContext, message_id: str | None = None
+    ) -> _CachedRecall:
+        # A turn is saved with the id of the caller's first message in it. Of an early search it is not known yet: its
+        # trace belongs to the turn that is saved next.
+        search = self._search(query, speaker_texts(chat_ctx), turn_id=message_id)
+        task = asyncio.ensure_future(search)
         self._recalls.append(_CachedRecall(words, task))
         return self._recalls[-1]
 

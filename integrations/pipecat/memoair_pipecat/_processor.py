@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ from memoair_voice.integration import (
     read_environment,
     resolve_user,
     search_in_time,
+    traced_by,
 )
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
                 raise TypeError(f"agent must have the attributes {', '.join(missing)}")
         if agent is not None and user is None and user_id is None:
             user_id = getattr(agent, "user_id", None)
+        identity["recall_traces"] = client_options.pop("recall_traces", None)
         identity = complete_identity(agent, cloud_base_url=cloud_base_url, org_only=org_only, **identity)
         self._user = resolve_user(user, user_id, required=not identity["org_only"])
         more_arguments = {"storage_root": storage_root, "runtime_binary": runtime_binary, **client_options}
@@ -154,6 +157,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         self._client = client
         self._flush_timeout_s = flush_timeout_s
 
+        self._tracing_context: Any = None  # Pipecat's, if it makes spans
         self._context: LLMContext | None = None  # of the conversation, without recalled text
         self._user_messages = UserMessageTracker()
         self._assistant_aggregators: list[FrameProcessor] = []
@@ -204,6 +208,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # as FrameProcessor itself
         """Find the aggregators and the models, load the caller's memory and start saving, before the first frame."""
         await super().setup(setup)
+        self._tracing_context = getattr(setup, "tracing_context", None)
         self._find_neighbors(setup)
         load_task = self.create_task(self._load_memory(), "memoair_load")
         self._recall.wait_for(load_task)
@@ -265,14 +270,17 @@ class MemoAirMemoryProcessor(FrameProcessor):
             log.error("a turn is answered without memory: action=recall_failed code=%s", error_code(error))
 
     async def _search(self, query: str, timeout_ms: float, known_texts: list[str]) -> SearchResult:
-        return await search_in_time(
-            self._client,
-            query,
-            user=self._user,
-            timeout_ms=timeout_ms,
-            known_texts=known_texts,
-            session_id=self._call.session_id,
-        )
+        with traced_by(context=self._tracing_context and self._tracing_context.get_turn_context()):
+            return await search_in_time(
+                self._client,
+                query,
+                user=self._user,
+                timeout_ms=timeout_ms,
+                known_texts=known_texts,
+                session_id=self._call.session_id,
+                turn_id=self._turn_assembler.next_turn_id,
+                origin="hook",
+            )
 
     @_log_failures
     def _on_model_frame(self, _: FrameProcessor, frame: Frame) -> None:
@@ -286,7 +294,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         """Pass on what the caller has said since the last call. Return whether they said anything."""
         new_texts = self._user_messages.read_new_texts(self._context) if self._context is not None else []
         for text in new_texts:
-            self._turn_assembler.on_user_text(text)
+            self._turn_assembler.on_user_text(text, item_id=uuid.uuid4().hex)
         return bool(new_texts)
 
     @_log_failures

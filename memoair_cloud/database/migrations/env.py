@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from memoair_cloud.database import access_models, recall_trace_models  # noqa: F401 - for their tables
-from memoair_cloud.database.models import Base
+from memoair_cloud.database import access_models, models, recall_trace_models  # noqa: F401 - fill the metadata
+from memoair_cloud.database.base import Base
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True

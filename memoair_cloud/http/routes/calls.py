@@ -1,10 +1,14 @@
 """Routes for calls: ingest events, list users, sessions and events."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
 
 from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.calls import queries
 from memoair_cloud.calls.ingest import ingest
+from memoair_cloud.calls.queries import UserFilter, UserOrder
 from memoair_cloud.errors import BatchTooLargeError, ConflictError
 from memoair_cloud.http.body_parsing import EventsRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
@@ -18,6 +22,7 @@ from memoair_cloud.http.schemas.calls import (
     ReceiptOut,
     SessionOut,
     SessionsOut,
+    UserDetailOut,
     UserOut,
     UsersOut,
 )
@@ -39,10 +44,27 @@ def ingest_events(tenant: ProjectTenant, services: ServicesDep, body: EventsIn) 
 
 
 @router.get("/users", operation_id="listUsers", responses=error_responses(PROJECT_ERRORS))
-def list_users(tenant: ProjectTenant, cursor: Cursor = None, limit: Limit = 100) -> UsersOut:
-    """List the project's users, sorted by id."""
-    page = queries.list_users(tenant, cursor, limit)
+def list_users(
+    tenant: ProjectTenant,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+    q: Annotated[str, Query(max_length=200, description="words in the name, the id or the metadata")] = "",
+    seen_after: Annotated[AwareDatetime | None, Query(alias="seenAfter", description="last heard of since")] = None,
+    seen_before: Annotated[AwareDatetime | None, Query(alias="seenBefore", description="not heard of since")] = None,
+    order: Annotated[UserOrder, Query(description="by id, or latest first")] = UserOrder.ID,
+) -> UsersOut:
+    """List the project's users. Sorted by `lastSeen`, a user who calls at the same time may be missing."""
+    page = queries.list_users(tenant, cursor, limit, UserFilter(q, seen_after, seen_before), order)
     return UsersOut(users=[UserOut.model_validate(row) for row in page.rows], next=page.next_cursor)
+
+
+@router.get("/users/{user_id}", operation_id="getUser", responses=error_responses(PROJECT_ERRORS))
+def get_user(tenant: ProjectTenant, user_id: PathId) -> UserDetailOut:
+    """Return a user, and how much is kept of them."""
+    detail = queries.get_user(tenant, user_id)
+    values = {name: getattr(detail.user, name) for name in ("id", "name", "details", "session_count")}
+    values |= {name: getattr(detail.user, name) for name in ("first_seen_at", "last_seen_at", "turns_dropped_until")}
+    return UserDetailOut.model_validate({**values, "held": detail.is_held, "counts": detail.counts})
 
 
 @router.get("/users/{user_id:path}/sessions", operation_id="listSessions", responses=error_responses(PROJECT_ERRORS))

@@ -1,4 +1,4 @@
-"""Routes for memories: list, correct and delete them, and erase a user."""
+"""Routes for memories: list, correct and delete them."""
 
 from typing import Annotated
 
@@ -14,13 +14,11 @@ from memoair_cloud.http.schemas.memories import (
     ChangeOut,
     CorrectionIn,
     DeletedOut,
-    ForgettingOut,
     HistoryOut,
     MemoriesOut,
     MemoryOut,
 )
 from memoair_cloud.memories import editing
-from memoair_cloud.memories.erasure import erase_user
 
 router = APIRouter(prefix="/v1/voice-sdk/users/{user_id}", tags=["memories"], route_class=JsonRoute)
 
@@ -86,9 +84,3 @@ def memory_history(tenant: ProjectTenant, services: ServicesDep, user_id: PathId
     changes = editing.get_history(tenant, user_id, memory_id)
     services.reads.record(tenant, AuditAction.READ_MEMORIES, user_id)
     return HistoryOut(changes=[ChangeOut.model_validate(change) for change in changes])
-
-
-@router.delete("", operation_id="forgetUser", responses=error_responses(PROJECT_ERRORS))
-def forget_user(tenant: ProjectTenant, user_id: PathId) -> ForgettingOut:
-    """Erase a user: delete all their data, let machines delete their copies, and reject late events."""
-    return ForgettingOut.model_validate(erase_user(tenant, user_id))

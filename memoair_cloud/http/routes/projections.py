@@ -21,10 +21,12 @@ from memoair_cloud.http.schemas.projections import (
     OrgProjectionOut,
     PermanentOut,
     ProfileOut,
+    RetentionProjectionOut,
 )
 from memoair_cloud.memories.erasure_replay import replay_erasures
 from memoair_cloud.projections.bootstrap import build_bootstrap
 from memoair_cloud.projections.org import build_org_projection, check_org_file_exists
+from memoair_cloud.projections.retention import build_retention_projection
 from memoair_cloud.projections.users import (
     build_forgotten_projection,
     build_permanent_projection,
@@ -85,6 +87,15 @@ def pull_forgotten(tenant: ProjectTenant, since: Since = None, if_none_match: If
     return _make_response(
         "forgotten", build_forgotten_projection(tenant, since, _version_from_etag("forgotten", if_none_match))
     )
+
+
+@router.get(
+    "/projections/retention", operation_id="pullRetention", responses=_documented_responses(RetentionProjectionOut)
+)
+def pull_retention(tenant: ProjectTenant, if_none_match: IfNoneMatch = None) -> Response:
+    """Return how long machines keep turns, and of which callers they keep them longer."""
+    held_version = _version_from_etag("retention", if_none_match)
+    return _make_response("retention", build_retention_projection(tenant, held_version))
 
 
 @router.post("/erasures", operation_id="reportErasures", responses=error_responses(PROJECT_ERRORS, BatchTooLargeError))

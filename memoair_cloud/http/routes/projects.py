@@ -53,12 +53,20 @@ def get_project(tenant: AccountTenant, project_id: PathId) -> ProjectOut:
     responses=error_responses(COMMON_ERRORS, NotFoundError, BatchTooLargeError),
 )
 def change_project(tenant: AccountTenant, project_id: PathId, body: ProjectPatch, services: ServicesDep) -> ProjectOut:
-    """Set what is never learned in a project, which recall traces it keeps, and for how many days."""
-    given = body.model_fields_set
-    traces = projects.TraceSettings(body.recall_traces, "recall_traces" in given, body.recall_trace_days)
-    project = projects.change_project(tenant.for_project(project_id), body.excluded_kinds, traces)
+    """Set what is never learned in a project, which recall traces it has, and how long its data is kept."""
+    retention = {} if body.retention is None else body.retention.changes()
+    tenant = tenant.for_project(project_id)
+    project = projects.change_project(
+        tenant,
+        body.excluded_kinds,
+        retention,
+        body.recall_traces,
+        changes_trace_mode="recall_traces" in body.model_fields_set,
+    )
     if body.excluded_kinds is not None:
         services.queue.enqueue_exclusion(project_id)
+    if retention:
+        services.queue.enqueue_retention(project_id)
     return ProjectOut.model_validate(project)
 
 

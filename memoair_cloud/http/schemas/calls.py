@@ -44,6 +44,8 @@ class ReceiptOut(ResponseBody):
 
     accepted: list[str]
     duplicate: list[str]
+    # Of the accepted ones, those that were dropped because they are older than the project keeps turns.
+    expired: list[str]
     rejected: list[RefusedOut]
 
 
@@ -54,7 +56,16 @@ class UserOut(ResponseBody):
     name: str | None
     metadata: dict[str, Any] = Field(validation_alias="details")
     session_count: int
+    first_seen_at: datetime
     last_seen_at: datetime
+
+
+class UserDetailOut(UserOut):
+    """A user, with how much is kept of them, by table, and whether a legal hold covers them."""
+
+    held: bool
+    turns_dropped_until: datetime | None
+    counts: dict[str, int]
 
 
 class UsersOut(ResponseBody):

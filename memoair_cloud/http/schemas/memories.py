@@ -86,23 +86,3 @@ class HistoryOut(ResponseBody):
     """All changes of a memory."""
 
     changes: list[ChangeOut]
-
-
-class RemovedCountsOut(ResponseBody):
-    """The number of removed rows."""
-
-    sessions: int
-    events: int
-    memories: int
-    memory_changes: int
-    profiles: int
-    recall_traces: int
-    queued: int
-
-
-class ForgettingOut(ResponseBody):
-    """The receipt for an erased user."""
-
-    user_id: str
-    forgotten_at: datetime
-    removed: RemovedCountsOut

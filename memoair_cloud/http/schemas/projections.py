@@ -73,12 +73,25 @@ class BootstrapOut(ResponseBody):
     permanent_manifest_version: int | None
     org_manifest_version: int
     epoch: str | None
+    retention_version: int
     forgotten_version: int
     forgotten_at: datetime | None
     org_file: FileOut | None
     budgets: BudgetsOut
     recall_traces: TraceMode | None
     sync_token: str
+
+
+class RetentionProjectionOut(ResponseBody):
+    """How long machines keep turns, in days; null for ever. They keep more of callers that a legal hold covers.
+
+    `held` says that a hold covers all callers; `heldUsers` are digests, as in ForgottenUserOut, of single ones.
+    """
+
+    version: int
+    turns_days: int | None
+    held: bool
+    held_users: list[str]
 
 
 class ProfileOut(ResponseBody):

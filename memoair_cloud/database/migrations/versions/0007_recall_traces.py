@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -17,10 +17,8 @@ _INDEXES = {
 
 
 def upgrade() -> None:
-    """Create the tables and the settings of projects: 30 days, no mode of their own."""
+    """Create the tables, and the setting of projects: no mode of their own."""
     op.add_column("projects", sa.Column("recall_traces", sa.Text(), nullable=True))
-    days = sa.Column("recall_trace_days", sa.BigInteger(), nullable=False, server_default=sa.text("30"))
-    op.add_column("projects", days)
     op.create_table(
         "recall_traces",
         sa.Column("project_id", sa.Text(), nullable=False),

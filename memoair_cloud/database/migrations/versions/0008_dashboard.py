@@ -55,7 +55,3 @@ def upgrade() -> None:
         "ix_audit_entries_project_id_user_digest_at_id", "audit_entries", ["project_id", "user_digest", "at", "id"]
     )
     op.create_index("ix_audit_entries_user_id", "audit_entries", ["project_id", "user_id"])
-    columns = ["project_id", "last_seen_at", "id"]
-    op.create_index("ix_end_users_project_id_last_seen_at_id", "end_users", columns)
-    columns = ["project_id", "started_at", "user_id", "id"]
-    op.create_index("ix_call_sessions_project_id_started_at_user_id_id", "call_sessions", columns)

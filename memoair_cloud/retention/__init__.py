@@ -1,0 +1,1 @@
+"""How long data is kept: periods that a project sets, and legal holds that override them."""
