@@ -18,7 +18,7 @@ from memoair_cloud.recall_preview.preview import open_preview_of_user
 from memoair_cloud.recall_traces.ingest import ingest_traces
 from memoair_cloud.tenancy.access import Tenant, authenticate
 from memoair_cloud.tenancy.accounts import Accounts, IssuedKey
-from memoair_cloud.tenancy.projects import TraceSettings, change_project, create_agent, create_project
+from memoair_cloud.tenancy.projects import change_project, create_agent, create_project
 from memoair_protocol.enums import TraceMode
 from memoair_runtime.preview import PreviewData, preview_search
 
@@ -79,7 +79,7 @@ def _create_project(services: Services, account: Tenant, line: PhoneLine) -> Ten
     project = create_project(account, line.project, line.slug, line.description)
     tenant = account.for_project(project.id)
     # With words, so that a visitor sees what was asked. By default, only ids and numbers are kept.
-    change_project(tenant, None, TraceSettings(TraceMode.TEXT, changes_mode=True))
+    change_project(tenant, None, {}, TraceMode.TEXT, changes_trace_mode=True)
     agent = create_agent(tenant, line.agent, "voice")
     documents = [NewDocument(row["id"], row["text"], row.get("metadata") or {}) for row in line.documents]
     put_documents(tenant, line.index_name, documents, None)
