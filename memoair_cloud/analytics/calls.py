@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import attrs
-from sqlalchemy import distinct, func, select
+from sqlalchemy import and_, case, distinct, func, select
 
 from memoair_cloud.calls.search import CallFilter, CallState, call_conditions
 from memoair_cloud.database.models import CallSession
@@ -12,24 +12,28 @@ from memoair_cloud.tenancy.access import Tenant
 
 
 @attrs.frozen
-class CallFigures:
-    """Figures of the calls that started in a period.
+class CallCounts:
+    """Counts of calls. Those of two periods can be added.
 
     Attributes:
         calls: The number of calls.
-        callers: The number of different callers.
         turns: The number of turns.
         open: The number of calls of which no end has arrived.
         late: The number of calls that arrived long after they happened: their machines were offline, or are behind.
         failed: The number of calls from which learning failed, and has not succeeded since.
     """
 
-    calls: int
-    callers: int
-    turns: int
-    open: int
-    late: int
-    failed: int
+    calls: int = 0
+    turns: int = 0
+    open: int = 0
+    late: int = 0
+    failed: int = 0
+
+    def __add__(self, other: "CallCounts") -> "CallCounts":
+        """Return the counts of both."""
+        return CallCounts(
+            *(mine + theirs for mine, theirs in zip(attrs.astuple(self), attrs.astuple(other), strict=True))
+        )
 
 
 @attrs.frozen
@@ -49,8 +53,8 @@ class LearningBacklog:
     dead_reasons: Sequence[tuple[str, int]]
 
 
-def count_calls(tenant: Tenant, since: datetime, until: datetime, agent_id: str | None = None) -> CallFigures:
-    """Return the figures of a period.
+def count_callers(tenant: Tenant, since: datetime, until: datetime, agent_id: str | None = None) -> int:
+    """Return the number of different callers of the calls that started in a period.
 
     Args:
         tenant: The project.
@@ -58,45 +62,30 @@ def count_calls(tenant: Tenant, since: datetime, until: datetime, agent_id: str 
         until: The first moment after it.
         agent_id: Only calls of this agent.
     """
-    columns = func.count(), func.count(distinct(CallSession.user_id)), func.sum(CallSession.turn_count)
-    in_period = CallFilter(since, until, agent_id)
     with tenant.begin_read() as session:
-        statement = select(*columns).select_from(CallSession).where(*call_conditions(session, in_period))
-        calls, callers, turns = session.execute(statement).one()
-        states = {
-            state: session.scalar(
-                select(func.count())
-                .select_from(CallSession)
-                .where(*call_conditions(session, attrs.evolve(in_period, state=state)))
-            )
-            or 0
-            for state in (CallState.OPEN, CallState.LATE, CallState.FAILED)
-        }
-    return CallFigures(
-        calls, callers, int(turns or 0), states[CallState.OPEN], states[CallState.LATE], states[CallState.FAILED]
-    )
+        conditions = call_conditions(session, CallFilter(since, until, agent_id))
+        statement = select(func.count(distinct(CallSession.user_id))).select_from(CallSession)
+        return session.scalar(statement.where(*conditions)) or 0
 
 
-def count_calls_by_day(
-    tenant: Tenant, days: Sequence[tuple[datetime, datetime]], agent_id: str | None = None
-) -> list[tuple[int, int]]:
-    """Return the number of calls and of turns for each day.
-
-    A day is given by its bounds, because its length depends on the time zone.
+def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, CallCounts]:
+    """Return counts of the calls that started in a period, by agent; None is for calls without an agent.
 
     Args:
         tenant: The project.
-        days: The first moment of each day, and the first moment after it.
-        agent_id: Only calls of this agent.
+        since: The first moment of the period.
+        until: The first moment after it.
     """
-    counts = []
     with tenant.begin_read() as session:
-        for since, until in days:
-            conditions = call_conditions(session, CallFilter(since, until, agent_id))
-            statement = select(func.count(), func.sum(CallSession.turn_count)).select_from(CallSession)
-            calls, turns = session.execute(statement.where(*conditions)).one()
-            counts.append((calls, int(turns or 0)))
-    return counts
+        states = [
+            func.count(case((and_(*call_conditions(session, CallFilter(state=state))), 1)))
+            for state in (CallState.OPEN, CallState.LATE, CallState.FAILED)
+        ]
+        counts = func.count(), func.sum(CallSession.turn_count), *states
+        conditions = call_conditions(session, CallFilter(since, until))
+        statement = select(CallSession.agent_id, *counts).select_from(CallSession).where(*conditions)
+        rows = session.execute(statement.group_by(CallSession.agent_id))
+        return {agent_id: CallCounts(*map(int, numbers)) for agent_id, *numbers in rows}
 
 
 def get_learning_backlog(tenant: Tenant, agent_id: str | None = None) -> LearningBacklog:

@@ -76,7 +76,9 @@ class RecallFigures:
 
 
 @attrs.define
-class _Tally:
+class RecallTally:
+    """Counts of searches, from which figures are computed. The tallies of two periods can be added."""
+
     count: int = 0
     nothing_found: int = 0
     degraded: int = 0
@@ -86,6 +88,7 @@ class _Tally:
     missed: Counter[str] = attrs.field(factory=Counter)
 
     def add(self, step: int, lane_statuses: str, is_empty: bool, count: int) -> None:
+        """Add searches of the same latency, with the same statuses of lanes."""
         self.count += count
         self.steps[step] += count
         self.nothing_found += count * is_empty
@@ -97,7 +100,16 @@ class _Tally:
                 self.late[lane] += count * (status == "late")
                 self.missed[lane] += count * (status not in _NOT_MISSED)
 
+    def merge(self, other: "RecallTally") -> None:
+        """Add the searches of another tally."""
+        self.count += other.count
+        self.nothing_found += other.nothing_found
+        self.degraded += other.degraded
+        for name in ("steps", "asked", "late", "missed"):
+            getattr(self, name).update(getattr(other, name))
+
     def to_figures(self) -> RecallFigures:
+        """Return the figures."""
         return RecallFigures(
             count=self.count,
             median_ms=self._percentile(0.50),
@@ -129,11 +141,11 @@ def compute_figures(tenant: Tenant, since: datetime, until: datetime, agent_id: 
         until: The first moment after it.
         agent_id: Only searches of this agent.
     """
-    tallies = _tally_by_agent(tenant, since, until)
-    total = _Tally()
+    tallies = tally_by_agent(tenant, since, until)
+    total = RecallTally()
     for found_agent_id, tally in tallies.items():
         if agent_id in (None, found_agent_id):
-            _merge(total, tally)
+            total.merge(tally)
     return total.to_figures()
 
 
@@ -145,10 +157,11 @@ def compute_figures_by_agent(tenant: Tenant, since: datetime, until: datetime) -
         since: The first moment of the period.
         until: The first moment after it.
     """
-    return {agent_id: tally.to_figures() for agent_id, tally in _tally_by_agent(tenant, since, until).items()}
+    return {agent_id: tally.to_figures() for agent_id, tally in tally_by_agent(tenant, since, until).items()}
 
 
-def _tally_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, _Tally]:
+def tally_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, RecallTally]:
+    """Return the tallies of a project's searches in a period, by agent; None is for searches without an agent."""
     # Literals, not parameters: PostgreSQL does not see that two parameters have the same value.
     step = (RecallTrace.total_us // literal_column(str(_STEP_US))).label("step")
     is_empty = (RecallTrace.found_count == literal_column("0")).label("is_empty")
@@ -159,16 +172,8 @@ def _tally_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[st
         .where(RecallTrace.occurred_at >= since, RecallTrace.occurred_at < until)
         .group_by(*groups)
     )
-    tallies: dict[str | None, _Tally] = {}
+    tallies: dict[str | None, RecallTally] = {}
     with tenant.begin_read() as session:
         for agent_id, found_step, lane_statuses, found_empty, count in session.execute(statement):
-            tallies.setdefault(agent_id, _Tally()).add(found_step, lane_statuses, bool(found_empty), count)
+            tallies.setdefault(agent_id, RecallTally()).add(found_step, lane_statuses, bool(found_empty), count)
     return tallies
-
-
-def _merge(total: _Tally, part: _Tally) -> None:
-    total.count += part.count
-    total.nothing_found += part.nothing_found
-    total.degraded += part.degraded
-    for name in ("steps", "asked", "late", "missed"):
-        getattr(total, name).update(getattr(part, name))

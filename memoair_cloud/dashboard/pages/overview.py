@@ -5,11 +5,11 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from memoair_cloud.analytics.calls import count_calls, count_calls_by_day, get_learning_backlog
+from memoair_cloud.analytics.calls import CallCounts, count_callers, get_learning_backlog
+from memoair_cloud.analytics.days import DayFigures, compute_recall, compute_recall_by_agent
 from memoair_cloud.dashboard.page_route import PageRoute
-from memoair_cloud.dashboard.project_page import PageDep, ProjectPage
+from memoair_cloud.dashboard.project_page import PageDep
 from memoair_cloud.operations import find_project_dead_build, retry_project_dead_letters
-from memoair_cloud.recall_traces.figures import compute_figures, compute_figures_by_agent
 
 router = APIRouter(prefix="/p/{project_id}", route_class=PageRoute)
 
@@ -18,17 +18,18 @@ router = APIRouter(prefix="/p/{project_id}", route_class=PageRoute)
 def show_overview(page: PageDep, retried: int | None = None) -> Response:
     """Show the figures of a project."""
     tenant, view = page.tenant, page.view
-    figures = compute_figures(tenant, view.since, view.until, view.agent_id)
-    by_agent = compute_figures_by_agent(tenant, view.since, view.until) if len(page.agents) > 1 else {}
+    days = view.days()
+    figures = page.services.days.load_days(tenant, [view.day_bounds(day) for day in days])
     return page.render(
         "overview.html",
         "overview",
-        calls=count_calls(tenant, view.since, view.until, view.agent_id),
-        recall=figures,
-        by_agent=by_agent,
+        calls=sum((day.count_calls(view.agent_id) for day in figures), CallCounts()),
+        callers=count_callers(tenant, view.since, view.until, view.agent_id),
+        recall=compute_recall(figures, view.agent_id),
+        by_agent=compute_recall_by_agent(figures) if len(page.agents) > 1 else {},
         backlog=get_learning_backlog(tenant, view.agent_id),
         dead_build=find_project_dead_build(tenant),
-        days=_figures_by_day(page),
+        days=[_show_day(day, found, view.agent_id) for day, found in zip(days, figures, strict=True)],
         retried=retried,
     )
 
@@ -42,12 +43,6 @@ def retry(page: PageDep) -> Response:
     return page.redirect(retried=count)
 
 
-def _figures_by_day(page: ProjectPage) -> list[dict[str, Any]]:
-    days: list[date] = page.view.days()
-    bounds = [page.view.day_bounds(day) for day in days]
-    counts = count_calls_by_day(page.tenant, bounds, page.view.agent_id)
-    rows = []
-    for day, (since, until), (calls, turns) in zip(days, bounds, counts, strict=True):
-        figures = compute_figures(page.tenant, since, until, page.view.agent_id)
-        rows.append({"day": day, "calls": calls, "turns": turns, "recall": figures})
-    return rows
+def _show_day(day: date, figures: DayFigures, agent_id: str | None) -> dict[str, Any]:
+    counts = figures.count_calls(agent_id)
+    return {"day": day, "calls": counts.calls, "turns": counts.turns, "recall": figures.compute_recall(agent_id)}
