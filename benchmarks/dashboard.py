@@ -51,8 +51,8 @@ class Statement:
 class PageTimes:
     """A page: its times in milliseconds, its size in bytes, and the statements of its last request.
 
-    ``first_ms`` is the first request, which finds nothing prepared, and is not among the others. ``cpu_ms`` is the median
-    processor time, which does not depend on what else the machine does; it leaves out what PostgreSQL does.
+    ``first_ms`` is the first request, which finds nothing prepared, and is not among the others. ``cpu_ms`` is the
+    median processor time, which does not depend on what else the machine does; it leaves out what PostgreSQL does.
     """
 
     name: str
@@ -247,17 +247,8 @@ def _print_table(console: Console, results: Sequence[PageTimes]) -> None:
     table = Table("page", *("median ms", "95 %, ms", "first, ms", "CPU ms", "SQL ms", "statements", "kB"))
     for result in results:
         sql_ms = sum(statement.ms for statement in result.statements)
-        values = (
-            f"{number:.0f}"
-            for number in (
-                result.median_ms,
-                result.p95_ms,
-                result.first_ms,
-                result.cpu_ms,
-                sql_ms,
-                len(result.statements),
-            )
-        )
+        times = result.median_ms, result.p95_ms, result.first_ms, result.cpu_ms, sql_ms
+        values = [f"{number:.0f}" for number in (*times, len(result.statements))]
         style = "bold red" if result.median_ms > GOAL_MS else ""
         table.add_row(result.name, *values, f"{result.size / 1e3:.0f}", style=style)
     console.print(table)

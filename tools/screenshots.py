@@ -24,7 +24,7 @@ MAX_BYTES = 150_000
 _LINK = re.compile(r"http://\S+/dashboard/link/\S+")
 _DESKTOP, _PHONE = {"width": 1240, "height": 860}, {"width": 390, "height": 844}
 _REPLAY = {"width": 1240, "height": 660}
-_SHOWN_TURN = "article.turn:has(del), article.turn:nth-of-type(2)"
+_SHOWN_TURN = "article.turn:has(del)"
 _PROJECT = "/dashboard/p/proj_harbour-pine"
 _PAGES = {
     "projects": "/dashboard",
@@ -84,7 +84,7 @@ def shoot_readme(browser: Browser, link: str, folder: Path) -> None:
         shoot(page, folder / "dashboard-overview.png")
         page.goto(url + find_call(page, url))
         page.set_viewport_size(_REPLAY)
-        page.evaluate(f"document.querySelector('{_SHOWN_TURN}').scrollIntoView()")
+        page.evaluate("selector => document.querySelector(selector)?.scrollIntoView()", _SHOWN_TURN)
         shoot(page, folder / "dashboard-call.png")
 
 

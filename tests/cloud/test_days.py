@@ -1,4 +1,4 @@
-"""Figures day by day: what they count, how long those of a day that is over are kept, and for whom."""
+"""Figures day by day: what they count, how long those of a day that is over are kept, and that accounts are apart."""
 
 from datetime import datetime, timedelta, timezone
 
