@@ -152,7 +152,7 @@ class _Story:
         self._line, self._caller, self._draw = line, caller, draw
         self._agreed: dict[str, str] = {}
         self._days: dict[str, date] = {}  # the days among them: they pass
-        self._told: Counter[str] = Counter()
+        self._talk_counts: Counter[str] = Counter()
         first = caller["name"].split()[0]
         at_start = {name.capitalize(): _capitalize(value) for name, value in caller.items()}  # of a sentence
         self._slots = {**caller, **at_start, "first": first, "title": caller.get("title", first)}
@@ -163,8 +163,8 @@ class _Story:
         for name in [name for name, day in self._days.items() if day <= start.date()]:
             del self._days[name], self._agreed[name]
         name, talk = self._draw_talk()
-        is_first = not self._told
-        self._told[name] += 1
+        is_first = not self._talk_counts
+        self._talk_counts[name] += 1
         self._agree(talk, start.date())
         scripted = list(talk.turns)
         if not talk.outbound:
@@ -179,7 +179,7 @@ class _Story:
         for dropped in talk.drops:
             self._agreed.pop(dropped, None)
             self._days.pop(dropped, None)
-        ordinal = sum(self._told.values())
+        ordinal = sum(self._talk_counts.values())
         session_id = f"{self._caller['id'].replace('caller', 'call')}_{start:%Y%m%d}_{ordinal:02}"
         arrived_at = at + (_OFFLINE_FOR if was_offline else _UPLOAD_TIME)
         return PlannedCall(self._line, self._caller, session_id, name, talk.outbound, turns, at, arrived_at)
@@ -188,11 +188,11 @@ class _Story:
         fitting = {
             name: talk
             for name, talk in self._line.talks.items()
-            if (self._told or talk.opens) and all(need in self._agreed for need in talk.needs)
+            if (self._talk_counts or talk.opens) and all(need in self._agreed for need in talk.needs)
         }
         # Talks that follow up come more often, and those that the caller has had come less often.
         weights = [
-            talk.weight * (3 if talk.needs else 1) / (1 + 3 * self._told[name]) for name, talk in fitting.items()
+            talk.weight * (3 if talk.needs else 1) / (1 + 3 * self._talk_counts[name]) for name, talk in fitting.items()
         ]
         name = self._draw.choices(list(fitting), weights)[0]
         return name, fitting[name]
