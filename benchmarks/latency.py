@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from traces import measure_traces
 from workload import (
     ANY_PORT,
     TIMEOUT_MS,
@@ -34,7 +35,12 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 
 def main() -> int:
     """Run the benchmark and print the table."""
-    arguments = make_parser(__doc__).parse_args()
+    parser = make_parser(__doc__)
+    parser.add_argument("--traces", action="store_true", help="measure what recall traces cost, and nothing else")
+    arguments = parser.parse_args()
+    if arguments.traces:
+        print(json.dumps(measure_traces(arguments.documents, arguments.turns, arguments.calls)))
+        return 0
     result = measure(arguments.documents, arguments.turns, arguments.calls)
     if arguments.json:
         print(json.dumps(result))

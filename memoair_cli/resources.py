@@ -17,6 +17,7 @@ indexes = typer.Typer(name="index", no_args_is_help=True, help="Manage the organ
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the cloud's reply as JSON.")]
 OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalInt = Optional[int]  # noqa: UP045
 OptionalTexts = Optional[list[str]]  # noqa: UP045
 
 
@@ -60,11 +61,17 @@ def change_project(
         OptionalText, typer.Option(metavar="keep|drop", help="Whether facts go with the turns they came from.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be dropped now.")] = False,
+    recall_traces: Annotated[
+        OptionalText,
+        typer.Option(
+            metavar="MODE", help="What machines that set nothing keep of searches: ids, text, off; or default."
+        ),
+    ] = None,
     api_key: ApiKey = "",
     base_url: BaseUrl = CLOUD_BASE_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Set what the cloud never learns in a project, and how long it keeps data; print the project's id."""
+    """Set what the cloud never learns in a project, and how long it keeps what; print the project's id."""
     periods = {"turnsDays": keep_turns, "callersDays": keep_callers, "tracesDays": keep_traces}
     retention: dict[str, Any] = {name: _parse_days(days) for name, days in periods.items() if days is not None}
     retention |= {"facts": facts} if facts is not None else {}
@@ -72,6 +79,8 @@ def change_project(
         fail("--exclude and --exclude-nothing contradict each other")
     changes: dict[str, Any] = {"excludedKinds": exclude or []} if exclude or exclude_nothing else {}
     changes |= {"retention": retention} if retention else {}
+    if recall_traces is not None:
+        changes["recallTraces"] = None if recall_traces == "default" else recall_traces
     path = f"/v1/projects/{quote(project, safe='')}"
     with connect(base_url, api_key) as cloud:
         if dry_run:

@@ -68,6 +68,7 @@ def search(
             cloud_base_url=base_url if api_key.strip() else None,
             storage_root=str(storage) if storage else None,
             org_file=str(org_file) if org_file else None,
+            recall_traces="off",  # an operator's question is not part of a call
         )
         with memory:
             sync_failure = _wait_for_cloud(memory, timeout_ms / 1e3) if api_key.strip() else None

@@ -1,7 +1,7 @@
 """OpenTelemetry, if the application uses it. This module imports nothing of it.
 
 An application that wants spans has imported OpenTelemetry and set a tracer provider before its first call. So nothing
-has to be configured here, and whoever does not use it pays for a look into a dict.
+has to be configured here, and an application without it pays for a look into a dict.
 """
 
 import sys
@@ -13,7 +13,7 @@ framework_tracer: ContextVar[Any] = ContextVar("memoair_framework_tracer", defau
 
 
 def find_tracer(name: str) -> Any:
-    """Return a tracer, or None if nobody has configured one.
+    """Return a tracer, or None if none is configured.
 
     Args:
         name: The name of the instrumenting package.

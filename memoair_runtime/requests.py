@@ -134,6 +134,30 @@ class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True
         return parse_filter(self.filter) if self.filter else None
 
 
+class FailedSearch(msgspec.Struct, frozen=True, rename="camel"):
+    """A search that failed at the client.
+
+    Attributes:
+        session_id: The session.
+        occurred_at: When it began.
+        intent: Its intent.
+        total_ms: How long the client waited, in milliseconds.
+        deadline_ms: The time that it had.
+        code: The error code.
+        lanes: The status of each lane, as the client reports it.
+        recall_trace: How it is recorded.
+    """
+
+    session_id: Identifier
+    occurred_at: str
+    intent: Annotated[str, msgspec.Meta(max_length=40)]
+    total_ms: float
+    deadline_ms: float
+    code: Annotated[str, msgspec.Meta(max_length=80)]
+    lanes: dict[LaneName, Annotated[str, msgspec.Meta(max_length=40)]]
+    recall_trace: RecallTraceOptions
+
+
 class RecallTraceRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/recall_trace: what only the client knows of a search that was answered.
 
@@ -143,6 +167,7 @@ class RecallTraceRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only
         turn_id: The turn of the search that used it.
         query: The question, redacted. It is kept only in the mode ``text``, as is the next one.
         context_text: The recalled texts as composed, redacted.
+        failed: The search failed at the client, which got no reply in time.
     """
 
     trace_id: Identifier
@@ -150,6 +175,7 @@ class RecallTraceRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only
     turn_id: str | None = None
     query: str | None = None
     context_text: str | None = None
+    failed: FailedSearch | None = None
 
 
 class TurnMetadata(msgspec.Struct, frozen=True, rename="camel"):

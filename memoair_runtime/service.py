@@ -216,7 +216,7 @@ class RuntimeService:
         on_answered = None
         # Nothing is stored of an org-only session in a user's runtime.
         is_ephemeral = isinstance(session, EphemeralSession) and not self._settings.org_only
-        mode = TraceMode.OFF if is_ephemeral else self._traces.mode_of(request)
+        mode = TraceMode.OFF if is_ephemeral else self._traces.mode_of(request.recall_trace)
         if mode is not TraceMode.OFF:
             on_answered = partial(self._traces.record, mode=mode)
             if (

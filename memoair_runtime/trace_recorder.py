@@ -20,25 +20,27 @@ from memoair_protocol.enums import RecallOrigin, TraceMode
 from memoair_protocol.limits import MAX_TRACE_BYTES
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.recall.trace_record import FinishedSearch, build_record
-from memoair_runtime.requests import RecallTraceOptions, RecallTraceRequest, SearchRequest
+from memoair_runtime.requests import FailedSearch, RecallTraceOptions, RecallTraceRequest
 from memoair_runtime.storage.trace_file import TraceFile
 
 log = logging.getLogger(__name__)
 
 # How long a trace waits for its turn, a prefetched one for the search that uses it, and one for its words.
-TURN_WAIT_S, PREFETCH_WAIT_S, TEXT_WAIT_S = 30.0, 10.0, 3.0
+TURN_WAIT_S, PREFETCH_WAIT_S, TEXT_WAIT_S = 30.0, 10.0, 10.0
 # Searches come in bursts, and what follows a search wants the processor: their records are built together afterwards.
 LINGER_S = 0.5
 # What a call may ask for, tools and retries included, with room to spare. Beyond that, traces are dropped.
 MAX_PER_S, MAX_BURST = 20.0, 200
 _MAX_PENDING = 1_000
 _MAX_RECENT_TURNS = 256
+_MAX_FAILED = 32
+_FAILED_NOTE = "the client got no reply in time: {}"
 _DEFAULT_OPTIONS = RecallTraceOptions()
 
 
 @attrs.define(eq=False)
 class _PendingTrace:
-    """A trace that is not written yet. Once ``record`` is built, ``search`` is None: it holds on to index files."""
+    """A trace that is not written yet. ``search`` holds on to index files, and is dropped once ``record`` is built."""
 
     trace_id: str
     session_id: str
@@ -62,7 +64,7 @@ class TraceRecorder:
     Args:
         file: Where traces are written; None if nothing is recorded at all.
         default_mode: The mode of the environment, if it sets one.
-        project_mode: Returns the mode of the project, if the cloud has told one.
+        project_mode: Returns the mode of the project, if it is known.
         get_versions: Returns the versions of what is searched now, by name.
         cloud_id: The cloud that traces are for, if any.
         metrics: Counts dropped traces.
@@ -89,6 +91,7 @@ class TraceRecorder:
         self._changed = threading.Condition()
         self._pending: deque[_PendingTrace] = deque()
         self._recent_turns: OrderedDict[tuple[str, str], str | None] = OrderedDict()
+        self._failed_ids: deque[str] = deque(maxlen=_MAX_FAILED)
         self._tokens, self._refilled_at = float(MAX_BURST), time.monotonic()
         self._thread: threading.Thread | None = None
         self._wake_at = 0.0
@@ -96,11 +99,11 @@ class TraceRecorder:
         self._write_lock = threading.Lock()  # held while lines are written, and during an erasure
         self._generation = 0  # incremented by every erasure
 
-    def mode_of(self, request: SearchRequest) -> TraceMode:
+    def mode_of(self, options: RecallTraceOptions | None) -> TraceMode:
         """Return what is to be kept of a search: as the request says, then the environment, then the project."""
         if self._file is None:
             return TraceMode.OFF
-        requested = request.recall_trace.mode if request.recall_trace is not None else None
+        requested = None if options is None else options.mode
         return requested or self._default_mode or _known_mode(self._project_mode()) or TraceMode.IDS
 
     def record(self, search: FinishedSearch, mode: TraceMode) -> None:
@@ -108,6 +111,8 @@ class TraceRecorder:
         request, now = search.request, time.monotonic()
         options = request.recall_trace or _DEFAULT_OPTIONS
         with self._changed:
+            if options.id in self._failed_ids:  # the client has given up on this reply, and said so already
+                return
             if self._is_closed or not self._take_token(now):
                 self._metrics.traces_dropped.inc()
                 return
@@ -137,7 +142,13 @@ class TraceRecorder:
         with self._changed:
             trace = next((trace for trace in reversed(self._pending) if trace.trace_id == request.trace_id), None)
             if trace is None:
-                return False
+                if request.failed is None:
+                    return False
+                trace = self._record_failed(request.trace_id, request.turn_id, request.failed)
+                if trace is None:
+                    return False
+            elif request.failed is not None:  # the reply came too late for the client
+                trace.texts |= {"degraded": True, "notes": [_FAILED_NOTE.format(request.failed.code)]}
             if request.prefetched:
                 trace.is_held, trace.due_at = False, time.monotonic() + TURN_WAIT_S
                 trace.turn_id = trace.turn_id or request.turn_id
@@ -147,6 +158,39 @@ class TraceRecorder:
                 trace.text_due_at = 0.0
             self._wake(time.monotonic() + LINGER_S)
             return True
+
+    def _record_failed(self, trace_id: str, turn_id: str | None, failed: FailedSearch) -> _PendingTrace | None:
+        """Take note of a search that no runtime has answered; the lock is held."""
+        now, mode = time.monotonic(), self.mode_of(failed.recall_trace)
+        if mode is TraceMode.OFF or self._is_closed or not self._take_token(now):
+            return None
+        trace = _PendingTrace(
+            trace_id=trace_id,
+            session_id=failed.session_id,
+            turn_id=turn_id,
+            options=failed.recall_trace,
+            mode=mode,
+            versions=self._get_versions(),
+            search=None,
+            due_at=now + TURN_WAIT_S,
+            text_due_at=0.0,
+            record={
+                "sessionId": failed.session_id,
+                "occurredAt": failed.occurred_at,
+                "mode": mode.value,
+                "intent": failed.intent,
+                "totalMs": failed.total_ms,
+                "deadlineMs": failed.deadline_ms,
+                "degraded": True,
+                "lanes": {name.value: {"status": status} for name, status in failed.lanes.items()},
+                "notes": [_FAILED_NOTE.format(failed.code)],
+            },
+        )
+        if (key := (trace.session_id, turn_id or "")) in self._recent_turns:
+            trace.turn_event_id, trace.is_complete = self._recent_turns[key], True
+        self._pending.append(trace)
+        self._failed_ids.append(trace_id)
+        return trace
 
     def on_turn(self, session_id: str, turn_id: str, event_id: str | None) -> None:
         """Give the traces that wait for it a turn that was saved: those that name it, and those that name none."""
@@ -220,7 +264,7 @@ class TraceRecorder:
         return True
 
     def _wake(self, at: float) -> None:
-        """Have the thread look at the traces at a time; start it if there is none."""
+        """Have the thread look at the traces at a time; start it if needed."""
         if not self._pending:
             return
         if self._thread is None:
@@ -290,7 +334,7 @@ class TraceRecorder:
 
     def _encode(self, trace: _PendingTrace) -> bytes | None:
         is_from_project = trace.options.mode is None and self._default_mode is None
-        is_off = is_from_project and _known_mode(self._project_mode()) is TraceMode.OFF  # the cloud told it since
+        is_off = is_from_project and _known_mode(self._project_mode()) is TraceMode.OFF  # known only since then
         if trace.is_held or not trace.record or is_off:
             return None
         origin = trace.options.origin or RecallOrigin.API.value

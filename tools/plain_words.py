@@ -42,6 +42,7 @@ SPEECH = (
     "tools/plain_words.py",  # the words themselves
 )
 _SUFFIXES = {".py", ".md", ".cfg", ".toml", ".ini", ".yml", ".c", ".html", ".css", ".js", ".sh"}
+_VENDORED = "memoair_cloud/assets/vendored/"  # written by others
 _QUOTED = re.compile(r'"[^"\n]*"|“[^”\n]*”')
 _CODE_SPAN = re.compile(r"`[^`\n]*`")
 _WORDS_IN_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -69,7 +70,8 @@ def tracked_files() -> list[str]:
     listed = subprocess.run(  # noqa: S603 - git itself
         [git, "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    return [path for path in listed.splitlines() if Path(path).suffix in _SUFFIXES and (ROOT / path).is_file()]
+    own_paths = (path for path in listed.splitlines() if not path.startswith(_VENDORED))
+    return [path for path in own_paths if Path(path).suffix in _SUFFIXES and (ROOT / path).is_file()]
 
 
 def find_words(path: str) -> Iterator[RefusedWord]:

@@ -134,7 +134,7 @@ def load_replay(
 
 
 def find_neighbors(tenant: Tenant, user_id: str, session_id: str) -> tuple[str | None, str | None]:
-    """Return the ids of the call before and the call after a call of a user; None where there is none."""
+    """Return the ids of the call before and the call after a call of a user; None at the ends."""
     with tenant.begin_read() as session:
         call = session.get(CallSession, (session.scope.project_id, user_id, session_id))
         if call is None:
@@ -147,7 +147,7 @@ def find_neighbors(tenant: Tenant, user_id: str, session_id: str) -> tuple[str |
 
 
 def load_turn(tenant: Tenant, user_id: str, event_id: str) -> ReplayedTurn:
-    """Return a turn without its place in the call (0); raise `NotFoundError` if there is none."""
+    """Return a turn without its place in the call (0); raise `NotFoundError` if it is unknown."""
     with tenant.begin_read() as session:
         row = session.get(CallEvent, (session.scope.project_id, user_id, event_id))
         if row is None or row.type != EventType.TURN.value:

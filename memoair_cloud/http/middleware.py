@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memoair_cloud.errors import InternalServerError
 from memoair_cloud.http.errors import make_error_response
+from memoair_cloud.http.spans import start_request_span
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class ObservabilityMiddleware:
             return
         started_at = time.monotonic()
         request_id = _request_id(scope)
+        span = start_request_span(dict(scope["headers"]))
         status: int | None = None
 
         async def send_with_id(message: Message) -> None:
@@ -109,9 +111,12 @@ class ObservabilityMiddleware:
             await make_error_response(InternalServerError("internal server error", requestId=request_id))(
                 scope, receive, send_with_id
             )
-        self._record_request(scope, request_id, status or 0, time.monotonic() - started_at)
+        method, route = self._record_request(scope, request_id, status or 0, time.monotonic() - started_at)
+        if span is not None:
+            span.end(method, route, status or 0)
 
-    def _record_request(self, scope: Scope, request_id: str, status: int, duration_s: float) -> None:
+    def _record_request(self, scope: Scope, request_id: str, status: int, duration_s: float) -> tuple[str, str]:
+        """Record a request in metrics and log; return its method and route as they may be recorded."""
         route = getattr(scope.get("route"), "path", "unknown")
         # A client may send any word as the method; unknown methods must not become labels.
         method = scope["method"] if route != "unknown" and scope["method"] in _METHODS else "unknown"
@@ -126,6 +131,7 @@ class ObservabilityMiddleware:
             "accountId": scope.get("state", {}).get("account_id"),
         }
         log.info("answered a request", extra={"action": "request", "fields": fields})
+        return method, route
 
 
 def _request_id(scope: Scope) -> str:

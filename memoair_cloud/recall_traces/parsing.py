@@ -32,11 +32,11 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_COUNT)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
-class _WireStruct(msgspec.Struct, frozen=True, rename="camel"):
+class _TraceStruct(msgspec.Struct, frozen=True, rename="camel"):
     pass
 
 
-class TracedHit(_WireStruct, frozen=True):
+class TracedHit(_TraceStruct, frozen=True):
     """A hit of a lane, in the order of its rank.
 
     Attributes:
@@ -67,7 +67,7 @@ class TracedHit(_WireStruct, frozen=True):
     document_id: Identifier | None = None
 
 
-class TracedLane(_WireStruct, frozen=True):
+class TracedLane(_TraceStruct, frozen=True):
     """What a lane did in a search.
 
     Attributes:
@@ -87,12 +87,12 @@ class TracedLane(_WireStruct, frozen=True):
     items: Annotated[list[TracedHit], msgspec.Meta(max_length=200)] = []
 
 
-class _Versions(_WireStruct, frozen=True):
+class _Versions(_TraceStruct, frozen=True):
     org: Count | None = None
     memory: Count | None = None
 
 
-class _Trace(_WireStruct, frozen=True):
+class _Trace(_TraceStruct, frozen=True):
     trace_id: Identifier
     session_id: Identifier
     occurred_at: str

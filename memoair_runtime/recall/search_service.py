@@ -58,7 +58,7 @@ class SearchService:
             notes: Notes for the trace.
             started_at: Time of the monotonic clock at which the request arrived, in seconds; the timeout runs from it.
             reply: Called once with the reply's body, by whichever thread has it in time.
-            on_answered: Called after that, with what the search has found; None if nobody wants to know.
+            on_answered: Called after that, with what the search has found. None by default.
 
         Raises:
             BadRequestError: If the filter is invalid.

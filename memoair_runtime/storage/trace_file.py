@@ -1,7 +1,7 @@
 """The file of recall traces of one user: one JSON object per line, bounded in size, without fsync.
 
 A crash may lose the last traces. They are sent from a file of their own, which is deleted once the cloud has them, so
-that nobody who appends has to wait.
+that no writer has to wait.
 """
 
 import os

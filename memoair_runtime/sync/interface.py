@@ -74,7 +74,7 @@ class SyncInterface(Protocol):
 
     @property
     def project_trace_mode(self) -> str | None:
-        """What the project says is to be kept of searches; None if the cloud has not told."""
+        """What the project says is to be kept of searches; None if it is not known."""
 
     @property
     def sync_token(self) -> str | None:

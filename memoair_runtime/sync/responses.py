@@ -53,7 +53,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         retention_version: Version of how long turns are kept; None if the cloud does not say.
         epoch: Identifies the data that the versions count. A cloud that was restored from a backup has another one.
             None if the cloud names none.
-        recall_traces: What machines of the project keep of searches if they are not told otherwise.
+        recall_traces: What machines of the project keep of searches by default.
     """
 
     profile_version: Version | None = None

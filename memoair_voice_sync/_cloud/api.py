@@ -17,6 +17,7 @@ from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
 from memoair_protocol.http_headers import identity_headers
 from memoair_protocol.limits import MAX_DOCUMENTS, MAX_DOCUMENTS_BYTES
+from memoair_protocol.telemetry import current_traceparent
 from memoair_voice_sync.results import IndexBuildResult
 
 if TYPE_CHECKING:
@@ -161,7 +162,9 @@ class CloudApi:
 
     def _request(self, method: str, path: str, content: bytes | None = None) -> dict[str, Any]:
         try:
-            reply = self._connect().request(method, path, content)
+            traceparent = current_traceparent()  # the cloud's spans belong to the application's
+            headers = {} if traceparent is None else {"traceparent": traceparent}
+            reply = self._connect().request(method, path, content, headers)
         except CloudUnreachableError as error:
             raise self._describe(error) from error
         if reply.body is None or not reply.is_ok:

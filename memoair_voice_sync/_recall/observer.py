@@ -1,7 +1,7 @@
 """The observer of a client's searches: recall traces, the `on_recall` hook, and spans.
 
 Everything that takes time happens in one background thread, after the answer: the hook, the redaction of words, and
-what a runtime has to be told. A search itself pays for an id, and for a span if the application uses OpenTelemetry.
+what a runtime has to know. A search itself pays for an id, and for a span if the application uses OpenTelemetry.
 """
 
 import os
@@ -14,6 +14,7 @@ import attrs
 
 from memoair_protocol.enums import TraceMode
 from memoair_protocol.keyed_queue import KeyedQueue
+from memoair_protocol.timestamps import format_utc
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._recall.mode import choose_trace_mode
 from memoair_voice_sync._recall.spans import SearchSpan, start_span
@@ -94,12 +95,12 @@ class RecallObserver:
     ) -> None:
         if on_recall is not None and not callable(on_recall):
             raise TypeError(f"on_recall must be a function, not {type(on_recall).__name__}")
-        self.mode = choose_trace_mode(recall_traces)
+        self.mode: TraceMode | None = choose_trace_mode(recall_traces)
         self._project_id, self._agent_id = project_id, agent_id
         self._hook = on_recall
         self._redaction = redaction
         self._has_logged_error = False
-        self.dropped = 0  # searches that the hook was not called for
+        self.dropped: int = 0  # searches that the hook was not called for
         self._queue: KeyedQueue[_FinishedSearch] = KeyedQueue(self._report, name="memoair-recall", linger_s=_LINGER_S)
 
     def reset_after_fork(self) -> None:
@@ -145,7 +146,7 @@ class RecallObserver:
             intent: What the result is for.
             deadline_ms: The time that it had, in milliseconds.
             result: Its result.
-            amend: Tells the runtime more about it; None if there is none.
+            amend: Tells the runtime more about it, if there is a runtime.
         """
         is_reported = self._hook is not None or trace.span is not None
         if not (is_reported or self._needs_amendment(trace, result)):
@@ -170,7 +171,7 @@ class RecallObserver:
 
     @staticmethod
     def _needs_amendment(trace: SearchTrace, result: SearchResult) -> bool:
-        return bool(trace.id) and ("prefetched" in result.trace or "recallTrace" in result.trace)
+        return bool(trace.id) and not {"prefetched", "recallTrace", "error"}.isdisjoint(result.trace)
 
     # In the background thread
 
@@ -207,6 +208,8 @@ class RecallObserver:
             question, text = self._redact(search.query), self._redact(search.result.contextText)
             if question is not None and text is not None:
                 body |= {"query": question, "contextText": text}
+        if "error" in result_trace:
+            body |= _describe_failure(search)
         try:
             search.amend(body)
         except MemoAirVoiceMemoryError as error:  # a runtime of an earlier version, or one that is gone
@@ -218,6 +221,24 @@ class RecallObserver:
             return self._redaction.redact_text(text)
         except MemoAirVoiceMemoryError:
             return None
+
+
+def _describe_failure(search: _FinishedSearch) -> dict[str, Any]:
+    """Return what a runtime records of a search that it did not answer in time, once it runs."""
+    trace = search.result.trace
+    return {
+        "turnId": search.trace.turn_id,
+        "failed": {
+            "sessionId": search.session_id,
+            "occurredAt": format_utc(datetime.fromtimestamp(search.trace.started_at, timezone.utc)),
+            "intent": search.intent[:40],
+            "totalMs": search.total_ms,
+            "deadlineMs": search.deadline_ms,
+            "code": str(trace["error"].get("code")),
+            "lanes": {name: lane["status"] for name, lane in trace["lanes"].items()},
+            "recallTrace": search.trace.options,
+        },
+    }
 
 
 def _make_record(search: _FinishedSearch) -> RecallRecord:

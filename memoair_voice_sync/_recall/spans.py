@@ -1,6 +1,6 @@
 """Spans of searches, by the semantic conventions for generative-AI memory, if the application uses OpenTelemetry.
 
-The runtime has no exporter: what it did is told by the trace of its reply, and becomes child spans here. No span has
+The runtime has no exporter: the trace of its reply says what it did, and becomes child spans here. No span has
 words in it, unless recall traces have the mode ``text``; then it has the redacted question.
 """
 
@@ -104,7 +104,7 @@ class SearchSpan:
 
 
 def start_span(started_ns: int) -> SearchSpan | None:
-    """Start the span of a search as a child of the current span; None if nobody wants spans.
+    """Start the span of a search as a child of the current span; None without a tracer.
 
     Args:
         started_ns: When the search began, in nanoseconds since the epoch.

@@ -98,5 +98,8 @@ def test_the_command_line_sets_what_is_excluded(cloud: RunningCloud, client: Cli
 
     assert run("--exclude", "phone", "--exclude", "identity")["excludedKinds"] == ["phone", "identity"]
     assert run("--exclude-nothing")["excludedKinds"] == []
+    changed = run("--recall-traces", "text", "--keep-traces", "7")
+    assert (changed["recallTraces"], changed["retention"]["tracesDays"], changed["excludedKinds"]) == ("text", 7, [])
+    assert run("--recall-traces", "default")["recallTraces"] is None
     options = ["--api-key", str(client.key), "--base-url", cloud.url]
     assert "--exclude" in memoair("project", "set", client.identity["project"], *options, code=1).err

@@ -70,10 +70,10 @@ def test_a_trace_is_saved_once_and_comes_back(client: Client) -> None:
 
 
 def test_traces_without_a_user_are_of_the_organizations_documents(client: Client) -> None:
-    nobody = Client(client.url, client.key, project=client.identity["project"])
-    assert nobody.send_traces(recall_trace("org", "lobby"))["accepted"] == ["org"]
+    lobby = Client(client.url, client.key, project=client.identity["project"])
+    assert lobby.send_traces(recall_trace("org", "lobby"))["accepted"] == ["org"]
 
-    [trace] = traces_of(nobody, "/v1/voice-sdk/sessions/lobby/recall-traces")
+    [trace] = traces_of(lobby, "/v1/voice-sdk/sessions/lobby/recall-traces")
     assert (trace["userId"], trace["agentId"]) == (None, None)
     assert client.error_of("GET", f"{TRACES}/org") == (404, "cloud.not_found"), "a user sees only their own"
     assert client.ok("GET", "/v1/voice-sdk/users")["users"] == []
@@ -280,6 +280,6 @@ def test_the_traces_of_a_page_of_turns_are_found_together(cloud: RunningCloud, c
 def test_a_session_of_several_users_needs_the_user(client: Client) -> None:
     client.send_traces(recall_trace("one"))
     client.with_identity(user="other").send_traces(recall_trace("two"))
-    nobody = Client(client.url, client.key, project=client.identity["project"])
-    assert nobody.error_of("GET", OF_CALL) == (409, "cloud.conflict")
+    lobby = Client(client.url, client.key, project=client.identity["project"])
+    assert lobby.error_of("GET", OF_CALL) == (409, "cloud.conflict")
     assert [trace["traceId"] for trace in traces_of(client)] == ["one"]

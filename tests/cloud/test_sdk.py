@@ -160,3 +160,31 @@ def test_the_agent_of_a_raw_memory_is_recorded_with_its_sessions(
         assert memory.flush(timeout_s=30)
     [session] = client.ok("GET", "/v1/voice-sdk/users/ada/sessions")["sessions"]
     assert (session["sessionId"], session["agentId"]) == ("call-7", client.identity["agent"])
+
+
+def test_what_was_recalled_in_a_call_is_in_the_cloud_beside_its_turns(
+    client: Client, new_sdk: Callable[[Client], MemoAirVoiceClientSync]
+) -> None:
+    sdk_client, user = new_sdk(client), {"id": client.identity["user"]}
+    sdk_client.create_index("faq", [{"id": "returns", "text": "Returns of zanzibarplums take thirty days."}])
+    sdk_client.load_index(user=user, session_id="call-1")
+    asked = {"user": user, "session_id": "call-1", "timeout_ms": 10_000}
+    found = sdk_client.search_memory("How long do returns take?", **asked)  # type: ignore[arg-type]
+    turn = {"user_text": "How long do returns take?", "assistant_text": "Thirty days.", "turn_id": "t1"}
+    sdk_client.save_response(user=user, session_id="call-1", **turn)  # type: ignore[arg-type]
+    sdk_client.end_call(user=user, session_id="call-1")
+
+    def linked() -> list[Any]:
+        answer = client.call("GET", "/v1/voice-sdk/sessions/call-1/recall-traces")
+        return [trace for trace in answer.body.get("traces", []) if trace["turnEventId"]]
+
+    [trace] = eventually(linked, within_s=60)
+    events = client.events("call-1")
+    assert trace["turnEventId"] == next(event["eventId"] for event in events if event["type"] == "turn")
+    assert (trace["turnId"], trace["agentId"]) == ("t1", client.identity["agent"])
+    [hit] = trace["details"]["hits"]["org"]
+    assert (hit["indexName"], hit["documentId"], hit["inContext"]) == ("faq", "returns", True)
+    assert hit["score"] == found.org[0]["score"]
+    assert "around" in hit["terms"] or "meaning" in hit["terms"]
+    assert "zanzibar" not in str(trace)
+    assert trace["orgVersion"] == 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.clouds import Client, RunningCloud
+from support.waiting import eventually
 
 from memoair_voice import MemoAirVoiceClient
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
@@ -41,7 +42,8 @@ def test_a_held_user_is_erased_in_neither_place(client: Client, sdk: MemoAirVoic
     with pytest.raises(MemoAirVoiceMemoryError) as refused:
         sdk.forget_user(user_id="ada")
     assert (code_of(refused), refused.value.status_code) == ("cloud.legal_hold", 409)
-    assert list((tmp_path / "storage").rglob("session.jsonl"))
+    # Also a turn that had to wait for the runtime is not lost.
+    eventually(lambda: list((tmp_path / "storage").rglob("session.jsonl")), 60)
     assert sdk.lift_hold("settled", user_id="ada")["liftReason"] == "settled"
     assert len(sdk.list_holds(user_id="ada")) == 1
     done = sdk.forget_user(user_id="ada")

@@ -48,7 +48,7 @@ def sign_in(browser: Browser, dashboard: Dashboard, **options: object) -> Browse
     page.goto("/dashboard/sign-in")
     page.get_by_label("API key").fill(str(dashboard.client.key))
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/dashboard/p/**")
+    page.get_by_role("button", name="Sign out").wait_for()
     page.close()
     return context
 

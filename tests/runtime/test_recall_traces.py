@@ -75,7 +75,7 @@ def test_a_trace_file_is_readable_by_its_owner_alone(root: Path) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_hit_that_the_budget_cut_is_told_from_one_in_the_context(root: Path) -> None:
+def test_a_hit_in_the_context_differs_from_one_that_the_budget_cut(root: Path) -> None:
     long = "The zanzibarplum jam, jar number {}, " + "was ordered together with some other jars of fruit " * 12
     with device(None, root) as runtime:
         runtime.start("then")
@@ -172,6 +172,37 @@ def test_a_prefetch_leaves_a_trace_only_if_it_is_used(root: Path) -> None:
     assert (trace["traceId"], trace["prefetched"], trace["turnId"]) == ("used", True, "t2")
 
 
+def test_a_search_that_failed_at_the_client_is_recorded_with_what_the_client_knows(root: Path) -> None:
+    failed = {
+        "sessionId": "now",
+        "occurredAt": "2026-03-02T09:30:00Z",
+        "intent": "answer_current_user",
+        "totalMs": 250.5,
+        "deadlineMs": 250,
+        "code": "runtime.timeout",
+        "lanes": {"org": "late", "working": "late"},
+        "recallTrace": {"id": "lost", "origin": "hook"},
+    }
+    with device(None, root) as runtime:
+        asked(runtime, recallTrace={"id": "too late"})
+        assert runtime.amend_trace("lost", turnId="t2", failed=failed) == {"status": "ok"}
+        assert runtime.amend_trace("too late", failed=failed) == {"status": "ok"}
+        runtime.search("jam", "now", recallTrace={"id": "lost"})  # answered after the client has given up
+        off = {**failed, "recallTrace": {"mode": "off"}}
+        assert runtime.amend_trace("off", failed=off) == {"status": "unknown"}
+        event_id = runtime.save("t2", "Thank you.")
+        by_id = {trace["traceId"]: trace for trace in written(runtime, 2)}
+    assert set(by_id) == {"lost", "too late"}
+    assert by_id["lost"]["lanes"] == {"org": {"status": "late"}, "working": {"status": "late"}}
+    assert (by_id["lost"]["turnEventId"], by_id["lost"]["totalMs"], by_id["lost"]["origin"]) == (
+        event_id,
+        250.5,
+        "hook",
+    )
+    assert by_id["too late"]["degraded"] is True
+    assert by_id["too late"]["lanes"]["working"]["status"] == "ok", "the runtime had found it"
+
+
 def test_a_burst_is_thinned_out_and_counted(root: Path) -> None:
     with device(None, root) as runtime:
         runtime.start("now")
@@ -203,21 +234,24 @@ def test_the_files_of_a_user_are_bounded(root: Path, monkeypatch: pytest.MonkeyP
     assert file.take() == []
 
 
-def test_traces_are_sent_behind_the_turns(cloud: ScriptedCloud, root: Path) -> None:
+def test_traces_are_sent_behind_the_turns(cloud: ScriptedCloud, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.keeps_traces = True
     with device(cloud, root) as runtime:
-        asked(runtime)
+        runtime.start("now", name="Dana")
+        runtime.save("t1", SAID)
+        assert runtime.flush()["pending"] == 0
+        monkeypatch.setattr("memoair_runtime.sync.scheduler.LINGER_S", 1.0)  # the trace is written long before that
+        runtime.search("Where is the zanzibarplum?", "now")
         runtime.save("t2", "Thank you.")
         eventually(lambda: cloud.traces)
-        [trace] = cloud.traces
         eventually(lambda: not runtime.traces())
-    paths = [request.path.rpartition("/")[2] for request in cloud.requests if request.method == "POST"]
-    assert paths[-1] == "recall-traces"
-    assert paths.index("recall-traces") > paths.index("events")
-    request = cloud.requests_to("recall-traces")[0]
+    [request] = cloud.requests_to("recall-traces")
+    before = cloud.requests[: cloud.requests.index(request)]
+    events = [event for earlier in before if earlier.path.endswith("/events") for event in earlier.body["events"]]
+    assert events[-1]["payload"]["turnId"] == "t2"
     assert request.user == "caller_42"
     assert request.headers["content-encoding"] == "gzip"
-    assert trace["turnId"] == "t2"
+    assert [trace["turnId"] for trace in cloud.traces] == ["t2"]
 
 
 def test_the_last_traces_are_sent_at_the_end(cloud: ScriptedCloud, root: Path) -> None:

@@ -30,6 +30,7 @@ SYNC_NAMES = {
     "MemoAirVoiceMemoryError",
     "MemoAirVoiceMemorySync",
     "MemoryToolSync",
+    "RecallRecord",
     "RuntimeHandle",
     "RuntimePool",
     "SearchResult",

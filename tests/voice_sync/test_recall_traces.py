@@ -1,6 +1,5 @@
 """Recall traces, the hook and spans of the clients, over real runtimes."""
 
-import json
 import logging
 import subprocess
 import sys
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clients import PATIENT_MS, NewClient
+from support.clients import PATIENT_MS, NewClient, frozen, pid_of
 from support.runtimes import USER
+from support.spans import traces_in
 from support.waiting import eventually
 
 from memoair_protocol import telemetry
@@ -27,11 +27,6 @@ def no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memoair_voice_sync._recall.observer._LINGER_S", 0.0)
     monkeypatch.setattr("memoair_voice_sync._loopback.prefetch.LINGER_S", 0.0)
     monkeypatch.delenv("MEMOAIR_RECALL_TRACES", raising=False)
-
-
-def traces_in(storage_root: Path) -> list[dict[str, Any]]:
-    files = sorted(storage_root.rglob("recall_traces*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
 
 
 def ask(client: Any, query: str = "Where is the zanzibarplum?", **options: Any) -> Any:
@@ -172,6 +167,21 @@ def test_the_hook_hears_of_searches_that_failed(new_client: NewClient) -> None:
     assert record.degraded
     assert record.error_code
     assert record.error_code.startswith("runtime.")
+
+
+def test_a_search_that_no_runtime_answered_in_time_leaves_a_trace_as_well(
+    new_client: NewClient, storage_root: Path
+) -> None:
+    client = new_client()
+    say(client, SAID)
+    with frozen(pid_of(client, USER)):
+        assert client.search_memory("zanzibarplum", user=DANA, timeout_ms=200).trace["degraded"]
+    answer(client)
+    client.end_call(user=DANA)
+    [trace] = eventually(lambda: traces_in(storage_root))
+    assert trace["degraded"] is True
+    assert "runtime.timeout" in trace["notes"][-1]
+    assert "zanzibarplum" not in str(trace)
 
 
 def test_an_error_in_the_hook_is_logged_once_and_without_words(

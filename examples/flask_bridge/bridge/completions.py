@@ -78,7 +78,15 @@ def blueprint(
         turns = list_turns(messages)
         caller = identify_caller(settings.caller_salt, platform, _with_headers(body))
         asked = keeper.begin(platform, _call_id_of(platform, body), caller, turns)
-        memories = memory.recall(caller, turns[-1].user_text, call_id=asked.call_id or None, lanes=_LANES)
+        turn_id = make_turn_id(asked.call_id, asked.number) if asked.call_id and asked.number else None
+        memories = memory.recall(
+            caller,
+            turns[-1].user_text,
+            call_id=asked.call_id or None,
+            lanes=_LANES,
+            turn_id=turn_id,
+            origin="hook",
+        )
         try:
             reply = model.ask(make_model_request(body, model.settings.name, memories))
         except ModelError as error:

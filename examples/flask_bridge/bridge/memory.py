@@ -48,7 +48,16 @@ class BridgeMemory:
         except MemoAirVoiceMemoryError as error:
             log.warning("a caller's memory is not loaded yet: code=%s", error.code)
 
-    def recall(self, caller: str | None, query: str, *, call_id: str | None, lanes: Sequence[str] | None = None) -> str:
+    def recall(
+        self,
+        caller: str | None,
+        query: str,
+        *,
+        call_id: str | None,
+        lanes: Sequence[str] | None = None,
+        turn_id: str | None = None,
+        origin: str = "tool",
+    ) -> str:
         """Return what is known about the query, within the deadline. Return "" if the memory fails.
 
         Args:
@@ -56,6 +65,8 @@ class BridgeMemory:
             query: What the caller has said.
             call_id: The platform's id of the call.
             lanes: The lanes to search; all by default.
+            turn_id: The id with which the turn will be saved, if it is known: for the recall trace.
+            origin: Who asks: ``tool`` if the platform's model does, ``hook`` if the bridge does by itself.
         """
         if caller is None or not query.strip():
             return ""
@@ -64,7 +75,13 @@ class BridgeMemory:
             timeout_ms = max(timeout_ms, _FIRST_RECALL_TIMEOUT_MS)
         try:
             found = self._get_client().search_memory(
-                query[-_MAX_QUERY_CHARS:], user={"id": caller}, timeout_ms=timeout_ms, lanes=lanes, session_id=call_id
+                query[-_MAX_QUERY_CHARS:],
+                user={"id": caller},
+                timeout_ms=timeout_ms,
+                lanes=lanes,
+                session_id=call_id,
+                turn_id=turn_id,
+                origin=origin,
             )
         except MemoAirVoiceMemoryError as error:
             log.warning("answered without memory: code=%s", error.code)

@@ -93,18 +93,21 @@ def blueprint(settings: BridgeSettings, memory: BridgeMemory, store: CallStore) 
         return call_id, store.mark_call(f"twilio:{call_id}", caller=caller, is_machine=_is_machine())
 
     def answer_turn(call_id: str, caller: str | None, number: int, user_text: str) -> str:
+        turn_id = make_turn_id(call_id, number)
         reply = store.answer_once(
             f"twilio:{call_id}",
             number,
             user_text,
-            lambda: answer(user_text, memory.recall(caller, user_text, call_id=call_id)),
+            lambda: answer(
+                user_text, memory.recall(caller, user_text, call_id=call_id, turn_id=turn_id, origin="hook")
+            ),
             timeout_s=_ANSWER_TIMEOUT_S,
         )
         if caller is None:
             record("twilio", Outcome.NO_CALLER, call_id=call_id)
             return reply.text
         # Also if the answer is not new: the worker that made it may have ended before the turn was saved.
-        call_turn = CallTurn(make_turn_id(call_id, number), number, user_text, reply.text, reply.at)
+        call_turn = CallTurn(turn_id, number, user_text, reply.text, reply.at)
         outcome = memory.save_turn(caller, "twilio", call_id, call_turn)
         if outcome is Outcome.KEPT and not reply.is_new:
             outcome = Outcome.DUPLICATE

@@ -20,13 +20,14 @@ def show_overview(page: PageDep, retried: int | None = None) -> Response:
     tenant, view = page.tenant, page.view
     days = view.days()
     figures = page.services.days.load_days(tenant, [view.day_bounds(day) for day in days])
+    by_agent = compute_recall_by_agent(figures)
     return page.render(
         "overview.html",
         "overview",
         calls=sum((day.count_calls(view.agent_id) for day in figures), CallCounts()),
         callers=count_callers(tenant, view.since, view.until, view.agent_id),
         recall=compute_recall(figures, view.agent_id),
-        by_agent=compute_recall_by_agent(figures) if len(page.agents) > 1 else {},
+        by_agent=by_agent if len(by_agent) > 1 else {},
         backlog=get_learning_backlog(tenant, view.agent_id),
         dead_build=find_project_dead_build(tenant),
         days=[_show_day(day, found, view.agent_id) for day, found in zip(days, figures, strict=True)],
