@@ -21,6 +21,7 @@ class CallCounts:
         open: The number of calls of which no end has arrived.
         late: The number of calls that arrived long after they happened: their machines were offline, or are behind.
         failed: The number of calls from which learning failed, and has not succeeded since.
+        last_received_at: When the last event of these calls arrived; None without calls.
     """
 
     calls: int = 0
@@ -28,11 +29,18 @@ class CallCounts:
     open: int = 0
     late: int = 0
     failed: int = 0
+    last_received_at: datetime | None = None
 
     def __add__(self, other: "CallCounts") -> "CallCounts":
         """Return the counts of both."""
+        moments = [at for at in (self.last_received_at, other.last_received_at) if at is not None]
         return CallCounts(
-            *(mine + theirs for mine, theirs in zip(attrs.astuple(self), attrs.astuple(other), strict=True))
+            self.calls + other.calls,
+            self.turns + other.turns,
+            self.open + other.open,
+            self.late + other.late,
+            self.failed + other.failed,
+            max(moments, default=None),
         )
 
 
@@ -82,10 +90,11 @@ def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> di
             for state in (CallState.OPEN, CallState.LATE, CallState.FAILED)
         ]
         counts = func.count(), func.sum(CallSession.turn_count), *states
+        last_received_at = func.max(CallSession.received_at)
         conditions = call_conditions(session, CallFilter(since, until))
-        statement = select(CallSession.agent_id, *counts).select_from(CallSession).where(*conditions)
+        statement = select(CallSession.agent_id, *counts, last_received_at).select_from(CallSession).where(*conditions)
         rows = session.execute(statement.group_by(CallSession.agent_id))
-        return {agent_id: CallCounts(*map(int, numbers)) for agent_id, *numbers in rows}
+        return {agent_id: CallCounts(*map(int, numbers), received_at) for agent_id, *numbers, received_at in rows}
 
 
 def get_learning_backlog(tenant: Tenant, agent_id: str | None = None) -> LearningBacklog:

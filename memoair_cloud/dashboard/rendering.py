@@ -1,6 +1,7 @@
 """Fill templates. Everything that is not markup of a template is escaped, wherever it comes from."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, tzinfo
 from functools import lru_cache
@@ -92,6 +93,11 @@ def format_json(value: Any) -> str:
     return text if len(text) <= _SHOWN_METADATA_CHARS else f"{text[:_SHOWN_METADATA_CHARS]}…"
 
 
+def spaced(name: str) -> str:
+    """Return a name in camel case as words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
 def safe_url(value: Any) -> str | None:
     """Return an address that a link may lead to: http or https, with a host. Others (``javascript:``) are None."""
     if not isinstance(value, str) or any(char <= " " for char in value):
@@ -140,7 +146,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(asset=asset_url, href=href, mark_spans=mark_spans, periods=list(PERIODS))
     environment.filters.update(
-        time=format_time, ms=format_ms, share=format_share, short_json=format_json, safe_url=safe_url
+        time=format_time, ms=format_ms, share=format_share, short_json=format_json, safe_url=safe_url, spaced=spaced
     )
     environment.globals.update(duration=format_duration)
     return environment

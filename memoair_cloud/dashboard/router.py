@@ -18,6 +18,10 @@ from memoair_cloud.dashboard.pages import (
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
 from memoair_cloud.http.dependencies import Services
 
+_PAGES = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, audit)
+# In the order in which they are asked: the last one answers what no other knows.
+PAGE_ROUTERS = (*(pages.router for pages in _PAGES), sign_in.signed_in_router, projects.fallback_router)
+
 
 def add_dashboard(app: FastAPI, services: Services) -> None:
     """Add the dashboard to an application.
@@ -28,6 +32,5 @@ def add_dashboard(app: FastAPI, services: Services) -> None:
     """
     app.state.gatekeeper = Gatekeeper.of(services)
     app.state.one_time_links = OneTimeLinks()
-    pages = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, audit)
-    for router in (*(page.router for page in pages), sign_in.signed_in_router, projects.fallback_router):
+    for router in PAGE_ROUTERS:
         app.include_router(router, prefix=COOKIE_PATH, include_in_schema=False)

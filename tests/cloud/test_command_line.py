@@ -101,6 +101,26 @@ def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable
     assert len([path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]) >= 1
 
 
+def test_keys_with_scopes_are_created_and_listed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'cloud.db'}"
+
+    def run(*arguments: str, **options: Any) -> Any:
+        return run_process("cloud", *arguments, "--database-url", url, home=tmp_path, **options)
+
+    account = json.loads(run("init", "--account", "F", "--json"))["accountId"]
+    issued = json.loads(run("key", "create", "--account", "F", "--scope", "read", "--name", "desk", "--json"))
+    assert issued["accountId"] == account
+    assert issued["apiKey"].startswith("memoair_pk_")
+    listed = {key["keyId"]: key for key in json.loads(run("keys", "--json"))}
+    assert {name: listed[issued["keyId"]][name] for name in ("name", "scope", "projectId")} == {
+        "name": "desk",
+        "scope": "read",
+        "projectId": None,
+    }
+    assert sorted(key["scope"] for key in listed.values()) == ["everything", "read"]
+    assert " read " in run("keys")
+
+
 @pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://"])
 def test_an_invalid_database_url_is_reported_in_one_line(url: str, tmp_path: Path) -> None:
     output = run_process("cloud", "init", "--database-url", url, home=tmp_path, status=2)

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta, timezone
 
+import attrs
 import pytest
 from support.clouds import Client, RunningCloud, recall_trace, session_end, session_start, turn
 
@@ -41,7 +42,11 @@ def test_calls_and_searches_count_on_their_day(cloud: RunningCloud) -> None:
     found = cloud.services.days.load_days(tenant, [(third, second), (today, tomorrow)])
 
     # What happened three days ago has just arrived: late.
-    assert [day.count_calls() for day in found] == [CallCounts(2, 2, 1, 2, 0), CallCounts(1, 1, 0, 0, 0)]
+    counts = [attrs.evolve(day.count_calls(), last_received_at=None) for day in found]
+    assert counts == [CallCounts(2, 2, 1, 2, 0), CallCounts(1, 1, 0, 0, 0)]
+    arrived_at = [day.count_calls().last_received_at for day in found]
+    assert all(at is not None and at > utc_now() - timedelta(minutes=5) for at in arrived_at)
+    assert (found[0].count_calls() + found[1].count_calls()).last_received_at == max(filter(None, arrived_at))
     assert [day.compute_recall().count for day in found] == [2, 1]
     assert compute_recall(found).count == 3
     agent_id = client.identity["agent"]

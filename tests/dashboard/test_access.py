@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 from support.clouds import Client, running, turn
 from support.dashboards import Dashboard, Visitor, fill_project
 
+from memoair_cloud.dashboard.router import PAGE_ROUTERS
 from memoair_cloud.database.access_models import DashboardSession
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.tenancy.grants import Grant, KeyScope
@@ -87,6 +89,25 @@ def reader(dashboard: Dashboard) -> Visitor:
 @pytest.fixture(scope="module")
 def stranger(dashboard: Dashboard) -> Visitor:
     return dashboard.visitor(dashboard.cloud.tenant("stranger").key)
+
+
+def test_the_matrices_of_pages_and_forms_are_complete() -> None:
+    routes = {
+        (method, route.path.removeprefix("/p/{project_id}"))
+        for router in PAGE_ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+        if "{project_id}" in route.path
+    }
+    names = {"{user_id}": "caller%1", "{session_id}": "call-b", "{memory_id}": "{fact}"}
+    found = set()
+    for method, path in routes:
+        for name, value in names.items():
+            path = path.replace(name, value)
+        found.add((method, path))
+    listed = {("GET", parts) for parts in PAGES} | {("POST", parts) for parts in FORMS}
+    assert found == {(method, "".join(f"/{part.replace('/', '%')}" for part in parts)) for method, parts in listed}
 
 
 def test_a_page_that_was_sent_to_a_colleague_survives_their_signing_in(dashboard: Dashboard) -> None:

@@ -59,9 +59,10 @@ def list_users(
 
 
 @router.get("/users/{user_id}", operation_id="getUser", responses=error_responses(PROJECT_ERRORS))
-def get_user(tenant: ProjectTenant, user_id: PathId) -> UserDetailOut:
+def get_user(tenant: ProjectTenant, services: ServicesDep, user_id: PathId) -> UserDetailOut:
     """Return a user, and how much is kept of them."""
     detail = queries.get_user(tenant, user_id)
+    services.reads.record(tenant, AuditAction.READ_CALLER, user_id)
     values = {name: getattr(detail.user, name) for name in ("id", "name", "details", "session_count")}
     values |= {name: getattr(detail.user, name) for name in ("first_seen_at", "last_seen_at", "turns_dropped_until")}
     return UserDetailOut.model_validate({**values, "held": detail.is_held, "counts": detail.counts})

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.errors import BatchTooLargeError, ConflictError
 from memoair_cloud.http.body_parsing import TracesRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
@@ -38,14 +39,24 @@ def ingest_recall_traces(tenant: ProjectTenant, services: ServicesDep, body: Tra
     responses=error_responses(PROJECT_ERRORS, ConflictError),
 )
 def list_recall_traces(
-    tenant: ProjectTenant, session_id: PathId, turn: TurnId = None, cursor: Cursor = None, limit: Limit = 100
+    tenant: ProjectTenant,
+    services: ServicesDep,
+    session_id: PathId,
+    turn: TurnId = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> TracesOut:
     """List the searches of a session in order. If several users have a session with this id, X-User-Id selects one."""
     page = queries.list_session_traces(tenant, session_id, cursor, limit, turn)
+    for user_id in {row.user_id for row in page.rows if row.user_id is not None}:
+        services.reads.record(tenant, AuditAction.READ_CALL, user_id, session_id)
     return TracesOut(traces=[TraceOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
 @router.get("/recall-traces/{trace_id:path}", operation_id="getRecallTrace", responses=error_responses(PROJECT_ERRORS))
-def get_recall_trace(tenant: ProjectTenant, trace_id: PathId) -> TraceOut:
+def get_recall_trace(tenant: ProjectTenant, services: ServicesDep, trace_id: PathId) -> TraceOut:
     """Return the record of a search."""
-    return TraceOut.model_validate(queries.get_trace(tenant, trace_id))
+    trace = queries.get_trace(tenant, trace_id)
+    if trace.user_id is not None:
+        services.reads.record(tenant, AuditAction.READ_CALL, trace.user_id, trace.session_id)
+    return TraceOut.model_validate(trace)
