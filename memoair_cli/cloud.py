@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from memoair_cli.cloud_demo.command import demo
 from memoair_protocol.installing import install_command
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(name="cloud", no_args_is_help=True, help="Set up and run a MemoAir server.")
 key_app = typer.Typer(name="key", no_args_is_help=True, help="Create API keys.")
 app.add_typer(key_app)
+app.command()(demo)
 
 DatabaseUrl = Annotated[
     Optional[str],  # noqa: UP045 - Typer needs this on Python 3.10

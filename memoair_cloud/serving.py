@@ -2,12 +2,15 @@
 
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 
 from memoair_cloud.database.migrate import migrate
 from memoair_cloud.http.app import create_app, make_services
@@ -42,20 +45,24 @@ def open_services(settings: CloudSettings) -> Iterator[Services]:
         services.engine.dispose()
 
 
-def serve(settings: CloudSettings, *, with_worker: bool = True) -> None:
+def serve(
+    settings: CloudSettings, *, with_worker: bool = True, on_started: Callable[[FastAPI, str], None] | None = None
+) -> None:
     """Run the HTTP server until SIGINT or SIGTERM. Call it in the main thread: it installs signal handlers.
 
     Args:
         settings: The settings of the server.
         with_worker: Whether to run worker threads in this process, too.
+        on_started: Called with the application and its URL once the server listens. It must not block.
     """
     # Uvicorn raises the signal again after its shutdown. By default that would end the process right there, while the
     # worker is in the middle of a task.
     _on_stop_signal(lambda: None)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with open_services(settings) as services, _running_worker(services, settings.worker_threads if with_worker else 0):
+        app = create_app(services)
         config = uvicorn.Config(
-            create_app(services),
+            app,
             host=settings.host,
             port=settings.port,
             log_config=None,
@@ -65,7 +72,7 @@ def serve(settings: CloudSettings, *, with_worker: bool = True) -> None:
             timeout_keep_alive=_KEEP_ALIVE_TIMEOUT_S,
             timeout_graceful_shutdown=int(_STOP_TIMEOUT_S),
         )
-        uvicorn.Server(config).run()
+        _Server(config, None if on_started is None else partial(on_started, app)).run()
 
 
 def run_worker(settings: CloudSettings) -> None:
@@ -79,6 +86,21 @@ def run_worker(settings: CloudSettings) -> None:
     with open_services(settings) as services, _running_worker(services, settings.worker_threads):
         log.info("worker started", extra={"action": "worker_started"})
         stop_requested.wait()
+
+
+class _Server(uvicorn.Server):
+    """A server that reports its URL. With the port 0, it is not known before."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[str], None] | None) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen."""
+        await super().startup(sockets=sockets)
+        if self.started and self._on_started is not None:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._on_started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
 
 def _on_stop_signal(callback: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -193,6 +193,22 @@ class CloudSettings(BaseSettings):
         elif parsed.database in (None, "", ":memory:"):
             raise ValueError("SQLite requires a file: sqlite:////a/path/cloud.db")
         return parsed.render_as_string(hide_password=False)
+
+
+class IsolatedSettings(CloudSettings):
+    """Settings that ignore the environment: what it says of another server must not lead this one there."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature of pydantic
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the only source: the arguments."""
+        return (init_settings,)
 
 
 def load_settings(**flags: Any) -> CloudSettings:

@@ -5,7 +5,8 @@ The cloud shows with it what an agent would get. Nothing is written, and no proc
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -38,7 +39,7 @@ from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.replica_file import ReplicaFact
 from memoair_runtime.transformer_model import TransformerModel
 
-__all__ = ["Budgets", "InvalidSearchError", "PreviewData", "preview_search"]
+__all__ = ["Budgets", "InvalidSearchError", "PreviewData", "PreviewedMemory", "open_preview", "preview_search"]
 
 # A reply comes by its deadline, or a moment after it. This is for a fault.
 _MAX_WAIT_S = 60.0
@@ -71,16 +72,45 @@ class PreviewData:
     removed: Sequence[Mapping[str, Any]] = ()
 
 
-def preview_search(data: PreviewData, search: Mapping[str, Any], budgets: Budgets | None = None) -> dict[str, Any]:
-    """Return the reply that a runtime with this data would give.
+@attrs.frozen
+class PreviewedMemory:
+    """The memory of a user and the documents of their project, to be searched. Made by `open_preview`."""
+
+    _memory: UserMemory
+    _service: SearchService
+
+    def apply_event(self, event: Mapping[str, Any]) -> None:
+        """Add an event, such as the next turn of a call."""
+        _apply_event(self._memory, event)
+
+    def search(self, search: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the reply that a runtime would give.
+
+        Args:
+            search: The body of a search, as in ``POST /v1/runtime/search_memory``.
+
+        Raises:
+            InvalidSearchError: If the search is invalid.
+        """
+        replies: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
+        try:
+            request = _parse_search(msgspec.json.encode(search))
+            self._memory.index_pending()
+            self._service.search(request, frozenset(LaneName), Variant.DEFAULT, [], time.monotonic(), replies.put)
+            return dict(replies.get(timeout=_MAX_WAIT_S))
+        except BadRequestError as error:
+            raise InvalidSearchError(error.message) from None
+
+
+@contextmanager
+def open_preview(data: PreviewData, budgets: Budgets | None = None) -> Iterator[PreviewedMemory]:
+    """Yield a memory to be searched any number of times, by one thread.
 
     Args:
         data: What is known.
-        search: The body of a search, as in ``POST /v1/runtime/search_memory``.
         budgets: The size limits of the context.
 
     Raises:
-        InvalidSearchError: If the search is invalid.
         OSError: If the index file cannot be read.
     """
     memory = _build_memory(data)
@@ -94,29 +124,43 @@ def preview_search(data: PreviewData, search: Mapping[str, Any], budgets: Budget
         org_lane.load()
         lanes: list[Lane] = [ProfileLane(memory), WorkingLane(memory), PermanentLane(memory, gate, reranker), org_lane]
         service = SearchService(lanes, RuntimeMetrics(), budgets)
-        replies: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
         try:
-            request = _parse_search(msgspec.json.encode(search))
-            memory.index_pending()
-            service.search(request, frozenset(LaneName), Variant.DEFAULT, [], time.monotonic(), replies.put)
-            return dict(replies.get(timeout=_MAX_WAIT_S))
-        except BadRequestError as error:
-            raise InvalidSearchError(error.message) from None
+            yield PreviewedMemory(memory, service)
         finally:
             service.close()
+
+
+def preview_search(data: PreviewData, search: Mapping[str, Any], budgets: Budgets | None = None) -> dict[str, Any]:
+    """Return the reply that a runtime with this data would give.
+
+    Args:
+        data: What is known.
+        search: The body of a search, as in ``POST /v1/runtime/search_memory``.
+        budgets: The size limits of the context.
+
+    Raises:
+        InvalidSearchError: If the search is invalid.
+        OSError: If the index file cannot be read.
+    """
+    with open_preview(data, budgets) as memory:
+        return memory.search(search)
 
 
 def _build_memory(data: PreviewData) -> UserMemory:
     memory = UserMemory(UserProfile())
     for content in data.events:
-        event = msgspec.convert(content, Event)
-        if is_valid(event):
-            memory.apply_event(msgspec.structs.replace(event, payload=truncate_to_heard(event.payload)))
+        _apply_event(memory, content)
     facts = {fact.id: fact for fact in (msgspec.convert(content, ReplicaFact) for content in data.facts)}
     memory.add_facts(list(facts.values()))
     profile = CloudProfile() if data.profile is None else msgspec.convert(data.profile, CloudProfile)
     memory.set_derived_profile(profile, lasting_fact_texts(facts))
     return memory
+
+
+def _apply_event(memory: UserMemory, content: Mapping[str, Any]) -> None:
+    event = msgspec.convert(content, Event)
+    if is_valid(event):
+        memory.apply_event(msgspec.structs.replace(event, payload=truncate_to_heard(event.payload)))
 
 
 def _open_index(data: PreviewData) -> Index:

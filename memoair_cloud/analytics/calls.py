@@ -12,12 +12,11 @@ from memoair_cloud.tenancy.access import Tenant
 
 
 @attrs.frozen
-class CallFigures:
-    """Figures of the calls that started in a period.
+class CallCounts:
+    """Counts of calls. Those of two periods can be added.
 
     Attributes:
         calls: The number of calls.
-        callers: The number of different callers.
         turns: The number of turns.
         open: The number of calls of which no end has arrived.
         late: The number of calls that arrived long after they happened: their machines were offline, or are behind.
@@ -25,13 +24,24 @@ class CallFigures:
         last_received_at: When the last event of these calls arrived; None without calls.
     """
 
-    calls: int
-    callers: int
-    turns: int
-    open: int
-    late: int
-    failed: int
-    last_received_at: datetime | None
+    calls: int = 0
+    turns: int = 0
+    open: int = 0
+    late: int = 0
+    failed: int = 0
+    last_received_at: datetime | None = None
+
+    def __add__(self, other: "CallCounts") -> "CallCounts":
+        """Return the counts of both."""
+        moments = [at for at in (self.last_received_at, other.last_received_at) if at is not None]
+        return CallCounts(
+            self.calls + other.calls,
+            self.turns + other.turns,
+            self.open + other.open,
+            self.late + other.late,
+            self.failed + other.failed,
+            max(moments, default=None),
+        )
 
 
 @attrs.frozen
@@ -51,8 +61,8 @@ class LearningBacklog:
     dead_reasons: Sequence[tuple[str, int]]
 
 
-def count_calls(tenant: Tenant, since: datetime, until: datetime, agent_id: str | None = None) -> CallFigures:
-    """Return the figures of a period.
+def count_callers(tenant: Tenant, since: datetime, until: datetime, agent_id: str | None = None) -> int:
+    """Return the number of different callers of the calls that started in a period.
 
     Args:
         tenant: The project.
@@ -60,43 +70,34 @@ def count_calls(tenant: Tenant, since: datetime, until: datetime, agent_id: str 
         until: The first moment after it.
         agent_id: Only calls of this agent.
     """
-    in_period = CallFilter(since, until, agent_id)
-    states = (CallState.OPEN, CallState.LATE, CallState.FAILED)
     with tenant.begin_read() as session:
-        # All in one statement, so that the rows of the period are read once.
-        in_state = [and_(*call_conditions(session, CallFilter(state=state))) for state in states]
-        statement = select(
-            func.count(),
-            func.count(distinct(CallSession.user_id)),
-            func.sum(CallSession.turn_count),
-            *(func.sum(case((condition, 1), else_=0)) for condition in in_state),
-            func.max(CallSession.received_at),
-        ).where(*call_conditions(session, in_period))
-        row = session.execute(statement.select_from(CallSession)).one()
-    calls, callers, turns, is_open, late, failed = (int(value or 0) for value in row[:-1])
-    return CallFigures(calls, callers, turns, is_open, late, failed, row[-1])
+        conditions = call_conditions(session, CallFilter(since, until, agent_id))
+        statement = select(func.count(distinct(CallSession.user_id))).select_from(CallSession)
+        return session.scalar(statement.where(*conditions)) or 0
 
 
-def count_calls_by_day(
-    tenant: Tenant, days: Sequence[tuple[datetime, datetime]], agent_id: str | None = None
-) -> list[tuple[int, int]]:
-    """Return the number of calls and of turns for each day.
-
-    A day is given by its bounds, because its length depends on the time zone.
+def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, CallCounts]:
+    """Return counts of the calls that started in a period, by agent; None is for calls without an agent.
 
     Args:
         tenant: The project.
-        days: The first moment of each day, and the first moment after it.
-        agent_id: Only calls of this agent.
+        since: The first moment of the period.
+        until: The first moment after it.
     """
-    counts = []
     with tenant.begin_read() as session:
-        for since, until in days:
-            conditions = call_conditions(session, CallFilter(since, until, agent_id))
-            statement = select(func.count(), func.sum(CallSession.turn_count)).select_from(CallSession)
-            calls, turns = session.execute(statement.where(*conditions)).one()
-            counts.append((calls, int(turns or 0)))
-    return counts
+        states = [
+            func.count(case((and_(*call_conditions(session, CallFilter(state=state))), 1)))
+            for state in (CallState.OPEN, CallState.LATE, CallState.FAILED)
+        ]
+        counts = func.count(), func.sum(CallSession.turn_count), *states
+        last_received_at = func.max(CallSession.received_at)
+        conditions = call_conditions(session, CallFilter(since, until))
+        statement = select(CallSession.agent_id, *counts, last_received_at).select_from(CallSession).where(*conditions)
+        rows = session.execute(statement.group_by(CallSession.agent_id))
+        return {
+            agent_id: CallCounts(calls, int(turns), is_open, late, failed, received_at)
+            for agent_id, calls, turns, is_open, late, failed, received_at in rows
+        }
 
 
 def get_learning_backlog(tenant: Tenant, agent_id: str | None = None) -> LearningBacklog:

@@ -75,7 +75,7 @@ class IngestResult:
         self.rejected.append(EventRejection(event_id, error.code, error.message))
 
 
-def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
+def ingest(tenant: Tenant, batch: Iterable[bytes], *, now: datetime | None = None) -> IngestResult:
     """Save the events of one user. Accepted events are durable when this returns.
 
     Invalid events are rejected one by one; the others are saved.
@@ -83,6 +83,7 @@ def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
     Args:
         tenant: The project and the user that the events belong to.
         batch: The events, each as JSON.
+        now: When they arrive; by default the current time.
 
     Raises:
         InvalidRequestError: If the request does not name the user.
@@ -94,7 +95,7 @@ def ingest(tenant: Tenant, batch: Iterable[bytes]) -> IngestResult:
     events, repeated_ids = _parse_batch(batch, user_id, result)
     with tenant.begin_write(Action.INGEST) as session:
         if events:
-            _store_events(session, user_id, events, result)
+            _store_events(session, user_id, events, result, now or utc_now())
     for event_id in repeated_ids:
         result.record_repeat(event_id)
     return result
@@ -126,9 +127,10 @@ def _other_session_error() -> ConflictError:
     return ConflictError("the event id belongs to an event in another session of this user")
 
 
-def _store_events(session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult) -> None:
+def _store_events(
+    session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult, now: datetime
+) -> None:
     user = lock_or_create_user(session, user_id, events[0].occurred_at)
-    now = utc_now()
     new_events = [_clamp_clock_skew(event, now) for event in _select_new_events(session, user_id, events, result)]
     new_events = _drop_expired(session, user, new_events, now, result)
     if not new_events:

@@ -1,6 +1,6 @@
 """Search for calls, as people look for them: by agent, period and state."""
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
 
@@ -23,14 +23,16 @@ _LATEST_FIRST = PageOrder[CallSession](
     descending=True,
 )
 
-IS_BACKLOG = and_(
+# Every call has arrived after that. But with a condition on this column, SQLite uses the small index of calls that are
+# to be learned; else it reads all calls in the order of time (of 200,000 calls 1.2 s instead of 1 ms).
+_IS_UNLEARNED = and_(
     CallSession.learned_count < CallSession.event_count,
-    CallSession.ended_at.is_not(None),
-    CallSession.failures < extraction_worker.MAX_FAILURES,
+    CallSession.received_at >= datetime(1970, 1, 1, tzinfo=timezone.utc),
 )
-IS_DEAD = and_(
-    CallSession.learned_count < CallSession.event_count, CallSession.failures >= extraction_worker.MAX_FAILURES
+IS_BACKLOG = and_(
+    _IS_UNLEARNED, CallSession.ended_at.is_not(None), CallSession.failures < extraction_worker.MAX_FAILURES
 )
+IS_DEAD = and_(_IS_UNLEARNED, CallSession.failures >= extraction_worker.MAX_FAILURES)
 
 
 class CallState(str, Enum):
@@ -104,7 +106,7 @@ def call_conditions(session: ScopedSession, call_filter: CallFilter) -> list[Col
         CallState.ALL: [],
         CallState.OPEN: [CallSession.ended_at.is_(None)],
         CallState.BACKLOG: [IS_BACKLOG],
-        CallState.FAILED: [CallSession.failure.is_not(None), CallSession.learned_count < CallSession.event_count],
+        CallState.FAILED: [CallSession.failure.is_not(None), _IS_UNLEARNED],
         CallState.DEAD: [IS_DEAD],
         CallState.LATE: [_delay_s(session) > LATE_AFTER.total_seconds()],
     }

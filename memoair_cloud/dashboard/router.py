@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from memoair_cloud.dashboard.one_time_links import OneTimeLinks
 from memoair_cloud.dashboard.pages import (
     audit,
     callers,
@@ -32,5 +33,6 @@ def add_dashboard(app: FastAPI, services: Services) -> None:
         services: Its services.
     """
     app.state.gatekeeper = Gatekeeper.of(services)
+    app.state.one_time_links = OneTimeLinks()
     for router in PAGE_ROUTERS:
         app.include_router(router, prefix=COOKIE_PATH, include_in_schema=False)

@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 
+from memoair_cloud.analytics.days import DayCache
 from memoair_cloud.audit.log import ReadRecorder
 from memoair_cloud.errors import InvalidKeyError, InvalidRequestError
 from memoair_cloud.http.middleware import CloudMetrics
@@ -31,6 +32,7 @@ class Services:
         metrics: The Prometheus metrics.
         reads: Records in the audit log who reads a caller's data.
         settings: The settings of the server.
+        days: Figures of days that are over.
     """
 
     engine: Engine
@@ -40,6 +42,7 @@ class Services:
     metrics: CloudMetrics
     settings: CloudSettings = attrs.field(factory=CloudSettings)
     reads: ReadRecorder = attrs.field(factory=ReadRecorder)
+    days: DayCache = attrs.field(factory=DayCache)
 
 
 # A coroutine, because it only inspects the request: FastAPI would run a plain function in a thread.

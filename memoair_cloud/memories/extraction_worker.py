@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -69,6 +69,7 @@ class ExtractionWorker:
         idle_timeout: How long without a new event until a call counts as ended.
         speaker_time: The time zones in which callers count days.
         accounting: Counts what a language model costs, and limits it.
+        now: Returns the current time.
     """
 
     engine: Engine
@@ -76,6 +77,7 @@ class ExtractionWorker:
     idle_timeout: timedelta
     speaker_time: SpeakerTime = attrs.field(factory=SpeakerTime)
     accounting: ModelAccounting = attrs.field(factory=ModelAccounting)
+    now: Callable[[], datetime] = utc_now
 
     def process_next_call(self, project_id: str) -> ExtractionOutcome | None:
         """Consolidate the call of a project that has been due longest.
@@ -87,7 +89,7 @@ class ExtractionWorker:
             The outcome; None if no call is due.
         """
         tenant = find_project_tenant(self.engine, project_id)
-        claim = None if tenant is None else _claim_next_call(tenant, due_condition(utc_now(), self.idle_timeout))
+        claim = None if tenant is None else _claim_next_call(tenant, self.now(), self.idle_timeout)
         if tenant is None or claim is None:
             return None
         started_at = time.monotonic()
@@ -96,7 +98,7 @@ class ExtractionWorker:
         except (OperationalError, InterfaceError, PoolTimeout):
             raise  # no database: the failure cannot be recorded, and the claim expires
         except Exception as error:  # noqa: BLE001 - one unreadable call must not block the calls behind it
-            _record_failure(tenant, claim, error)
+            _record_failure(tenant, claim, error, self.now())
             outcome, extraction = ExtractionOutcome.FAILED, None
         fields: dict[str, Any] = {"outcome": outcome.value, "ms": round((time.monotonic() - started_at) * 1e3)}
         if extraction is not None:
@@ -110,25 +112,25 @@ class ExtractionWorker:
     def find_due_projects(self) -> list[str]:
         """Return the projects that have calls to consolidate."""
         with Session(self.engine) as session:
-            statement = select(CallSession.project_id).where(due_condition(utc_now(), self.idle_timeout)).distinct()
+            statement = select(CallSession.project_id).where(due_condition(self.now(), self.idle_timeout)).distinct()
             return list(session.scalars(statement.order_by(CallSession.project_id)))
 
     def _process(self, tenant: Tenant, claim: _CallClaim) -> tuple[ExtractionOutcome, Extraction]:
         with tenant.begin_read() as session:
             turns, event_count = _load_turns(session, claim, self.speaker_time)
-            is_spent = self.accounting.is_spent(session, utc_now().date())
+            is_spent = self.accounting.is_spent(session, self.now().date())
         # May take minutes, so outside of a transaction.
         if is_spent and isinstance(self.extractor, ChatExtractor):
             extraction = self.extractor.fall_back(turns, BUDGET_SPENT)
         else:
             extraction = self.extractor.extract(turns)
-        self.accounting.record(tenant, extraction, utc_now().date())  # also if the result is not wanted any more
+        self.accounting.record(tenant, extraction, self.now().date())  # also if the result is not wanted any more
         with tenant.begin_write() as session:
             user = lock_user(session, claim.user_id)
             call = session.scalar(_select_claimed(claim).with_for_update(key_share=True))
             if user is None or call is None:
                 return ExtractionOutcome.SUPERSEDED, extraction
-            MemoryReconciler(session, user, utc_now(), extraction.extractor).replace_session_facts(
+            MemoryReconciler(session, user, self.now(), extraction.extractor).replace_session_facts(
                 claim.session_id, (*extraction.facts, *extraction.denials), find_redacted_kinds(turns)
             )
             call.learned_count, call.claimed_until = event_count, None
@@ -148,7 +150,8 @@ def due_condition(now: datetime, idle_timeout: timedelta) -> ColumnElement[bool]
     )
 
 
-def _claim_next_call(tenant: Tenant, due: ColumnElement[bool]) -> _CallClaim | None:
+def _claim_next_call(tenant: Tenant, now: datetime, idle_timeout: timedelta) -> _CallClaim | None:
+    due = due_condition(now, idle_timeout)
     with tenant.begin_write() as session:
         oldest_first = select(CallSession).where(due).order_by(CallSession.received_at, CallSession.id).limit(1)
         call = session.scalar(oldest_first.with_for_update(skip_locked=True, key_share=True))
@@ -156,7 +159,7 @@ def _claim_next_call(tenant: Tenant, due: ColumnElement[bool]) -> _CallClaim | N
             return None
         if call.claimed_until is not None:  # the claim expired: its worker is too slow or died, perhaps of this call
             call.failures, call.failure = call.failures + 1, "Lost"
-        call.claimed_until = utc_now() + _CLAIM_DURATION
+        call.claimed_until = now + _CLAIM_DURATION
         return _CallClaim(call.user_id, call.id, call.claimed_until)
 
 
@@ -241,7 +244,7 @@ def _sanitize_name(value: object) -> str:
     return sanitize_text(value)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
 
 
-def _record_failure(tenant: Tenant, claim: _CallClaim, error: Exception) -> None:
+def _record_failure(tenant: Tenant, claim: _CallClaim, error: Exception, now: datetime) -> None:
     # Only the type: a message may quote a caller.
     failure = type(error).__name__
     log.error("a call could not be consolidated", extra={"action": "learning_failed", "fields": {"error": failure}})
@@ -250,4 +253,4 @@ def _record_failure(tenant: Tenant, claim: _CallClaim, error: Exception) -> None
         if call is not None:
             call.failures += 1
             call.claimed_until, call.failure = None, failure
-            call.retry_at = utc_now() + timedelta(seconds=_BACKOFF.pause_s(call.failures))
+            call.retry_at = now + timedelta(seconds=_BACKOFF.pause_s(call.failures))

@@ -19,7 +19,14 @@ from memoair_cloud.projections.users import build_permanent_projection, build_pr
 from memoair_cloud.tenancy.access import Tenant
 from memoair_protocol.enums import LaneName
 from memoair_protocol.limits import MAX_QUERY_CHARS
-from memoair_runtime.preview import Budgets, InvalidSearchError, PreviewData, preview_search
+from memoair_runtime.preview import (
+    Budgets,
+    InvalidSearchError,
+    PreviewData,
+    PreviewedMemory,
+    open_preview,
+    preview_search,
+)
 
 NEW_SESSION_ID = "preview"
 # More than a search in a call has, because the server does other things, too.
@@ -105,6 +112,23 @@ def ask(tenant: Tenant, blobs: BlobStore, question: Question) -> Preview:
         except OSError:
             raise ServiceUnavailableError("the index file of the documents cannot be read", store="blobs") from None
     return Preview(reply, prepared_ms, is_complete)
+
+
+@contextmanager
+def open_preview_of_user(tenant: Tenant, blobs: BlobStore, user_id: str) -> Iterator[PreviewedMemory]:
+    """Yield the memory of a user as a machine would have it now, to be searched any number of times by one thread.
+
+    Args:
+        tenant: The project.
+        blobs: The store of index files.
+        user_id: The user, who may be unknown.
+
+    Raises:
+        ServiceUnavailableError: If the index file cannot be read.
+    """
+    known, _ = _load_user(tenant, Question("", user_id))
+    with _load_documents(tenant, blobs) as documents, open_preview(PreviewData(**known, **documents)) as memory:
+        yield memory
 
 
 def _to_search(question: Question) -> dict[str, Any]:

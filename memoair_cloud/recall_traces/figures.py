@@ -1,7 +1,7 @@
 """Figures of recall by agent and period: latency, missed lanes, searches with nothing found."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 
@@ -77,7 +77,9 @@ class RecallFigures:
 
 
 @attrs.define
-class _Tally:
+class RecallTally:
+    """Counts of searches, from which figures are computed. The tallies of two periods can be added."""
+
     count: int = 0
     nothing_found: int = 0
     degraded: int = 0
@@ -87,6 +89,7 @@ class _Tally:
     missed: Counter[str] = attrs.field(factory=Counter)
 
     def add(self, step: int, lane_statuses: str, is_empty: bool, count: int) -> None:
+        """Add searches of the same latency, with the same statuses of lanes."""
         self.count += count
         self.steps[step] += count
         self.nothing_found += count * is_empty
@@ -98,7 +101,16 @@ class _Tally:
                 self.late[lane] += count * (status == "late")
                 self.missed[lane] += count * (status not in _NOT_MISSED)
 
+    def merge(self, other: "RecallTally") -> None:
+        """Add the searches of another tally."""
+        self.count += other.count
+        self.nothing_found += other.nothing_found
+        self.degraded += other.degraded
+        for name in ("steps", "asked", "late", "missed"):
+            getattr(self, name).update(getattr(other, name))
+
     def to_figures(self) -> RecallFigures:
+        """Return the figures."""
         return RecallFigures(
             count=self.count,
             median_ms=self._percentile(0.50),
@@ -137,11 +149,11 @@ def compute_figures(tenant: Tenant, since: datetime, until: datetime, agent_id: 
         until: The first moment after it.
         agent_id: Only searches of this agent.
     """
-    tallies = _tally_by_agent(tenant, since, until)
-    total = _Tally()
+    tallies = tally_by_agent(tenant, since, until)
+    total = RecallTally()
     for found_agent_id, tally in tallies.items():
         if agent_id in (None, found_agent_id):
-            _merge(total, tally)
+            total.merge(tally)
     return total.to_figures()
 
 
@@ -153,47 +165,11 @@ def compute_figures_by_agent(tenant: Tenant, since: datetime, until: datetime) -
         since: The first moment of the period.
         until: The first moment after it.
     """
-    return {agent_id: tally.to_figures() for agent_id, tally in _tally_by_agent(tenant, since, until).items()}
+    return {agent_id: tally.to_figures() for agent_id, tally in tally_by_agent(tenant, since, until).items()}
 
 
-@attrs.frozen
-class PeriodFigures:
-    """Figures of a period that consists of parts, such as days.
-
-    Attributes:
-        total: Those of the whole period, of one agent or of all.
-        by_agent: Those of each agent, of all; None is for searches without an agent.
-        by_part: Those of each part, of one agent or of all.
-    """
-
-    total: RecallFigures
-    by_agent: Mapping[str | None, RecallFigures]
-    by_part: Sequence[RecallFigures]
-
-
-def compute_period_figures(
-    tenant: Tenant, parts: Sequence[tuple[datetime, datetime]], agent_id: str | None = None
-) -> PeriodFigures:
-    """Return the figures of a period, of its parts and by agent. Each search is read once.
-
-    Args:
-        tenant: The project.
-        parts: The first moment of each part, and the first moment after it.
-        agent_id: Only searches of this agent, but for the figures by agent.
-    """
-    total, by_agent, by_part = _Tally(), dict[str | None, _Tally](), []
-    for since, until in parts:
-        part = _Tally()
-        for found_agent_id, tally in _tally_by_agent(tenant, since, until).items():
-            _merge(by_agent.setdefault(found_agent_id, _Tally()), tally)
-            if agent_id in (None, found_agent_id):
-                _merge(part, tally)
-        _merge(total, part)
-        by_part.append(part.to_figures())
-    return PeriodFigures(total.to_figures(), {agent: tally.to_figures() for agent, tally in by_agent.items()}, by_part)
-
-
-def _tally_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, _Tally]:
+def tally_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, RecallTally]:
+    """Return the tallies of a project's searches in a period, by agent; None is for searches without an agent."""
     # Literals, not parameters: PostgreSQL does not see that two parameters have the same value.
     step = (RecallTrace.total_us // literal_column(str(_STEP_US))).label("step")
     is_empty = (RecallTrace.found_count == literal_column("0")).label("is_empty")
@@ -204,16 +180,8 @@ def _tally_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[st
         .where(RecallTrace.occurred_at >= since, RecallTrace.occurred_at < until)
         .group_by(*groups)
     )
-    tallies: dict[str | None, _Tally] = {}
+    tallies: dict[str | None, RecallTally] = {}
     with tenant.begin_read() as session:
         for agent_id, found_step, lane_statuses, found_empty, count in session.execute(statement):
-            tallies.setdefault(agent_id, _Tally()).add(found_step, lane_statuses, bool(found_empty), count)
+            tallies.setdefault(agent_id, RecallTally()).add(found_step, lane_statuses, bool(found_empty), count)
     return tallies
-
-
-def _merge(total: _Tally, part: _Tally) -> None:
-    total.count += part.count
-    total.nothing_found += part.nothing_found
-    total.degraded += part.degraded
-    for name in ("steps", "asked", "late", "missed"):
-        getattr(total, name).update(getattr(part, name))

@@ -40,6 +40,7 @@ EXAMPLES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "example
 ELSEWHERE = {
     "memoair demo": "in an environment with nothing but the wheel (test_wheel.py)",
     "pytest -q -m alone": "it runs these tests",
+    "memoair cloud demo": "until Ctrl-C (test_cloud_demo.py)",
 }
 
 
@@ -292,6 +293,14 @@ def test_the_first_commands_of_the_readme_are_the_demo_and_the_tests() -> None:
     assert commands[1].endswith(
         "python -m pytest -q -n 2 -m 'not alone' && .venv-test/bin/python -m pytest -q -m alone"
     )
+    assert commands[2].endswith("'.[cloud]' && .venv-cloud/bin/memoair cloud demo")
+
+
+def test_the_pictures_of_the_readme_are_small() -> None:
+    pictures = re.findall(r"^!\[[^\]]+\]\((\S+)\)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert len(pictures) == 2
+    assert not [name for name in pictures if (ROOT / name).stat().st_size > 150_000]
 
 
 def test_every_error_code_and_every_variable_of_the_runtime_is_documented() -> None:

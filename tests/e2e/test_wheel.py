@@ -41,6 +41,7 @@ def test_the_wheel_installs_its_commands_and_data_into_an_empty_environment(
     assert any(name.endswith("/NOTICE") for name in names)
     assert {"memoair_cloud/assets/dashboard.js", "memoair_cloud/dashboard/templates/call.html"} < set(names)
     assert "memoair_cloud/assets/vendored/htmx.org/LICENSE" in names
+    assert {f"memoair_cli/cloud_demo/talks/{name}.yaml" for name in ("shop", "clinic")} < set(names)
 
     environment = tmp_path / "empty"
     venv.create(environment, with_pip=False)

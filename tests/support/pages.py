@@ -39,7 +39,7 @@ PARSERS: Mapping[str, Any] = {
 # The title of a block with the output of the block before it; "..." matches anything.
 OUTPUT = "Output"
 # These commands do not end by themselves. What they serve is running already when a page is played.
-SERVERS = (["cloud", "serve"], ["cloud", "worker"])
+SERVERS = (["cloud", "serve"], ["cloud", "worker"], ["cloud", "demo"])
 
 
 class Block(NamedTuple):

@@ -5,9 +5,10 @@ from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from memoair_cloud.dashboard.one_time_links import OneTimeLinks
 from memoair_cloud.dashboard.page_route import FORM_COOKIE, PageRoute, PublicPageRoute, gatekeeper_of, sign_form
 from memoair_cloud.dashboard.rendering import render
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, SESSION_COOKIE
@@ -52,6 +53,23 @@ def sign_in(
         return _show_form(request, next_path, message, HTTPStatus.FORBIDDEN, is_problem=True)
     response = RedirectResponse(_local_path(next_path), HTTPStatus.SEE_OTHER)
     _set_cookie(request, response, SESSION_COOKIE, gatekeeper.signer.sign("session", token))
+    return response
+
+
+@router.get("/link/{token}")
+def follow_link(request: Request, token: Annotated[str, Path(max_length=200)]) -> Response:
+    """Start a session with a link that this server has issued. A link is good for one use."""
+    if "prefetch" in request.headers.get("sec-purpose", ""):  # by a browser that guesses: it would use the link up
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    gatekeeper = gatekeeper_of(request)
+    links: OneTimeLinks = request.app.state.one_time_links
+    target = links.redeem(token)
+    if target is None:
+        message = "This link was used before, or is too old. Sign in with a key, or get a new link from its program."
+        return _show_form(request, _HOME, message, HTTPStatus.FORBIDDEN, is_problem=True)
+    session_token, _ = gatekeeper.sessions.sign_in(target.key)
+    response = RedirectResponse(_local_path(target.path), HTTPStatus.SEE_OTHER)
+    _set_cookie(request, response, SESSION_COOKIE, gatekeeper.signer.sign("session", session_token))
     return response
 
 

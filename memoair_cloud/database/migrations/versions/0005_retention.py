@@ -41,4 +41,5 @@ def upgrade() -> None:
     )
     op.create_index("ix_legal_holds_project_id_user_id", "legal_holds", ["project_id", "user_id"])
     op.create_index("ix_end_users_project_id_last_seen_at_id", "end_users", ["project_id", "last_seen_at", "id"])
-    op.create_index(None, "call_sessions", ["project_id", "started_at", "user_id", "id"])
+    columns = ["project_id", "started_at", "user_id", "id", "agent_id"]
+    op.create_index("ix_call_sessions_started_at", "call_sessions", columns)

@@ -1,0 +1,109 @@
+"""Figures day by day. Days that are over are kept in memory for a while: a period of months is read only once."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import attrs
+
+from memoair_cloud.analytics.calls import CallCounts, count_calls_by_agent
+from memoair_cloud.recall_traces.figures import RecallFigures, RecallTally, tally_by_agent
+from memoair_cloud.tenancy.access import Tenant
+from memoair_protocol.timestamps import utc_now
+
+# After a day is over, machines still send what happened at its end. What changes later (calls of machines that were
+# offline, erasures) is seen with this delay.
+_SETTLED_AFTER = timedelta(days=1)
+_TTL_S = 600.0
+_MAX_DAYS = 2_000  # some 10 kB each
+
+Day = tuple[datetime, datetime]
+
+
+@attrs.frozen
+class DayFigures:
+    """What happened on a day, or in a part of it.
+
+    Attributes:
+        calls: Counts of the calls that started, by agent.
+        recall: Counts of the searches, by agent.
+    """
+
+    calls: Mapping[str | None, CallCounts]
+    recall: Mapping[str | None, RecallTally]
+
+    def count_calls(self, agent_id: str | None = None) -> CallCounts:
+        """Return the counts of calls of one agent, or of all."""
+        chosen = [counts for agent, counts in self.calls.items() if agent_id in (None, agent)]
+        return sum(chosen, CallCounts())
+
+    def compute_recall(self, agent_id: str | None = None) -> RecallFigures:
+        """Return the figures of the searches of one agent, or of all."""
+        return merge_tallies([tally for agent, tally in self.recall.items() if agent_id in (None, agent)]).to_figures()
+
+
+class DayCache:
+    """Figures of days that are over, of all projects of a server. Thread-safe.
+
+    Args:
+        clock: Returns the current time in seconds; it never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._days: OrderedDict[tuple[str, Day], tuple[float, DayFigures]] = OrderedDict()
+
+    def load_days(self, tenant: Tenant, days: Sequence[Day]) -> list[DayFigures]:
+        """Return the figures of days of a project.
+
+        Args:
+            tenant: The project.
+            days: The first moment of each day, and the first moment after it.
+
+        Raises:
+            NotFoundError: If the tenant has no such project.
+        """
+        with tenant.begin_read():  # what is in memory is for those who may read it
+            pass
+        return [self._load_day(tenant, day) for day in days]
+
+    def _load_day(self, tenant: Tenant, day: Day) -> DayFigures:
+        key = tenant.scope.project_id, day
+        with self._lock:
+            loaded_at, figures = self._days.get(key, (0.0, None))
+        if figures is not None and self._clock() < loaded_at + _TTL_S:
+            return figures
+        figures = DayFigures(count_calls_by_agent(tenant, *day), tally_by_agent(tenant, *day))
+        if utc_now() - day[1] > _SETTLED_AFTER:
+            with self._lock:
+                self._days[key] = self._clock(), figures
+                self._days.move_to_end(key)
+                while len(self._days) > _MAX_DAYS:
+                    self._days.popitem(last=False)
+        return figures
+
+
+def compute_recall_by_agent(days: Sequence[DayFigures]) -> dict[str | None, RecallFigures]:
+    """Return the figures of the searches of some days, by agent; None is for searches without an agent."""
+    tallies: dict[str | None, list[RecallTally]] = {}
+    for day in days:
+        for agent_id, tally in day.recall.items():
+            tallies.setdefault(agent_id, []).append(tally)
+    return {agent_id: merge_tallies(tallies[agent_id]).to_figures() for agent_id in sorted(tallies, key=str)}
+
+
+def compute_recall(days: Sequence[DayFigures], agent_id: str | None = None) -> RecallFigures:
+    """Return the figures of the searches of some days, of one agent or of all."""
+    found = [tally for day in days for agent, tally in day.recall.items() if agent_id in (None, agent)]
+    return merge_tallies(found).to_figures()
+
+
+def merge_tallies(tallies: Sequence[RecallTally]) -> RecallTally:
+    """Return one tally with the searches of several."""
+    total = RecallTally()
+    for tally in tallies:
+        total.merge(tally)
+    return total

@@ -1,0 +1,86 @@
+"""Figures day by day: what they count, how long those of a day that is over are kept, and that accounts are apart."""
+
+from datetime import datetime, timedelta, timezone
+
+import attrs
+import pytest
+from support.clouds import Client, RunningCloud, recall_trace, session_end, session_start, turn
+
+from memoair_cloud.analytics.calls import CallCounts, count_callers
+from memoair_cloud.analytics.days import DayCache, compute_recall, compute_recall_by_agent
+from memoair_cloud.errors import NotFoundError
+from memoair_cloud.tenancy.access import Tenant, authenticate
+from memoair_protocol.timestamps import format_utc, utc_now
+
+
+def tenant_of(cloud: RunningCloud, client: Client) -> Tenant:
+    account = authenticate(cloud.services.engine, str(client.key)).make_tenant(cloud.services.engine)
+    return account.for_project(client.identity["project"])
+
+
+def day_before(days: int) -> tuple[datetime, datetime]:
+    midnight = datetime.combine(utc_now().date(), datetime.min.time(), timezone.utc)
+    return midnight - timedelta(days=days), midnight - timedelta(days=days - 1)
+
+
+def send_call(client: Client, name: str, at: datetime, *, is_open: bool = False, total_ms: float = 1.0) -> None:
+    said = format_utc(at)
+    end = [] if is_open else [session_end(f"{name}-end", name, 3, occurredAt=said)]
+    client.send(
+        session_start(f"{name}-start", name, 1, occurredAt=said), turn(f"{name}-1", name, 2, occurredAt=said), *end
+    )
+    client.send_traces(recall_trace(f"{name}-trace", sessionId=name, occurredAt=said, totalMs=total_ms))
+
+
+def test_calls_and_searches_count_on_their_day(cloud: RunningCloud) -> None:
+    client = cloud.tenant("days")
+    tenant, (today, tomorrow), (third, second) = tenant_of(cloud, client), day_before(0), day_before(3)
+    send_call(client, "now", max(today, utc_now() - timedelta(minutes=1)))
+    send_call(client, "then", third + timedelta(hours=1), total_ms=7.0)
+    send_call(client.with_identity(user="someone"), "open", third + timedelta(hours=23, minutes=59), is_open=True)
+
+    found = cloud.services.days.load_days(tenant, [(third, second), (today, tomorrow)])
+
+    # What happened three days ago has just arrived: late.
+    counts = [attrs.evolve(day.count_calls(), last_received_at=None) for day in found]
+    assert counts == [CallCounts(2, 2, 1, 2, 0), CallCounts(1, 1, 0, 0, 0)]
+    arrived_at = [day.count_calls().last_received_at for day in found]
+    assert all(at is not None and at > utc_now() - timedelta(minutes=5) for at in arrived_at)
+    assert (found[0].count_calls() + found[1].count_calls()).last_received_at == max(filter(None, arrived_at))
+    assert [day.compute_recall().count for day in found] == [2, 1]
+    assert compute_recall(found).count == 3
+    agent_id = client.identity["agent"]
+    assert compute_recall_by_agent(found)[agent_id] == compute_recall(found, agent_id) == compute_recall(found)
+    assert (found[0].count_calls("agent_other"), compute_recall(found, "agent_other").count) == (CallCounts(), 0)
+    assert count_callers(tenant, third, second) == 2
+    assert count_callers(tenant, third, tomorrow) == 2
+    assert count_callers(tenant, third, second, "agent_other") == 0
+
+
+def test_a_day_that_is_over_is_read_again_after_ten_minutes_and_today_always(cloud: RunningCloud) -> None:
+    client = cloud.tenant("kept")
+    tenant, now = tenant_of(cloud, client), 0.0
+    cache, days = DayCache(lambda: now), [day_before(3), day_before(0)]
+    minute_ago = max(days[1][0], utc_now() - timedelta(minutes=1))
+    for name, at in (("a", days[0][0]), ("b", minute_ago)):
+        send_call(client, name, at)
+    assert [day.count_calls().calls for day in cache.load_days(tenant, days)] == [1, 1]
+    for name, at in (("c", days[0][0]), ("d", minute_ago)):
+        send_call(client, name, at)
+
+    now = 599.0
+    assert [day.count_calls().calls for day in cache.load_days(tenant, days)] == [1, 2]
+    now = 600.0
+    assert [day.count_calls().calls for day in cache.load_days(tenant, days)] == [2, 2]
+
+
+def test_what_is_kept_of_a_day_is_only_for_its_account(cloud: RunningCloud) -> None:
+    client, other = cloud.tenant("mine"), cloud.tenant("theirs")
+    day = day_before(3)
+    send_call(client, "a", day[0])
+    cloud.services.days.load_days(tenant_of(cloud, client), [day])
+
+    stranger = tenant_of(cloud, other).for_project(client.identity["project"])
+    with pytest.raises(NotFoundError):
+        cloud.services.days.load_days(stranger, [day])
+    assert cloud.services.days.load_days(tenant_of(cloud, other), [day])[0].count_calls().calls == 0
