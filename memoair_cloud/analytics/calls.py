@@ -94,10 +94,7 @@ def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> di
         conditions = call_conditions(session, CallFilter(since, until))
         statement = select(CallSession.agent_id, *counts, last_received_at).select_from(CallSession).where(*conditions)
         rows = session.execute(statement.group_by(CallSession.agent_id))
-        return {
-            agent_id: CallCounts(calls, int(turns), is_open, late, failed, received_at)
-            for agent_id, calls, turns, is_open, late, failed, received_at in rows
-        }
+        return {row[0]: CallCounts(row[1], int(row[2]), row[3], row[4], row[5], row[6]) for row in rows}
 
 
 def get_learning_backlog(tenant: Tenant, agent_id: str | None = None) -> LearningBacklog:
