@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import attrs
 from sqlalchemy import and_, case, distinct, func, select
@@ -93,7 +94,7 @@ def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> di
         last_received_at = func.max(CallSession.received_at)
         conditions = call_conditions(session, CallFilter(since, until))
         statement = select(CallSession.agent_id, *counts, last_received_at).select_from(CallSession).where(*conditions)
-        rows = session.execute(statement.group_by(CallSession.agent_id))
+        rows: list[Any] = list(session.execute(statement.group_by(CallSession.agent_id)))
         return {row[0]: CallCounts(row[1], int(row[2]), row[3], row[4], row[5], row[6]) for row in rows}
 
 
