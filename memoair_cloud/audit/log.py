@@ -1,7 +1,8 @@
 """Record who read or changed what about a caller.
 
 Changes are recorded in the transaction that makes them. Reads are recorded before they are answered, and repeated ones
-once an hour: a person who turns pages would otherwise write a row for each page.
+once an hour: a person who turns pages would otherwise write a row for each page. What machines fetch is recorded once a
+day for each caller.
 """
 
 import threading
@@ -21,6 +22,7 @@ from memoair_protocol.timestamps import utc_now
 
 _UNKNOWN_ACTOR = Actor("server", "server")
 _REPEAT_S = 3_600.0
+_REPEAT_PULL_S = 86_400.0  # a machine fetches what is new with every call
 _MAX_REMEMBERED = 10_000
 
 
@@ -76,7 +78,7 @@ def forget_user_in_audit(session: ScopedSession, user_id: str) -> None:
 
 
 class ReadRecorder:
-    """Records reads of a server process, repeated ones once an hour. Thread-safe."""
+    """Records reads of a server process, repeated ones once an hour or a day. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -96,7 +98,8 @@ class ReadRecorder:
         now = time.monotonic()
         with self._lock:
             recorded_at = self._recorded_at.get(key)
-        if recorded_at is not None and now - recorded_at < _REPEAT_S:
+        repeat_s = _REPEAT_PULL_S if action is AuditAction.PULL_MEMORY else _REPEAT_S
+        if recorded_at is not None and now - recorded_at < repeat_s:
             return
         with tenant.begin_write(Action.READ) as session:
             record_change(session, action, user_id, target)
