@@ -94,7 +94,10 @@ def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> di
         conditions = call_conditions(session, CallFilter(since, until))
         statement = select(CallSession.agent_id, *counts, last_received_at).select_from(CallSession).where(*conditions)
         rows = session.execute(statement.group_by(CallSession.agent_id))
-        return {agent_id: CallCounts(*map(int, numbers), received_at) for agent_id, *numbers, received_at in rows}
+        return {
+            agent_id: CallCounts(int(calls), int(turns), int(is_open), int(late), int(failed), received_at)
+            for agent_id, calls, turns, is_open, late, failed, received_at in rows
+        }
 
 
 def get_learning_backlog(tenant: Tenant, agent_id: str | None = None) -> LearningBacklog:
