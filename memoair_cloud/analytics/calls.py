@@ -86,17 +86,17 @@ def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> di
     """
     with tenant.begin_read() as session:
         states = [
-            func.count(case((and_(*call_conditions(session, CallFilter(state=state))), 1)))
+            func.count(case((and_(*call_conditions(session, CallFilter(state=state))), 1))).label(state.value)
             for state in (CallState.OPEN, CallState.LATE, CallState.FAILED)
         ]
-        counts = func.count(), func.sum(CallSession.turn_count), *states
-        last_received_at = func.max(CallSession.received_at)
+        counts = func.count().label("calls"), func.sum(CallSession.turn_count).label("turns"), *states
+        last_received_at = func.max(CallSession.received_at).label("last_received_at")
         conditions = call_conditions(session, CallFilter(since, until))
         statement = select(CallSession.agent_id, *counts, last_received_at).select_from(CallSession).where(*conditions)
         rows = session.execute(statement.group_by(CallSession.agent_id))
         return {
-            agent_id: CallCounts(int(calls), int(turns), int(is_open), int(late), int(failed), received_at)
-            for agent_id, calls, turns, is_open, late, failed, received_at in rows
+            row.agent_id: CallCounts(row.calls, int(row.turns), row.open, row.late, row.failed, row.last_received_at)
+            for row in rows
         }
 
 
