@@ -19,7 +19,8 @@ _OPENING_HOURS: Mapping[int, tuple[time, time]] = {  # by weekday; Sundays are c
     **{weekday: (time(8, 0), time(17, 30)) for weekday in range(5)},
     5: (time(9, 0), time(11, 45)),
 }
-_WORDS_PER_S = 2.6
+_WORDS_PER_S = 2.4
+_PAUSES_S = 3.0  # of a turn: people think, and models answer
 _MISHEARD_SHARE = 0.3
 # One call in so many has a search in which a lane was late; and one in so many arrives late, from a machine that was
 # offline.
@@ -247,4 +248,4 @@ def _capitalize(text: str) -> str:
 
 def _duration_s(turn: PlannedTurn) -> float:
     words = len(turn.user_text.split()) + len(turn.heard_text.split())
-    return 1.2 + words / _WORDS_PER_S
+    return _PAUSES_S + words / _WORDS_PER_S

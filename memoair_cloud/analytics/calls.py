@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import attrs
 from sqlalchemy import and_, case, distinct, func, select
@@ -87,15 +86,18 @@ def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> di
     """
     with tenant.begin_read() as session:
         states = [
-            func.count(case((and_(*call_conditions(session, CallFilter(state=state))), 1)))
+            func.count(case((and_(*call_conditions(session, CallFilter(state=state))), 1))).label(state.value)
             for state in (CallState.OPEN, CallState.LATE, CallState.FAILED)
         ]
-        counts = func.count(), func.sum(CallSession.turn_count), *states
-        last_received_at = func.max(CallSession.received_at)
+        counts = func.count().label("calls"), func.sum(CallSession.turn_count).label("turns"), *states
+        last_received_at = func.max(CallSession.received_at).label("last_received_at")
         conditions = call_conditions(session, CallFilter(since, until))
         statement = select(CallSession.agent_id, *counts, last_received_at).select_from(CallSession).where(*conditions)
-        rows: list[Any] = list(session.execute(statement.group_by(CallSession.agent_id)))
-        return {row[0]: CallCounts(row[1], int(row[2]), row[3], row[4], row[5], row[6]) for row in rows}
+        rows = session.execute(statement.group_by(CallSession.agent_id))
+        return {
+            row.agent_id: CallCounts(row.calls, int(row.turns), row.open, row.late, row.failed, row.last_received_at)
+            for row in rows
+        }
 
 
 def get_learning_backlog(tenant: Tenant, agent_id: str | None = None) -> LearningBacklog:

@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import attrs
 
@@ -39,9 +40,19 @@ class DayFigures:
         chosen = [counts for agent, counts in self.calls.items() if agent_id in (None, agent)]
         return sum(chosen, CallCounts())
 
+    @cached_property
+    def all_recall(self) -> RecallTally:
+        """Counts of the searches of all agents."""
+        return merge_tallies(list(self.recall.values()))
+
+    @cached_property
+    def all_figures(self) -> RecallFigures:
+        """Figures of the searches of all agents."""
+        return self.all_recall.to_figures()
+
     def compute_recall(self, agent_id: str | None = None) -> RecallFigures:
         """Return the figures of the searches of one agent, or of all."""
-        return merge_tallies([tally for agent, tally in self.recall.items() if agent_id in (None, agent)]).to_figures()
+        return self.all_figures if agent_id is None else self.recall.get(agent_id, RecallTally()).to_figures()
 
 
 class DayCache:
@@ -97,7 +108,7 @@ def compute_recall_by_agent(days: Sequence[DayFigures]) -> dict[str | None, Reca
 
 def compute_recall(days: Sequence[DayFigures], agent_id: str | None = None) -> RecallFigures:
     """Return the figures of the searches of some days, of one agent or of all."""
-    found = [tally for day in days for agent, tally in day.recall.items() if agent_id in (None, agent)]
+    found = [day.all_recall if agent_id is None else day.recall.get(agent_id, RecallTally()) for day in days]
     return merge_tallies(found).to_figures()
 
 

@@ -140,34 +140,6 @@ def _parse_statuses(lane_statuses: str) -> tuple[tuple[str, str], ...]:
     return tuple((lane, status) for lane, _, status in pairs)
 
 
-def compute_figures(tenant: Tenant, since: datetime, until: datetime, agent_id: str | None = None) -> RecallFigures:
-    """Return the figures of a project's searches in a period.
-
-    Args:
-        tenant: The project.
-        since: The first moment of the period.
-        until: The first moment after it.
-        agent_id: Only searches of this agent.
-    """
-    tallies = tally_by_agent(tenant, since, until)
-    total = RecallTally()
-    for found_agent_id, tally in tallies.items():
-        if agent_id in (None, found_agent_id):
-            total.merge(tally)
-    return total.to_figures()
-
-
-def compute_figures_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, RecallFigures]:
-    """Return the figures of a project's searches in a period, by agent; None is for searches without an agent.
-
-    Args:
-        tenant: The project.
-        since: The first moment of the period.
-        until: The first moment after it.
-    """
-    return {agent_id: tally.to_figures() for agent_id, tally in tally_by_agent(tenant, since, until).items()}
-
-
 def tally_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, RecallTally]:
     """Return the tallies of a project's searches in a period, by agent; None is for searches without an agent."""
     # Literals, not parameters: PostgreSQL does not see that two parameters have the same value.

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from support.commands import MEMOAIR, environment, memoair
-from support.dashboards import Visitor
+from support.dashboards import Page, Visitor
 
 from memoair_cli.cloud_demo.planning import PlannedCall, plan_calls
 from memoair_cli.cloud_demo.script import load_lines
@@ -26,11 +26,13 @@ SHOP, CLINIC = "/dashboard/p/proj_harbour-pine", "/dashboard/p/proj_fennick-row"
 
 
 class RunningDemo(NamedTuple):
-    """A demo that runs."""
+    """A demo that runs, and someone who has followed its link: what they saw before, and then."""
 
     url: str
     link_path: str
     visitor: Visitor
+    page_before: Page
+    first_page: Page
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
         link = next(line.strip() for line in process.stdout if "/dashboard/link/" in line)
         url, path = link.partition("/dashboard")[0], link[link.index("/dashboard") :]
         visitor = Visitor(url)
-        yield RunningDemo(url, path, visitor)
+        yield RunningDemo(url, path, visitor, visitor.get(SHOP), visitor.get(path))
         visitor.close()
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=60)
@@ -67,12 +69,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
 
 
 def test_the_link_signs_in_once_and_leads_to_the_pages(demo: RunningDemo) -> None:
-    assert "Sign in" in demo.visitor.get(SHOP).text
-
-    page = demo.visitor.get(demo.link_path)
-
-    assert page.status == 200
-    assert "Harbour &amp; Pine" in page.text
+    assert "Sign in" in demo.page_before.text
+    assert demo.first_page.status == 200
+    assert "Harbour &amp; Pine" in demo.first_page.text
     someone_else = Visitor(demo.url)
     again = someone_else.get(demo.link_path)
     assert (again.status, "used before" in again.text) == (403, True)

@@ -1,13 +1,18 @@
 """Figures day by day: what they count, how long those of a day that is over are kept, and that accounts are apart."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any
 
 import attrs
 import pytest
+from sqlalchemy import event
 from support.clouds import Client, RunningCloud, recall_trace, session_end, session_start, turn
 
-from memoair_cloud.analytics.calls import CallCounts, count_callers
+from memoair_cloud.analytics.calls import CallCounts, count_callers, get_learning_backlog
 from memoair_cloud.analytics.days import DayCache, compute_recall, compute_recall_by_agent
+from memoair_cloud.calls.search import CallFilter, CallState, list_calls
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant, authenticate
 from memoair_protocol.timestamps import format_utc, utc_now
@@ -84,3 +89,39 @@ def test_what_is_kept_of_a_day_is_only_for_its_account(cloud: RunningCloud) -> N
     with pytest.raises(NotFoundError):
         cloud.services.days.load_days(stranger, [day])
     assert cloud.services.days.load_days(tenant_of(cloud, other), [day])[0].count_calls().calls == 0
+
+
+def explain(cloud: RunningCloud, read: Callable[[], object]) -> list[str]:
+    """Return how SQLite runs the statements of a call over the table of calls."""
+    statements: list[tuple[str, Any]] = []
+
+    def record(_: Any, __: Any, sql: str, parameters: Any, *___: Any) -> None:
+        if "FROM call_sessions" in sql:
+            statements.append((sql, parameters))
+
+    event.listen(cloud.services.engine, "before_cursor_execute", record)
+    read()
+    event.remove(cloud.services.engine, "before_cursor_execute", record)
+    with cloud.services.engine.connect() as connection:
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all() for sql, values in statements]
+    return [" ".join(row[-1] for row in plan) for plan in plans]
+
+
+def test_figures_of_calls_are_read_from_their_indexes(cloud: RunningCloud) -> None:
+    if cloud.services.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL chooses by statistics; benchmarks/dashboard.py measures it")
+    client = cloud.tenant("indexes")
+    tenant, (since, until) = tenant_of(cloud, client), day_before(3)
+
+    backlog = explain(cloud, lambda: get_learning_backlog(tenant))
+    assert len(backlog) == 2
+    assert all("INDEX ix_call_sessions_unlearned" in plan for plan in backlog)
+    for state in (CallState.BACKLOG, CallState.DEAD, CallState.FAILED):
+        [anytime] = explain(cloud, partial(list_calls, tenant, CallFilter(state=state), None, 50))
+        assert "INDEX ix_call_sessions_unlearned" in anytime
+    for agent_id in (None, client.identity["agent"]):
+        [callers] = explain(cloud, partial(count_callers, tenant, since, until, agent_id))
+        assert "COVERING INDEX ix_call_sessions_started_at" in callers
+    [latest] = explain(cloud, partial(list_calls, tenant, CallFilter(since, until), None, 50))
+    assert "INDEX ix_call_sessions_started_at" in latest
+    assert "TEMP B-TREE" not in latest

@@ -227,10 +227,10 @@ def test_figures_of_a_period_by_agent(cloud: RunningCloud, client: Client) -> No
     tenant, now = tenant_of(cloud, client), datetime.now(timezone.utc)
     since, until = now - timedelta(days=1), now + timedelta(minutes=1)
 
-    by_agent = figures.compute_figures_by_agent(tenant, since, until)
+    tallies = figures.tally_by_agent(tenant, since, until)
+    by_agent = {agent: tally.to_figures() for agent, tally in tallies.items()}
     assert {agent: found.count for agent, found in by_agent.items()} == {client.identity["agent"]: 100, other: 1}
     mine = by_agent[client.identity["agent"]]
-    assert mine == figures.compute_figures(tenant, since, until, client.identity["agent"])
     assert mine.median_ms == pytest.approx(5.0, abs=0.1)
     assert mine.p95_ms == pytest.approx(9.5, abs=0.1)
     assert mine.p99_ms == pytest.approx(30.0, abs=0.1)
@@ -238,8 +238,10 @@ def test_figures_of_a_period_by_agent(cloud: RunningCloud, client: Client) -> No
     assert mine.lanes["org"] == figures.LaneFigures(asked=100, late=1, missed=2)
     assert mine.lanes["permanent"].missed_share == 0
     assert "org" not in by_agent[other].lanes
-    assert figures.compute_figures(tenant, since, until).count == 101
-    nothing = figures.compute_figures(tenant, until, until)
+    tallies[other].merge(tallies[client.identity["agent"]])
+    assert tallies[other].to_figures().count == 101
+    assert figures.tally_by_agent(tenant, until, until) == {}
+    nothing = figures.RecallTally().to_figures()
     assert (nothing.count, nothing.median_ms, nothing.degraded_share, nothing.lanes) == (0, None, 0.0, {})
 
 
