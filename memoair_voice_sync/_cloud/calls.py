@@ -249,8 +249,10 @@ class CloudCalls:
             OSError: If the file cannot be written.
             MemoAirVoiceMemoryError: ``cloud.not_found`` if the cloud does not know the user.
         """
-        caller = self._require_user(user, user_id)
-        return self._cloud.export_user(caller.id, Path(path), overwrite=check.flag("overwrite", overwrite))
+        file, caller = check.path("path", path), self._require_user(user, user_id)
+        if file is None:
+            raise ValueError("path must be the path of a file")
+        return self._cloud.export_user(caller.id, Path(file), overwrite=check.flag("overwrite", overwrite))
 
     def hold_user(
         self,

@@ -33,6 +33,8 @@ _VALID_ARGUMENTS: dict[str, Any] = {
     "document_id": "returns",
     "memory_id": "mem_1",
     "user": {"id": "ada"},
+    "path": "user.json",
+    "reason": "case 12",
 }
 # Objects of other libraries, whose type is checked where they are used.
 _UNCHECKED = {"runtime_manager", "client"}
