@@ -83,6 +83,8 @@ class PageRoute(APIRoute):
                 response = _redirect_to_sign_in(request, error)
             except Exception as error:  # noqa: BLE001 - a person needs a page, also after a fault
                 response = await run_in_threadpool(render_error, request, _to_api_error(error))
+            finally:
+                await request.close()  # the temporary files of a form that was refused, too
             for name, value in SECURITY_HEADERS.items():
                 response.headers.setdefault(name, value)
             return response

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from fastapi.routing import APIRoute
 from sqlalchemy import update
 from sqlalchemy.orm import Session
@@ -27,7 +28,15 @@ FORMS = [
     ("callers", "caller/1", "facts", "{fact}", "correct"),
     ("callers", "caller/1", "facts", "{fact}", "undo"),
     ("callers", "caller/1", "facts", "{fact}", "delete"),
+    ("documents", "faq", "delete"),
+    ("documents", "faq", "document", "returns", "delete"),
+    ("documents", "faq", "uploads"),
+    ("documents", "faq", "uploads", "{upload}", "files"),
+    ("documents", "faq", "uploads", "{upload}", "start"),
+    ("documents", "faq", "uploads", "{upload}", "cancel"),
 ]
+# A form that leads to another page, and changes nothing.
+NAMING = ("documents",)
 FIELDS = {"confirmation": "caller/1", "confirm": "true", "text": "Other.", "value": "x", "reason": "x"}
 PAGES = [
     (),
@@ -43,12 +52,32 @@ PAGES = [
     ("searches",),
     ("try",),
     ("audit",),
+    ("documents",),
+    ("documents", "faq"),
+    ("documents", "faq", "document", "returns"),
+    ("documents", "faq", "upload"),
+    ("documents", "faq", "uploads", "{upload}"),
 ]
 
 
 def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
-    fact = dashboard.client.memories()[0]["memoryId"]
-    return tuple(fact if part == "{fact}" else part for part in parts)
+    ids = {}
+    if "{fact}" in parts:
+        ids["{fact}"] = dashboard.client.memories()[0]["memoryId"]
+    if "{upload}" in parts:
+        path = "/v1/voice-sdk/index/faq/uploads"
+        known = dashboard.client.ok("GET", path)["uploads"]
+        ids["{upload}"] = (known[0] if known else dashboard.client.ok("POST", path, {}))["uploadId"]
+    return tuple(ids.get(part, part) for part in parts)
+
+
+def fields_of(parts: tuple[str, ...], token: str) -> dict[str, str] | tuple[bytes, str]:
+    """Return what a form sends, complete, so that nothing but its sender is wrong."""
+    if parts[-1] in ("uploads", "files"):
+        file = ("notes.txt", b"Boots.", "text/plain")
+        return urllib3.encode_multipart_formdata([("form_token", token), ("files", file)])
+    confirmation = {"documents": "faq"}.get(parts[0], "caller/1")
+    return {"form_token": token, **FIELDS, "confirmation": confirmation}
 
 
 def make_key(dashboard: Dashboard, scope: KeyScope, project_id: str | None = None) -> tuple[str, str]:
@@ -101,12 +130,13 @@ def test_the_matrices_of_pages_and_forms_are_complete() -> None:
         if "{project_id}" in route.path
     }
     names = {"{user_id}": "caller%1", "{session_id}": "call-b", "{memory_id}": "{fact}"}
+    names |= {"{name}": "faq", "{document_id}": "returns", "{upload_id}": "{upload}"}
     found = set()
     for method, path in routes:
         for name, value in names.items():
             path = path.replace(name, value)
         found.add((method, path))
-    listed = {("GET", parts) for parts in PAGES} | {("POST", parts) for parts in FORMS}
+    listed = {("GET", parts) for parts in PAGES} | {("POST", parts) for parts in (*FORMS, NAMING)}
     assert found == {(method, "".join(f"/{part.replace('/', '%')}" for part in parts)) for method, parts in listed}
 
 
@@ -205,14 +235,7 @@ def test_a_form_that_is_not_of_this_person_changes_nothing(
     before = dashboard.client.memories()
 
     headers = {"Sec_Fetch_Site": "cross-site"} if fault == "other site" else {}
-    fields = {
-        "form_token": token,
-        "confirmation": "caller/1",
-        "confirm": "true",
-        "text": "Other.",
-        "value": "x",
-        "reason": "x",
-    }
+    fields = fields_of(parts, token)
     page = owner.request("POST", path, fields, **headers)
 
     assert page.status == 403
@@ -237,14 +260,7 @@ def test_a_key_that_may_only_read_changes_nothing(
 ) -> None:
     before = dashboard.client.memories()
     token = reader.get("/dashboard/projects").form_token
-    fields = {
-        "form_token": token,
-        "confirmation": "caller/1",
-        "confirm": "true",
-        "text": "Other.",
-        "value": "x",
-        "reason": "x",
-    }
+    fields = fields_of(parts, token)
 
     page = reader.request("POST", dashboard.path(*fill(parts, dashboard)), fields)
 
