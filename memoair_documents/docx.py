@@ -8,6 +8,7 @@ from xml.etree.ElementTree import ParseError, fromstring
 from memoair_documents.errors import UnreadableFileError
 from memoair_documents.html import html_to_markdown
 from memoair_documents.markdown import TitledText
+from memoair_protocol.installing import install_command
 
 MAX_UNPACKED_BYTES = 256 << 20
 _MAX_ENTRIES = 10_000
@@ -36,7 +37,7 @@ def docx_to_markdown(content: bytes) -> TitledText:
     try:
         import mammoth
     except ImportError:
-        raise UnreadableFileError('DOCX files need "pip install memoair-voice[documents]"') from None
+        raise UnreadableFileError(f"DOCX files need: {install_command('documents')}") from None
     if content.startswith(_OLE_MARK):
         raise UnreadableFileError("encrypted, or in the format before DOCX: save it again without a password")
     try:

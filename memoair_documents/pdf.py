@@ -10,6 +10,7 @@ import attrs
 
 from memoair_documents.errors import UnreadableFileError
 from memoair_documents.markdown import TitledText, escape_marks
+from memoair_protocol.installing import install_command
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
@@ -46,7 +47,7 @@ def pdf_to_markdown(content: bytes) -> TitledText:
     try:
         from pypdf import PdfReader
     except ImportError:
-        raise UnreadableFileError('PDF files need "pip install memoair-voice[documents]"') from None
+        raise UnreadableFileError(f"PDF files need: {install_command('documents')}") from None
     try:
         reader = PdfReader(io.BytesIO(content))
         if reader.is_encrypted and not reader.decrypt(""):  # many are encrypted, but open without a password

@@ -14,7 +14,7 @@ ALLOWED_IMPORTS = {
     "memoair_protocol": set[str](),
     "memoair_index": {"memoair_protocol"},
     "memoair_redaction": set[str](),
-    "memoair_documents": {"memoair_index"},
+    "memoair_documents": {"memoair_protocol", "memoair_index"},
     "memoair_transcripts": {"memoair_protocol"},
     "memoair_runtime_store": {"memoair_protocol"},
     "memoair_runtime": {"memoair_protocol", "memoair_index"},
