@@ -172,7 +172,7 @@ def test_the_pages_show_the_main_commands() -> None:
         for command in split_commands(block.code)
     ]
     shown = {command.split()[1] for command in commands if command.startswith("memoair ")}
-    assert {"cloud", "project", "agent", "index", "import", "search", "doctor"} <= shown
+    assert {"cloud", "projects", "agents", "indexes", "users", "import", "search", "doctor"} <= shown
 
 
 def commands_in_prose(page: Path) -> list[str]:
