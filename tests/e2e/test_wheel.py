@@ -46,7 +46,7 @@ def test_the_wheel_installs_its_commands_and_data_into_an_empty_environment(
     environment = tmp_path / "empty"
     venv.create(environment, with_pip=False)
     python, bin_ = environment / "bin" / "python", environment / "bin"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", wheel)
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", wheel)
 
     assert run(bin_ / "memoair", "--version", cwd=tmp_path) == "0.4.0\n"
     assert "17 of 17" in run(bin_ / "memoair", "demo", cwd=tmp_path)
