@@ -59,8 +59,8 @@ def test_the_oldest_version_works(framework: str, tmp_path: Path) -> None:
         pytest.skip("Pipecat needs a newer Python")
     packages, tests = _OLDEST[framework]
     # All else that it needs is that of the newest version.
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--target"]
-    install += [tmp_path / "old", *packages]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"]
+    install += ["--target", str(tmp_path / "old"), *packages]
     _run(install, tmp_path)
     name, _, version = packages[0].partition("==")
     assert _run([sys.executable, "-c", f"import importlib.metadata as m; print(m.version({name!r}))"], tmp_path) == (
