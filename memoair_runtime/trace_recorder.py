@@ -34,6 +34,7 @@ MAX_PER_S, MAX_BURST = 20.0, 200
 _MAX_PENDING = 1_000
 _MAX_RECENT_TURNS = 256
 _MAX_FAILED = 32
+_MAX_EARLY = 32
 _FAILED_NOTE = "the client got no reply in time: {}"
 _DEFAULT_OPTIONS = RecallTraceOptions()
 
@@ -92,6 +93,8 @@ class TraceRecorder:
         self._pending: deque[_PendingTrace] = deque()
         self._recent_turns: OrderedDict[tuple[str, str], str | None] = OrderedDict()
         self._failed_ids: deque[str] = deque(maxlen=_MAX_FAILED)
+        # A client may be faster with its words than the thread that has just sent it the reply is with the search.
+        self._early: OrderedDict[str, RecallTraceRequest] = OrderedDict()
         self._tokens, self._refilled_at = float(MAX_BURST), time.monotonic()
         self._thread: threading.Thread | None = None
         self._wake_at = 0.0
@@ -128,34 +131,33 @@ class TraceRecorder:
                 text_due_at=now + TEXT_WAIT_S if mode is TraceMode.TEXT and request.recall_trace is not None else 0.0,
                 is_held=bool(options.held),
             )
-            if (key := (trace.session_id, trace.turn_id or "")) in self._recent_turns:
-                trace.turn_event_id, trace.is_complete = self._recent_turns[key], True
+            self._complete_by_saved_turn(trace)
             self._pending.append(trace)
+            if (early := self._early.pop(trace.trace_id, None)) is not None:
+                self._add(trace, early)
             self._wake(now + LINGER_S)
 
     def amend(self, request: RecallTraceRequest) -> bool:
         """Add what only the client knows to a trace: its words, or that a prefetched result was used.
 
         Returns:
-            Whether the trace still waits to be written.
+            Whether the trace is known and still waits to be written. If it is unknown, what was added is kept for a
+            while: its search may not be noted yet.
         """
         with self._changed:
             trace = next((trace for trace in reversed(self._pending) if trace.trace_id == request.trace_id), None)
             if trace is None:
                 if request.failed is None:
+                    self._early[request.trace_id] = request
+                    while len(self._early) > _MAX_EARLY:
+                        self._early.popitem(last=False)
                     return False
                 trace = self._record_failed(request.trace_id, request.turn_id, request.failed)
                 if trace is None:
                     return False
             elif request.failed is not None:  # the reply came too late for the client
                 trace.texts |= {"degraded": True, "notes": [_FAILED_NOTE.format(request.failed.code)]}
-            if request.prefetched:
-                trace.is_held, trace.due_at = False, time.monotonic() + TURN_WAIT_S
-                trace.turn_id = trace.turn_id or request.turn_id
-                trace.texts |= {"prefetched": True}
-            if trace.mode is TraceMode.TEXT and request.query is not None:
-                trace.texts |= {"query": request.query, "contextText": request.context_text or ""}
-                trace.text_due_at = 0.0
+            self._add(trace, request)
             self._wake(time.monotonic() + LINGER_S)
             return True
 
@@ -186,11 +188,26 @@ class TraceRecorder:
                 "notes": [_FAILED_NOTE.format(failed.code)],
             },
         )
-        if (key := (trace.session_id, turn_id or "")) in self._recent_turns:
-            trace.turn_event_id, trace.is_complete = self._recent_turns[key], True
+        self._complete_by_saved_turn(trace)
         self._pending.append(trace)
         self._failed_ids.append(trace_id)
         return trace
+
+    def _add(self, trace: _PendingTrace, request: RecallTraceRequest) -> None:
+        """Add what only the client knows to a trace; the lock is held."""
+        if request.prefetched:
+            trace.is_held, trace.due_at = False, time.monotonic() + TURN_WAIT_S
+            trace.turn_id = trace.turn_id or request.turn_id
+            trace.texts |= {"prefetched": True}
+            self._complete_by_saved_turn(trace)
+        if trace.mode is TraceMode.TEXT and request.query is not None:
+            trace.texts |= {"query": request.query, "contextText": request.context_text or ""}
+            trace.text_due_at = 0.0
+
+    def _complete_by_saved_turn(self, trace: _PendingTrace) -> None:
+        """Give a trace the turn that it names, if that was saved before; the lock is held."""
+        if (key := (trace.session_id, trace.turn_id or "")) in self._recent_turns:
+            trace.turn_event_id, trace.is_complete = self._recent_turns[key], True
 
     def on_turn(self, session_id: str, turn_id: str, event_id: str | None) -> None:
         """Give the traces that wait for it a turn that was saved: those that name it, and those that name none."""
@@ -236,6 +253,7 @@ class TraceRecorder:
         with self._write_lock, self._changed:
             self._generation += 1
             self._pending.clear()
+            self._early.clear()
             self._recent_turns.clear()
             self._changed.notify_all()
 

@@ -161,6 +161,16 @@ def test_words_come_from_the_client_and_only_in_the_mode_text(root: Path) -> Non
     assert not set(words) & set(by_id["ids"])
 
 
+def test_words_that_arrive_before_the_search_is_noted_are_not_lost(root: Path) -> None:
+    words = {"query": "Where is the jam?", "contextText": "## working"}
+    with device(None, root) as runtime:
+        assert runtime.amend_trace("early", **words) == {"status": "unknown"}
+        asked(runtime, recallTrace={"id": "early", "mode": "text"})
+        runtime.save("t2", "Thanks.", session_id="now")
+        [trace] = written(runtime)
+    assert trace["query"] == "Where is the jam?"
+
+
 def test_a_prefetch_leaves_a_trace_only_if_it_is_used(root: Path) -> None:
     with device(None, root) as runtime:
         asked(runtime, recallTrace={"id": "used", "held": True})

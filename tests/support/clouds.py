@@ -174,7 +174,14 @@ def running(database_url: str, folder: Path, port: int = 0, **settings: Any) -> 
     folder.mkdir(parents=True, exist_ok=True)
     cloud_settings = CloudSettings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
     with open_services(cloud_settings) as services, _open_listener(port) as listener:
-        config = uvicorn.Config(create_app(services), log_config=None, access_log=False, ws="none", proxy_headers=False)
+        config = uvicorn.Config(
+            create_app(services),
+            timeout_keep_alive=300,
+            log_config=None,
+            access_log=False,
+            ws="none",
+            proxy_headers=False,
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
