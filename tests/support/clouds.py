@@ -69,7 +69,13 @@ class Client:
         if isinstance(body, FilesBody):
             content, all_headers["Content-Type"] = body
         all_headers |= {name.replace("_", "-"): value for name, value in headers.items()}
-        response = self._http.request(method, self.url + path, body=content, headers=all_headers)
+        try:
+            response = self._http.request(method, self.url + path, body=content, headers=all_headers)
+        except urllib3.exceptions.ProtocolError:
+            if method != "GET":  # nothing else may be sent twice
+                raise
+            # The server ended a connection that was idle for 5 s just as it was to be used again.
+            response = self._http.request(method, self.url + path, body=content, headers=all_headers)
         is_json = response.headers.get("content-type", "").startswith("application/json")
         answer = Answer(response.status, json.loads(response.data) if is_json else response.data, response.headers)
         if answer.status >= 400 and answer.body.get("error") != "batch_too_large":
@@ -176,7 +182,6 @@ def running(database_url: str, folder: Path, port: int = 0, **settings: Any) -> 
     with open_services(cloud_settings) as services, _open_listener(port) as listener:
         config = uvicorn.Config(
             create_app(services),
-            timeout_keep_alive=300,
             log_config=None,
             access_log=False,
             ws="none",
