@@ -89,9 +89,11 @@ class _WarmupCloud(BaseHTTPRequestHandler):
         self._send_json(_projection(self.path.partition("?")[0].rpartition("/")[2]))
 
     def do_POST(self) -> None:
-        """Accept all events."""
+        """Accept all events and recall traces."""
         batch = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._send_json({"accepted": [event["eventId"] for event in batch["events"]], "duplicate": [], "rejected": []})
+        accepted = [event["eventId"] for event in batch.get("events", ())]
+        accepted += [trace["traceId"] for trace in batch.get("traces", ())]
+        self._send_json({"accepted": accepted, "duplicate": [], "rejected": []})
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Log nothing."""
