@@ -6,10 +6,10 @@ import attrs
 from sqlalchemy import Engine, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from memoair_cloud.calls.search import IS_BACKLOG, IS_DEAD
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.models import CallSession, OrgBuild, Project
 from memoair_cloud.indexes import builder
-from memoair_cloud.memories import extraction_worker
 from memoair_cloud.tenancy.access import Tenant
 
 
@@ -47,9 +47,6 @@ class Backlog:
     builds: int
 
 
-_IS_DEAD_CALL = and_(
-    CallSession.learned_count < CallSession.event_count, CallSession.failures >= extraction_worker.MAX_FAILURES
-)
 _IS_DEAD_BUILD = and_(
     OrgBuild.failures >= builder.MAX_FAILURES,
     OrgBuild.failed_version == Project.org_version,
@@ -66,7 +63,7 @@ def list_dead_letters(engine: Engine) -> list[DeadLetter]:
     failure = func.coalesce(CallSession.failure, "")
     calls = (
         select(CallSession.project_id, failure, func.count(), func.min(CallSession.received_at))
-        .where(_IS_DEAD_CALL)
+        .where(IS_DEAD)
         .group_by(CallSession.project_id, failure)
         .order_by(CallSession.project_id, failure)
     )
@@ -94,13 +91,7 @@ def retry_dead_letters(engine: Engine) -> int:
         The number of calls and index files that will be retried.
     """
     with Session(engine.execution_options(**{WRITE_OPTION: True})) as session, session.begin():
-        dead_builds = select(OrgBuild.project_id).join(Project, Project.id == OrgBuild.project_id).where(_IS_DEAD_BUILD)
-        builds = update(OrgBuild).where(OrgBuild.project_id.in_(dead_builds.scalar_subquery())).values(failures=0)
-        calls = update(CallSession).where(_IS_DEAD_CALL).values(failures=0, retry_at=None)
-        return sum(
-            session.execute(statement, execution_options={"synchronize_session": False}).rowcount  # type: ignore[attr-defined]
-            for statement in (builds, calls)
-        )
+        return _retry(session)
 
 
 def get_backlog(engine: Engine) -> Backlog:
@@ -109,9 +100,7 @@ def get_backlog(engine: Engine) -> Backlog:
     Args:
         engine: The database of the server.
     """
-    calls = select(func.count(), func.min(CallSession.received_at)).where(
-        CallSession.learned_count < CallSession.event_count, CallSession.ended_at.is_not(None), ~_IS_DEAD_CALL
-    )
+    calls = select(func.count(), func.min(CallSession.received_at)).where(IS_BACKLOG)
     never_built = OrgBuild.version.is_(None)
     outdated = (
         select(func.count())
@@ -134,27 +123,25 @@ def retry_project_dead_letters(tenant: Tenant) -> int:
         The number of calls and index files that will be retried.
     """
     with tenant.begin_write() as session:
-        project = session.scalars(select(Project).where(Project.id == tenant.scope.project_id)).one()
-        calls = update(CallSession).where(_IS_DEAD_CALL).values(failures=0, retry_at=None)
-        result = session.execute(calls, execution_options={"synchronize_session": False})
-        build = session.scalar(select(OrgBuild))
-        is_dead = (
-            build is not None
-            and build.failures >= builder.MAX_FAILURES
-            and build.failed_version == project.org_version > build.version
-        )
-        if build is not None and is_dead:
-            build.failures = 0
-        return int(result.rowcount) + is_dead  # type: ignore[attr-defined]
+        return _retry(session)
+
+
+def _retry(session: Session) -> int:
+    """Reset the failure counts of all dead letters that a session reaches; return their number."""
+    dead_builds = select(OrgBuild.project_id).join(Project, Project.id == OrgBuild.project_id).where(_IS_DEAD_BUILD)
+    builds = update(OrgBuild).where(OrgBuild.project_id.in_(dead_builds.scalar_subquery())).values(failures=0)
+    calls = update(CallSession).where(IS_DEAD).values(failures=0, retry_at=None)
+    return sum(
+        session.execute(statement, execution_options={"synchronize_session": False}).rowcount  # type: ignore[attr-defined]
+        for statement in (builds, calls)
+    )
 
 
 def find_project_dead_build(tenant: Tenant) -> DeadLetter | None:
     """Return the index file of a project's documents if it failed permanently; None otherwise."""
     with tenant.begin_read() as session:
-        project = session.scalars(select(Project).where(Project.id == tenant.scope.project_id)).one()
-        build = session.scalar(select(OrgBuild))
-        if build is None or build.failures < builder.MAX_FAILURES:
+        dead = select(OrgBuild).join(Project, Project.id == OrgBuild.project_id).where(_IS_DEAD_BUILD)
+        build = session.scalar(dead)
+        if build is None:
             return None
-        if not build.failed_version == project.org_version > build.version:
-            return None
-        return DeadLetter("build", project.id, build.failure or "", 1, build.built_at)
+        return DeadLetter("build", build.project_id, build.failure or "", 1, build.built_at)

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import Enum
 
 import attrs
-from sqlalchemy import ColumnElement, Select, Text, or_, select, type_coerce
+from sqlalchemy import ColumnElement, Text, or_, select, type_coerce
 
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.caller_tables import CALLER_TABLES
@@ -26,38 +26,7 @@ _SESSION_ORDER = PageOrder[CallSession](
     lambda call: (call.started_at, call.id),
     descending=True,
 )
-_PROJECT_SESSION_ORDER = PageOrder[CallSession](
-    (CallSession.started_at, CallSession.user_id, CallSession.id),
-    (datetime, str, str),
-    lambda call: (call.started_at, call.user_id, call.id),
-    descending=True,
-)
 _EVENT_ORDER = PageOrder[CallEvent]((CallEvent.seq, CallEvent.id), (int, str), lambda event: (event.seq, event.id))
-
-
-@attrs.frozen
-class SessionFilter:
-    """Limits which sessions of a project are listed. None means no limit.
-
-    Attributes:
-        agent_id: Only sessions of this agent.
-        since: Only sessions that started at this time or later.
-        until: Only sessions that started before this time.
-    """
-
-    agent_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def apply(self, statement: Select[tuple[CallSession]]) -> Select[tuple[CallSession]]:
-        """Return a statement that selects only such sessions."""
-        if self.agent_id is not None:
-            statement = statement.where(CallSession.agent_id == self.agent_id)
-        if self.since is not None:
-            statement = statement.where(CallSession.started_at >= self.since)
-        if self.until is not None:
-            statement = statement.where(CallSession.started_at < self.until)
-        return statement
 
 
 class UserOrder(str, Enum):
@@ -150,17 +119,6 @@ def list_sessions(tenant: Tenant, user_id: str, cursor: str | None, limit: int) 
         return _SESSION_ORDER.fetch_page(
             session, select(CallSession).where(CallSession.user_id == user_id), cursor, limit
         )
-
-
-def list_project_sessions(
-    tenant: Tenant, wanted: SessionFilter, cursor: str | None, limit: int
-) -> ResultPage[CallSession]:
-    """Return a page of the sessions of all users of a project, latest first; of one user if the tenant names one."""
-    with tenant.begin_read() as session:
-        statement = wanted.apply(select(CallSession))
-        if tenant.scope.user_id is not None:
-            statement = statement.where(CallSession.user_id == tenant.scope.user_id)
-        return _PROJECT_SESSION_ORDER.fetch_page(session, statement, cursor, limit)
 
 
 def get_session(tenant: Tenant, session_id: str) -> CallSession:

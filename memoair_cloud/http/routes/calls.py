@@ -2,12 +2,14 @@
 
 from typing import Annotated
 
+import attrs
 from fastapi import APIRouter, Depends, Query
 
 from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.calls import queries
 from memoair_cloud.calls.ingest import ingest
 from memoair_cloud.calls.queries import UserFilter, UserOrder
+from memoair_cloud.calls.search import CallFilter, list_calls
 from memoair_cloud.errors import BatchTooLargeError, ConflictError
 from memoair_cloud.http.body_parsing import EventsRoute
 from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
@@ -34,12 +36,12 @@ async def get_session_filter(
     agent_id: Annotated[Identifier | None, Query(alias="agentId")] = None,
     since: Time = None,
     until: Time = None,
-) -> queries.SessionFilter:
-    """Return which sessions a request asks for."""
-    return queries.SessionFilter(agent_id, since, until)
+) -> CallFilter:
+    """Return which sessions of all users a request asks for."""
+    return CallFilter(since, until, agent_id)
 
 
-SessionFilterDep = Annotated[queries.SessionFilter, Depends(get_session_filter)]
+SessionFilterDep = Annotated[CallFilter, Depends(get_session_filter)]
 
 router = APIRouter(prefix="/v1/voice-sdk", tags=["calls"], route_class=EventsRoute)
 
@@ -97,7 +99,7 @@ def list_project_sessions(
     tenant: ProjectTenant, wanted: SessionFilterDep, cursor: Cursor = None, limit: Limit = 100
 ) -> SessionsOut:
     """List the sessions of all users, latest first; those of one user if X-User-Id names one."""
-    page = queries.list_project_sessions(tenant, wanted, cursor, limit)
+    page = list_calls(tenant, attrs.evolve(wanted, user_id=tenant.scope.user_id), cursor, limit)
     return SessionsOut(sessions=[SessionOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
