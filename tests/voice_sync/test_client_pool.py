@@ -195,12 +195,15 @@ def test_a_port_that_is_released_while_a_start_fails_is_tried_again(
     port, _ = free_ports(1)
     client = new_client(runtime_port_range=(port, port), max_concurrent_users=1)
     say(client, "ada", "hello", "t0")
+    pid = pid_of(client, "ada")
+    os.kill(pid, signal.SIGSTOP)  # so that it cannot end before the start of the second user's begins
     launcher = client._pool._launcher
     launch, failures = launcher.launch, []
 
     def launch_once_too_early(spec: Any, deadline: float, excluded_pids: Any) -> Any:
         if not failures:
             failures.append(spec.user_id)
+            os.kill(pid, signal.SIGCONT)
             eventually(lambda: client.stats()["retiring"] == 0)  # the runtime of the first user is gone by now
             raise MemoAirVoiceMemoryError("pool.port_exhausted", "it had the port a moment ago")
         return launch(spec, deadline, excluded_pids)
