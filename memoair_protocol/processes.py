@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from memoair_protocol.starvation import raise_if_starved
+
 # The prefix of the variables that configure a runtime.
 ENV_PREFIX = "MEMOAIR_RUNTIME_"
 # The exit code of a runtime whose port is taken.
@@ -14,11 +16,15 @@ def process_start_time(pid: int) -> float | None:
 
     On Linux the value is in clock ticks since boot, so that it does not change when the clock is set; elsewhere it is
     in seconds since the epoch. Compare it only with other values of this function.
+
+    Raises:
+        OSError: If this process is out of descriptors or memory, and cannot look.
     """
     if _HAS_PROC:  # psutil adds the boot time, which changes with the clock
         try:
             return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, IndexError) as error:
+            raise_if_starved(error)
             return None
     import psutil
 

@@ -8,7 +8,7 @@ from typing import Any
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_PORT_RANGE
 from memoair_voice_sync._after_fork import reset_if_forked
-from memoair_voice_sync._closing import Closeable
+from memoair_voice_sync._closing import Closeable, close_all
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._diagnostics import warn_deprecated, warn_unclosed
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
@@ -280,11 +280,13 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         This takes some seconds if runtimes are busy. Calling it again has no effect.
         """
         reset_if_forked()
-        self._observer.close()
-        self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0)
-        self._pool.close(_CLOSE_TIMEOUT_S)
-        self._prefetch_cache.close()
-        self._cloud.close()
+        close_all(
+            self._observer.close,
+            lambda: self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0),
+            partial(self._pool.close, _CLOSE_TIMEOUT_S),
+            self._prefetch_cache.close,
+            self._cloud.close,
+        )
 
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)  # absent if the constructor raised

@@ -13,12 +13,12 @@ import urllib3
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_URL, SEARCH_TIMEOUT_MS
 from memoair_protocol.enums import RecallOrigin
-from memoair_voice_sync._closing import Closeable
+from memoair_voice_sync._closing import Closeable, close_all
 from memoair_voice_sync._diagnostics import log, warn_unclosed
-from memoair_voice_sync._loopback.runtime_client import RuntimeClient
+from memoair_voice_sync._loopback.runtime_client import RuntimeClient, RuntimeManager
 from memoair_voice_sync._loopback.search_options import SearchOptions
-from memoair_voice_sync._loopback.transport import RuntimeTransport, parse_runtime_url
-from memoair_voice_sync._processes.process import AttachedRuntime, RuntimeManager, RuntimeProcess
+from memoair_voice_sync._loopback.transport import parse_runtime_url
+from memoair_voice_sync._pool.pool_of_one import PoolOfOne
 from memoair_voice_sync._processes.spec import RuntimeSpec
 from memoair_voice_sync._recall.mode import check_origin
 from memoair_voice_sync._recall.observer import RecallObserver
@@ -147,12 +147,12 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
                 repo=check.optional_text("runtime_repo", runtime_repo),
                 cache_dir=check.path("runtime_cache_dir", runtime_cache_dir),
             )
-            self._runtime = RuntimeProcess(spec, host, port)
+            self._runtime = PoolOfOne(spec, (host, port))
         else:
             if not port:
                 raise ValueError("runtime_url must have a port unless the runtime is started here")
-            transport = RuntimeTransport(host, port, token, client)
-            self._runtime = AttachedRuntime(transport, project_id, user_id, runtime_url)
+            spec = RuntimeSpec(project_id=project_id, user_id=user_id, token=token)
+            self._runtime = PoolOfOne(spec, (host, port), starts_runtime=False, connection_pool=client)
         # The function does not refer to this object: it must be collected as soon as it is dropped.
         self._client = RuntimeClient(
             self._runtime, project_id, user_id, lambda: session, org_only=org_only, satham=satham
@@ -356,7 +356,9 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
 
         Calling it again has no effect.
         """
-        self._observer.close()
+        close_all(self._observer.close, self._end_open_session, partial(self._runtime.stop, _STOP_TIMEOUT_S))
+
+    def _end_open_session(self) -> None:
         try:
             if self._opened_by_pid == os.getpid():  # a child of a fork does not end its parent's session
                 self._opened_by_pid = None
@@ -364,15 +366,13 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         except MemoAirVoiceMemoryError as error:
             # The turns of the session are on the disk. Only its end is missing, which readers of the log tolerate.
             log.warning("a session could not be ended: action=end_failed code=%s", error.code)
-        finally:
-            self._runtime.stop(_STOP_TIMEOUT_S)
 
     def _amend_trace(self, body: Mapping[str, Any]) -> None:
         self._client.amend_trace(body, _deadline(_AMEND_TIMEOUT_S))
 
     def __del__(self) -> None:
         runtime = getattr(self, "_runtime", None)  # absent if the constructor raised
-        if isinstance(runtime, RuntimeProcess) and self._owns_runtime and runtime.pid is not None:
+        if isinstance(runtime, PoolOfOne) and self._owns_runtime and runtime.needs_close:
             warn_unclosed(self, partial(runtime.stop, _STOP_TIMEOUT_S))
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import attrs
 
 from memoair_protocol.keyed_queue import KeyedQueue
+from memoair_voice_sync._closing import closed_error
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.search_options import SearchOptions
-from memoair_voice_sync._pool.handle import CLIENT_CLOSED
 from memoair_voice_sync._recall.observer import SearchTrace
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
@@ -111,7 +111,7 @@ class PrefetchCache:
     def submit(self, arguments: SearchArguments) -> None:
         """Start a search in the background, and return immediately; raise ``pool.closed`` after `close`."""
         if not self._queue.put(arguments.user.id, arguments, should_replace=True):
-            raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+            raise closed_error()
 
     def pop(self, arguments: SearchArguments, version: object) -> SearchResult | None:
         """Remove and return the result for these arguments, if it is recent and of this memory version; else None."""

@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from memoair_protocol.limits import MAX_TIMEOUT_MS
+from memoair_protocol.starvation import is_starved
 from memoair_voice_sync._diagnostics import RejectionLog, log
 from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.transport import (
@@ -14,7 +15,6 @@ from memoair_voice_sync._loopback.transport import (
     RuntimeUnreachableError,
     encode_body,
 )
-from memoair_voice_sync._processes.process import RuntimeManager
 from memoair_voice_sync._recall.observer import SearchTrace
 from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
@@ -24,6 +24,29 @@ from memoair_voice_sync.results import SearchResult, parse_search_result
 # has arrived by then, and must not answer too late.
 _RETURN_MARGIN = 0.1
 _MAX_BROKEN_CONNECTIONS = 2
+
+
+class RuntimeManager(Protocol):
+    """What a memory needs of the object that starts its runtime. One can serve several memories of the same user."""
+
+    def ensure_running(self, deadline: float) -> RuntimeTransport:
+        """Return the transport to a running runtime by the deadline (monotonic seconds); start one if needed."""
+
+    def mark_unreachable(self, transport: RuntimeTransport) -> None:
+        """Record that the runtime of this transport refused a connection or is shutting down."""
+
+    def mark_timed_out(self, transport: RuntimeTransport) -> None:
+        """Record that the runtime accepted a call and did not answer in time."""
+
+    def mark_responsive(self, transport: RuntimeTransport) -> None:
+        """Record that the runtime answered a call."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the runtime, or None if it was not started here or is not running."""
+
+    def stop(self, timeout_s: float) -> None:
+        """End the runtime if it was started here."""
 
 
 class RuntimeClient:
@@ -191,6 +214,8 @@ class RuntimeClient:
                     self._manager.mark_timed_out(transport)
                     message = f"the runtime did not answer {name} within {(deadline - began_at) * 1e3:.0f} ms"
                     raise MemoAirVoiceMemoryError(error.code, message) from error
+                if is_starved(error.__cause__):
+                    raise  # this process could not even ask
                 if error.code != "runtime.draining":
                     self._manager.mark_responsive(transport)
                     raise

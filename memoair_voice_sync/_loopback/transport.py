@@ -14,6 +14,7 @@ import urllib3
 import urllib3.connection
 
 from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
+from memoair_protocol.starvation import is_starved
 
 # Connections that stay open. Further threads open others, which are closed after use.
 _MAX_POOLED_CONNECTIONS = 64
@@ -168,6 +169,9 @@ class RuntimeTransport:
                 redirect=False,
             )
         except urllib3.exceptions.NewConnectionError as error:  # before its base class, which is a timeout
+            if is_starved(error):  # it says nothing about the runtime, which must not be replaced for it
+                message = f"this process cannot open a connection: {_reason(error)}"
+                raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
             raise RuntimeUnreachableError("nothing listens there") from error
         except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
             raise _timeout_error() from error
@@ -202,6 +206,11 @@ def _parse_response(status: int, data: bytes) -> dict[str, Any]:
         message = f"the runtime's reply is invalid (HTTP status {status})"
         raise MemoAirVoiceMemoryError("runtime.internal", message, status)
     raise error_from_envelope(envelope, "runtime", status)
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__
+    return (cause.strerror if isinstance(cause, OSError) else None) or "it is at a limit"
 
 
 def _timeout_error() -> MemoAirVoiceMemoryError:

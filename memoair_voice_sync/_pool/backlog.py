@@ -52,8 +52,9 @@ class BacklogSupervisor:
             try:
                 self._process = self._start(time.monotonic() + _START_TIMEOUT_S)
                 self._is_needed = self._process is not None
-            except MemoAirVoiceMemoryError as error:
-                log.warning("the backlog process could not be started: action=backlog_failed code=%s", error.code)
+            except (MemoAirVoiceMemoryError, OSError) as error:
+                code = getattr(error, "code", type(error).__name__)
+                log.warning("the backlog process could not be started: action=backlog_failed code=%s", code)
 
     def restart_pause_s(self) -> float | None:
         """Return in how many seconds the process is to be started again; None if it runs or is not needed."""

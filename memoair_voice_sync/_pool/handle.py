@@ -7,13 +7,15 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
+from memoair_voice_sync._closing import closed_error
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.transport import RuntimeTransport
-from memoair_voice_sync._processes.process import UNRESPONSIVE_AFTER_S
 from memoair_voice_sync._processes.started_runtime import DRAIN_TIMEOUT_S, StartedRuntime
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
-CLIENT_CLOSED = "the client is closed"
+# A runtime that accepts calls and has answered none of them for this long hangs, and is replaced.
+UNRESPONSIVE_AFTER_S = 5.0
 # For this long after a start that failed, calls get its error, and no other start is tried.
 _START_RETRY_PAUSE_S = 0.5
 
@@ -148,7 +150,7 @@ class RuntimeHandle:
         with self._state_changed:
             while True:
                 if self._state is HandleState.ENDED:
-                    raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+                    raise closed_error()
                 if self._state is HandleState.RUNNING and self._is_unresponsive():
                     log.warning("a runtime does not answer and is replaced: action=runtime_hung pid=%s", self.pid)
                     self._drop_runtime(drain_s=0)
@@ -227,9 +229,15 @@ class RuntimeHandle:
             runtime.reset_after_fork()
 
     def _start_in_background(self) -> None:
+        """Begin a start, whose thread waits for the lock of the caller. Without a thread, the start has failed."""
+        try:
+            start_thread(self._run_start, name="memoair-start")
+        except ThreadUnavailableError as error:
+            self._start_error = MemoAirVoiceMemoryError("runtime.start_failed", f"no runtime can be started: {error}")
+            self._paused_until = time.monotonic() + _START_RETRY_PAUSE_S
+            return
         self._transition(HandleState.STARTING)
         self._start_error = None
-        threading.Thread(target=self._run_start, name="memoair-start", daemon=True).start()
 
     def _run_start(self) -> None:
         try:

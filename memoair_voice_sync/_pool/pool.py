@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -12,23 +12,22 @@ import psutil
 
 from memoair_protocol.defaults import ORG_ONLY_USER, RUNTIME_PORT_RANGE
 from memoair_voice_sync._after_fork import check_process, register_after_fork
-from memoair_voice_sync._diagnostics import log
-from memoair_voice_sync._loopback.transport import RuntimeUnreachableError, encode_body
+from memoair_voice_sync._closing import closed_error
 from memoair_voice_sync._pool.backlog import BacklogSupervisor
-from memoair_voice_sync._pool.handle import CLIENT_CLOSED, HandleState, RuntimeHandle
+from memoair_voice_sync._pool.handle import HandleState, RuntimeHandle
+from memoair_voice_sync._pool.retirement import Retirement
 from memoair_voice_sync._pool.supervisor import Supervisor
 from memoair_voice_sync._pool.sync_health import UNKNOWN, query_sync_stats
 from memoair_voice_sync._processes.backlog_process import BacklogProcess
-from memoair_voice_sync._processes.launchers import launcher_for
+from memoair_voice_sync._processes.launchers import Launcher, launcher_for
 from memoair_voice_sync._processes.ports import PortRange
-from memoair_voice_sync._processes.process import START_TIMEOUT_S
 from memoair_voice_sync._processes.runtime_resolver import RuntimeResolver
 from memoair_voice_sync._processes.spec import RuntimeSpec
 from memoair_voice_sync._processes.started_runtime import DRAIN_TIMEOUT_S, StartedRuntime
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
-_END_SESSION_TIMEOUT_S = 2.0
-_PORT_POLL_INTERVAL_S = 0.02
+# A process that has not answered its health check within this time after its start has failed.
+_START_TIMEOUT_S = 15.0
 _PULL_POLL_INTERVAL_S = 0.02
 
 
@@ -56,40 +55,41 @@ class RuntimePool:
         spec: RuntimeSpec,
         *,
         max_concurrent_users: int = 20,
-        runtime_idle_ttl_s: float = 300,
+        runtime_idle_ttl_s: float | None = 300,
         runtime_port_range: tuple[int, int] = RUNTIME_PORT_RANGE,
         runtime_memory_limit_mb: float | None = None,
+        make_launcher: Callable[[RuntimeResolver], Launcher] | None = None,
     ) -> None:
         """Create an empty pool.
 
         Args:
             spec: What all runtimes are started with. The pool sets the user, session and token of each.
             max_concurrent_users: The number of places.
-            runtime_idle_ttl_s: The time in seconds after which an unused runtime is stopped.
+            runtime_idle_ttl_s: The time in seconds after which an unused runtime is stopped. None means that none is.
             runtime_port_range: The first and the last loopback port that runtimes may listen on.
             runtime_memory_limit_mb: Replace a runtime that uses more memory than this, in MB. None means no limit.
+            make_launcher: Makes what starts the runtimes. None means that each listens on a port of the range.
         """
         check_process()
         self._spec = spec
         self._max_users = max_concurrent_users
         self._resolver = RuntimeResolver(spec.selection())
-        self._launcher = launcher_for(
-            self._resolver, PortRange(*runtime_port_range), has_cloud=bool(spec.cloud_base_url)
+        self._launcher: Launcher = (
+            launcher_for(self._resolver, PortRange(*runtime_port_range), has_cloud=bool(spec.cloud_base_url))
+            if make_launcher is None
+            else make_launcher(self._resolver)
         )
         self._condition = threading.Condition()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # by user id, least recently used first
-        # The process ids of runtimes that are being ended. They have a lock of their own: a handle drops its runtime
-        # under the handle's lock, and the pool reads handles under the pool's lock.
-        self._retire_condition = threading.Condition()
-        self._retiring_pids: set[int] = set()
-        self._excluded_pids: set[int] = set()  # runtimes of other clients that hang; only their owners may end them
-        self._starts_in_progress = 0
+        self.retirement = Retirement(spec.project_id, self._launcher.exit_code, self._wake_supervisor)
         self._is_closed = False
         self._close_lock = threading.Lock()
         self._evictions = self._restarts = 0  # of handles that were dropped
         backlog = BacklogSupervisor(self._start_backlog) if spec.cloud_base_url else None
         self.backlog: BacklogSupervisor | None = backlog
         self._supervisor = Supervisor(self, runtime_idle_ttl_s, runtime_memory_limit_mb)
+        # Without these, only the runtimes that were started here need the supervisor.
+        self._watches_more = runtime_idle_ttl_s is not None or backlog is not None
         register_after_fork(self, RuntimePool._reset_after_fork)
 
     def __repr__(self) -> str:
@@ -110,15 +110,18 @@ class RuntimePool:
             RuntimeError: If gevent or eventlet has patched the standard library too late.
         """
         check_process()
+        self._supervisor.ensure_started()
         with self._condition:
             if self._is_closed:
-                raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+                raise closed_error()
             entry = self._entries.get(user_id)
             if entry is None:
                 if len(self._entries) >= self._max_users:
                     self._evict_least_recent()
                 entry = self._entries[user_id] = _Entry(
-                    RuntimeHandle(user_id, self._launch, self._resolver.status, self._start_finished, self._retire)
+                    RuntimeHandle(
+                        user_id, self._launch, self._resolver.status, self._start_finished, self.retirement.retire
+                    )
                 )
             entry.in_use += 1
             entry.pins += pins
@@ -165,14 +168,14 @@ class RuntimePool:
             idle_since = self.idle_since(handle)
             if idle_since is None or idle_since > unused_since:
                 return False
-            self._drop_handle(handle)
+            self._drop_handle(handle, DRAIN_TIMEOUT_S)
             return True
 
     def warm_up(self, timeout_s: float) -> None:
         """Start what all runtimes need, without a user; see `MemoAirVoiceClientSync.warm_up`."""
         check_process()
         if self._is_closed:
-            raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+            raise closed_error()
         deadline = time.monotonic() + timeout_s
         self._supervisor.wake()  # from now on there is something to close
         while self._resolver.command() is None:
@@ -195,9 +198,10 @@ class RuntimePool:
             timeout_s: About how long this may take, in seconds.
         """
         with self._close_lock:  # a second call waits for the first and finds everything closed
-            self._close(time.monotonic() + timeout_s)
+            self._close(timeout_s)
 
-    def _close(self, deadline: float) -> None:
+    def _close(self, timeout_s: float) -> None:
+        deadline, drain_s = time.monotonic() + timeout_s, min(timeout_s, DRAIN_TIMEOUT_S)
         with self._condition:
             self._is_closed = True
         self._resolver.close()
@@ -205,16 +209,13 @@ class RuntimePool:
             # Calls in progress may finish. New ones are rejected.
             self._condition.wait_for(self._has_no_calls, (deadline - time.monotonic()) / 2)
             for entry in list(self._entries.values()):
-                self._drop_handle(entry.handle)
+                self._drop_handle(entry.handle, drain_s)
+        self._launcher.cancel_starts()
         if self.backlog is not None:
             self.backlog.request_stop()
-        self._supervisor.close()
-        with self._retire_condition:
-            # Every runtime is killed in the end. One that was still starting is ended as soon as it has started.
-            remaining_s = max(0.1, deadline - time.monotonic()) + DRAIN_TIMEOUT_S
-            self._retire_condition.wait_for(
-                lambda: not self._retiring_pids and not self._starts_in_progress, remaining_s
-            )
+        self._supervisor.close(max(0.1, deadline - time.monotonic()) + drain_s)
+        # Every runtime is killed in the end. One that was still starting is ended as soon as it has started.
+        self.retirement.wait_until_done(max(0.1, deadline - time.monotonic()) + drain_s)
         if self.backlog is not None:
             self.backlog.close()
         self._launcher.close(max(0.5, deadline - time.monotonic()))
@@ -231,14 +232,10 @@ class RuntimePool:
                 {**_collect_runtime_stats(entry), **sync_by_handle.get(entry.handle, UNKNOWN)} for entry in entries
             ],
             "backlog": None if self.backlog is None else self.backlog.stats(),
-            "retiring": len(self._retiring_pids),
+            "retiring": len(self.retirement),
             "evictions": evictions,
             "restarts": restarts + sum(handle.restarts for handle in handles),
         }
-
-    def exit_code(self, runtime: StartedRuntime) -> int | None:
-        """Return the exit code of a runtime, or None if it is unknown."""
-        return self._launcher.exit_code(runtime)
 
     def _has_no_calls(self) -> bool:
         return all(entry.in_use == entry.pins for entry in self._entries.values())
@@ -253,21 +250,18 @@ class RuntimePool:
             message = f"all {self._max_users} runtimes are in use; raise max_concurrent_users or try again later"
             raise MemoAirVoiceMemoryError("pool.exhausted", message)
         self._evictions += 1
-        self._drop_handle(idle)
+        self._drop_handle(idle, DRAIN_TIMEOUT_S)
 
-    def _drop_handle(self, handle: RuntimeHandle) -> None:
+    def _drop_handle(self, handle: RuntimeHandle, drain_s: float) -> None:
         del self._entries[handle.user_id]
         self._restarts += handle.restarts
         runtime = handle.end()
         if runtime is not None:
-            self._retire(runtime, DRAIN_TIMEOUT_S, handle)
+            self.retirement.retire(runtime, drain_s, handle)
 
     def _launch(self, handle: RuntimeHandle) -> StartedRuntime:
         """Start a runtime for a handle. If runtimes that are being ended hold all ports, wait for one."""
-        with self._retire_condition:
-            self._starts_in_progress += 1
-        self._wait_for_program(handle)
-        deadline = time.monotonic() + START_TIMEOUT_S
+        self.retirement.start_began()
         org_only = self._spec.org_only or handle.user_id == ORG_ONLY_USER
         spec = attrs.evolve(
             self._spec,
@@ -277,93 +271,52 @@ class RuntimePool:
             org_only=org_only,
             is_shared=not org_only,
         )
+        running = self._wait_for_program(handle, spec)
+        if running is not None:
+            return running
+        deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
-            retiring_pids = frozenset(self._retiring_pids)
+            retiring_pids = self.retirement.retiring_pids
             try:
-                return self._launcher.launch(spec, deadline, retiring_pids | self._excluded_pids)
+                return self._launcher.launch(spec, deadline, self.retirement.excluded_pids)
             except MemoAirVoiceMemoryError as error:
-                if error.code != "pool.port_exhausted" or not self._wait_for_port(retiring_pids, deadline):
+                if error.code != "pool.port_exhausted" or not self.retirement.wait_for_port(retiring_pids, deadline):
                     raise
 
     def _start_backlog(self, deadline: float) -> BacklogProcess | None:
         return self._launcher.start_backlog(attrs.evolve(self._spec, user_id=ORG_ONLY_USER, org_only=True), deadline)
 
-    def _wait_for_program(self, handle: RuntimeHandle) -> None:
-        """Wait until the runtime is pulled or the handle has ended. Calls wait for their own time at most."""
-        if not self._resolver.needs_pull:
-            return
-        while self._resolver.command() is None:
+    def _wait_for_program(self, handle: RuntimeHandle, spec: RuntimeSpec) -> StartedRuntime | None:
+        """Wait until the runtime is pulled or the handle has ended. Calls wait for their own time at most.
+
+        Returns a runtime that runs already and makes the wait superfluous, or None.
+        """
+        if not (self._resolver.needs_pull and self._launcher.needs_program):
+            return None
+        while (running := self._launcher.find_running(spec)) is None and self._resolver.command() is None:
             if handle.state is HandleState.ENDED:
-                raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+                raise closed_error()
             time.sleep(_PULL_POLL_INTERVAL_S)
+        return running
 
     def _start_finished(self) -> None:
-        with self._retire_condition:
-            self._starts_in_progress -= 1
-            self._retire_condition.notify_all()
+        self.retirement.start_finished()
+        if self._watches_more or any(
+            handle.runtime is not None and handle.runtime.is_ours for handle in self.handles()
+        ):
+            self._supervisor.wake()
+
+    def _wake_supervisor(self) -> None:
         self._supervisor.wake()
-
-    def _wait_for_port(self, retiring_pids: AbstractSet[int], deadline: float) -> bool:
-        """Wait a moment for a port; return whether one may be free after the last attempt.
-
-        ``retiring_pids`` are the runtimes that were being ended before the attempt: one of them may have had the port,
-        and may have released it since.
-        """
-        with self._retire_condition:
-            if time.monotonic() > deadline:
-                return False
-            if retiring_pids <= self._retiring_pids:
-                if not self._retiring_pids:
-                    return False
-                self._retire_condition.wait(_PORT_POLL_INTERVAL_S)
-            return True
-
-    def _retire(self, runtime: StartedRuntime, drain_s: float, handle: RuntimeHandle | None = None) -> None:
-        """End a runtime in the background, and before it the open sessions of the handle, if given."""
-        with self._retire_condition:
-            self._retiring_pids.add(runtime.pid)
-            if not runtime.is_ours and not drain_s:
-                self._excluded_pids.add(runtime.pid)
-        arguments = (runtime, drain_s, handle)
-        threading.Thread(target=self._end_runtime, args=arguments, name="memoair-retire", daemon=True).start()
-
-    def _end_runtime(self, runtime: StartedRuntime, drain_s: float, handle: RuntimeHandle | None) -> None:
-        try:
-            if handle is not None:
-                self._end_sessions_and_flush(runtime, handle)
-            runtime.end(drain_s if runtime.is_alive() else 0)
-        except Exception as error:  # noqa: BLE001 - the next one must be ended in any case
-            log.warning("a runtime could not be ended: action=retire_failed error=%s", type(error).__name__)
-        finally:
-            with self._retire_condition:
-                self._retiring_pids.discard(runtime.pid)
-                self._retire_condition.notify_all()
-
-    def _end_sessions_and_flush(self, runtime: StartedRuntime, handle: RuntimeHandle) -> None:
-        """End the open sessions and flush the runtime. The turns are on the disk even if this fails."""
-        session_ids = handle.sessions_to_end(runtime)
-        if not session_ids:
-            return
-        identity = {"workspaceId": self._spec.project_id, "userId": handle.user_id}
-        deadline = time.monotonic() + _END_SESSION_TIMEOUT_S
-        try:
-            for session_id in session_ids:
-                body = encode_body({**identity, "sessionId": session_id, "reason": "closed"})
-                runtime.transport.call("POST", "/v1/runtime/session/end", body, deadline)
-            body = encode_body({**identity, "deadlineMs": _END_SESSION_TIMEOUT_S * 1e3})
-            runtime.transport.call("POST", "/v1/runtime/sync/flush", body, deadline)
-        except (RuntimeUnreachableError, MemoAirVoiceMemoryError) as error:
-            log.warning("a session could not be ended: action=end_failed error=%s", type(error).__name__)
 
     def _reset_after_fork(self) -> None:
         """Drop everything in the child of a fork: all runtimes belong to the parent."""
-        self._condition, self._retire_condition = threading.Condition(), threading.Condition()
+        self._condition = threading.Condition()
         self._close_lock = threading.Lock()
         for entry in self._entries.values():
             entry.handle.reset_after_fork()
         self._entries.clear()
-        self._retiring_pids.clear()
-        self._starts_in_progress = 0
+        self.retirement.reset_after_fork()
         if self.backlog is not None:
             self.backlog.reset_after_fork()
         self._launcher.reset_after_fork()

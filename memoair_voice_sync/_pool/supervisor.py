@@ -9,16 +9,18 @@ from typing import Protocol
 
 import psutil
 
+from memoair_protocol.threads import ThreadUnavailableError, run_loop, start_thread
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._pool.backlog import BacklogSupervisor
 from memoair_voice_sync._pool.handle import RuntimeHandle
+from memoair_voice_sync._pool.retirement import Retirement
 from memoair_voice_sync._processes.started_runtime import StartedRuntime
 
 # How often to poll runtimes that have no socket to report their exit, and the memory of all runtimes.
 _POLL_INTERVAL_S = 1.0
+# How often to try again to end a runtime for which the process had no thread.
+_RETIRE_INTERVAL_S = 0.2
 _MEGABYTE = 1 << 20
-# The fork server reports an exit code a moment after the end of the runtime, which its socket shows at once.
-_EXIT_CODE_TIMEOUT_S, _EXIT_CODE_POLL_INTERVAL_S = 0.2, 0.01
 
 
 class Supervised(Protocol):
@@ -33,8 +35,9 @@ class Supervised(Protocol):
     def evict(self, handle: RuntimeHandle, *, unused_since: float) -> bool:
         """Take away the place of a handle that has not been used since that moment (monotonic seconds)."""
 
-    def exit_code(self, runtime: StartedRuntime) -> int | None:
-        """Return the exit code of a runtime, or None if it is unknown."""
+    @property
+    def retirement(self) -> Retirement:
+        """The runtimes that are being ended."""
 
     @property
     def backlog(self) -> BacklogSupervisor | None:
@@ -42,16 +45,26 @@ class Supervised(Protocol):
 
 
 class Supervisor:
-    """The thread that watches the runtimes of a pool, from the first start of a runtime until it is closed."""
+    """The thread that watches the runtimes of a pool, from the first start of a runtime until it is closed.
 
-    def __init__(self, pool: Supervised, idle_ttl_s: float, memory_limit_mb: float | None) -> None:
+    It survives its own errors. If it cannot be started, `ensure_started` starts it as soon as that is possible.
+
+    Args:
+        pool: The pool.
+        idle_ttl_s: The time in seconds after which an unused runtime is stopped. None means that none is.
+        memory_limit_mb: Replace a runtime that uses more memory than this, in MB. None means no limit.
+    """
+
+    def __init__(self, pool: Supervised, idle_ttl_s: float | None, memory_limit_mb: float | None) -> None:
         self._pool = pool
         self._idle_ttl_s = idle_ttl_s
         self._memory_limit_bytes = None if memory_limit_mb is None else memory_limit_mb * _MEGABYTE
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._sockets: tuple[socket.socket, socket.socket] | None = None
-        self._is_closed = False
+        self._is_wanted = False  # there is something to watch
+        self._is_missing = False  # the last attempt to start the thread failed
+        self._closed = threading.Event()
 
     @property
     def is_started(self) -> bool:
@@ -59,66 +72,93 @@ class Supervisor:
         return self._thread is not None
 
     def wake(self) -> None:
-        """Check now, because a start is over; start the thread if it is not running."""
+        """Check now, because a start is over; start the thread if it is not running. Never raises."""
+        self._is_wanted = True
         with self._lock:
-            if self._thread is None and not self._is_closed:
-                self._sockets = socket.socketpair()
-                for end in self._sockets:
-                    end.setblocking(False)
-                self._thread = threading.Thread(target=self._run, name="memoair-supervisor", daemon=True)
-                self._thread.start()
+            if self._thread is None and not self._closed.is_set():
+                self._start()
             elif self._sockets is not None:
                 with suppress(OSError):  # the buffer is full: the thread is about to wake anyway
                     self._sockets[0].send(b"\0")
 
-    def close(self) -> None:
-        """Stop the thread."""
+    def ensure_started(self) -> None:
+        """Start the thread if `wake` could not: the process had no thread or no descriptor for it."""
+        if self._is_wanted and self._thread is None:
+            self.wake()
+
+    def close(self, timeout_s: float) -> None:
+        """Stop the thread, and wait for its end, for ``timeout_s`` at most."""
         with self._lock:
-            self._is_closed = True
+            self._closed.set()
             thread, sockets = self._thread, self._sockets
+            self._sockets = None
         if thread is not None and sockets is not None:
             with suppress(OSError):
                 sockets[0].send(b"\0")
-            thread.join()
-            for end in sockets:
-                end.close()
-        self._sockets = None
+            thread.join(timeout_s)  # it closes the sockets
 
     def reset_after_fork(self) -> None:
         """Drop the thread in the child of a fork: it exists only in the parent."""
         self._lock = threading.Lock()
         if self._sockets is not None:
-            for end in self._sockets:
-                end.close()
+            _close(self._sockets)
         self._thread, self._sockets = None, None
+        self._is_wanted = False
 
-    def _run(self) -> None:
-        sockets = self._sockets
-        assert sockets is not None  # noqa: S101 - created before the thread
-        while not self._is_closed:
-            self._check_runtimes()
-            backlog = self._pool.backlog
-            if backlog is not None:
-                backlog.ensure_running()
-            handles = self._pool.handles()
-            channels = [runtime.channel for runtime in _runtimes_of(handles) if runtime.channel is not None]
-            channels += [backlog.channel] if backlog is not None and backlog.channel is not None else []
-            with selectors.DefaultSelector() as selector:
-                for channel in {*channels, sockets[1]}:
-                    with suppress(ValueError, KeyError, OSError):  # closed at this moment
-                        selector.register(channel, selectors.EVENT_READ)
-                selector.select(self._wait_s(handles))
-            with suppress(OSError):
-                sockets[1].recv(1 << 10)
+    def _start(self) -> None:
+        """Start the thread, under the lock. Without a descriptor or a thread, everything is as before."""
+        sockets: tuple[socket.socket, socket.socket] | None = None
+        try:
+            sockets = socket.socketpair()
+            for end in sockets:
+                end.setblocking(False)
+            self._thread = start_thread(self._run, args=[sockets], name="memoair-supervisor")
+            self._sockets, self._is_missing = sockets, False
+        except (OSError, ThreadUnavailableError) as error:
+            if sockets is not None:
+                _close(sockets)
+            if not self._is_missing:  # every call tries again
+                self._is_missing = True
+                log.warning("runtimes are not watched: action=supervisor_not_started error=%s", type(error).__name__)
+
+    def _run(self, sockets: tuple[socket.socket, socket.socket]) -> None:
+        def supervise() -> bool:
+            if not self._closed.is_set():
+                self._supervise(sockets[1])
+            return not self._closed.is_set()
+
+        def report(error: Exception) -> None:
+            log.warning("the runtimes could not be watched: action=supervision_failed error=%s", type(error).__name__)
+
+        try:
+            run_loop(supervise, report=report, wait=self._closed.wait)
+        finally:
+            _close(sockets)
+
+    def _supervise(self, wake_socket: socket.socket) -> None:
+        """Check everything once, and wait until there is something to check."""
+        self._pool.retirement.start_waiting()
+        self._check_runtimes()
+        backlog = self._pool.backlog
+        if backlog is not None:
+            backlog.ensure_running()
+        handles = self._pool.handles()
+        channels = [runtime.channel for runtime in _runtimes_of(handles) if runtime.channel is not None]
+        channels += [backlog.channel] if backlog is not None and backlog.channel is not None else []
+        with selectors.DefaultSelector() as selector:
+            for channel in {*channels, wake_socket}:
+                with suppress(ValueError, KeyError, OSError):  # closed at this moment
+                    selector.register(channel, selectors.EVENT_READ)
+            selector.select(self._wait_s(handles))
+        with suppress(OSError):
+            wake_socket.recv(1 << 10)
 
     def _check_runtimes(self) -> None:
         for handle in self._pool.handles():
             runtime = handle.runtime
             if runtime is None:
                 continue
-            if handle.drop_dead_runtime():
-                self._log_end(runtime)
-            elif (
+            if not handle.drop_dead_runtime() and (
                 self._memory_limit_bytes is not None
                 and runtime.is_ours
                 and self._pool.idle_since(handle) is not None
@@ -128,34 +168,30 @@ class Supervisor:
                     "a runtime is over its memory limit and is replaced: action=runtime_large pid=%s", runtime.pid
                 )
                 handle.replace(runtime)
-        for handle in self._pool.handles():
-            self._pool.evict(handle, unused_since=time.monotonic() - self._idle_ttl_s)
-
-    def _log_end(self, runtime: StartedRuntime) -> None:
-        if not runtime.is_ours:  # its client has stopped it, or the client itself has ended
-            log.info(
-                "another client's runtime has ended, and the next call starts one: action=shared_runtime_ended pid=%s",
-                runtime.pid,
-            )
-            return
-        deadline = time.monotonic() + _EXIT_CODE_TIMEOUT_S
-        while (exit_code := self._pool.exit_code(runtime)) is None and time.monotonic() < deadline:
-            time.sleep(_EXIT_CODE_POLL_INTERVAL_S)
-        known = "unknown" if exit_code is None else exit_code
-        log.warning("a runtime has died: action=runtime_died pid=%s exit_code=%s", runtime.pid, known)
+        if self._idle_ttl_s is not None:
+            for handle in self._pool.handles():
+                self._pool.evict(handle, unused_since=time.monotonic() - self._idle_ttl_s)
 
     def _wait_s(self, handles: list[RuntimeHandle]) -> float | None:
         """Return the time until the next check, or None if only an event requires one."""
-        now = time.monotonic()
-        # The supervisor is not notified when a handle is released: one in use counts as released now at the earliest.
-        idle_since = [self._pool.idle_since(handle) for handle in handles]
-        pauses = [max(0.0, (now if since is None else since) + self._idle_ttl_s - now) for since in idle_since]
+        now, pauses = time.monotonic(), []
+        if self._idle_ttl_s is not None:
+            # No handle notifies the supervisor when it is released: one in use counts as released now at the earliest.
+            idle_since = [self._pool.idle_since(handle) for handle in handles]
+            pauses = [max(0.0, (now if since is None else since) + self._idle_ttl_s - now) for since in idle_since]
+        if self._pool.retirement.is_waiting:
+            pauses.append(_RETIRE_INTERVAL_S)
         if handles and (self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))):
             pauses.append(_POLL_INTERVAL_S)
         backlog = self._pool.backlog
         if backlog is not None and (restart_pause_s := backlog.restart_pause_s()) is not None:
             pauses.append(restart_pause_s)
         return min(pauses, default=None)
+
+
+def _close(sockets: tuple[socket.socket, socket.socket]) -> None:
+    for end in sockets:
+        end.close()
 
 
 def _runtimes_of(handles: list[RuntimeHandle]) -> list[StartedRuntime]:

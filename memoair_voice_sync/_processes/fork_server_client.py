@@ -56,7 +56,10 @@ class ForkServerClient:
 
         Only the runtime receives the ``environment``. Raises ``runtime.start_failed`` if no fork server can be started.
         """
-        local_end, remote_end = _connect_process()
+        try:
+            local_end, remote_end = _connect_process()
+        except OSError as error:
+            raise _start_error(error) from error
         try:
             with remote_end:
                 local_end.sendall(json.dumps(environment).encode() + b"\n")

@@ -4,8 +4,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from memoair_voice_sync._after_fork import register_after_fork
+from memoair_voice_sync._closing import closed_error
 from memoair_voice_sync._processes.runtime_selection import RuntimeKind, RuntimeSelection, bundled_command, find_binary
-from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 if TYPE_CHECKING:
     from memoair_runtime_store.background import BackgroundPull
@@ -72,7 +72,7 @@ class RuntimeResolver:
 
         with self._lock:
             if self._is_closed:
-                raise MemoAirVoiceMemoryError("pool.closed", "the client is closed")
+                raise closed_error()
             if self._pull is None:
                 self._pull = BackgroundPull(self._selection.reference(), self._selection.cache_folder())
             return self._pull

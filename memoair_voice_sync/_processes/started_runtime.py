@@ -1,4 +1,4 @@
-"""Running runtimes: forked by the fork server, started as a program, or shared with another client.
+"""Running runtimes: forked by the fork server, started as a program, or started by another process.
 
 Each class knows whether its runtime is alive and how to end it. None of them restarts anything.
 """
@@ -34,18 +34,21 @@ class StartedRuntime(Protocol):
     is_ours: bool
 
     @property
-    def pid(self) -> int:
-        """The process id."""
+    def pid(self) -> int | None:
+        """The process id, or None if it is not known."""
 
     @property
     def channel(self) -> socket.socket | None:
         """A socket that becomes readable when the runtime exits, or None."""
 
     def is_alive(self) -> bool:
-        """Return whether the process exists; a stopped (SIGSTOP) one does."""
+        """Return whether the process exists, as far as is known; a stopped (SIGSTOP) one does."""
 
     def end(self, timeout_s: float) -> None:
-        """Let the runtime drain, then kill it with its children after ``timeout_s``. Leave a shared one running."""
+        """Let the runtime drain, then kill it with its children after ``timeout_s``. Leave a shared one running.
+
+        Raises OSError if this process is at a limit, and can then be called again.
+        """
 
     def reset_after_fork(self) -> None:
         """Drop the runtime in the child of a fork: it belongs to the parent."""
@@ -63,8 +66,34 @@ class SharedRuntime:
     channel: socket.socket | None = None
 
     def is_alive(self) -> bool:
-        """Return whether the process exists."""
-        return process_start_time(self.pid) == self.process_started_at
+        """Return whether the process exists; True also if this process is at a limit and cannot look."""
+        try:
+            return process_start_time(self.pid) == self.process_started_at
+        except OSError:
+            return True
+
+    def end(self, timeout_s: float) -> None:  # noqa: ARG002 - there is nothing to wait for
+        """Close the connections to the runtime."""
+        self.transport.close()
+
+    def reset_after_fork(self) -> None:
+        """Close the connections in the child of a fork: they belong to the parent."""
+        self.transport.close()
+
+
+@attrs.define(eq=False)
+class AttachedRuntime:
+    """A runtime of the same user that listens at an address which the application has named."""
+
+    transport: RuntimeTransport
+    session_id: str | None = None
+    pid: int | None = None
+    is_ours: bool = False
+    channel: socket.socket | None = None
+
+    def is_alive(self) -> bool:
+        """Return True: only a call shows whether it still listens."""
+        return True
 
     def end(self, timeout_s: float) -> None:  # noqa: ARG002 - there is nothing to wait for
         """Close the connections to the runtime."""

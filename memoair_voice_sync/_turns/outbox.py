@@ -6,8 +6,8 @@ import attrs
 
 from memoair_protocol.backoff import Backoff
 from memoair_protocol.keyed_queue import KeyedQueue
+from memoair_voice_sync._closing import closed_error
 from memoair_voice_sync._diagnostics import log
-from memoair_voice_sync._pool.handle import CLIENT_CLOSED
 from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
@@ -70,7 +70,7 @@ class TurnOutbox:
             self.lost += 1
             log.error("too many turns are pending, and one is lost: action=turn_lost lost=%d", self.lost)
         elif not self._queue.put(turn.user.id, turn):
-            raise MemoAirVoiceMemoryError("pool.closed", CLIENT_CLOSED)
+            raise closed_error()
 
     def discard(self, user: User) -> bool:
         """Discard the turns of a user who is erased; return whether there were any."""

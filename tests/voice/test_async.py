@@ -183,7 +183,7 @@ async def test_the_event_loop_is_not_blocked_by_a_search(
     memory: MemoAirVoiceMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "memoair_voice_sync._processes.process.UNRESPONSIVE_AFTER_S", 600.0
+        "memoair_voice_sync._pool.handle.UNRESPONSIVE_AFTER_S", 600.0
     )  # it must not be replaced during the test
     freeze(memory.runtime_pid)
 

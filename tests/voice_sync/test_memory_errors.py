@@ -483,7 +483,7 @@ def test_a_stopped_runtime_delays_a_search_only_to_its_timeout(
     new_memory: NewMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "memoair_voice_sync._processes.process.UNRESPONSIVE_AFTER_S", 600.0
+        "memoair_voice_sync._pool.handle.UNRESPONSIVE_AFTER_S", 600.0
     )  # it must not be replaced during the test
     memory = new_memory()
     memory.start_session()

@@ -446,14 +446,14 @@ def test_a_hanging_runtime_is_replaced(memory: MemoAirVoiceMemorySync, monkeypat
     memory.start_session()
     memory.after_turn("the boots are red", "", "t1")
     hung = freeze(memory.runtime_pid)
-    monkeypatch.setattr("memoair_voice_sync._processes.process.UNRESPONSIVE_AFTER_S", 0.3)
+    monkeypatch.setattr("memoair_voice_sync._pool.handle.UNRESPONSIVE_AFTER_S", 0.3)
 
     def found() -> str:
         try:
             return memory.search_memory("which boots?", timeout_ms=200).contextText
         except MemoAirVoiceMemoryError:
             if memory.runtime_pid != hung:  # the new runtime may take long to start
-                monkeypatch.setattr("memoair_voice_sync._processes.process.UNRESPONSIVE_AFTER_S", 600.0)
+                monkeypatch.setattr("memoair_voice_sync._pool.handle.UNRESPONSIVE_AFTER_S", 600.0)
             return ""
 
     assert "the boots are red" in eventually(found, within_s=60.0)
