@@ -175,7 +175,7 @@ class SubprocessLauncher:
 class AddressLauncher:
     """A launcher for the one runtime at an address: it uses the one that listens there, or else starts a program.
 
-    With port 0 nobody else can know the port: then it always starts a program, which chooses one.
+    With port 0 no other process can know the port: then it always starts a program, which chooses one.
 
     Args:
         address: The loopback host and port.

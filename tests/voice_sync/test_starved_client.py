@@ -1,4 +1,4 @@
-"""A process that can start no threads for a moment: documented errors meanwhile, everything as before afterwards."""
+"""A process that can start no threads for a moment: documented errors for so long, then everything as before."""
 
 import logging
 import os
