@@ -115,15 +115,40 @@ class _ProgramStarter:
         raise MemoAirVoiceMemoryError("runtime.start_failed", message, details=details)
 
 
-class SubprocessLauncher:
+class _ProgramLauncher:
+    """What launchers have in common whose runtimes are programs."""
+
+    def __init__(self) -> None:
+        self._starter = _ProgramStarter()
+
+    def warm_up(self, deadline: float) -> None:
+        """Do nothing: every runtime is a program of its own."""
+
+    def exit_code(self, runtime: StartedRuntime) -> int | None:
+        """Return the exit code of a program, or None if it is unknown."""
+        return runtime.process.returncode if isinstance(runtime, SubprocessRuntime) else None
+
+    def cancel_starts(self) -> None:
+        """Let every start raise ``pool.closed``."""
+        self._starter.cancel()
+
+    def close(self, timeout_s: float) -> None:
+        """Do nothing: there is nothing to end besides the runtimes."""
+
+    def reset_after_fork(self) -> None:
+        """Drop the starting runtimes in the child of a fork: they belong to the parent."""
+        self._starter.reset_after_fork()
+
+
+class SubprocessLauncher(_ProgramLauncher):
     """A launcher that starts a program for each runtime and polls until it is ready."""
 
     needs_program = True
 
     def __init__(self, ports: PortRange, resolver: RuntimeResolver) -> None:
+        super().__init__()
         self._ports = ports
         self._resolver = resolver
-        self._starter = _ProgramStarter()
 
     def find_running(self, spec: RuntimeSpec) -> StartedRuntime | None:  # noqa: ARG002
         """Return None: a program that is started finds the runtime that serves its user."""
@@ -141,9 +166,6 @@ class SubprocessLauncher:
                 spec = attrs.evolve(spec, is_shared=False)
         raise self._ports.exhausted_error()
 
-    def warm_up(self, deadline: float) -> None:
-        """Do nothing: every runtime is a program of its own."""
-
     def start_backlog(self, spec: RuntimeSpec, deadline: float) -> BacklogProcess | None:  # noqa: ARG002
         """Start the program that sends the backlog; see `Launcher`."""
         if not self._resolver.is_bundled:
@@ -156,23 +178,8 @@ class SubprocessLauncher:
             output.close()
             raise
 
-    def exit_code(self, runtime: StartedRuntime) -> int | None:
-        """Return the exit code of a program, or None if it is unknown."""
-        return _exit_code(runtime)
 
-    def cancel_starts(self) -> None:
-        """Let every start raise ``pool.closed``."""
-        self._starter.cancel()
-
-    def close(self, timeout_s: float) -> None:
-        """Do nothing: there is nothing to end besides the runtimes."""
-
-    def reset_after_fork(self) -> None:
-        """Drop the starting runtimes in the child of a fork: they belong to the parent."""
-        self._starter.reset_after_fork()
-
-
-class AddressLauncher:
+class AddressLauncher(_ProgramLauncher):
     """A launcher for the one runtime at an address: it uses the one that listens there, or else starts a program.
 
     With port 0 no other process can know the port: then it always starts a program, which chooses one.
@@ -191,11 +198,11 @@ class AddressLauncher:
         resolver: RuntimeResolver | None,
         connection_pool: urllib3.HTTPConnectionPool | None = None,
     ) -> None:
+        super().__init__()
         self._address = address
         self._token = token
         self._resolver = resolver
         self._connection_pool = connection_pool
-        self._starter = _ProgramStarter()
 
     @property
     def url(self) -> str:
@@ -244,27 +251,9 @@ class AddressLauncher:
                 raise MemoAirVoiceMemoryError("runtime.timeout", f"the runtime at {self.url} did not answer in time")
             time.sleep(_POLL_INTERVAL_S)
 
-    def warm_up(self, deadline: float) -> None:
-        """Do nothing: there is one runtime only."""
-
     def start_backlog(self, spec: RuntimeSpec, deadline: float) -> BacklogProcess | None:  # noqa: ARG002
         """Return None: the runtime of one user sends what this user has said, and nothing else."""
         return None
-
-    def exit_code(self, runtime: StartedRuntime) -> int | None:
-        """Return the exit code of a program, or None if it is unknown."""
-        return _exit_code(runtime)
-
-    def cancel_starts(self) -> None:
-        """Let every start raise ``pool.closed``."""
-        self._starter.cancel()
-
-    def close(self, timeout_s: float) -> None:
-        """Do nothing: there is nothing to end besides the runtime."""
-
-    def reset_after_fork(self) -> None:
-        """Drop a starting runtime in the child of a fork: it belongs to the parent."""
-        self._starter.reset_after_fork()
 
     def _attach(self, spec: RuntimeSpec, deadline: float) -> AttachedRuntime:
         transport = RuntimeTransport(*self._address, self._token, self._connection_pool)
@@ -326,10 +315,6 @@ def _command(resolver: RuntimeResolver) -> list[str]:
     if command is None:  # it was removed after the pool had found it
         raise MemoAirVoiceMemoryError("runtime.start_failed", resolver.status())
     return command
-
-
-def _exit_code(runtime: StartedRuntime) -> int | None:
-    return runtime.process.returncode if isinstance(runtime, SubprocessRuntime) else None
 
 
 def _announced_shared_runtime(output: ProcessOutput) -> SharedRuntime | None:

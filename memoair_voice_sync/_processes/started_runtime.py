@@ -4,6 +4,7 @@ Each class knows whether its runtime is alive and how to end it. None of them re
 """
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -38,8 +39,8 @@ class StartedRuntime(Protocol):
         """The process id, or None if it is not known."""
 
     @property
-    def channel(self) -> socket.socket | None:
-        """A socket that becomes readable when the runtime exits, or None."""
+    def channel(self) -> "socket.socket | ExitChannel | None":
+        """What becomes readable when the runtime exits, or None."""
 
     def is_alive(self) -> bool:
         """Return whether the process exists, as far as is known; a stopped (SIGSTOP) one does."""
@@ -54,31 +55,29 @@ class StartedRuntime(Protocol):
         """Drop the runtime in the child of a fork: it belongs to the parent."""
 
 
-@attrs.define(eq=False)
-class SharedRuntime:
-    """A runtime of the same user that another client started."""
+class ExitChannel:
+    """A descriptor that becomes readable when a child process exits."""
 
-    transport: RuntimeTransport
-    session_id: str | None
-    pid: int
-    process_started_at: float
-    is_ours: bool = False
-    channel: socket.socket | None = None
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
 
-    def is_alive(self) -> bool:
-        """Return whether the process exists; True also if this process is at a limit and cannot look."""
+    @classmethod
+    def of(cls, pid: int) -> "ExitChannel | None":
+        """Return the channel of a child process; None where the system has none, so that the process is polled."""
         try:
-            return process_start_time(self.pid) == self.process_started_at
+            return cls(os.pidfd_open(pid)) if hasattr(os, "pidfd_open") else None
         except OSError:
-            return True
+            return None
 
-    def end(self, timeout_s: float) -> None:  # noqa: ARG002 - there is nothing to wait for
-        """Close the connections to the runtime."""
-        self.transport.close()
+    def fileno(self) -> int:
+        """Return the descriptor, or -1 after `close`."""
+        return self._descriptor
 
-    def reset_after_fork(self) -> None:
-        """Close the connections in the child of a fork: they belong to the parent."""
-        self.transport.close()
+    def close(self) -> None:
+        """Close the descriptor. Calling it again has no effect."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 @attrs.define(eq=False)
@@ -102,6 +101,20 @@ class AttachedRuntime:
     def reset_after_fork(self) -> None:
         """Close the connections in the child of a fork: they belong to the parent."""
         self.transport.close()
+
+
+@attrs.define(eq=False)
+class SharedRuntime(AttachedRuntime):
+    """A runtime of the same user that another client started."""
+
+    process_started_at: float = attrs.field(kw_only=True)
+
+    def is_alive(self) -> bool:
+        """Return whether the process exists; True also if this process is at a limit and cannot look."""
+        try:
+            return self.pid is not None and process_start_time(self.pid) == self.process_started_at
+        except OSError:
+            return True
 
 
 @attrs.define(eq=False)
@@ -149,7 +162,11 @@ class SubprocessRuntime:
     process: subprocess.Popen[bytes]
     output: ProcessOutput
     is_ours: bool = True
-    channel: socket.socket | None = None
+    channel: ExitChannel | None = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Open the channel that shows the exit of the program."""
+        self.channel = ExitChannel.of(self.process.pid)
 
     @property
     def pid(self) -> int:
@@ -163,6 +180,7 @@ class SubprocessRuntime:
     def end(self, timeout_s: float) -> None:
         """Let the runtime drain, then kill it with its children after ``timeout_s``."""
         terminate_process(self.process, timeout_s)
+        self._close_channel()
         self.output.relay()
         self.output.close()
         self.transport.close()
@@ -172,8 +190,13 @@ class SubprocessRuntime:
         if self.process.stdin is not None:
             self.process.stdin.close()
         self.process.returncode = 0  # not a child of this process: it must not be waited for
+        self._close_channel()
         self.output.close()
         self.transport.close()
+
+    def _close_channel(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
 
 
 def runtime_from_lease(lease: dict[str, Any]) -> SharedRuntime | None:
@@ -181,7 +204,7 @@ def runtime_from_lease(lease: dict[str, Any]) -> SharedRuntime | None:
     if process_start_time(lease["pid"]) != lease["createTime"]:
         return None
     transport = RuntimeTransport(lease["host"], lease["port"], lease["token"])
-    return SharedRuntime(transport, lease["sessionId"], lease["pid"], lease["createTime"])
+    return SharedRuntime(transport, lease["sessionId"], lease["pid"], process_started_at=lease["createTime"])
 
 
 def _wait_until_closed(channel: socket.socket, timeout_s: float) -> bool:
