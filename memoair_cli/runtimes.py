@@ -5,9 +5,8 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -19,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from memoair_cli.options import fail
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
 from memoair_voice_sync._processes.runtime_selection import (
     RuntimeKind,
@@ -128,7 +128,8 @@ def _cancel_on_interrupt(cancel_token: "CancelToken") -> Iterator[None]:
     """Cancel the pull on Ctrl-C, even if KeyboardInterrupt gets lost, as in a function that the collector calls."""
 
     def on_interrupt(*_: object) -> None:
-        threading.Thread(target=cancel_token.cancel, daemon=True).start()  # takes a lock that this thread may hold
+        with suppress(ThreadUnavailableError):  # the exception alone ends most waiting
+            start_thread(cancel_token.cancel, name="memoair-cancel")  # takes a lock that this thread may hold
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGINT, on_interrupt)

@@ -20,6 +20,7 @@ from memoair_cloud.memories.exclusion import find_projects_to_clean, remove_excl
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.retention.enforcement import DroppedCounts, enforce_retention, find_projects_to_enforce
 from memoair_cloud.tenancy.access import find_project_tenant
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
 from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
@@ -172,15 +173,23 @@ class Worker:
     def __init__(self, queue: WorkQueue, threads: int = 1) -> None:
         self._queue = queue
         self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(number == 0,), name="memoair-worker", daemon=True)
-            for number in range(threads)
-        ]
+        self._count = threads
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        """Start the threads. Those that cannot be started for the moment are started later, by the first one.
+
+        Raises:
+            ThreadUnavailableError: If there is not a single thread.
+        """
+        while len(self._threads) < self._count:
+            try:
+                thread = start_thread(self._run, name="memoair-worker", args=(not self._threads,))
+            except ThreadUnavailableError:
+                if not self._threads:
+                    raise
+                return
+            self._threads.append(thread)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """Finish the current tasks and stop, within about ``timeout_s`` seconds."""
@@ -196,6 +205,7 @@ class Worker:
             try:
                 if does_sweep and time.monotonic() >= next_sweep_at:
                     next_sweep_at = time.monotonic() + _SWEEP_INTERVAL.total_seconds()
+                    self.start()
                     self._queue.sweep()
                 if not self._queue.run_next_task():
                     self._stopping.wait(_POLL_INTERVAL_S)

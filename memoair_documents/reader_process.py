@@ -3,6 +3,7 @@
 A file of a kilobyte can unpack to gigabytes, or keep a parser busy for hours. Only another process can be ended.
 """
 
+import errno
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import attrs
 from memoair_documents.errors import DocumentFileError, UnreadableFileError
 from memoair_documents.reading import ReadOptions
 from memoair_documents.tables import Row
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
 
 DEFAULT_TIMEOUT_S = 60.0
 _EXIT_TIMEOUT_S = 10.0
@@ -81,15 +83,18 @@ class ReaderProcess:
         process = self._process
         assert process.stdin is not None  # noqa: S101 - it was started with pipes
         assert process.stdout is not None  # noqa: S101
-        has_timed_out = threading.Event()
+        has_timed_out, is_done = threading.Event(), threading.Event()
 
-        def kill() -> None:
-            has_timed_out.set()
-            process.kill()
+        def watch() -> None:
+            if not is_done.wait(self._timeout_s):
+                has_timed_out.set()
+                process.kill()
 
-        timer = threading.Timer(self._timeout_s, kill)
-        timer.daemon = True
-        timer.start()
+        try:
+            watcher = start_thread(watch, name="memoair-reader-watch")
+        except ThreadUnavailableError as error:
+            self.close()
+            raise OSError(errno.EAGAIN, "no thread to watch the reader") from error
         line = b""
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -98,8 +103,8 @@ class ReaderProcess:
         except OSError:
             pass  # it ended: below
         finally:
-            timer.cancel()
-            timer.join()
+            is_done.set()
+            watcher.join()
         if line.endswith(b"\n"):
             reply: dict[str, str] = json.loads(line)
             return reply

@@ -16,6 +16,7 @@ from memoair_index.analysis import stable_hash
 from memoair_index.container import Container, ContainerError, write_container
 from memoair_index.items import NONE, GrowingArray
 from memoair_index.transformer import Transformer
+from memoair_protocol.starvation import raise_if_starved
 
 log = logging.getLogger(__name__)
 
@@ -145,12 +146,17 @@ class VectorStore:
         return position < len(self._keys) and int(self._keys[position]) == key
 
     def _load_file(self) -> tuple[_Keys, _Float16s]:
-        """Return the content of the file; empty arrays if it is missing or unusable."""
+        """Return the content of the file; empty arrays if it is missing or unusable.
+
+        Raises:
+            OSError: If it cannot be opened for want of descriptors or memory: it must not be replaced then.
+        """
         try:
             return self._open_file()
         except FileNotFoundError:
             pass  # nothing has been cached yet
         except (OSError, ContainerError) as error:  # the path would reveal the user
+            raise_if_starved(error)
             log.warning(
                 "the vector cache is unusable and will be rebuilt: action=vectors_refused why=%s",
                 _describe_error(error),

@@ -18,8 +18,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from memoair_protocol.threads import run_loop
 from memoair_protocol.timestamps import utc_now
-from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.main import EXIT_SETTINGS, configure_logging
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.parent_watch import ParentWatch
@@ -257,18 +257,28 @@ def run(settings: RuntimeSettings, parent: ParentWatch) -> None:
         with suppress(OSError):
             os.nice(_PRIORITY)
     stop = threading.Event()
-    lifecycle = Lifecycle()
-    parent.watch(lifecycle)
-    threading.Thread(target=_relay_stop, args=(lifecycle, stop), name="stop-watch", daemon=True).start()
+    # Without descriptors or threads for the moment, it begins a moment later. The client starts it only once.
+    run_loop(partial(_watch_parent, parent, stop), report=_report_start, wait=stop.wait)
+    run_loop(partial(_run_sender, settings, parent, stop), report=_report_start, wait=stop.wait)
+
+
+def _watch_parent(parent: ParentWatch, stop: threading.Event) -> bool:
+    parent.watch(stop.set)
+    return False
+
+
+def _run_sender(settings: RuntimeSettings, parent: ParentWatch, stop: threading.Event) -> bool:
+    if stop.is_set():
+        return False
     sender = BacklogSender(settings, stop)
     parent.emit({"event": "backlog", "pid": os.getpid(), "statusFile": sender.status_path})
     if settings.has_cloud:
         sender.run()
+    return False
 
 
-def _relay_stop(lifecycle: Lifecycle, stop: threading.Event) -> None:
-    lifecycle.wait_for_stop_request()
-    stop.set()
+def _report_start(error: Exception) -> None:
+    log.error("the backlog process failed, trying again: action=backlog_failed error=%s", type(error).__name__)
 
 
 def main() -> int:

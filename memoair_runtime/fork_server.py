@@ -30,14 +30,20 @@ from typing import Any
 
 import attrs
 
-from memoair_runtime.main import EXIT_SETTINGS, configure_logging, open_listener, serve
+from memoair_protocol.starvation import raise_if_starved
+from memoair_protocol.threads import ThreadUnavailableError
+from memoair_runtime.main import EXIT_SETTINGS, configure_logging, describe_start_error, open_listener, serve
 from memoair_runtime.parent_watch import ParentWatch
 from memoair_runtime.settings import RuntimeSettings, SettingsError
 from memoair_runtime.warmup import warm_up
 
 # How long runtimes may take to drain once the client is gone. Those that remain hang, and are killed.
 _MAX_SHUTDOWN_S = 8.0
+log = logging.getLogger(__name__)
+
 _HOST = "127.0.0.1"
+# When to try again to fork the spare child, if there are no resources for another process.
+_SPARE_RETRY_S = 1.0
 _MAX_LINE_BYTES = 1 << 16
 # The only argument: the runtimes will sync with a cloud, so the warm-up includes that code.
 WITH_CLOUD_OPTION = "--with-cloud"
@@ -51,7 +57,10 @@ def main() -> int:
     configure_logging()
     control = socket.socket(fileno=os.dup(0))
     has_cloud = WITH_CLOUD_OPTION in sys.argv[1:]
-    warm_up(has_cloud=has_cloud)
+    try:
+        warm_up(has_cloud=has_cloud)
+    except Exception as error:  # noqa: BLE001 - it only saves time: runtimes start more slowly without it
+        log.warning("the fork server is not warm: action=warmup_failed error=%s", type(error).__name__)
     if has_cloud:  # one of the children will send the backlog
         import memoair_runtime.backlog_process  # noqa: F401
     gc.collect()
@@ -110,7 +119,7 @@ class _ForkServer:
             self._emit({"event": "ready"})
             while True:
                 self._fork_spare()
-                ready = {key.fileobj for key, _ in selector.select()}
+                ready = {key.fileobj for key, _ in selector.select(_SPARE_RETRY_S if self._spare is None else None)}
                 if self._wake_reader in ready:
                     with suppress(BlockingIOError):
                         self._wake_reader.recv(1 << 10)
@@ -126,7 +135,7 @@ class _ForkServer:
     def _read_requests(self) -> bool:
         """Read and handle the client's requests; return whether the client is still connected."""
         try:
-            data, ancillary, _, _ = self._control.recvmsg(_MAX_LINE_BYTES, socket.CMSG_SPACE(64 * 4))
+            data, ancillary, flags, _ = self._control.recvmsg(_MAX_LINE_BYTES, socket.CMSG_SPACE(64 * 4))
         except InterruptedError:
             return True
         except OSError:
@@ -139,6 +148,11 @@ class _ForkServer:
         if not data:
             return False
         *lines, self._unparsed = (self._unparsed + data).split(b"\n")
+        if flags & socket.MSG_CTRUNC and len(self._pending_fds) < len(lines):
+            # There was no descriptor for the channel of the last request, so the system has closed it. Its client sees
+            # the end of the channel, and the runtime as one that did not start.
+            log.error("no descriptor for another runtime: action=request_lost")
+            del lines[len(self._pending_fds) :]
         for line in lines:
             self._start_runtime(line, self._pending_fds.pop(0))
         return True
@@ -163,7 +177,11 @@ class _ForkServer:
     def _fork_child(self) -> _SpareProcess:
         our_end, child_end = socket.socketpair()
         with child_end:
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError:
+                our_end.close()
+                raise
             if pid == 0:
                 our_end.close()
                 self._run_child(child_end)
@@ -180,7 +198,8 @@ class _ForkServer:
             port = first + (self._next_port + offset) % count
             try:
                 listener = open_listener(_HOST, port)
-            except OSError:
+            except OSError as error:
+                raise_if_starved(error)  # the port may be free
                 continue
             self._next_port = (port - first + 1) % count
             return listener
@@ -249,7 +268,7 @@ class _ForkServer:
 def _read_environment_and_serve(listener: socket.socket | None, channel_fd: int) -> int:
     """Read the settings from the client and serve until a stop is requested; return the exit code.
 
-    Without a listener, send the backlog until then.
+    Without a listener, send the backlog until then. If there are no descriptors or threads for it, tell the client.
     """
     client = ParentWatch(channel_fd, channel_fd)
     line = b""
@@ -264,12 +283,16 @@ def _read_environment_and_serve(listener: socket.socket | None, channel_fd: int)
     except SettingsError as error:
         client.emit({"event": "failed", "code": "runtime.start_failed", "message": str(error)})
         return EXIT_SETTINGS
-    if listener is None:
-        from memoair_runtime.backlog_process import run
+    try:
+        if listener is None:
+            from memoair_runtime.backlog_process import run
 
-        run(settings, client)
-    else:
-        serve(settings, listener, client)
+            run(settings, client)
+        else:
+            serve(settings, listener, client)
+    except (OSError, ThreadUnavailableError) as error:
+        client.emit({"event": "failed", "code": "runtime.start_failed", "message": describe_start_error(error)})
+        return 1
     return 0
 
 

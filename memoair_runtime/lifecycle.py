@@ -68,9 +68,14 @@ class Lifecycle:
         with suppress(BlockingIOError):  # the buffer is full of earlier requests
             self._wake_writer.send(b"\0")
 
-    def wait_for_stop_request(self) -> None:
-        """Block until a stop is requested."""
-        self._wake_reader.recv(1)
+    def wait_for_stop_request(self, timeout_s: float | None = None) -> bool:
+        """Block until a stop is requested, or for some seconds; return whether it is requested."""
+        self._wake_reader.settimeout(timeout_s)
+        try:
+            self._wake_reader.recv(1)
+        except TimeoutError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the sockets."""

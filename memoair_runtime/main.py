@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 
+from memoair_protocol.threads import ThreadUnavailableError
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer
 from memoair_runtime.lifecycle import Lifecycle, LifecycleState
@@ -25,6 +26,8 @@ EXIT_ADDRESS = 3
 DEFAULT_DRAIN_S = 1.5  # clients send SIGKILL 2 s after SIGTERM
 MAX_DRAIN_S = 30.0
 _LISTEN_BACKLOG = 128
+# How often the main thread looks for work that could not be started for want of threads.
+_RETRY_INTERVAL_S = 1.0
 _USAGE = """voice-runtime takes no arguments. Configure it with environment variables:
 
 MEMOAIR_RUNTIME_PROJECT_ID    project to serve (required)
@@ -53,11 +56,20 @@ def main() -> int:
             f"voice-runtime: failed to listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr
         )
         return EXIT_ADDRESS
-    serve(settings, listener, ParentWatch(0 if settings.stops_with_stdin else None, 1))
+    try:
+        serve(settings, listener, ParentWatch(0 if settings.stops_with_stdin else None, 1))
+    except (OSError, ThreadUnavailableError) as error:
+        print(f"voice-runtime: {describe_start_error(error)}", file=sys.stderr)  # noqa: T201
+        os._exit(1)  # there may be threads
     logging.shutdown()
     # Everything is written. The interpreter's own shutdown would wait for a lane that hangs, and would fail if standard
     # output has no reader anymore.
     os._exit(0)
+
+
+def describe_start_error(error: Exception) -> str:
+    """Return why a runtime could not start, without a path, which has the user's id in it."""
+    return f"the runtime cannot start: {getattr(error, 'strerror', None) or error}"
 
 
 def configure_logging() -> None:
@@ -102,6 +114,9 @@ def serve(settings: RuntimeSettings, listener: socket.socket, parent: ParentWatc
         settings: What to serve.
         listener: Listening socket; it is closed before this returns.
         parent: Receives the events, and stops the runtime when it ends.
+
+    Raises:
+        OSError, ThreadUnavailableError: If there are no descriptors or threads for it. The lease is free again.
     """
     host, port = listener.getsockname()[:2]
     lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id), settings.cloud_id)
@@ -109,17 +124,24 @@ def serve(settings: RuntimeSettings, listener: socket.socket, parent: ParentWatc
         listener.close()
         parent.emit(lease_event(holder))
         return
-    lifecycle = Lifecycle()
-    lifecycle.stop_on_signals(signal.SIGTERM, signal.SIGINT)
-    # The system accepts connections already; a client that connects before the server starts waits a moment.
-    parent.emit({"event": "listening", "host": host, "port": port, "pid": os.getpid()})
-    service = RuntimeService(settings, lifecycle)
-    server = LoopbackServer(listener, Routes(service), service.metrics, settings.token)
-    parent.watch(lifecycle)
-    lifecycle.transition_to(LifecycleState.SERVING)
-    server.start()
+    try:
+        lifecycle = Lifecycle()
+        lifecycle.stop_on_signals(signal.SIGTERM, signal.SIGINT)
+        # The system accepts connections already; a client that connects before the server starts waits a moment.
+        parent.emit({"event": "listening", "host": host, "port": port, "pid": os.getpid()})
+        service = RuntimeService(settings, lifecycle)
+        server = LoopbackServer(listener, Routes(service), service.metrics, settings.token)
+        parent.watch(lifecycle.request_stop)
+        lifecycle.transition_to(LifecycleState.SERVING)
+        server.start()
+    except (OSError, ThreadUnavailableError):
+        lease.release()
+        listener.close()
+        raise
     service.start_loading()
-    lifecycle.wait_for_stop_request()
+    while not lifecycle.wait_for_stop_request(_RETRY_INTERVAL_S):
+        for retry in service.retries:
+            retry()
     deadline = time.monotonic() + min(lifecycle.drain_timeout_s or DEFAULT_DRAIN_S, MAX_DRAIN_S)
     lifecycle.transition_to(LifecycleState.DRAINING)
     lease.release()  # from now on, clients that look for a runtime find or start another one

@@ -3,10 +3,10 @@
 import json
 import logging
 import os
-import threading
+from collections.abc import Callable
 from typing import Any
 
-from memoair_runtime.lifecycle import Lifecycle
+from memoair_protocol.threads import start_thread
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +37,19 @@ class ParentWatch:
         except OSError:
             log.debug("the parent does not read events: action=tell_failed event=%s", event["event"])
 
-    def watch(self, lifecycle: Lifecycle) -> None:
-        """Request a stop when the parent ends. The system closes the parent's descriptors however it ends."""
-        if self._watched_fd is not None:
-            thread = threading.Thread(
-                target=self._wait_for_parent, args=(self._watched_fd, lifecycle), name="parent-watch", daemon=True
-            )
-            thread.start()
+    def watch(self, on_end: Callable[[], None]) -> None:
+        """Call ``on_end`` in a thread when the parent ends. The system closes the parent's descriptors however it ends.
 
-    def _wait_for_parent(self, watched_fd: int, lifecycle: Lifecycle) -> None:
+        Raises:
+            ThreadUnavailableError: If there is no thread for it. Without it, the process would outlive its parent.
+        """
+        if self._watched_fd is not None:
+            start_thread(self._wait_for_parent, name="parent-watch", args=(self._watched_fd, on_end))
+
+    def _wait_for_parent(self, watched_fd: int, on_end: Callable[[], None]) -> None:
         try:
             while os.read(watched_fd, 1 << 12):
                 pass
         except OSError:
             log.debug("failed to watch the parent: action=owner_gone")
-        lifecycle.request_stop()
+        on_end()

@@ -51,7 +51,7 @@ from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.erasure_record import CloudErasure
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.trace_file import TraceFile
-from memoair_runtime.sync.scheduler import ALL_SCOPES
+from memoair_runtime.sync.request import ALL_SCOPES
 from memoair_runtime.trace_recorder import TraceRecorder
 from memoair_runtime.transformer_model import TransformerModel
 
@@ -100,6 +100,11 @@ class RuntimeService:
         permanent_lane = PermanentLane(memory, self._gate, self._reranker)
         self._search_service = SearchService(
             [ProfileLane(memory), WorkingLane(memory), permanent_lane, self._org_lane], self.metrics
+        )
+        # To be called every second: each starts what there was no thread for, or what has failed for a moment.
+        self.retries: tuple[Callable[[], None], ...] = (
+            *(self._sessions_loader.retry_if_due, self._org_lane.retry_if_due, self._reranker.retry_if_due),
+            *(self._writer.retry_if_due, self._traces.retry_if_due, self._sync.start),
         )
 
     def _make_trace_recorder(self) -> TraceRecorder:
@@ -219,9 +224,8 @@ class RuntimeService:
         mode = TraceMode.OFF if is_ephemeral else self._traces.mode_of(request.recall_trace)
         if mode is not TraceMode.OFF:
             on_answered = partial(self._traces.record, mode=mode)
-            if (
-                mode is TraceMode.TEXT and request.recall_trace is not None
-            ):  # its client redacts the words and sends them
+            # Its client redacts the words and sends them.
+            if mode is TraceMode.TEXT and request.recall_trace is not None:
                 reply = partial(_reply_with_trace, reply, {"recallTrace": {"mode": mode.value}})
         self._search_service.search(request, allowed_lanes, variant, notes, started_at, reply, on_answered)
         self._sync.end_startup_delay()

@@ -11,14 +11,15 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
 
-import attrs
 import msgspec
 
 from memoair_protocol.enums import RecallOrigin, TraceMode
 from memoair_protocol.limits import MAX_TRACE_BYTES
+from memoair_protocol.threads import ThreadUnavailableError, run_loop, start_thread
 from memoair_runtime.metrics import RuntimeMetrics
+from memoair_runtime.pending_trace import PendingTrace
 from memoair_runtime.recall.trace_record import FinishedSearch, build_record
 from memoair_runtime.requests import FailedSearch, RecallTraceOptions, RecallTraceRequest
 from memoair_runtime.storage.trace_file import TraceFile
@@ -37,26 +38,6 @@ _MAX_FAILED = 32
 _MAX_EARLY = 32
 _FAILED_NOTE = "the client got no reply in time: {}"
 _DEFAULT_OPTIONS = RecallTraceOptions()
-
-
-@attrs.define(eq=False)
-class _PendingTrace:
-    """A trace that is not written yet. ``search`` holds on to index files, and is dropped once ``record`` is built."""
-
-    trace_id: str
-    session_id: str
-    turn_id: str | None
-    options: RecallTraceOptions
-    mode: TraceMode
-    versions: Mapping[str, int | None]
-    search: FinishedSearch | None
-    due_at: float  # when it no longer waits, in monotonic seconds
-    text_due_at: float
-    record: dict[str, Any] = attrs.field(factory=dict, repr=False)
-    turn_event_id: str | None = None
-    is_held: bool = False  # of a prefetch: dropped unless a search uses it
-    is_complete: bool = False
-    texts: dict[str, Any] = attrs.field(factory=dict, repr=False)
 
 
 class TraceRecorder:
@@ -90,7 +71,7 @@ class TraceRecorder:
         self._metrics = metrics
         self._on_written = on_written
         self._changed = threading.Condition()
-        self._pending: deque[_PendingTrace] = deque()
+        self._pending: deque[PendingTrace] = deque()
         self._recent_turns: OrderedDict[tuple[str, str], str | None] = OrderedDict()
         self._failed_ids: deque[str] = deque(maxlen=_MAX_FAILED)
         # A client may be faster with its words than the thread that has just sent it the reply is with the search.
@@ -119,7 +100,7 @@ class TraceRecorder:
             if self._is_closed or not self._take_token(now):
                 self._metrics.traces_dropped.inc()
                 return
-            trace = _PendingTrace(
+            trace = PendingTrace(
                 trace_id=options.id or uuid.uuid4().hex,
                 session_id=request.session_id,
                 turn_id=request.turn_id,
@@ -161,12 +142,12 @@ class TraceRecorder:
             self._wake(time.monotonic() + LINGER_S)
             return True
 
-    def _record_failed(self, trace_id: str, turn_id: str | None, failed: FailedSearch) -> _PendingTrace | None:
+    def _record_failed(self, trace_id: str, turn_id: str | None, failed: FailedSearch) -> PendingTrace | None:
         """Take note of a search that no runtime has answered; the lock is held."""
         now, mode = time.monotonic(), self.mode_of(failed.recall_trace)
         if mode is TraceMode.OFF or self._is_closed or not self._take_token(now):
             return None
-        trace = _PendingTrace(
+        trace = PendingTrace(
             trace_id=trace_id,
             session_id=failed.session_id,
             turn_id=turn_id,
@@ -193,7 +174,7 @@ class TraceRecorder:
         self._failed_ids.append(trace_id)
         return trace
 
-    def _add(self, trace: _PendingTrace, request: RecallTraceRequest) -> None:
+    def _add(self, trace: PendingTrace, request: RecallTraceRequest) -> None:
         """Add what only the client knows to a trace; the lock is held."""
         if request.prefetched:
             trace.is_held, trace.due_at = False, time.monotonic() + TURN_WAIT_S
@@ -204,7 +185,7 @@ class TraceRecorder:
             trace.texts |= {"query": request.query, "contextText": request.context_text or ""}
             trace.text_due_at = 0.0
 
-    def _complete_by_saved_turn(self, trace: _PendingTrace) -> None:
+    def _complete_by_saved_turn(self, trace: PendingTrace) -> None:
         """Give a trace the turn that it names, if that was saved before; the lock is held."""
         if (key := (trace.session_id, trace.turn_id or "")) in self._recent_turns:
             trace.turn_event_id, trace.is_complete = self._recent_turns[key], True
@@ -245,8 +226,12 @@ class TraceRecorder:
         with self._changed:
             self._is_flushing = True
             self._wake(0.0)
-            self._changed.wait_for(self._has_written_all, max(0.0, deadline - time.monotonic()))
-            self._is_flushing = False
+            has_thread = self._thread is not None
+            if has_thread:
+                self._changed.wait_for(self._has_written_all, max(0.0, deadline - time.monotonic()))
+        if not has_thread:
+            self._write_ready(time.monotonic())
+        self._is_flushing = False
 
     def erase(self) -> None:
         """Drop all traces that are not written yet, because their user is erased."""
@@ -267,8 +252,17 @@ class TraceRecorder:
             self._is_closed = True
             thread = self._thread
             self._wake(0.0)
+            is_unwritten = bool(self._pending) and self._thread is None
         if thread is not None:
             thread.join(max(0.0, deadline - time.monotonic()))
+        elif is_unwritten:  # there is no thread to be had
+            self._write_ready(time.monotonic())
+
+    def retry_if_due(self) -> None:
+        """Start the thread if there was none to be had for the traces that wait. To be called often."""
+        if self._pending and self._thread is None:
+            with self._changed:
+                self._wake(self._wake_at)
 
     def _has_written_all(self) -> bool:
         return all(trace.is_held for trace in self._pending)
@@ -287,8 +281,9 @@ class TraceRecorder:
             return
         if self._thread is None:
             self._wake_at = at
-            self._thread = threading.Thread(target=self._run, name="recall-traces", daemon=True)
-            self._thread.start()
+            # Without a thread, the traces wait for the next call. A search has been answered by now, and stays so.
+            with suppress(ThreadUnavailableError):
+                self._thread = start_thread(self._run, name="recall-traces")
         elif at < self._wake_at:
             self._wake_at = at
             self._changed.notify_all()
@@ -296,38 +291,48 @@ class TraceRecorder:
     # In the thread, which ends when nothing waits
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while (pause_s := self._wake_at - time.monotonic()) > 0 and not self._is_closed and self._pending:
-                    self._changed.wait(pause_s)
-                now = time.monotonic()
-                unbuilt = [trace for trace in self._pending if trace.search is not None]
-            for trace in unbuilt:
-                self._build(trace)
-            with self._changed:
-                generation = self._generation
-                ready = [trace for trace in self._pending if self._is_ready(trace, now)]
+        run_loop(self._step, report=_report, wait=time.sleep)
+
+    def _step(self) -> bool:
+        """Wait until traces are due, and write them; return False, with the thread given up, if none is left."""
+        with self._changed:
+            while (pause_s := self._wake_at - time.monotonic()) > 0 and not self._is_closed and self._pending:
+                self._changed.wait(pause_s)
+        self._write_ready(time.monotonic())
+        with self._changed:
+            if not self._pending:
+                self._thread = None
+                return False
+            self._wake_at = min(
+                max(0.0 if trace.is_complete else trace.due_at, trace.text_due_at) for trace in self._pending
+            )
+            if any(trace.search is not None for trace in self._pending):  # recorded in between
+                self._wake_at = min(self._wake_at, time.monotonic() + LINGER_S)
+            return True
+
+    def _write_ready(self, now: float) -> None:
+        with self._changed:
+            unbuilt = [trace for trace in self._pending if trace.search is not None]
+        for trace in unbuilt:
+            self._build(trace)
+        with self._changed:
+            generation = self._generation
+            ready = [trace for trace in self._pending if self._is_ready(trace, now)]
+        try:
             self._write(ready, generation)
+        finally:  # what cannot be written now is dropped: it must not be tried for ever
             with self._changed:
                 done = set(map(id, ready))
                 self._pending = deque(trace for trace in self._pending if id(trace) not in done)
                 self._changed.notify_all()
-                if not self._pending:
-                    self._thread = None
-                    return
-                self._wake_at = min(
-                    max(0.0 if trace.is_complete else trace.due_at, trace.text_due_at) for trace in self._pending
-                )
-                if any(trace.search is not None for trace in self._pending):  # recorded in between
-                    self._wake_at = min(self._wake_at, time.monotonic() + LINGER_S)
 
-    def _is_ready(self, trace: _PendingTrace, now: float) -> bool:
+    def _is_ready(self, trace: PendingTrace, now: float) -> bool:
         if self._is_closed or (self._is_flushing and not trace.is_held):
             return True
         has_turn = trace.is_complete or now >= trace.due_at
         return has_turn and now >= trace.text_due_at
 
-    def _build(self, trace: _PendingTrace) -> None:
+    def _build(self, trace: PendingTrace) -> None:
         search, trace.search = trace.search, None
         if search is None:
             return
@@ -336,7 +341,7 @@ class TraceRecorder:
         except Exception as error:  # noqa: BLE001 - a defect costs this trace; its message may have words in it
             log.error("a recall trace was not built: action=trace_failed error=%s", type(error).__name__)
 
-    def _write(self, traces: list[_PendingTrace], generation: int) -> None:
+    def _write(self, traces: list[PendingTrace], generation: int) -> None:
         lines = [line for trace in traces if (line := self._encode(trace)) is not None]
         if not lines or self._file is None:
             return
@@ -350,7 +355,7 @@ class TraceRecorder:
                 return
         self._on_written()
 
-    def _encode(self, trace: _PendingTrace) -> bytes | None:
+    def _encode(self, trace: PendingTrace) -> bytes | None:
         is_from_project = trace.options.mode is None and self._default_mode is None
         is_off = is_from_project and _known_mode(self._project_mode()) is TraceMode.OFF  # known only since then
         if trace.is_held or not trace.record or is_off:
@@ -373,6 +378,10 @@ class TraceRecorder:
             self._metrics.traces_dropped.inc()
             return None
         return line
+
+
+def _report(error: Exception) -> None:
+    log.error("recall traces were not written: action=trace_failed error=%s", type(error).__name__)
 
 
 def _known_mode(value: str | None) -> TraceMode | None:

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 from memoair_index.transformer import Transformer, TransformerError
+from memoair_protocol.starvation import raise_if_starved
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,17 @@ class TransformerModel:
         self.error: str | None = None if folder else "no model is configured"
 
     def open(self) -> Transformer | None:
-        """Return the transformer, or None if it is not available. Takes half a second the first time."""
+        """Return the transformer, or None if it is not available. Takes half a second the first time.
+
+        Raises:
+            OSError, TransformerError: If it cannot be opened for want of descriptors or memory. It may be later.
+        """
         with self._lock:
             if self._transformer is None and self._folder is not None and self.error is None:
                 try:
                     self._transformer = Transformer(self._folder)
                 except (TransformerError, ImportError, OSError) as error:
+                    raise_if_starved(error)
                     self.error = str(error)
                     log.error("reranking is not available: action=medium_missing why=%s", error)
             return self._transformer

@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from memoair_protocol.threads import start_thread
 from memoair_runtime.http.routes import PREFIX, Routes
 from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.service import RuntimeService
@@ -44,6 +45,15 @@ def warm_up(*, has_cloud: bool) -> None:
         has_cloud: Whether the runtimes will sync with a cloud, so that the session syncs with a local stand-in.
     """
     threads_before = threading.active_count()
+    try:
+        _warm_up(has_cloud=has_cloud)
+    finally:  # a fork copies one thread, and what the others hold stays held
+        deadline = time.monotonic() + _TIMEOUT_S
+        while threading.active_count() > threads_before and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+
+def _warm_up(*, has_cloud: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="memoair-host-") as folder:
         settings = RuntimeSettings("warm", "up", Path(folder), cloud_base_url=None)
         if not has_cloud:
@@ -55,9 +65,6 @@ def warm_up(*, has_cloud: bool) -> None:
                 ssl_context()
             with _run_warmup_cloud() as url:
                 _run_session(attrs.evolve(settings, cloud_base_url=url, cloud_key="warm"))
-    deadline = time.monotonic() + _TIMEOUT_S
-    while threading.active_count() > threads_before and time.monotonic() < deadline:
-        time.sleep(0.001)
 
 
 def _run_session(settings: RuntimeSettings) -> None:
@@ -68,11 +75,14 @@ def _run_session(settings: RuntimeSettings) -> None:
     service.start_loading()
     routes = Routes(service)
     replies: list[object] = []
-    for path, body in _REQUESTS:
-        routes.find("POST", f"{PREFIX}{path}").handle(msgspec.json.encode({"sessionId": "1", **body}), replies.append)
-    service.close(time.monotonic() + _TIMEOUT_S)
-    lifecycle.close()
-    lease.release()
+    try:
+        for path, body in _REQUESTS:
+            content = msgspec.json.encode({"sessionId": "1", **body})
+            routes.find("POST", f"{PREFIX}{path}").handle(content, replies.append)
+    finally:
+        service.close(time.monotonic() + _TIMEOUT_S)
+        lifecycle.close()
+        lease.release()
 
 
 class _WarmupCloud(BaseHTTPRequestHandler):
@@ -109,8 +119,7 @@ class _WarmupCloud(BaseHTTPRequestHandler):
 @contextmanager
 def _run_warmup_cloud() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), _WarmupCloud) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.001})
-        thread.start()
+        thread = start_thread(server.serve_forever, name="warmup-cloud", args=(0.001,), daemon=False)
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:

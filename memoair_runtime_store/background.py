@@ -7,6 +7,7 @@ from pathlib import Path
 
 from memoair_protocol.backoff import Backoff
 from memoair_protocol.errors import MemoAirVoiceMemoryError
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
 from memoair_runtime_store.cache import CachedRuntime, find_cached
 from memoair_runtime_store.cancel_token import CancelToken
 from memoair_runtime_store.errors import PullCancelledError
@@ -46,8 +47,8 @@ class BackgroundPull:
         """Return the path of the program, or None while it is being pulled. The first call starts the pull.
 
         Raises:
-            MemoAirVoiceMemoryError: The last pull failed, and it is not yet time to retry. The message says when that
-                is. Codes: ``runtime.not_found``, ``runtime.start_failed``.
+            MemoAirVoiceMemoryError: The last pull failed, and it is not yet time to retry; the message says when that
+                is. Or there is no thread to pull it in. Codes: ``runtime.not_found``, ``runtime.start_failed``.
         """
         with self._lock:
             if self._runtime is not None and self._runtime.program.exists():
@@ -63,12 +64,14 @@ class BackgroundPull:
             self._runtime = find_cached(self._reference, self._cache_dir)
             if self._runtime is not None:
                 return self._runtime.program
-            self._cancel_token = CancelToken(PULL_TIMEOUT_S)
+            cancel_token = CancelToken(PULL_TIMEOUT_S)
+            try:
+                thread = start_thread(self._run, name="memoair-pull", args=(cancel_token,))  # it waits for the lock
+            except ThreadUnavailableError as error:
+                message = f"the runtime {self._reference.display_name} cannot be pulled now: {error}"
+                raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+            self._thread, self._cancel_token = thread, cancel_token
             self._done_bytes, self._total_bytes = 0, None
-            self._thread = threading.Thread(
-                target=self._run, args=(self._cancel_token,), name="memoair-pull", daemon=True
-            )
-            self._thread.start()
             return None
 
     @property

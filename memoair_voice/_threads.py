@@ -1,13 +1,16 @@
 """The only bridge from the event loop to the sync classes."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, sleep, to_thread
 from anyio.lowlevel import RunVar
+
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,6 +21,8 @@ R = TypeVar("R")
 # The event loop's default limiter is shared with everything else that the application does in threads, and a search
 # must not wait for that.
 _MAX_THREADS = 64
+# How often, and for how long, to try again while the process can start no thread.
+_THREAD_RETRY_S, _THREAD_TIMEOUT_S = 0.05, 2.0
 _limiter: RunVar[CapacityLimiter] = RunVar("memoair_voice_limiter")
 
 
@@ -29,12 +34,34 @@ async def run_in_thread(call: Callable[[], R], *, abandon_on_cancel: bool) -> R:
         limiter = CapacityLimiter(_MAX_THREADS)
         _limiter.set(limiter)
     if abandon_on_cancel:
-        return await to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
+        return await _run_sync(call, limiter, abandon_on_cancel=True)
     with CancelScope(shield=True):  # otherwise a call in a scope that is already cancelled would not even start
         if _is_on_asyncio():
-            return await _await_shielded(asyncio.ensure_future(to_thread.run_sync(call, limiter=limiter)))
-        return await to_thread.run_sync(call, limiter=limiter)
+            return await _await_shielded(asyncio.ensure_future(_run_sync(call, limiter)))
+        return await _run_sync(call, limiter)
     raise AssertionError("a shielded scope is never cancelled")
+
+
+async def _run_sync(call: Callable[[], R], limiter: CapacityLimiter, *, abandon_on_cancel: bool = False) -> R:
+    """Run a call in a worker thread. Without one to be had, try again for a while."""
+    has_begun = False
+
+    def run() -> R:
+        nonlocal has_begun
+        has_begun = True
+        return call()
+
+    deadline = time.monotonic() + _THREAD_TIMEOUT_S
+    while True:
+        try:
+            return await to_thread.run_sync(run, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        except RuntimeError as error:
+            if has_begun or "can't start new thread" not in str(error):
+                raise
+            if time.monotonic() >= deadline:
+                message = "the process can start no more threads"
+                raise MemoAirVoiceMemoryError("runtime.start_failed", message) from error
+        await sleep(_THREAD_RETRY_S)
 
 
 def _is_on_asyncio() -> bool:

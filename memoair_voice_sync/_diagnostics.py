@@ -3,11 +3,12 @@
 import inspect
 import logging
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
+
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
 
 _SDK_PACKAGES = ("memoair_voice_sync", "memoair_voice")
 
@@ -55,5 +56,5 @@ def warn_unclosed(owner: object, close: Callable[[], None]) -> None:
     if sys.is_finalizing():
         return
     warnings.warn(f"unclosed {owner!r}", ResourceWarning, source=owner, stacklevel=3)
-    with suppress(RuntimeError):  # no thread can be started
-        threading.Thread(target=close, name="memoair-close", daemon=True).start()
+    with suppress(ThreadUnavailableError):  # what it has opened ends with this process
+        start_thread(close, name="memoair-close")

@@ -2,7 +2,6 @@
 
 import signal
 import tempfile
-import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from memoair_cli.options import OptionalPath, fail
 from memoair_protocol.installing import install_command
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
 from memoair_protocol.timestamps import utc_now
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ def _serve(console: Console, settings: "CloudSettings", key: str, *, opens_brows
         console.print(f"\nThe dashboard, for one sign-in within ten minutes:\n\n  {escape(link)}\n", soft_wrap=True)
         console.print("[dim]Ctrl-C ends it.[/]")
         if opens_browser:
-            threading.Thread(target=_open_browser, args=(link,), name="memoair-browser", daemon=True).start()
+            with suppress(ThreadUnavailableError):  # the link is shown
+                start_thread(_open_browser, name="memoair-browser", args=(link,))
 
     serve(settings, on_started=show_link)
 

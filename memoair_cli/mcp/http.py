@@ -2,7 +2,7 @@
 
 import hmac
 import socket
-import threading
+import time
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import NoReturn
@@ -16,9 +16,10 @@ from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 
 from memoair_cli.mcp import McpExit
-from memoair_cli.mcp.server import close_and_exit, log_to_stderr, make_server, on_stop_signal
+from memoair_cli.mcp.server import close_and_exit, log_to_stderr, make_server, on_stop_signal, start_at_signal
 from memoair_cli.mcp.tools import MemoryTools
 from memoair_protocol.addresses import is_loopback
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
 
 _PATH = "/mcp"
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -57,20 +58,25 @@ def serve(
         timeout_graceful_shutdown=_DRAIN_TIMEOUT_S,
     )
     server = uvicorn.Server(config)
-    # In a thread, where Uvicorn leaves signals alone: it would raise them again after its shutdown.
-    serving = threading.Thread(target=server.run, args=([listener],), name="memoair-mcp-http", daemon=True)
     code = McpExit.FAILED
 
     def stop() -> None:
         nonlocal code
         code = McpExit.DONE
         server.should_exit = True
-        deadline = threading.Timer(_STOP_TIMEOUT_S, close_and_exit, (tools, code))
-        deadline.daemon = True
-        deadline.start()
+        start_at_signal(exit_late, name="memoair-mcp-end")
+
+    def exit_late() -> None:
+        time.sleep(_STOP_TIMEOUT_S)
+        close_and_exit(tools, code)
 
     on_stop_signal(stop)
-    serving.start()
+    try:
+        # In a thread, where Uvicorn leaves signals alone: it would raise them again after its shutdown.
+        serving = start_thread(server.run, name="memoair-mcp-http", args=([listener],))
+    except ThreadUnavailableError as error:
+        typer.echo(f"memoair mcp: {error}", err=True)
+        close_and_exit(tools, code)
     typer.echo(f"memoair mcp listens on http://{address}{_PATH}", err=True)
     if not is_loopback(host):
         typer.echo("memoair mcp: tokens and memories are sent unencrypted; put a proxy with TLS in front", err=True)

@@ -4,8 +4,7 @@ import logging
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -15,6 +14,10 @@ from mcp.server.lowlevel.server import Server
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
 from memoair_cli.mcp.tools import INSTRUCTIONS, MemoryTools
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
+
+# How soon a signal handler tries again to start a thread.
+_SIGNAL_RETRY_S = 0.2
 
 
 def make_server(tools: MemoryTools) -> "Server[Any]":
@@ -34,7 +37,10 @@ def make_server(tools: MemoryTools) -> "Server[Any]":
         raise AssertionError("this scope is never cancelled")
 
     # Not on the event loop, so that the end of the input need not wait for it.
-    threading.Thread(target=tools.warm_up, name="memoair-mcp-warm", daemon=True).start()
+    try:
+        start_thread(tools.warm_up, name="memoair-mcp-warm")
+    except ThreadUnavailableError:
+        tools.skip_warm_up()
     return Server(
         "memoair",
         version=version("memoair-voice"),
@@ -71,6 +77,19 @@ def on_stop_signal(callback: Callable[[], None]) -> None:
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # Windows has only the first two
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: callback())
+
+
+def start_at_signal(target: Callable[..., object], *, name: str, args: Sequence[object] = ()) -> None:
+    """Start a thread from a signal handler. If there is none to be had, try again until there is one.
+
+    The interrupted main thread may hold a lock that the work needs, so that it cannot be done in the handler.
+    """
+    try:
+        start_thread(target, name=name, args=args, daemon=False)
+    except ThreadUnavailableError:
+        if hasattr(signal, "setitimer"):  # not on Windows
+            signal.signal(signal.SIGALRM, lambda *_: start_at_signal(target, name=name, args=args))
+            signal.setitimer(signal.ITIMER_REAL, _SIGNAL_RETRY_S)
 
 
 def close_and_exit(tools: MemoryTools, code: int) -> NoReturn:

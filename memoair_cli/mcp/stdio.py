@@ -1,7 +1,6 @@
 """The MCP server on stdin and stdout. Stdout belongs to the protocol; everything else is written to stderr."""
 
 import sys
-import threading
 from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
@@ -11,7 +10,7 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.stdio import stdio_server
 
 from memoair_cli.mcp import McpExit
-from memoair_cli.mcp.server import close_and_exit, log_to_stderr, make_server, on_stop_signal
+from memoair_cli.mcp.server import close_and_exit, log_to_stderr, make_server, on_stop_signal, start_at_signal
 from memoair_cli.mcp.tools import MemoryTools
 
 if sys.version_info < (3, 11):
@@ -22,9 +21,7 @@ def serve(tools: MemoryTools) -> NoReturn:
     """Serve until the input ends or a signal arrives, then close the tools and exit."""
     log_to_stderr()
     # In a thread: the interrupted main thread may hold a lock that closing needs.
-    on_stop_signal(
-        lambda: threading.Thread(target=close_and_exit, args=(tools, McpExit.DONE), name="memoair-mcp-end").start()
-    )
+    on_stop_signal(lambda: start_at_signal(close_and_exit, name="memoair-mcp-end", args=(tools, McpExit.DONE)))
     code = McpExit.DONE
     try:
         anyio.run(_serve, tools)

@@ -190,6 +190,10 @@ class MemoryTools:
             self._client.load_index(user=self._user)
         self._is_warm.set()
 
+    def skip_warm_up(self) -> None:
+        """Let no tool wait for a warm-up: there will be none. The first call loads the memory."""
+        self._is_warm.set()
+
     def close(self) -> None:
         """End the session and stop its runtime, after saves in progress. Safe to call twice."""
         self._client.close()

@@ -14,6 +14,7 @@ from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor,
 from memoair_cloud.consolidation.rules import RuleExtractor
 from memoair_cloud.consolidation.speech_gates import attribute_facts, read_turns
 from memoair_cloud.consolidation.usage import ModelUsage
+from memoair_protocol.starvation import raise_if_starved
 
 NAME = "chat"
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class ChatExtractor:
         try:
             return self._read_call(turns, usage)
         except Exception as error:  # noqa: BLE001 - no failure of a model may cost the caller their facts
+            raise_if_starved(error)  # the model can be asked later, and the fallback would stay
             # Log and result contain only the type: messages of endpoints quote what was sent.
             failure = type(error).__name__
             log.warning(

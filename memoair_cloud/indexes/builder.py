@@ -6,6 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Engine, or_, select, update
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
@@ -14,6 +16,7 @@ from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_index import Index, split_document
 from memoair_protocol.hashes import hash_file
+from memoair_protocol.starvation import is_starved
 from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
@@ -61,8 +64,11 @@ def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | 
             blobs.put(file, sha256)
     except OSError:
         raise  # no disk space or no blob store: once that is fixed, a retry succeeds
+    except (OperationalError, InterfaceError, PoolTimeout):
+        raise  # no database
     except Exception as error:
-        _record_failure(tenant, version, error)
+        if not is_starved(error):
+            _record_failure(tenant, version, error)
         raise
     with tenant.begin_write() as session:
         _record_build(session, version, sha256, size)

@@ -27,6 +27,7 @@ from memoair_protocol.backoff import Backoff
 from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.enums import EventType
 from memoair_protocol.interruption import truncate_to_heard
+from memoair_protocol.starvation import is_starved
 from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
@@ -251,6 +252,6 @@ def _record_failure(tenant: Tenant, claim: _CallClaim, error: Exception, now: da
     with tenant.begin_write() as session:
         call = session.scalar(_select_claimed(claim).with_for_update(key_share=True))
         if call is not None:
-            call.failures += 1
+            call.failures += not is_starved(error)  # the call is not to blame
             call.claimed_until, call.failure = None, failure
-            call.retry_at = now + timedelta(seconds=_BACKOFF.pause_s(call.failures))
+            call.retry_at = now + timedelta(seconds=_BACKOFF.pause_s(max(1, call.failures)))

@@ -23,6 +23,7 @@ import msgspec
 
 from memoair_protocol.addresses import is_loopback_url
 from memoair_protocol.limits import MAX_RUNTIME_BODY_BYTES
+from memoair_protocol.threads import ThreadUnavailableError, run_loop, start_thread
 from memoair_runtime.errors import BadRequestError, InternalError, PayloadTooLargeError, RequestError, UnauthorizedError
 from memoair_runtime.http.connections import Connections
 from memoair_runtime.http.routes import Route, Routes
@@ -45,6 +46,8 @@ _MAX_LINE_BYTES = 65_536
 _MAX_CACHED_HEADS = 256
 _MAX_CACHED_HEAD_BYTES = 4_096
 _DISCARD_TIMEOUT_S = 1.0
+# While the process has no descriptor or thread to spare: how often to try again, and how often to say so in the log.
+_STARVED_RETRY_S, _STARVED_LOG_S = 0.1, 10.0
 
 
 _ParsedHead = tuple[str, str, str, Message, bool]  # method, path, version, headers, and whether to close the connection
@@ -68,11 +71,22 @@ class LoopbackServer:
         self.token = token.encode() if token else None
         self.connections = Connections(MAX_CONNECTIONS, MIN_IDLE_S)
         self._wake_writer, self._wake_reader = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept_connections, name="accept", daemon=True)
+        self._selector = selectors.DefaultSelector()  # here, because it takes a descriptor
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._thread: threading.Thread | None = None
+        self._draining = threading.Event()
+        self._unserved: tuple[_TimedSocket, Any] | None = None  # accepted, and waits for a thread
+        self._starved_log_at = 0.0
 
     def start(self) -> None:
-        """Start to accept connections in a thread."""
-        self._thread.start()
+        """Start to accept connections in a thread.
+
+        Raises:
+            ThreadUnavailableError: If there is no thread for it.
+        """
+        self._listener.setblocking(False)
+        self._thread = start_thread(self._accept_connections, name="accept")
 
     def drain(self, deadline: float) -> None:
         """Stop accepting connections, finish the requests in progress, and close.
@@ -80,34 +94,56 @@ class LoopbackServer:
         Args:
             deadline: Time of the monotonic clock by which to finish, in seconds.
         """
+        self._draining.set()
         self._wake_writer.close()
         self.connections.drain(deadline)
-        self._thread.join(max(0.1, deadline - time.monotonic()))
+        if self._thread is not None:
+            self._thread.join(max(0.1, deadline - time.monotonic()))
 
     def _accept_connections(self) -> None:
-        with self._listener, self._wake_reader, selectors.DefaultSelector() as selector:
-            self._listener.setblocking(False)
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._wake_reader, selectors.EVENT_READ)
-            while True:
+        with self._listener, self._wake_reader, self._selector:
+            run_loop(self._accept_next, report=self._log_starvation, wait=self._draining.wait)
+            if self._unserved is not None:
+                self._unserved[0].close()
+
+    def _accept_next(self) -> bool:
+        """Accept a connection and start its thread; return False when the server drains.
+
+        Without a descriptor or a thread, clients wait, in the backlog of the listener or with the one connection that
+        was accepted. They are served when there is one again: that the process is short of something for a moment must
+        not make it refuse everybody for as long as it lives.
+        """
+        try:
+            if self._unserved is None:
                 self.connections.wait_for_capacity()
-                ready = [key.fileobj for key, _ in selector.select()]
+                ready = [key.fileobj for key, _ in self._selector.select()]
                 if self._wake_reader in ready:
-                    return
-                try:
-                    connection, address = self._listener.accept()
-                except (BlockingIOError, ConnectionError):
-                    continue  # the client has given up already
-                except OSError as error:
-                    # Out of descriptors. Clients in the backlog are served when there are some again.
-                    log.error("failed to accept a connection: action=accept_failed errno=%s", error.errno)
-                    time.sleep(0.1)
-                    continue
+                    return False
+                connection, address = self._listener.accept()
                 timed = _TimedSocket(connection.family, connection.type, connection.proto, connection.detach())
-                self.connections.add(timed)
-                threading.Thread(
-                    target=self._serve_connection, args=(timed, address), name="connection", daemon=True
-                ).start()
+                self._unserved = timed, address
+            # It is registered here and not in its thread: the next connection must not take the same slot.
+            self.connections.add(self._unserved[0])
+            try:
+                start_thread(self._serve_connection, name="connection", args=self._unserved)
+            except ThreadUnavailableError:
+                self.connections.remove(self._unserved[0])
+                raise
+            self._unserved = None
+        except (BlockingIOError, ConnectionError):
+            pass  # the client has given up already
+        except (OSError, ThreadUnavailableError) as error:
+            self._log_starvation(error)
+            self._draining.wait(_STARVED_RETRY_S)
+        return not self._draining.is_set()
+
+    def _log_starvation(self, error: Exception) -> None:
+        """Log an error of the loop, once in a while: it comes again with each attempt."""
+        now = time.monotonic()
+        if now >= self._starved_log_at:
+            self._starved_log_at = now + _STARVED_LOG_S
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            log.error("failed to accept a connection, trying again: action=accept_failed why=%s", reason)
 
     def _serve_connection(self, connection: "_TimedSocket", address: Any) -> None:
         try:

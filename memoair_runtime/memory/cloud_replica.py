@@ -12,6 +12,7 @@ import msgspec
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
 from memoair_protocol.interruption import truncate_to_heard
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.memory.facts import lasting_fact_texts
 from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.memory.turn import to_turns
@@ -183,6 +184,7 @@ class CloudReplica:
         try:
             return self._file.refresh()
         except OSError as error:
+            raise_if_starved(error)
             log.warning("cannot read the cloud replica: action=copy_unread errno=%s", error.errno)
             return ReplicaChange()
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from memoair_index import ContainerError
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.memory.cloud_replica import CloudReplica, ReplicaState
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.storage.process_lock import ProcessLock
@@ -64,6 +65,7 @@ class IndexSnapshot:
             try:
                 is_used = self._memory.open_snapshot(path, self._matches)
             except OSError as error:
+                raise_if_starved(error)  # it is opened later: to read the logs takes what is wanting, too
                 log.warning("cannot open an index file, the logs are read: action=index_refused errno=%s", error.errno)
                 continue
             except (ContainerError, ValueError) as error:
@@ -171,7 +173,8 @@ class IndexSnapshot:
                 while size > 0 and (chunk := file.read(min(size, _READ_CHUNK_BYTES))):
                     crc = zlib.crc32(chunk, crc)
                     size -= len(chunk)
-        except OSError:
+        except OSError as error:
+            raise_if_starved(error)  # the file is not outdated
             return None
         return None if size else crc
 

@@ -81,6 +81,10 @@ class BackgroundReranker:
             self._reranker = None
             self._cache.unlink(missing_ok=True)
 
+    def retry_if_due(self) -> None:
+        """Start the encoding again that could not be started, or that failed a while ago."""
+        self._job.retry_if_due()
+
     def rerank(self, hits: Sequence[Hit], question: str) -> list[Hit]:
         """Return the hits in a better order, or unchanged while the model is not open.
 

@@ -142,6 +142,10 @@ class SessionWriter:
         """
         return self._background.flush(deadline)
 
+    def retry_if_due(self) -> None:
+        """Start the thread of the derived files if there was none to be had for what waits."""
+        self._background.retry_if_due()
+
     def close(self, deadline: float) -> None:
         """Write the remaining files and release the lock of the profile.
 

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from memoair_protocol.starvation import is_starved
 from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.memory.session import Elsewhere, EphemeralSession, LoggedSession, Session, SessionState
 from memoair_runtime.storage.events import Event, EventOrigin
@@ -42,6 +43,7 @@ class Sessions:
         self._origin = origin
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
+        self.is_starved = False  # whether a log could not be read for want of descriptors or memory
         self._used_ids: set[str] = set()
         self._loaded_versions: dict[str, LogVersionKey] = {}  # of logs that have been read to the end
 
@@ -90,7 +92,7 @@ class Sessions:
         Returns:
             The number of logs that could not be read. The next call tries them again.
         """
-        unread = 0
+        unread, self.is_starved = 0, False
         for session_id, version_key in self._folder.list_session_logs():
             if self._loaded_versions.get(session_id) != version_key:
                 _, is_complete = self._get_loaded(session_id, reload=True)
@@ -129,6 +131,7 @@ class Sessions:
                 session.load(reload=reload)
             except StorageUnavailableError as error:
                 # Recall goes on with what is known. Saving a turn will fail with an error of the same disk.
+                self.is_starved |= is_starved(error)
                 log.warning("cannot read a session log: action=session_unread errno=%s", error.details.get("errno"))
                 return session, False
         return session, True

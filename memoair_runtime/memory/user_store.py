@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from memoair_protocol.starvation import is_starved, raise_if_starved
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.memory.cloud_replica import CloudReplica
@@ -69,8 +70,12 @@ class UserStore:
         self._read_lock = threading.Lock()
         self._generation = 0  # number of erasures
 
-    def load(self) -> None:
-        """Read what is on the disk, or what has been written since the last call. This may take long."""
+    def load(self) -> bool:
+        """Read what is on the disk, or what has been written since the last call. This may take long.
+
+        Returns:
+            False if not all could be read for want of descriptors or memory, and it should be read again.
+        """
         with self._read_lock:
             if self._is_durable:
                 try:
@@ -79,16 +84,19 @@ class UserStore:
                     log.error("cannot read earlier sessions: action=load_failed error=%s", type(error).__name__)
                     if self._gate.readiness is not Readiness.READY:  # else what was read before can be searched
                         self._gate.open(Readiness.ERROR)
-                    return
+                    return not is_starved(error)
             self.memory.index_pending()
             self._gate.open()
             if self._is_durable:
                 self._snapshot.write_if_due(self.sessions.loaded_versions())
+            return not self.sessions.is_starved
 
     def _load(self) -> None:
         if not self._is_snapshot_loaded:
-            with suppress(OSError):  # the next erasure tries again
+            try:
                 erasure.finish_interrupted(self.folder)
+            except OSError as error:  # the next erasure tries again
+                raise_if_starved(error)
             with suppress(OSError):  # the next pull tries again
                 self._drop_old_turns()
             self._replica.load()

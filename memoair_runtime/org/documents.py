@@ -11,6 +11,7 @@ import filelock
 import msgspec
 
 from memoair_index import ContainerError, Index, split_document
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.org.source import LoadedOrgIndex
 from memoair_runtime.storage.project_folder import ProjectFolder
 
@@ -103,6 +104,7 @@ class FileOrg:
         except FileNotFoundError:
             return None
         except (OSError, ContainerError) as error:
+            raise_if_starved(error)
             log.warning("the stored index is invalid and is rebuilt: action=index_refused why=%s", error)
             return None
         return index if index.file_metadata.get("stamp") == list(version_key) else None

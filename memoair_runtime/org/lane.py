@@ -12,6 +12,7 @@ from typing import Any
 from memoair_index import ContainerError, Document, Hit, Index, Query
 from memoair_index.reranker import MAX_RERANKED
 from memoair_protocol.enums import LaneName
+from memoair_protocol.starvation import is_starved, raise_if_starved
 from memoair_runtime.coalescing_job import CoalescingJob
 from memoair_runtime.org.reranker import OrgReranker
 from memoair_runtime.org.source import LoadedOrgIndex, OrgSource, VersionKey
@@ -69,14 +70,23 @@ class OrgLane:
         """How far the documents are loaded."""
         return self._gate.readiness
 
-    def load(self) -> None:
-        """Load the documents if they have changed; until then, searches use those that were loaded before."""
+    def load(self) -> bool:
+        """Load the documents if they have changed; until then, searches use those that were loaded before.
+
+        Returns:
+            False if they could not be loaded for want of descriptors, memory or threads, and should be loaded again.
+        """
         with self._load_lock:  # a second call waits for the first one and finds the documents loaded
-            self._load()
+            return self._load()
 
     def load_in_background(self) -> None:
         """Start `load` in the background and return immediately."""
         self._loader.start()
+
+    def retry_if_due(self) -> None:
+        """Start the loading or the encoding again that could not be started, or that failed a while ago."""
+        self._loader.retry_if_due()
+        self._reranker.retry_if_due()
 
     def encode_in_background(self) -> None:
         """Encode the documents for `Variant.MEDIUM` in the background, now and whenever they have changed."""
@@ -139,18 +149,18 @@ class OrgLane:
             if self._source.version_key() != self._version_key:
                 self.load_in_background()
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
         try:
             version_key = self._source.version_key()
             if version_key is not None and version_key == self._version_key:
-                return
+                return True
             loaded = self._source.load_index() if version_key is not None else LoadedOrgIndex(Index(), 0)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
             self.error = f"{self._source.description}: {getattr(error, 'strerror', None) or error}"
             log.error("failed to load the organization's documents: action=org_failed why=%s", self.error)
             if self._version_key is None:
                 self._gate.open(Readiness.ERROR)
-            return
+            return not is_starved(error)
         self._use_index(loaded.index)
         self._version_key, self.error = version_key, None
         self.version = loaded.version if version_key is not None else None
@@ -158,6 +168,7 @@ class OrgLane:
         if loaded.base_sha256 is None or loaded.base_sha256 != self._verified_base:
             self._verify()
             self._verified_base = loaded.base_sha256
+        return True
 
     def _verify(self) -> None:
         """Verify the stored index, and rebuild it if it is damaged.
@@ -167,6 +178,7 @@ class OrgLane:
         try:
             self._index.verify()
         except (OSError, ContainerError) as error:
+            raise_if_starved(error)
             log.error("the stored index is damaged and is rebuilt: action=index_damaged why=%s", str(error))
             self._use_index(self._source.rebuild().index)
 

@@ -13,6 +13,7 @@ import msgspec
 
 from memoair_index import ContainerError, Document, Index, document_group, split_document
 from memoair_protocol.durable import write_file
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.org.source import LoadedOrgIndex, VersionKey
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync.responses import ManifestDocument, OrgKey
@@ -90,12 +91,17 @@ _decode_manifest = msgspec.json.Decoder(OrgManifest).decode
 
 
 def read_manifest(folder: ProjectFolder) -> OrgManifest | None:
-    """Return the manifest of a project, or None without a readable one."""
+    """Return the manifest of a project, or None without a readable one.
+
+    Raises:
+        OSError: If it cannot be opened for want of descriptors or memory. It is not gone then.
+    """
     try:
         return _decode_manifest(folder.org_manifest.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise_if_starved(error)
         log.warning(
             "failed to read the manifest of the documents: action=manifest_unread error=%s", type(error).__name__
         )

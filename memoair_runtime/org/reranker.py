@@ -56,6 +56,10 @@ class OrgReranker:
             self._index, self._is_complete = index, False
         self._job.start()
 
+    def retry_if_due(self) -> None:
+        """Start the encoding again that could not be started, or that failed a while ago."""
+        self._job.retry_if_due()
+
     def rerank(self, hits: Sequence[Hit], question: str) -> list[Hit]:
         """Return the hits in a better order, or unchanged while nothing is encoded.
 

@@ -11,6 +11,7 @@ from enum import Enum
 import attrs
 
 from memoair_protocol.enums import LaneName
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
 from memoair_runtime.readiness import NotReadyError, Readiness
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, LaneQuery
 from memoair_runtime.recall.watchdog import STALL_S, Watchdog
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # How often a search checks whether a lane has finished loading.
 _POLL_INTERVAL_S = 0.001
+# How long the watchdog waits before it tries again to start a thread that succeeds one that is stuck.
+_SUCCESSOR_RETRY_S = 0.02
 # A lane in which this many searches are stuck is not searched: it would hold the thread of every further search.
 _MAX_STUCK = 8
 
@@ -136,6 +139,7 @@ class _SearchRun:
         self._outcomes: dict[LaneName, LaneOutcome] = {}
         self._started_at = time.monotonic()
         self._current: _Visit | None = None  # the leader's
+        self._retry_at = 0.0  # when to try again to start a successor
         self._is_finished = False
         self._error: Exception | None = None
 
@@ -145,16 +149,23 @@ class _SearchRun:
         if self._is_finished:
             return math.inf
         current = self._current
-        return current[1] if current else self._deadline
+        return max(current[1], self._retry_at) if current else self._deadline
 
     def take_over(self) -> None:
-        """Make another thread the leader, because the current one is stuck in its lane."""
+        """Make another thread the leader, because the current one is stuck in its lane.
+
+        Without another thread it stays the leader, and the watchdog tries again.
+        """
         with self._changed:
             if self._current is None:
                 return  # the leader has just returned
+            try:
+                start_thread(self._lead_as_successor, name="recall")  # it waits for the lock
+            except ThreadUnavailableError:
+                self._retry_at = time.monotonic() + _SUCCESSOR_RETRY_S
+                return
             self._breaker.add_stuck(self._current[0].lane.name, 1)
             self._current = None
-        threading.Thread(target=self._lead_as_successor, name="recall", daemon=True).start()
 
     def lead(self) -> None:
         """Lead until the search is answered, by this thread or by a successor."""

@@ -1,9 +1,15 @@
 """A watchdog that detects stuck work, at almost no cost for work that is not stuck."""
 
+import logging
 import math
 import threading
 import time
+from contextlib import suppress
 from typing import Protocol
+
+from memoair_protocol.threads import ThreadUnavailableError, run_loop, start_thread
+
+log = logging.getLogger(__name__)
 
 # Work without progress for this long counts as stuck.
 STALL_S = 0.02
@@ -31,6 +37,7 @@ class Watchdog:
         self._changed = threading.Condition()
         self._watched: set[Watched] = set()
         self._next_check_at = 0.0  # infinite while the thread sleeps
+        self._last_work_at = time.monotonic()
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -40,8 +47,9 @@ class Watchdog:
         with self._changed:
             self._watched.add(work)
             if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-                self._thread.start()
+                # Without a thread, the work goes on unwatched: a lane that hangs then costs the search its answer.
+                with suppress(ThreadUnavailableError):
+                    self._thread = start_thread(self._run, name="watch")
             elif due_at < self._next_check_at:
                 self._next_check_at = due_at
                 self._changed.notify()
@@ -58,18 +66,25 @@ class Watchdog:
             self._changed.notify()
 
     def _run(self) -> None:
-        last_work_at = time.monotonic()
+        run_loop(self._check, report=_report, wait=time.sleep)
+
+    def _check(self) -> bool:
+        """Take over overdue work, then wait until the next check; return False once closed."""
         with self._changed:
-            while not self._is_closed:
-                now = time.monotonic()
-                if self._watched:
-                    last_work_at = now
-                for work in [watched for watched in self._watched if watched.due_at <= now]:
-                    work.take_over()
-                if now - last_work_at > _SLEEP_AFTER_S:
-                    self._next_check_at = math.inf
-                    self._changed.wait()
-                    continue
+            now = time.monotonic()
+            if self._watched:
+                self._last_work_at = now
+            for work in [watched for watched in self._watched if watched.due_at <= now]:
+                work.take_over()
+            if now - self._last_work_at > _SLEEP_AFTER_S:
+                self._next_check_at = math.inf
+            else:
                 next_due_at = min((work.due_at for work in self._watched), default=math.inf)
                 self._next_check_at = now + min(max(next_due_at - now, _MIN_CHECK_INTERVAL_S), STALL_S)
-                self._changed.wait(self._next_check_at - now)
+            if not self._is_closed:
+                self._changed.wait(None if self._next_check_at == math.inf else self._next_check_at - now)
+            return not self._is_closed
+
+
+def _report(error: Exception) -> None:
+    log.error("the watchdog failed, and goes on: action=watchdog_failed error=%s", type(error).__name__)

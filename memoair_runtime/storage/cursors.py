@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from memoair_protocol.durable import write_file
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
 # A log's first event id lies within these bytes and is unique to that log.
@@ -118,6 +119,9 @@ class Cursors:
 
         Returns:
             Whether any cursor has changed.
+
+        Raises:
+            OSError: The file cannot be opened for want of descriptors or memory. What was read before stays.
         """
         before = self._sessions
         try:
@@ -125,7 +129,8 @@ class Cursors:
             if version_key == self._version_key:
                 return False
             self._file = _decode_file(self._path.read_bytes())
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise_if_starved(error)
             self._version_key, self._file = None, None
         else:
             self._version_key = version_key
@@ -178,7 +183,8 @@ class Cursors:
             return self._file.cloud if self._file.unmarked is msgspec.UNSET else self._file.unmarked
         try:
             state = _decode_pull_state(self._folder.pull_state.read_bytes())
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise_if_starved(error)
             return None
         return None if state.marks else state.cloud
 

@@ -6,7 +6,6 @@ turn. It holds neither words nor ids. It is durable before the first log is dele
 
 import hashlib
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.turn_words import TurnWords
 from memoair_runtime.storage.user_folder import ERASURE_RECORD_PREFIX, LogVersionKey, UserFolder, create_project_folder
@@ -95,13 +95,19 @@ def find_cloud_erasures(project: Path, cloud: str) -> dict[str, datetime]:
     Args:
         project: The project's folder.
         cloud: Identifies the cloud.
+
+    Raises:
+        OSError: A record cannot be opened for want of descriptors or memory.
     """
     found = {}
     for path in project.glob(f"{ERASURE_RECORD_PREFIX}*.json"):
-        with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        try:
             record = _decode_record(path.read_bytes())
-            if cloud in record.clouds:
-                found[path.stem.removeprefix(ERASURE_RECORD_PREFIX)] = record.clouds[cloud]
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise_if_starved(error)  # an erasure that is overlooked would be overlooked for good
+            continue
+        if cloud in record.clouds:
+            found[path.stem.removeprefix(ERASURE_RECORD_PREFIX)] = record.clouds[cloud]
     return found
 
 

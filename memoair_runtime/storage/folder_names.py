@@ -12,6 +12,8 @@ import hashlib
 from pathlib import Path
 from urllib.parse import unquote
 
+from memoair_protocol.starvation import raise_if_starved
+
 ID_FILE = "id.txt"
 
 # A path with three such names and a file below them stays within the 260 characters that Windows allows.
@@ -60,11 +62,15 @@ def read_identifier(folder: Path) -> str | None:
 
     Returns:
         The identifier, or None if the folder was not named by `folder_name`.
+
+    Raises:
+        OSError: The file with it cannot be opened for want of descriptors or memory.
     """
     if is_shortened(folder.name):
         try:
             identifier = (folder / ID_FILE).read_bytes().decode()
-        except (OSError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError) as error:
+            raise_if_starved(error)
             return None
     else:
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.folder_names import folder_name, read_identifier
 from memoair_runtime.storage.user_folder import UserFolder, create_project_folder
 
@@ -83,10 +84,15 @@ class ProjectFolder:
         create_project_folder(self.root, self.project_id)
 
     def list_users(self) -> list[UserFolder]:
-        """Return the folders of all users. Empty if the project's folder cannot be read."""
+        """Return the folders of all users. Empty if the project's folder cannot be read.
+
+        Raises:
+            OSError: It cannot be opened for want of descriptors or memory: that there are users must not be overlooked.
+        """
         try:
             folders = [path for path in self.path.iterdir() if path.is_dir()]
-        except OSError:
+        except OSError as error:
+            raise_if_starved(error)
             return []
         user_ids = [read_identifier(folder) for folder in folders]
         return [UserFolder(self.root, self.project_id, user_id) for user_id in user_ids if user_id is not None]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from memoair_protocol.starvation import raise_if_starved
 from memoair_protocol.timestamps import format_utc, utc_now
 
 # More than this is not useful, and a cloud that rejects everything must not fill the disk.
@@ -26,7 +27,8 @@ def count_rejected(path: Path, ignored_codes: AbstractSet[str]) -> int:
     """Return the number of rejected events that a file lists, without those with some codes."""
     try:
         lines = path.read_bytes().splitlines()
-    except OSError:
+    except OSError as error:
+        raise_if_starved(error)
         return 0
     records = [record for record in map(_read_record, lines) if record is not None]
     return len({record.event_id for record in records if record.code not in ignored_codes})

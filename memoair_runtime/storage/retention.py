@@ -20,6 +20,7 @@ from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
 from memoair_protocol.hashes import hash_user_id
 from memoair_protocol.retention import find_cutoff
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, Cursors, log_fingerprint
 from memoair_runtime.storage.erasure import DELETED_PREFIX, finish_interrupted, remove_folder_without_data
 from memoair_runtime.storage.events import Event, decode_line
@@ -68,7 +69,8 @@ def read_rules(project: ProjectFolder) -> RetentionRules | None:
     """Return what a cloud said last; None if none said anything, or if that cannot be read."""
     try:
         return _decode_rules(project.retention.read_bytes())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise_if_starved(error)
         return None
 
 

@@ -15,6 +15,7 @@ from datetime import datetime
 import attrs
 
 from memoair_protocol.defaults import ORG_ONLY_USER
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.lease import find_holder
 from memoair_runtime.storage.project_folder import ProjectFolder
@@ -246,6 +247,7 @@ class ProjectBacklog:
         try:
             outbox.scan(all_sessions=True)
         except OSError as error:  # without the record of an erasure, nothing of the user is sent
+            raise_if_starved(error)  # the next refresh reads it
             log.warning("cannot read what a user has left to send: action=backlog_unread errno=%s", error.errno)
             outbox.clear()
         self._record(folder, outbox)

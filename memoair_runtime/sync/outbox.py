@@ -18,6 +18,7 @@ import attrs
 import msgspec
 
 from memoair_protocol.enums import EventType
+from memoair_protocol.starvation import is_starved, raise_if_starved
 from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, START_OF_LOG, Cursor, Cursors, log_fingerprint
 from memoair_runtime.storage.erasure_record import read_erasure_time
 from memoair_runtime.storage.events import Event, decode_line
@@ -118,6 +119,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._uncounted: dict[str, list[float]] = {}  # by session: when events were logged since `scan`
         self._unsent: dict[str, _UnsentEvents] = {}
+        self._has_unscanned = False  # whether a scan of all sessions has failed; the next scan looks at all of them
 
     def record_logged(self, events: Sequence[Event]) -> bool:
         """Take note of events that were appended to a log. Does not access the disk.
@@ -134,8 +136,8 @@ class Outbox:
 
     @property
     def has_uncounted(self) -> bool:
-        """Whether events were logged since the last `scan`."""
-        return bool(self._uncounted)
+        """Whether events were logged since the last `scan`, or it could not read all that it had to."""
+        return bool(self._uncounted) or self._has_unscanned
 
     @property
     def count(self) -> int:
@@ -156,6 +158,12 @@ class Outbox:
             times = [unsent.oldest_at for unsent in self._unsent.values() if unsent.count]
             return min([*times, *(logged_at[0] for logged_at in self._uncounted.values())], default=None)
 
+    @property
+    def oldest_ms(self) -> int | None:
+        """Age of the oldest unsent event, in milliseconds; None if all have been sent."""
+        oldest_at = self.oldest_at
+        return None if oldest_at is None else max(0, int((time.time() - oldest_at) * 1e3))
+
     def scan(self, *, all_sessions: bool) -> None:
         """Count the unsent events on the disk.
 
@@ -163,12 +171,28 @@ class Outbox:
             all_sessions: Whether to look at every session; else only at those in which this process has logged events.
 
         Raises:
-            OSError: The record of an erasure cannot be read.
+            OSError: The record of an erasure cannot be read, or a log cannot be opened for want of descriptors. The
+                next scan counts what was not counted then: events must not wait for good.
         """
+        all_sessions = all_sessions or self._has_unscanned
+        uncounted: dict[str, list[float]] = {}
+        try:
+            self._scan(uncounted, all_sessions=all_sessions)
+            self._has_unscanned = False
+        except OSError as error:
+            self._has_unscanned = all_sessions and is_starved(error)
+            with self._lock:
+                for session_id, times in uncounted.items():
+                    self._uncounted[session_id] = [*times, *self._uncounted.get(session_id, ())]
+            raise
+
+    def _scan(self, uncounted: dict[str, list[float]], *, all_sessions: bool) -> None:
+        """Count; ``uncounted`` receives what was logged since the last scan, as long as it is not counted."""
         self._erased_at = read_erasure_time(self._folder)
         have_cursors_changed = self._cursors.refresh()  # another process has sent some
         with self._lock:
-            uncounted, self._uncounted = self._uncounted, {}
+            uncounted |= self._uncounted
+            self._uncounted = {}
             unsent = dict(self._unsent)
         logs = dict(self._folder.list_session_logs()) if all_sessions else {}
         session_ids = set(uncounted) | {
@@ -181,6 +205,7 @@ class Outbox:
         for session_id in session_ids:
             modified_at = [logs[session_id][0] / _NS_PER_S] if session_id in logs else []
             self._recount(session_id, [*uncounted.get(session_id, ()), *modified_at])
+            uncounted.pop(session_id, None)
 
     def next_batch(self, max_events: int = MAX_BATCH_EVENTS) -> OutboxBatch | None:
         """Return the next events to send, starting with the session that has waited longest.
@@ -241,8 +266,11 @@ class Outbox:
                 }
                 self._cursors.update(cursors_with_mtime, lambda session_id: self._log_path(session_id).exists())
         finally:
-            for session_id in cursors:
-                self._recount(session_id, [])
+            try:
+                for session_id in cursors:
+                    self._recount(session_id, [])
+            except OSError:
+                self._has_unscanned = True
         return done_count
 
     def clear(self) -> None:
@@ -250,6 +278,7 @@ class Outbox:
         with self._lock:
             self._uncounted.clear()
             self._unsent.clear()
+            self._has_unscanned = False
 
     def rewind(self) -> None:
         """Send every event again, because the cloud has lost data.
@@ -285,7 +314,8 @@ class Outbox:
         try:
             with self._log_path(session_id).open("rb") as file:
                 fingerprint, size = log_fingerprint(file.read(FINGERPRINT_BYTES)), os.fstat(file.fileno()).st_size
-        except OSError:
+        except OSError as error:
+            raise_if_starved(error)
             return 0, START_OF_LOG.fingerprint
         return (cursor.offset if cursor.fingerprint == fingerprint and 0 <= cursor.offset <= size else 0), fingerprint
 
@@ -324,5 +354,5 @@ def _read_complete_lines(path: Path, offset: int) -> Iterator[bytes]:
             while chunk := file.read(_READ_CHUNK_BYTES):
                 *complete, unread = (unread + chunk).split(b"\n")
                 yield from complete
-    except OSError:
-        return
+    except OSError as error:
+        raise_if_starved(error)

@@ -11,6 +11,7 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import LaneName
+from memoair_protocol.starvation import raise_if_starved
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.user_store import UserStore
@@ -276,10 +277,11 @@ class UserPuller:
         return msgspec.structs.replace(page, events=[event for event in page.events if event.occurred_at >= cutoff])
 
     def _load_state(self) -> None:
-        self._is_state_loaded = True
         try:
             state = _decode_state(self._folder.pull_state.read_bytes())
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            return
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise_if_starved(error)
+            state = self._state
+        self._is_state_loaded = True
         if state.cloud == self._state.cloud:
             self._state = state

@@ -9,12 +9,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from memoair_protocol.enums import EventType, LaneName
+from memoair_protocol.threads import ThreadUnavailableError, run_loop, start_thread
 from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.events import Event
@@ -22,6 +22,7 @@ from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.sync.errors import CloudError, FailureKind
 from memoair_runtime.sync.interface import health_report
 from memoair_runtime.sync.outbox import Outbox
+from memoair_runtime.sync.request import ALL_SCOPES, USER_SCOPES, SyncRequest
 from memoair_runtime.sync.status import SyncState, SyncStatus
 from memoair_runtime.sync.trace_schedule import TraceSchedule
 
@@ -43,18 +44,6 @@ MAX_CLOSE_S = 1.1
 # The pauses between pulls after the last turn or search of a call in which another machine takes part, or may do so.
 _SHARED_CALL_PAUSES_S = (1.0,) * 60
 _NAMED_CALL_PAUSES_S = (2.0, 2.0, 2.0, 4.0, 6.0, 16.0)
-_USER_SCOPES = frozenset([LaneName.PROFILE, LaneName.PERMANENT])
-ALL_SCOPES = frozenset([LaneName.PROFILE, LaneName.PERMANENT, LaneName.ORG])
-
-
-@attrs.define(eq=False)
-class _SyncRequest:
-    """A request that a thread waits for: a pull of some scopes, or a push (None)."""
-
-    scopes: frozenset[LaneName] | None
-    deadline: float
-    is_done: bool = False
-    is_fulfilled: bool = False
 
 
 class SyncScheduler:
@@ -85,11 +74,12 @@ class SyncScheduler:
         self._condition = threading.Condition()
         # Its lock guards everything below. It is held to read and write that, never during a request or disk access.
         self._status = SyncStatus()
-        self._requests: list[_SyncRequest] = []
+        self._requests: list[SyncRequest] = []
         self._pull_at = 0.0
         self._pull_user_at = math.inf  # of the user's data alone
         self._follow_pauses: Iterator[float] = iter(())  # between the next pulls of the user's data
         self._push_at = math.inf
+        self._scan_at = 0.0  # not before
         self._traces = TraceSchedule()
         self._is_startup_delay_over = False
         self._has_pulled = False
@@ -109,11 +99,10 @@ class SyncScheduler:
         return self._session.user.trace_mode if self._session else None
 
     def start(self) -> None:
-        """Start the thread. Calling it again has no effect."""
-        with self._condition:
+        """Start the thread. Calling it again has no effect, unless there was no thread to be had."""
+        with self._condition, suppress(ThreadUnavailableError):
             if self._thread is None and self._close_deadline is None:
-                self._thread = threading.Thread(target=self._run, name="cloud-sync", daemon=True)
-                self._thread.start()
+                self._thread = start_thread(self._run, name="cloud-sync")
 
     def end_startup_delay(self) -> None:
         """Allow the first request to the cloud: a search or session start has been answered."""
@@ -155,13 +144,13 @@ class SyncScheduler:
 
     def pull(self, scopes: Sequence[LaneName], deadline: float) -> str:
         """Pull now and wait for it; see `SyncInterface.pull`."""
-        request = self._submit_and_wait(_SyncRequest(frozenset(scopes), deadline))
+        request = self._submit_and_wait(SyncRequest(frozenset(scopes), deadline))
         return "ok" if request.is_fulfilled else "partial"
 
     def flush(self, deadline: float) -> int:
         """Push now and wait for it; see `SyncInterface.flush`."""
         if self._outbox.count:
-            self._submit_and_wait(_SyncRequest(None, deadline))
+            self._submit_and_wait(SyncRequest(None, deadline))
         return self._outbox.count
 
     def on_erased(self, at: datetime | None) -> None:
@@ -175,12 +164,10 @@ class SyncScheduler:
 
     def health(self) -> dict[str, Any]:
         """Return the ``sync`` part of the health report. Uses neither disk nor network."""
-        oldest_at = self._outbox.oldest_at
-        oldest_ms = None if oldest_at is None else max(0, int((time.time() - oldest_at) * 1e3))
         return health_report(
             self._status.state,
             self._outbox.count,
-            oldest_ms,
+            self._outbox.oldest_ms,
             self._rejected_events.count,
             has_pulled=self._has_pulled,
             rejection=self.rejection,
@@ -189,10 +176,7 @@ class SyncScheduler:
     @property
     def rejection(self) -> dict[str, Any] | None:
         """Why the cloud rejects this runtime; see `SyncInterface.rejection`."""
-        error = self._status.rejection
-        if error is None:
-            return None
-        return {"part": error.rejected_part.value if error.rejected_part else None, "message": error.message}
+        return self._status.describe_rejection()
 
     def close(self, deadline: float) -> None:
         """Stop, after one more attempt to push. A thread that hangs in a request to the cloud is left behind."""
@@ -207,9 +191,10 @@ class SyncScheduler:
         if thread is not None:
             thread.join(min(max(0.0, deadline - time.monotonic()), MAX_CLOSE_S))
 
-    def _submit_and_wait(self, request: _SyncRequest) -> _SyncRequest:
+    def _submit_and_wait(self, request: SyncRequest) -> SyncRequest:
+        self.start()
         with self._condition:
-            if self._close_deadline is None:
+            if self._close_deadline is None and self._thread is not None:
                 self._requests.append(request)
                 self._condition.notify_all()
                 self._condition.wait_for(lambda: request.is_done, max(0.0, request.deadline - time.monotonic()))
@@ -225,17 +210,33 @@ class SyncScheduler:
                 lambda: self._is_startup_delay_over or self._close_deadline is not None or self._requests,
                 STARTUP_DELAY_S,
             )
-        session = self._session = self._open_session()
-        try:
-            session.scan(all_sessions=True)
-            while (step := self._next_step()) is not None:
-                step(session)
-            if self._is_final_push_worthwhile():
+        run_loop(self._take_step, report=self._fail_step, wait=time.sleep)
+        session = self._session
+        if session is None:  # it was closed, and could not be opened
+            return
+        with closing(session.transport):
+            has_failed = self._status.failed_since(time.monotonic() - _RECENT_FAILURE_S)
+            if self._status.state is not SyncState.REFUSED and not has_failed and self._outbox.count:
                 self._push_last(session)
             if self._status.is_authorized and self._status.state is SyncState.OK and not self._outbox.count:
                 self._push_traces(session, min(self._close_deadline or 0.0, time.monotonic() + FINAL_PUSH_TIMEOUT_S))
-        finally:
-            session.transport.close()
+
+    def _take_step(self) -> bool:
+        """Open the session, or take the next step; return False at the end."""
+        if self._session is None:
+            if self._close_deadline is not None and time.monotonic() > self._close_deadline:
+                return False
+            session = self._open_session()
+            self._scan(session, all_sessions=True)
+            self._session = session
+        step = self._next_step()
+        if step is not None:
+            step(self._session)
+        return step is not None
+
+    def _fail_step(self, error: Exception) -> None:
+        """Log an error that no step expects. It must not end the thread: nothing would be sent any more."""
+        log.error("cloud sync failed, and goes on: action=sync_failed error=%s", type(error).__name__)
 
     def _next_step(self) -> "Callable[[SyncSession], None] | None":
         """Wait for the next step and return it; return None at the end."""
@@ -254,7 +255,7 @@ class SyncScheduler:
         if self._pending_erasures:
             return self._apply_erasures
         if self._requests and not status.may_try(now, is_manual=True):
-            if self._outbox.has_uncounted:
+            if self._outbox.has_uncounted and now >= self._scan_at:
                 return self._scan
             self._complete(list(self._requests), is_fulfilled=False)
         if any(request.scopes is not None or not status.is_authorized for request in self._requests):
@@ -279,11 +280,6 @@ class SyncScheduler:
         )
         return min(cloud_call_at, self._push_at if self._outbox.has_uncounted else math.inf)
 
-    def _is_final_push_worthwhile(self) -> bool:
-        """Return whether there are unsent events, and one more push is likely to succeed."""
-        has_failed = self._status.failed_since(time.monotonic() - _RECENT_FAILURE_S)
-        return bool(self._status.state is not SyncState.REFUSED and not has_failed and self._outbox.count)
-
     def _push_last(self, session: "SyncSession") -> None:
         """Push at the end. A process that lived too short for its first pull has not been authorized yet."""
         if not self._status.is_authorized:
@@ -293,15 +289,17 @@ class SyncScheduler:
                 return
         self._push(session)
 
-    def _scan(self, session: "SyncSession") -> None:
+    def _scan(self, session: "SyncSession", *, all_sessions: bool = False) -> None:
         """Count unsent events while they cannot be sent."""
-        session.scan(all_sessions=False)
+        session.scan(all_sessions=all_sessions)
+        if self._outbox.has_uncounted:  # not all could be read
+            self._push_at = self._scan_at = time.monotonic() + LOCK_RETRY_S
 
     def _apply_erasures(self, session: "SyncSession") -> None:
-        with self._condition:
-            erasures, self._pending_erasures = self._pending_erasures, []
-        for at in erasures:
-            session.user.record_erasure(at)
+        while self._pending_erasures:  # one that cannot be recorded now stays
+            session.user.record_erasure(self._pending_erasures[0])
+            with self._condition:
+                del self._pending_erasures[0]
 
     def _pull(self, session: "SyncSession") -> None:
         with self._condition:
@@ -310,7 +308,7 @@ class SyncScheduler:
             is_due = began_at >= self._pull_at
             requested = frozenset[LaneName]().union(*(request.scopes or () for request in requests))
             if began_at >= self._pull_user_at:
-                requested |= _USER_SCOPES
+                requested |= USER_SCOPES
                 self._pull_user_at = math.inf
             scopes = ALL_SCOPES if is_due else requested
             lock_deadline = max([request.deadline for request in requests], default=0.0)
@@ -352,7 +350,7 @@ class SyncScheduler:
             self._traces.due_at = math.inf
         self._traces.push(session.traces, deadline)
 
-    def _complete(self, requests: Sequence[_SyncRequest], *, is_fulfilled: bool) -> None:
+    def _complete(self, requests: Sequence[SyncRequest], *, is_fulfilled: bool) -> None:
         for request in requests:
             request.is_done, request.is_fulfilled = True, is_fulfilled
             if request in self._requests:

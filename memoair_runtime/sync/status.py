@@ -90,6 +90,13 @@ class SyncStatus:
         has_retry_after = error.retry_after_s is not None
         return SyncStatus(state, self.is_authorized, failures, now, now + pause_s, has_retry_after)
 
+    def describe_rejection(self) -> dict[str, str | None] | None:
+        """Return which part of the identity the cloud rejects, and its message; None if it rejects nothing."""
+        error = self.rejection
+        if error is None:
+            return None
+        return {"part": error.rejected_part.value if error.rejected_part else None, "message": error.message}
+
     def may_try(self, now: float, *, is_manual: bool = False) -> bool:
         """Return whether a request may be made now.
 

@@ -4,13 +4,14 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import attrs
 
 from memoair_protocol.defaults import ORG_ONLY_USER
+from memoair_protocol.threads import ThreadUnavailableError, start_thread
 from memoair_voice_sync._diagnostics import RejectionLog, log
 from memoair_voice_sync._loopback.prefetch import SearchArguments
 from memoair_voice_sync._loopback.runtime_client import RuntimeClient
@@ -116,9 +117,8 @@ class UserRuntimeClient:
         memory = self._memory(handle)
         state = memory.session(session_id)
         if not memory.open_lock.locked() and not state.has_ended and self._needs_open(state, user):
-            threading.Thread(
-                target=self._open_quietly, args=(handle, user, session_id), name="memoair-open", daemon=True
-            ).start()
+            with suppress(ThreadUnavailableError):  # the next search or turn opens it
+                start_thread(self._open_quietly, name="memoair-open", args=(handle, user, session_id))
         return result
 
     def amend_trace(self, handle: RuntimeHandle, body: Mapping[str, Any]) -> None:
