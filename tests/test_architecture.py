@@ -39,10 +39,7 @@ ALLOWED_ROOMS = {
 THREAD_CLASSES = {"Thread", "Timer", "ThreadPoolExecutor"}
 STARTS_THREADS = {"memoair_protocol.threads"}
 # To be converted.
-STARTS_THREADS |= {
-    *("memoair_protocol.keyed_queue", "memoair_voice_sync._pool.handle", "memoair_voice_sync._pool.pool"),
-    "memoair_voice_sync._pool.supervisor",
-}
+STARTS_THREADS |= {"memoair_protocol.keyed_queue"}
 # The command line may import all others.
 PACKAGES = ("memoair_cli", *ALLOWED_IMPORTS)
 ALLOWED_IMPORTS["memoair_cli"] = set(ALLOWED_IMPORTS)

@@ -73,6 +73,7 @@ def test_close_without_threads_ends_every_runtime(new_client: NewClient, storage
     for user_id in ("ada", "bob"):
         say(client, user_id, "hello", "t0")
     with no_threads():
+        assert len(client.stats()["runtimes"]) == 2
         client.close()
     assert not psutil.Process().children()
     assert turn_ids(storage_root, "ada") == turn_ids(storage_root, "bob") == ["t0"]
