@@ -41,7 +41,7 @@ STARTS_THREADS = {"memoair_protocol.threads"}
 # To be converted.
 STARTS_THREADS |= {
     *("memoair_protocol.keyed_queue", "memoair_voice_sync._pool.handle", "memoair_voice_sync._pool.pool"),
-    "memoair_voice_sync._pool.supervisor",
+    *("memoair_voice_sync._pool.parallel", "memoair_voice_sync._pool.supervisor"),
 }
 # The command line may import all others.
 PACKAGES = ("memoair_cli", *ALLOWED_IMPORTS)
