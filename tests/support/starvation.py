@@ -24,9 +24,17 @@ def without_descriptors(*pids: int) -> Iterator[None]:
         for pid in pids or (os.getpid(),):
             with suppress(ProcessLookupError, psutil.NoSuchProcess):
                 stack.callback(_set_limit, pid, resource.prlimit(pid, resource.RLIMIT_NOFILE)[0])
-                used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
-                _set_limit(pid, min(set(range(len(used) + 1)) - used))
+                _set_limit(pid, _find_free(pid))
         yield
+
+
+def _find_free(pid: int) -> int:
+    """Return the lowest descriptor that a process does not use."""
+    if pid == os.getpid():
+        os.close(free := os.open(os.devnull, os.O_RDONLY))
+        return free
+    used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    return min(set(range(len(used) + 1)) - used)
 
 
 def _set_limit(pid: int, soft: int) -> None:
