@@ -1,4 +1,6 @@
-"""Refuses threads, as the system does at a limit, while the file that STARVED_THREADS names exists.
+"""Refuses threads, as the system does at a limit, while a file exists.
+
+It is the one that STARVED_THREADS names. A client passes that on to no runtime: theirs is in the folder XDG_DATA_HOME.
 
 The real limit, ``RLIMIT_NPROC``, does not bind root, and binds all processes of another user together. The file holds
 the names of the threads that are refused, one a line; ``*`` stands for all.
@@ -11,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_FILE = os.environ.get("STARVED_THREADS", "")
+RUNTIMES_FILE = "refused-threads"
+_FILE = os.environ.get("STARVED_THREADS") or f"{os.environ.get('XDG_DATA_HOME', '')}/{RUNTIMES_FILE}"
 _STARTERS = ("_start_new_thread", "_start_joinable_thread")  # before and from Python 3.13 on
 
 
@@ -41,7 +44,6 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-if _FILE:
-    for _name in _STARTERS:
-        if hasattr(threading, _name):
-            setattr(threading, _name, _refusing(getattr(threading, _name)))
+for _name in _STARTERS:
+    if hasattr(threading, _name):
+        setattr(threading, _name, _refusing(getattr(threading, _name)))
