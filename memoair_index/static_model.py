@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from memoair_index.container import Container, ContainerError
+from memoair_protocol.starvation import raise_if_starved
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +124,14 @@ class StaticModel:
 
 @lru_cache(maxsize=1)
 def default_model() -> Embedding:
-    """Return the model that is shipped with the package, opened once per process; `NoEmbedding` if it is unreadable."""
+    """Return the model that is shipped with the package, opened once per process; `NoEmbedding` if it is unreadable.
+
+    Raises:
+        OSError: If it cannot be opened for want of descriptors or memory. The next call tries again.
+    """
     try:
         return StaticModel(Path(str(files("memoair_index") / "data" / "minilm-static.bin")))
     except (OSError, ContainerError) as error:
+        raise_if_starved(error)
         log.error("the embedding is unreadable, recall uses words only: action=no_embedding why=%s", error)
         return NoEmbedding()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Closing takes some seconds if runtimes are busy. What takes longer than this hangs.
 _STUCK_AFTER_S = 30.0
+_WATCH_TIMEOUT_S = 1.0  # for the thread that reports it to end
 
 
 class Closeable:
@@ -44,9 +45,9 @@ def close_all(*steps: Callable[[], object]) -> None:
 
     A failure is logged and not raised: the application is about to end, and has nothing to do about it.
     """
-    is_done = threading.Event()
+    is_done, watch = threading.Event(), None
     with suppress(ThreadUnavailableError):
-        start_thread(_report_if_stuck, args=[is_done], name="memoair-close-watch")
+        watch = start_thread(_report_if_stuck, args=[is_done], name="memoair-close-watch")
     try:
         for step in steps:
             try:
@@ -57,6 +58,8 @@ def close_all(*steps: Callable[[], object]) -> None:
                 )
     finally:
         is_done.set()
+        if watch is not None:
+            watch.join(_WATCH_TIMEOUT_S)
 
 
 def _report_if_stuck(is_done: threading.Event) -> None:
