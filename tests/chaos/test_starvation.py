@@ -34,7 +34,7 @@ CALLERS = ["caller-0", "caller-1"]
 NEWCOMER, LATECOMER = "caller-2", "caller-3"
 WORKING = {"saved", "found", "deferred", "degraded"}
 # Whose descriptors or threads run out: those of the processes behind the client, its own, or both.
-WHOSE = ("behind",)
+WHOSE = ("behind", "client", "all")
 
 
 @pytest.fixture(params=["no cloud", "cloud"])
