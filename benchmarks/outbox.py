@@ -1,8 +1,8 @@
 """The client's outbox: turns that a runtime could not take at once.
 
-Four figures, with real runtimes on this machine: how long a caller whose log is free waits behind callers whose logs are
-locked; how long a caller who speaks steadily needs to catch up after a stall; what happens to the turn after the last one
-that there is room for; and how many of the turns that a killed client had promised the next client saves.
+Four figures, with real runtimes on this machine: how long a caller whose log is free waits behind callers whose logs
+are locked; how long a caller who speaks steadily needs to catch up after a stall; what happens to the turn after the
+last one that there is room for; and how many of the turns that a killed client had promised the next client saves.
 """
 
 import argparse
