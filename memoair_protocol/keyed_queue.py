@@ -180,6 +180,19 @@ class KeyedQueue(Generic[_Item]):
             self._start_thread()
             return self._shrunk.wait_for(lambda: self._count < count, timeout_s)
 
+    def wait_until_done(self, key: Hashable, timeout_s: float) -> bool:
+        """Wait until no item of a key waits or is being handled.
+
+        Returns:
+            False after the timeout, or as soon as an attempt to handle the items has failed.
+        """
+        with self._changed:
+            line = self._lines.get(key)
+            if line is None:
+                return True
+            self._shrunk.wait_for(lambda: not line.items or line.is_retrying, timeout_s)
+            return key not in self._lines
+
     def close(self, drain_s: float = 0.0, join_timeout_s: float | None = None) -> int:
         """Accept no more items, go on with the others for ``drain_s``, and wait for those that are being handled.
 
@@ -291,6 +304,8 @@ class KeyedQueue(Generic[_Item]):
                     if not line.items:
                         del self._lines[key]
                     self._shrunk.notify_all()
+                elif line.is_retrying:
+                    self._shrunk.notify_all()  # there are not fewer items, but who waits for these need not go on
                 if has_failed_before:  # another key that has failed may be handled now
                     self._changed.notify()
 
