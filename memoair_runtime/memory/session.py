@@ -236,14 +236,14 @@ class LoggedSession:
                 append([self._new_start_event(now)])
             self._is_start_pending = False
 
-    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> str | None:
+    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> str:
         """Log one turn, and return the id of its event; see `save_turns`.
 
         Raises:
             ErasedTurnError: The turn is from before an erasure of its user.
         """
         [saved] = self.save_turns([SpokenTurn(payload, occurred_at)], now)
-        if saved.is_erased:
+        if saved.event_id is None:
             raise ErasedTurnError
         return saved.event_id
 
