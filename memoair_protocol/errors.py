@@ -44,6 +44,7 @@ ERROR_CODES: Mapping[str, ErrorCode] = MappingProxyType(
         "redaction.failed": ErrorCode("redact= failed, and the turn was not saved", None, False),
         "pool.exhausted": ErrorCode("every runtime of the pool is in use", None, True),
         "pool.port_exhausted": ErrorCode("every port of the range is in use", None, True),
+        "pool.outbox_full": ErrorCode("too many turns wait to be saved", None, True),
         "pool.closed": ErrorCode("the client has been closed", None, False),
     }
 )

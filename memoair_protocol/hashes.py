@@ -18,6 +18,11 @@ def hash_user_id(project_id: str, user_id: str) -> str:
     return hashlib.sha256(f"{project_id}\0{user_id}".encode()).hexdigest()
 
 
+def cloud_id_of(base_url: str) -> str:
+    """Return the id of a cloud by its URL, without a trailing slash."""
+    return hashlib.sha256(base_url.encode()).hexdigest()[:16]
+
+
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's content. Raises OSError."""
     digest = hashlib.sha256()

@@ -2,6 +2,8 @@
 
 # The body of a request to a runtime.
 MAX_RUNTIME_BODY_BYTES = 1 << 20
+# Turns that are saved with one request to a runtime.
+MAX_TURNS = 100
 # The longest spoken query has about a thousand characters; a hundred thousand are a mistake in the client's code.
 MAX_QUERY_CHARS = 16_384
 MAX_TOP_K = 1_000

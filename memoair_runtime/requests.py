@@ -8,7 +8,7 @@ import msgspec
 
 from memoair_protocol.enums import Intent, LaneName, TraceMode, Variant
 from memoair_protocol.json_guards import is_deeper_than, strip_values
-from memoair_protocol.limits import MAX_QUERY_CHARS, MAX_RUNTIME_JSON_DEPTH, MAX_TIMEOUT_MS, MAX_TOP_K
+from memoair_protocol.limits import MAX_QUERY_CHARS, MAX_RUNTIME_JSON_DEPTH, MAX_TIMEOUT_MS, MAX_TOP_K, MAX_TURNS
 from memoair_protocol.timestamps import parse_timestamp
 from memoair_runtime.errors import BadRequestError
 from memoair_runtime.filters import Predicate, parse_filter
@@ -204,6 +204,22 @@ class TurnRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
         """
         text = convert_part(self.metadata or {}, TurnMetadata, "metadata").occurred_at
         return None if text is None else _parse_timestamp(text, "metadata.occurredAt")
+
+
+class TurnsRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
+    """POST /v1/runtime/turns/after. Each turn has the fields of a `TurnRequest`, whose session it need not repeat."""
+
+    session_id: Identifier
+    turns: Annotated[list[Metadata], msgspec.Meta(min_length=1, max_length=MAX_TURNS)]
+
+    def each(self) -> list[TurnRequest]:
+        """Return a request for each turn.
+
+        Raises:
+            BadRequestError: If a turn is invalid.
+        """
+        shared = {"sessionId": self.session_id}
+        return [convert_part(turn | shared, TurnRequest, "turns[]") for turn in self.turns]
 
 
 class EndRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):

@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from memoair_protocol.defaults import ORG_ONLY_MODE
@@ -15,13 +14,13 @@ from memoair_runtime.coalescing_job import CoalescingJob
 from memoair_runtime.errors import (
     BadRequestError,
     DrainingError,
-    ErasedTurnError,
     IdentityMismatchError,
     StorageUnavailableError,
 )
 from memoair_runtime.lifecycle import Lifecycle, LifecycleState
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.reranker import BackgroundReranker
+from memoair_runtime.memory.saved_turns import SavedTurn
 from memoair_runtime.memory.session import EphemeralSession, SessionState, check_not_ended
 from memoair_runtime.memory.session_writer import SessionWriter
 from memoair_runtime.memory.user_store import UserStore
@@ -46,6 +45,7 @@ from memoair_runtime.requests import (
     SearchRequest,
     StartRequest,
     TurnRequest,
+    TurnsRequest,
 )
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage.erasure_record import CloudErasure
@@ -54,6 +54,7 @@ from memoair_runtime.storage.trace_file import TraceFile
 from memoair_runtime.sync.request import ALL_SCOPES
 from memoair_runtime.trace_recorder import TraceRecorder
 from memoair_runtime.transformer_model import TransformerModel
+from memoair_runtime.version import installed_version
 
 log = logging.getLogger(__name__)
 
@@ -241,20 +242,35 @@ class RuntimeService:
             SessionNotFoundError: If the session has ended.
         """
         self._check_request(request)
+        [saved] = self._save_turns(request.session_id, [request])
+        reply = {"localEventId": None, "forgotten": True} if saved.is_erased else {"localEventId": saved.event_id}
+        return reply | self._report_rejection()
+
+    def save_turns(self, request: TurnsRequest) -> dict[str, Any]:
+        """Save several turns of a session as `save_turn` does, with one write. Under ``forgotten``, how many were."""
+        self._check_request(request)
+        saved = self._save_turns(request.session_id, request.each())
+        forgotten = sum(turn.is_erased for turn in saved)
+        event_ids = [turn.event_id for turn in saved]
+        return {"localEventIds": event_ids, "forgotten": forgotten, **self._report_rejection()}
+
+    def _save_turns(self, session_id: str, requests: Sequence[TurnRequest]) -> list[SavedTurn]:
         try:
-            event_id = self._writer.save_turn(request)
+            saved = self._writer.save_turns(session_id, requests)
         except StorageUnavailableError:
-            self.metrics.turns_refused.inc()
+            self.metrics.turns_refused.inc(len(requests))
             raise
-        except ErasedTurnError:
-            self.metrics.turns_forgotten.inc()
-            log.warning("a turn from before the erasure of its user is not saved: action=turn_forgotten")
-            return {"localEventId": None, "forgotten": True}
-        if event_id is not None:
-            self.metrics.turns_kept.inc()
-            self._traces.on_turn(request.session_id, request.turn_id, event_id)
-        self._follow_if_shared(request.session_id)
-        return {"localEventId": event_id} | self._report_rejection()
+        for request, turn in zip(requests, saved, strict=True):
+            if turn.event_id is not None:
+                self.metrics.turns_kept.inc()
+                self._traces.on_turn(session_id, request.turn_id, turn.event_id)
+        if erased := sum(turn.is_erased for turn in saved):
+            self.metrics.turns_forgotten.inc(erased)
+            log.warning(
+                "turns from before the erasure of their user are not saved: action=turn_forgotten turns=%d", erased
+            )
+        self._follow_if_shared(session_id)
+        return saved
 
     def amend_trace(self, request: RecallTraceRequest) -> dict[str, Any]:
         """Add what only the client knows to the trace of a search; ``unknown`` if it does not wait any more."""
@@ -381,12 +397,3 @@ def _make_org_source(settings: RuntimeSettings) -> OrgSource:
 
 def _deadline_of(request: DeadlineRequest, default_ms: float) -> float:
     return time.monotonic() + (request.deadline_ms or default_ms) / 1e3
-
-
-@lru_cache(maxsize=1)
-def installed_version() -> str:
-    """Return the version of this distribution. The first lookup takes some milliseconds."""
-    try:
-        return version("memoair-voice")
-    except PackageNotFoundError:
-        return "0+unknown"

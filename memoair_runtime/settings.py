@@ -1,18 +1,18 @@
 """Settings of a runtime: the environment, validated once and turned into a record."""
 
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
-import platformdirs
 
 from memoair_protocol.addresses import is_loopback, parse_base_url
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_MODE, ORG_ONLY_USER, RUNTIME_HOST, RUNTIME_PORT
 from memoair_protocol.enums import TraceMode
+from memoair_protocol.hashes import cloud_id_of as cloud_id_of
 from memoair_protocol.processes import ENV_PREFIX
 from memoair_protocol.retention import MAX_RETENTION_DAYS
+from memoair_protocol.storage_root import default_storage_root as default_storage_root
 
 DEFAULT_PULL_INTERVAL_S = 30.0
 
@@ -120,16 +120,6 @@ class RuntimeSettings:
             recall_traces=_parse_trace_mode(get("RECALL_TRACES")),
             retention_days=_parse_days("RETENTION_DAYS", get("RETENTION_DAYS")),
         )
-
-
-def cloud_id_of(base_url: str) -> str:
-    """Return the id of a cloud by its URL, without a trailing slash."""
-    return hashlib.sha256(base_url.encode()).hexdigest()[:16]
-
-
-def default_storage_root() -> Path:
-    """Return the default storage root in the platform's folder for user data."""
-    return platformdirs.user_data_path("memoair", appauthor=False) / "voice"
 
 
 def _parse_project_id(project: str | None, workspace: str | None) -> str:

@@ -24,16 +24,20 @@ from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._recall.mode import check_origin
 from memoair_voice_sync._recall.observer import RecallObserver
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT
-from memoair_voice_sync._turns.outbox import TurnOutbox, UnsavedTurn
+from memoair_voice_sync._turns.outbox import TurnOutbox
 from memoair_voice_sync._turns.pending_recall import add_pending_turns
 from memoair_voice_sync._turns.redaction import Redaction
+from memoair_voice_sync._turns.spool import TurnSpool
 from memoair_voice_sync._turns.turn import Turn
+from memoair_voice_sync._turns.unsaved_turn import UnsavedTurn
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync._whole_calls import WholeCalls
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import SearchResult
 
 _SAVE_TIMEOUT_S = 1.0
+# The first attempt in the background has this share of it: the caller may be one whose log stays blocked.
+_FIRST_RETRY_SHARE = 0.25
 _ERASE_TIMEOUT_S = 15.0
 # Saving a turn again after one of these is useless, so the application gets the error.
 _PERMANENT_ERRORS = frozenset(
@@ -55,6 +59,8 @@ class UserCalls(WholeCalls):
         org_only: bool,
         redaction: Redaction,
         observer: RecallObserver,
+        spool: TurnSpool | None,
+        max_saving_threads: int,
     ) -> None:
         super().__init__(
             cloud,
@@ -66,7 +72,12 @@ class UserCalls(WholeCalls):
         )
         self._redaction = redaction
         self._observer = observer
-        self._outbox = TurnOutbox(self._retry_save, lambda error: error.code in _PERMANENT_ERRORS)
+        self._outbox = TurnOutbox(
+            self._retry_save,
+            lambda error: error.code in _PERMANENT_ERRORS,
+            spool=spool,
+            max_threads=max_saving_threads,
+        )
         self._prefetch_cache = PrefetchCache(self._run_prefetch)
         self._counter_lock = threading.Lock()
         self._degraded = DegradedSearches()
@@ -218,10 +229,12 @@ class UserCalls(WholeCalls):
         metadata: dict[str, Any] | None = None,
         session_id: str | None = None,
     ) -> str | None:
-        """Save a completed turn; when this returns an id, the turn is on the disk.
+        """Save a completed turn; when this returns, the turn is on the disk.
 
-        If no runtime takes the turn within a second, it is saved in the background: in order, and with retries for as
-        long as the client lives. A warning in the log and `stats` tell how many turns wait.
+        With an id, it is in the memory. If no runtime takes the turn within a second, this writes it to the outbox in
+        the storage root and returns None: the turn is saved in the background, in order, by this client or, if that
+        ends before, by the next one with this storage root and project. A warning in the log and `stats` tell how many
+        turns wait.
 
         Args:
             user_text: What the caller said.
@@ -237,20 +250,22 @@ class UserCalls(WholeCalls):
             session_id: The id of the call, as in `search_memory`. A turn of a call that has ended is kept in it.
 
         Returns:
-            The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all. Also None
-            for a turn from before an erasure of the user, which is not saved.
+            The turn's ``localEventId``, or None if the turn is on the disk and saved later or, with ``org_only``, not
+            at all. Also None for a turn from before an erasure of the user, which is not saved.
 
         Raises:
-            MemoAirVoiceMemoryError: If the turn can never be saved: ``runtime.bad_request``,
+            MemoAirVoiceMemoryError: The turn is not saved. It never can be: ``runtime.bad_request``,
                 ``runtime.payload_too_large``, ``runtime.unauthorized``, ``runtime.identity_mismatch``,
-                ``redaction.failed``; or ``pool.exhausted``, ``pool.port_exhausted``, ``pool.closed``.
+                ``redaction.failed``. Save it again, with the same ``turn_id``: ``runtime.storage_unavailable`` (no
+                runtime took it, and the outbox cannot be written), ``pool.outbox_full``, ``pool.exhausted``,
+                ``pool.port_exhausted``. Or ``pool.closed``.
         """
         caller = self._resolve_user(user, user_id)
         fields: dict[str, Any] = {"turn_id": uuid.uuid4().hex if turn_id is None else turn_id, "tool_calls": tool_calls}
         fields |= {"user_text": user_text, "assistant_text": assistant_text, "metadata": metadata}
         call_id = pending_id = check.optional_identifier("session_id", session_id)
         turn = self._redaction.redact_turn(Turn.parse(fields), (caller.id, call_id))
-        if not self._outbox.has_pending(caller):
+        if not self._outbox.has_pending(caller) or self._outbox.catch_up(caller):
             try:
                 with self._acquire_handle(caller) as handle:
                     pending_id = handle.resolve_session(call_id)
@@ -260,11 +275,11 @@ class UserCalls(WholeCalls):
                 if error.code.startswith("pool.") or error.code in _PERMANENT_ERRORS:
                     raise
                 log.warning("a turn could not be saved and will be retried: action=save_deferred code=%s", error.code)
-        with self._counter_lock:
-            self._deferred_saves += 1
         now = datetime.now(timezone.utc).isoformat()
         turn = attrs.evolve(turn, metadata={"occurredAt": now, **turn.metadata})
-        self._outbox.put(UnsavedTurn(caller, turn, pending_id))
+        self._outbox.put(UnsavedTurn(caller, turn, pending_id, is_named=call_id is not None))
+        with self._counter_lock:
+            self._deferred_saves += 1
         return None
 
     def forget_user(
@@ -324,10 +339,15 @@ class UserCalls(WholeCalls):
         self._prefetch_cache.discard(caller)
         return self._outbox.discard(caller)
 
-    def _retry_save(self, unsaved: UnsavedTurn) -> None:
-        with self._acquire_handle(unsaved.user) as handle:
-            deadline = time.monotonic() + _SAVE_TIMEOUT_S
-            self._runtime_client.save(handle, unsaved.user, unsaved.turn, deadline, session_id=unsaved.session_id)
+    def _retry_save(self, unsaved: Sequence[UnsavedTurn]) -> None:
+        head, turns = unsaved[0], [each.turn for each in unsaved]
+        with self._acquire_handle(head.user) as handle:
+            deadline = time.monotonic() + _SAVE_TIMEOUT_S * (1 if head.failures else _FIRST_RETRY_SHARE)
+            self._runtime_client.save_all(handle, head.user, turns, deadline, session_id=head.session_id)
+
+    def _pool_key(self, caller: User) -> str:
+        self._outbox.tend()
+        return super()._pool_key(caller)
 
     def _reset_after_fork(self) -> None:
         self._outbox.reset_after_fork()

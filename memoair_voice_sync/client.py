@@ -7,6 +7,7 @@ from typing import Any
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_PORT_RANGE
+from memoair_protocol.storage_root import resolve_storage_root
 from memoair_voice_sync._after_fork import reset_if_forked
 from memoair_voice_sync._closing import Closeable, close_all
 from memoair_voice_sync._cloud.api import CloudApi
@@ -17,6 +18,7 @@ from memoair_voice_sync._processes.spec import RuntimeSpec
 from memoair_voice_sync._recall.observer import RecallObserver
 from memoair_voice_sync._tools.tool import MemoryToolSync
 from memoair_voice_sync._turns.redaction import Redaction
+from memoair_voice_sync._turns.spool import TurnSpool
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync._user_calls import UserCalls
 from memoair_voice_sync.results import RecallRecord
@@ -24,6 +26,7 @@ from memoair_voice_sync.session import VoiceSessionSync, make_tool
 
 _CLOSE_TIMEOUT_S = 7.0
 _WARM_UP_TIMEOUT_S = 15.0
+_MAX_SAVING_THREADS = 8
 
 
 class MemoAirVoiceClientSync(UserCalls, Closeable):
@@ -139,6 +142,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             runtime_port_range=check.port_range("runtime_port_range", runtime_port_range),
             runtime_memory_limit_mb=check.limit("runtime_memory_limit_mb", runtime_memory_limit_mb),
         )
+        root = resolve_storage_root(spec.storage_root)
         cloud = CloudApi(spec.cloud_base_url, api_key, project_id, agent_id)
         super().__init__(
             cloud,
@@ -149,6 +153,9 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             org_only=org_only,
             redaction=redaction,
             observer=observer,
+            spool=None if org_only else TurnSpool(root, project_id, spec.cloud_base_url),
+            # Each of them takes a place of the pool while it saves.
+            max_saving_threads=max(2, min(_MAX_SAVING_THREADS, max_concurrent_users // 2)),
         )
 
     def __repr__(self) -> str:
@@ -261,7 +268,10 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
                 * ``degraded_searches``: searches that failed and returned an empty result.
                 * ``prefetched_searches``: searches that a prefetch answered.
                 * ``deferred_saves``: saves that could not be made immediately.
-                * ``pending_saves``, ``lost_saves``: deferred saves that are still to be made, or failed permanently.
+                * ``pending_saves``, ``lost_saves``: deferred saves that are still to be made by this client, or failed
+                  permanently.
+                * ``spooled_saves``: deferred saves that wait on the disk, also those of other clients with the same
+                  storage root, project and cloud, and those that a closed or killed one has left.
                 * ``dropped_recalls``: searches that ``on_recall`` was not called for.
         """
         return {
@@ -271,13 +281,15 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             "deferred_saves": self._deferred_saves,
             "pending_saves": len(self._outbox),
             "lost_saves": self._outbox.lost,
+            "spooled_saves": self._outbox.count_spooled(),
             "dropped_recalls": self._observer.dropped,
         }
 
     def close(self) -> None:
         """Save pending turns, end every session and stop every runtime; leave no process behind.
 
-        This takes some seconds if runtimes are busy. Calling it again has no effect.
+        This takes some seconds if runtimes are busy. Turns that cannot be saved by then stay on the disk, and the next
+        client with this storage root and project saves them. Calling it again has no effect.
         """
         reset_if_forked()
         close_all(

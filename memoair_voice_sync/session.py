@@ -178,10 +178,11 @@ class VoiceSessionSync(ToolAdapters, Closeable):
             metadata: A JSON object that is stored with the turn, such as ``heard`` and ``occurredAt``.
 
         Returns:
-            The turn's ``localEventId``, or None if the turn is saved later or, with ``org_only``, not at all.
+            The turn's ``localEventId``, or None if the turn is on the disk and saved later or, with ``org_only``, not
+            at all.
 
         Raises:
-            MemoAirVoiceMemoryError: If the turn can never be saved, or ``pool.port_exhausted`` or ``pool.closed``.
+            MemoAirVoiceMemoryError: The turn is not saved, see `MemoAirVoiceClientSync.save_response`.
         """
         return self._save(
             user_text=user_text,

@@ -38,8 +38,6 @@ ALLOWED_ROOMS = {
 # The one module that starts threads: see `test_threads_are_started_in_one_place`.
 THREAD_CLASSES = {"Thread", "Timer", "ThreadPoolExecutor"}
 STARTS_THREADS = {"memoair_protocol.threads"}
-# To be converted.
-STARTS_THREADS |= {"memoair_protocol.keyed_queue"}
 # The command line may import all others.
 PACKAGES = ("memoair_cli", *ALLOWED_IMPORTS)
 ALLOWED_IMPORTS["memoair_cli"] = set(ALLOWED_IMPORTS)

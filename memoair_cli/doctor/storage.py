@@ -18,6 +18,7 @@ import psutil
 from memoair_cli.doctor.checks import DoctorContext, Finding, note, ok, problem
 from memoair_cli.options import pluralize
 from memoair_protocol.durable import sync_data
+from memoair_protocol.turn_spool import count_turns
 from memoair_runtime.inspection import ProjectReport, inspect_storage
 
 _MIN_FREE_BYTES = 500 << 20
@@ -25,6 +26,8 @@ _SLOW_MS = 20.0  # callers wait some 800 ms for an answer; more than this of it 
 _TEST_LINE = b"x" * 500  # about the length of a turn in a session log
 _TEST_WRITES = 9
 _LOCK_TIMEOUT_S = 20.0
+# A client saves them within seconds once it can.
+_MAX_OUTBOX_AGE_S = 600.0
 _NETWORK_FILE_SYSTEMS = frozenset(
     ["nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "fuse.sshfs", "9p", "ceph", "glusterfs"]
 )
@@ -163,6 +166,24 @@ def check_storage_contents(context: DoctorContext) -> Iterator[Finding]:
         yield note("memory", f"there are more than {_MAX_SESSIONS:,} calls; the rest was not checked")
     for project in projects:
         yield from _describe_project(f"project {project.project_id}", project, has_cloud=bool(base_url))
+    yield from _check_outbox(context.storage_root)
+
+
+def _check_outbox(root: Path) -> Iterator[Finding]:
+    """Check for turns that clients have promised to save, and that are in no log yet."""
+    count = count_turns(root)
+    if count.since is None:
+        return
+    age_s = max(0.0, time.time() - count.since)
+    message = (
+        f"{pluralize(count.turns, 'turn')} in the outbox of clients, not in the memory yet; the oldest has waited for "
+        f"{_format_duration(age_s)}"
+    )
+    remedy = (
+        "a client with this storage root, project and cloud saves them as soon as it is used; if one is running, its "
+        "log says why it cannot (action=save_deferred)"
+    )
+    yield problem("outbox", message, remedy) if age_s > _MAX_OUTBOX_AGE_S else note("outbox", message, remedy)
 
 
 def _describe_project(check: str, project: ProjectReport, *, has_cloud: bool) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from memoair_protocol.addresses import parse_base_url
+from memoair_protocol.turn_spool import erase_user
 from memoair_runtime.settings import cloud_id_of
 from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.erasure_record import CloudErasure
@@ -24,7 +25,11 @@ def erase_here(folder: UserFolder, base_url: str, erased_at: datetime) -> dict[s
     """
     sessions = len(folder.list_session_folders())
     if not folder.path.is_dir():
-        return {"status": "nothing", "sessions": 0}
+        try:  # a client may have promised turns of a caller whom no runtime has served yet
+            had_any = erase_user(folder.root, folder.project_id, folder.user_id, before=erased_at)
+        except OSError:
+            return {"status": "failed", "sessions": 0}
+        return {"status": "removed" if had_any else "nothing", "sessions": 0}
     cloud = cloud_id_of(parse_base_url(base_url) or base_url)
     try:
         is_erased = erase_unserved_user(folder, CloudErasure(cloud, erased_at))

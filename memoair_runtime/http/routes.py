@@ -18,6 +18,7 @@ from memoair_runtime.requests import (
     SearchRequest,
     StartRequest,
     TurnRequest,
+    TurnsRequest,
 )
 from memoair_runtime.service import RuntimeService
 
@@ -55,6 +56,7 @@ class Routes:
             PREFIX + "session/start": _post_route(StartRequest, service.start_session),
             PREFIX + "search_memory": _search_route(service),
             PREFIX + "turn/after": _post_route(TurnRequest, service.save_turn),
+            PREFIX + "turns/after": _post_route(TurnsRequest, service.save_turns),
             PREFIX + "recall_trace": _post_route(RecallTraceRequest, service.amend_trace),
             PREFIX + "session/end": _post_route(EndRequest, service.end_session),
             PREFIX + "sync/flush": _post_route(DeadlineRequest, service.flush),

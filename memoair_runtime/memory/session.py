@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import attrs
 import msgspec
 
-from memoair_protocol.corrections import CORRECTS_KEY
 from memoair_protocol.enums import EventType
 from memoair_runtime.errors import ErasedTurnError, SessionNotFoundError
+from memoair_runtime.memory.saved_turns import SavedTurn, SpokenTurn, TurnVersion, as_correction, find_version
 from memoair_runtime.storage.erasure_record import ErasedTurns
 from memoair_runtime.storage.events import Event, EventOrigin, new_event
 from memoair_runtime.storage.session_log import SessionLog, storage_error
-from memoair_runtime.storage.turn_words import TurnWords, VersionKey, fill_unsaid
+from memoair_runtime.storage.turn_words import TurnWords
 from memoair_runtime.storage.user_folder import UserFolder
 
 
@@ -35,14 +35,6 @@ _STATE_AFTER = {
     EventType.TURN: SessionState.OPEN,
     EventType.SESSION_END: SessionState.ENDED,
 }
-
-
-@attrs.frozen
-class _TurnVersion:
-    """One version of a turn in the log."""
-
-    event_id: str
-    key: VersionKey
 
 
 @attrs.frozen
@@ -112,24 +104,22 @@ class Session(Protocol):
             StorageUnavailableError: The start cannot be written.
         """
 
-    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> str | None:
-        """Save a turn.
+    def save_turns(self, turns: Sequence[SpokenTurn], now: datetime) -> list[SavedTurn]:
+        """Save turns, in order. Those with different ids are written at once: all of them are stored, or none.
 
         A turn id that is known with the same words adds nothing. With other words, they correct the turn: they are
         logged as an event of their own, whose payload names the event that it corrects under `CORRECTS_KEY`.
 
         Args:
-            payload: The payload of the turn event.
-            occurred_at: When it was spoken. None means now or, for a correction, when the turn was.
+            turns: The turns.
             now: The current time.
 
         Returns:
-            The event id of these words. None if nothing is stored.
+            What became of each.
 
         Raises:
-            ErasedTurnError: The turn is from before an erasure of its user.
-            SessionNotFoundError: The session has ended.
-            StorageUnavailableError: The turn cannot be written.
+            SessionNotFoundError: The session has ended, and not all turns are known.
+            StorageUnavailableError: The turns cannot be written.
         """
 
     def end(self, reason: str, now: datetime, *, is_known_elsewhere: bool = False) -> None:
@@ -192,7 +182,7 @@ class LoggedSession:
     def _reset_state(self) -> None:
         self._log = SessionLog(self._folder.session(self.id), self._apply_event)
         self._state = SessionState.NEW
-        self._turn_versions: dict[str, tuple[_TurnVersion, ...]] = {}  # by turn id, the latest last
+        self._turn_versions: dict[str, tuple[TurnVersion, ...]] = {}  # by turn id, the latest last
         self._last_seq = 0
         self._is_loaded = False
         self._logged_start: SessionStart | None = None
@@ -247,45 +237,80 @@ class LoggedSession:
             self._is_start_pending = False
 
     def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> str:
-        """Log a turn, which is durable on return; see `Session.save_turn`."""
-        words = TurnWords.of(payload)
-        if payload["turnId"] not in self._turn_versions:  # before the folder of a user who is gone is created again
-            self._check_not_erased(payload, words, occurred_at)
-        with self._open_for_append() as append:
-            versions = self._turn_versions.get(payload["turnId"], ())
-            turn_elsewhere = None if versions else self._elsewhere.find_turn(self.id, payload["turnId"])
-            if turn_elsewhere is not None:  # a webhook that was delivered again has reached this machine
-                versions = (_TurnVersion(turn_elsewhere.event_id, TurnWords.of(turn_elsewhere.payload).version_key()),)
-            known = _find_version(versions, words.version_key())
-            if known is not None:  # even after the end: a late retry must not look like a lost turn
-                return known.event_id
-            if not versions:  # again: the user may have been erased since, together with this log
-                self._check_not_erased(payload, words, occurred_at)
-            check_not_ended(self)
-            corrected: Event | None = None
-            if versions:
-                # Not kept in memory: corrections are rare.
-                corrected = turn_elsewhere or self._log.find_event(versions[-1].event_id)
-                payload, occurred_at = _as_correction(payload, occurred_at, versions[-1].event_id, corrected)
-            occurred_at = occurred_at or now
-            is_start_due = self._is_start_pending or self._state is SessionState.NEW
-            events = [self._new_start_event(min(now, occurred_at))] if is_start_due else []
-            turn = self._new_event(EventType.TURN, occurred_at, payload, len(events))
-            if corrected is not None and turn_elsewhere is None:
-                # It may repeat words of the turn that it corrects, so it goes where that one goes.
-                turn = msgspec.structs.replace(turn, cloud=corrected.cloud)
-            append([*events, turn])
-            self._is_start_pending = False
-            return turn.event_id
+        """Log one turn, and return the id of its event; see `save_turns`.
 
-    def _check_not_erased(self, payload: Mapping[str, Any], words: TurnWords, occurred_at: datetime | None) -> None:
-        """Check that a turn that is not in the log was not erased. After an erasure, the log is a new one."""
+        Raises:
+            ErasedTurnError: The turn is from before an erasure of its user.
+        """
+        [saved] = self.save_turns([SpokenTurn(payload, occurred_at)], now)
+        if saved.event_id is None:
+            raise ErasedTurnError
+        return saved.event_id
+
+    def save_turns(self, turns: Sequence[SpokenTurn], now: datetime) -> list[SavedTurn]:
+        """Log turns, which are durable on return; see `Session.save_turns`."""
+        saved: list[SavedTurn] = []
+        while len(saved) < len(turns):
+            # A second delivery of a turn is compared with the first one in the log.
+            distinct: dict[str, SpokenTurn] = {}
+            for turn in turns[len(saved) :]:
+                if distinct.setdefault(turn.payload["turnId"], turn) is not turn:
+                    break
+            saved += self._save_distinct(list(distinct.values()), now)
+        return saved
+
+    def _save_distinct(self, turns: Sequence[SpokenTurn], now: datetime) -> list[SavedTurn]:
+        """Log turns with different ids, with one write."""
+        # Before the folder of a user who is gone is created again.
+        saved = [SavedTurn(is_erased=True) if self._is_erased(turn) else None for turn in turns]
+        if None not in saved:
+            return [each for each in saved if each is not None]
+        with self._open_for_append() as append:
+            events: list[Event] = []
+            for position, turn in enumerate(turns):
+                saved[position] = saved[position] or self._prepare(turn, now, events)
+            if events:
+                append(events)
+                self._is_start_pending = False
+        return [each for each in saved if each is not None]
+
+    def _prepare(self, turn: SpokenTurn, now: datetime, events: list[Event]) -> SavedTurn:
+        """Add what is to be logged of a turn to the events; nothing if it is known or erased."""
+        payload, occurred_at, key = turn.payload, turn.occurred_at, TurnWords.of(turn.payload).version_key()
+        versions = self._turn_versions.get(payload["turnId"], ())
+        turn_elsewhere = None if versions else self._elsewhere.find_turn(self.id, payload["turnId"])
+        if turn_elsewhere is not None:  # a webhook that was delivered again has reached this machine
+            versions = (TurnVersion(turn_elsewhere.event_id, TurnWords.of(turn_elsewhere.payload).version_key()),)
+        known = find_version(versions, key)
+        if known is not None:  # even after the end: a late retry must not look like a lost turn
+            return SavedTurn(known.event_id)
+        if not versions and self._is_erased(turn):  # again: together with this log, the user may be gone by now
+            return SavedTurn(is_erased=True)
+        check_not_ended(self)
+        corrected: Event | None = None
+        if versions:
+            # Not kept in memory: corrections are rare.
+            corrected = turn_elsewhere or self._log.find_event(versions[-1].event_id)
+            payload, occurred_at = as_correction(payload, occurred_at, versions[-1].event_id, corrected)
+        occurred_at = occurred_at or now
+        if not events and (self._is_start_pending or self._state is SessionState.NEW):
+            events.append(self._new_start_event(min(now, occurred_at)))
+        event = self._new_event(EventType.TURN, occurred_at, payload, len(events))
+        if corrected is not None and turn_elsewhere is None:
+            # It may repeat words of the turn that it corrects, so it goes where that one goes.
+            event = msgspec.structs.replace(event, cloud=corrected.cloud)
+        events.append(event)
+        return SavedTurn(event.event_id)
+
+    def _is_erased(self, turn: SpokenTurn) -> bool:
+        """Return whether a turn that is not in the log was erased. After an erasure, the log is a new one."""
+        turn_id = turn.payload["turnId"]
+        if turn_id in self._turn_versions:
+            return False
         try:
-            is_erased = self._erased_turns.contains(payload["turnId"], words, occurred_at)
+            return self._erased_turns.contains(turn_id, TurnWords.of(turn.payload), turn.occurred_at)
         except OSError as error:
             raise storage_error("cannot read what was erased", error) from error
-        if is_erased:
-            raise ErasedTurnError
 
     def end(self, reason: str, now: datetime, *, is_known_elsewhere: bool = False) -> None:
         """End the session; see `Session.end`."""
@@ -327,24 +352,9 @@ class LoggedSession:
             self._is_start_pending &= self._logged_start != self._requested_start
         elif event.type is EventType.TURN:
             turn_id = str(event.payload.get("turnId"))
-            version = _TurnVersion(event.event_id, TurnWords.of(event.payload).version_key())
+            version = TurnVersion(event.event_id, TurnWords.of(event.payload).version_key())
             self._turn_versions[turn_id] = (*self._turn_versions.get(turn_id, ()), version)
         self._on_event(event)
-
-
-def _as_correction(
-    payload: Mapping[str, Any], occurred_at: datetime | None, corrected_id: str, corrected: Event | None
-) -> tuple[Mapping[str, Any], datetime | None]:
-    """Return payload and time of the event that corrects another one."""
-    if corrected is not None:
-        payload, occurred_at = fill_unsaid(payload, corrected.payload), occurred_at or corrected.occurred_at
-    return {**payload, CORRECTS_KEY: corrected_id}, occurred_at
-
-
-def _find_version(versions: Sequence[_TurnVersion], key: VersionKey) -> _TurnVersion | None:
-    """Return the version with exactly these words, or else the first one that has all of them; None if none has."""
-    matches = [version for version in versions if version.key == key]
-    return next(iter(matches or (version for version in versions if key.is_covered_by(version.key))), None)
 
 
 class EphemeralSession:
@@ -365,9 +375,10 @@ class EphemeralSession:
             check_not_ended(self)
         self.state = SessionState.OPEN
 
-    def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> None:  # noqa: ARG002
+    def save_turns(self, turns: Sequence[SpokenTurn], now: datetime) -> list[SavedTurn]:  # noqa: ARG002
         """Store nothing."""
         check_not_ended(self)
+        return [SavedTurn() for _ in turns]
 
     def end(self, reason: str, now: datetime, *, is_known_elsewhere: bool = False) -> None:  # noqa: ARG002
         """End the session."""

@@ -11,9 +11,10 @@ import msgspec
 from memoair_protocol.durable import write_file
 from memoair_protocol.interruption import truncate_to_heard
 from memoair_protocol.timestamps import format_utc, utc_now
-from memoair_runtime.errors import IdentityMismatchError, StorageUnavailableError
+from memoair_runtime.errors import ErasedTurnError, IdentityMismatchError, StorageUnavailableError
 from memoair_runtime.memory.profile import UserProfile, encode_snapshot
 from memoair_runtime.memory.reranker import BackgroundReranker
+from memoair_runtime.memory.saved_turns import SavedTurn, SpokenTurn
 from memoair_runtime.memory.session import Session, SessionStart, SessionState
 from memoair_runtime.memory.turn import StoredTurn
 from memoair_runtime.memory.user_store import UserStore
@@ -81,38 +82,54 @@ class SessionWriter:
         return None
 
     def save_turn(self, request: TurnRequest) -> str | None:
-        """Save a turn.
-
-        Args:
-            request: The request.
-
-        Returns:
-            The event id of the turn, see `Session.save_turn`; None if nothing is stored.
+        """Save one turn, and return the id of its event; None if nothing is stored. See `save_turns`.
 
         Raises:
             ErasedTurnError: The turn is from before an erasure of its user.
-            SessionNotFoundError: The session has ended.
-            StorageUnavailableError: The turn cannot be written.
         """
-        now = utc_now()
-        occurred_at = request.occurred_at()
-        payload = truncate_to_heard(
-            {
-                "turnId": request.turn_id,
-                "userText": request.user_text,
-                "assistantText": request.assistant_text,
-                "toolCalls": request.tool_calls or [],
-                "metadata": request.metadata or {},
-            }
-        )
-        session = self._sessions.get(request.session_id)
-        event_id = session.save_turn(payload, occurred_at, now)
-        if event_id is not None:
+        [saved] = self.save_turns(request.session_id, [request])
+        if saved.is_erased:
+            raise ErasedTurnError
+        return saved.event_id
+
+    def save_turns(self, session_id: str, requests: Sequence[TurnRequest]) -> list[SavedTurn]:
+        """Save turns of a session.
+
+        Args:
+            session_id: The session.
+            requests: The turns, in order.
+
+        Returns:
+            What became of each, see `Session.save_turns`.
+
+        Raises:
+            BadRequestError: A time is invalid.
+            SessionNotFoundError: The session has ended.
+            StorageUnavailableError: The turns cannot be written.
+        """
+        turns = [
+            SpokenTurn(
+                truncate_to_heard(
+                    {
+                        "turnId": request.turn_id,
+                        "userText": request.user_text,
+                        "assistantText": request.assistant_text,
+                        "toolCalls": request.tool_calls or [],
+                        "metadata": request.metadata or {},
+                    }
+                ),
+                request.occurred_at(),
+            )
+            for request in requests
+        ]
+        session = self._sessions.get(session_id)
+        saved = session.save_turns(turns, utc_now())
+        if any(turn.event_id is not None for turn in saved):
             self._reranker.add_session(session.id, is_complete=False)
             self._background.schedule("memory", self._memory.index_pending)
             self._background.schedule(f"talk {session.id}", lambda: self._prepare_talk(session.id))
             self._background.schedule(f"brief {session.id}", lambda: self._write_brief(session.id))
-        return event_id
+        return saved
 
     def end_session(self, request: EndRequest, *, is_known_elsewhere: bool = False) -> Session:
         """End a session and return it.

@@ -14,6 +14,7 @@ import attrs
 
 from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.enums import EventType
+from memoair_protocol.turn_spool import erase_user
 from memoair_runtime.storage.erasure_record import CloudErasure, record_erasure
 from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.folder_names import ID_FILE
@@ -56,6 +57,7 @@ def erase(
         OSError: Something could not be deleted.
     """
     finish_interrupted(folder)
+    erase_user(folder.root, folder.project_id, folder.user_id, before=erased_at if keeps_later else None)
     erased: list[Path] = []
     events: list[Event] = []
     for path in folder.list_session_folders():

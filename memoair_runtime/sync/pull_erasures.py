@@ -16,6 +16,7 @@ from memoair_protocol.durable import write_file
 from memoair_protocol.hashes import hash_user_id
 from memoair_protocol.limits import MAX_ERASURES
 from memoair_protocol.starvation import raise_if_starved
+from memoair_protocol.turn_spool import erase_hashed_user
 from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.erasure_record import CloudErasure, find_cloud_erasures
 from memoair_runtime.storage.process_lock import ProcessLock
@@ -104,6 +105,8 @@ class ErasurePuller:
             self._report({digest: at for digest, at in known.items() if everything.get(digest, _LONG_AGO) < at})
         elif version != bootstrap.forgotten_version:
             version, pulled = self._fetch(version)
+        for digest, at in pulled.items():  # a user may have no folder yet, whose first turns wait for it
+            erase_hashed_user(self._folder.root, self._folder.project_id, digest, before=at)
         erased_at = {**state.waiting, **pulled}
         waiting = {}
         for folder in self._folder.list_users() if erased_at else ():

@@ -14,8 +14,11 @@ from memoair_voice import MemoAirVoiceClient, MemoAirVoiceMemoryError
 from memoair_voice.integration.errors import error_code
 from memoair_voice.integration.turn_assembler import AssembledTurn
 
-# The pool has no room or port now, but may have one in a moment. All else that fails for a while, the client retries.
-_TRANSIENT_CODES = frozenset({"pool.exhausted", "pool.port_exhausted"})
+# There is no room in the pool, in the outbox or on the disk now, but may be in a moment. All else that fails for a
+# while, the client retries.
+_TRANSIENT_CODES = frozenset(
+    {"pool.exhausted", "pool.port_exhausted", "pool.outbox_full", "runtime.storage_unavailable"}
+)
 _BACKOFF = Backoff(0.1, 2.0, jitter=0)
 
 

@@ -24,6 +24,7 @@ from memoair_voice_sync.results import SearchResult, parse_search_result
 # has arrived by then, and must not answer too late.
 _RETURN_MARGIN = 0.1
 _MAX_BROKEN_CONNECTIONS = 2
+_UNKNOWN_ENDPOINT = "runtime.bad_request", 404
 
 
 class RuntimeManager(Protocol):
@@ -130,18 +131,31 @@ class RuntimeClient:
 
         That is so with ``org_only``, and for a turn from before an erasure of the user.
         """
-        body = {
-            "turnId": turn.turn_id,
-            "userText": turn.user_text,
-            "assistantText": turn.assistant_text,
-            "toolCalls": turn.tool_calls,
-            "metadata": turn.metadata,
-        }
-        reply = self._post("turn/after", body, deadline, in_session=True)
+        reply = self._post("turn/after", _turn_fields(turn), deadline, in_session=True)
         event_id = reply.get("localEventId")
         if reply.get("forgotten"):
-            log.warning("a turn is from before the erasure of its user and is not saved: action=turn_forgotten")
+            _warn_forgotten()
         return None if event_id is None else str(event_id)
+
+    def after_turns(self, turns: Sequence[Turn], deadline: float) -> list[str | None]:
+        """Save turns with one request, in order, and return the ids of their events, see `after_turn`.
+
+        A runtime of an earlier version takes one turn at a time. Those that it has taken when this raises count once.
+        """
+        if len(turns) > 1:
+            try:
+                reply = self._post("turns/after", {"turns": list(map(_turn_fields, turns))}, deadline, in_session=True)
+            except MemoAirVoiceMemoryError as error:
+                if (error.code, error.status_code) != _UNKNOWN_ENDPOINT:
+                    raise
+            else:
+                if reply.get("forgotten"):
+                    _warn_forgotten()
+                event_ids = reply.get("localEventIds")
+                if not isinstance(event_ids, list) or len(event_ids) != len(turns):
+                    raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's reply does not fit the request")
+                return [None if event_id is None else str(event_id) for event_id in event_ids]
+        return [self.after_turn(turn, deadline) for turn in turns]
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the runtime has nothing left to write or to send; return whether it has not."""
@@ -224,6 +238,20 @@ class RuntimeClient:
                 self._manager.mark_responsive(transport)
                 return reply
             self._manager.mark_unreachable(transport)
+
+
+def _turn_fields(turn: Turn) -> dict[str, Any]:
+    return {
+        "turnId": turn.turn_id,
+        "userText": turn.user_text,
+        "assistantText": turn.assistant_text,
+        "toolCalls": turn.tool_calls,
+        "metadata": turn.metadata,
+    }
+
+
+def _warn_forgotten() -> None:
+    log.warning("a turn is from before the erasure of its user and is not saved: action=turn_forgotten")
 
 
 def _runtime_share_ms(deadline: float) -> float:

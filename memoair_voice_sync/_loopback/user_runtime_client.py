@@ -130,24 +130,37 @@ class UserRuntimeClient:
         self, handle: RuntimeHandle, user: User, turn: Turn, deadline: float, *, session_id: str | None = None
     ) -> str | None:
         """Save a turn and return the id of its event."""
+        [event_id] = self.save_all(handle, user, [turn], deadline, session_id=session_id)
+        return event_id
+
+    def save_all(
+        self,
+        handle: RuntimeHandle,
+        user: User,
+        turns: Sequence[Turn],
+        deadline: float,
+        *,
+        session_id: str | None = None,
+    ) -> list[str | None]:
+        """Save turns of one session, in order, and return the ids of their events."""
         with self._memory(handle).bumping_version():
             if session_id is not None and session_id != handle.session_id:
-                return self._save_to_session(session_id, handle, user, turn, deadline)
+                return self._save_to_session(session_id, handle, user, turns, deadline)
             self._open(handle, user, None, deadline)
             client = self._client(handle)
-            return self._retry_with_reopen(handle, user, None, deadline, lambda: client.after_turn(turn, deadline))
+            return self._retry_with_reopen(handle, user, None, deadline, lambda: client.after_turns(turns, deadline))
 
     def _save_to_session(
-        self, session_id: str, handle: RuntimeHandle, user: User, turn: Turn, deadline: float
-    ) -> str | None:
-        """Save a turn to a session that has a name of its own. If it has ended, it stays so, with this turn in it."""
+        self, session_id: str, handle: RuntimeHandle, user: User, turns: Sequence[Turn], deadline: float
+    ) -> list[str | None]:
+        """Save turns to a session that has a name of its own. If it has ended, it stays so, with these turns in it."""
         memory, client = self._memory(handle), self._client(handle, session_id)
         try:
             self._open(handle, user, session_id, deadline, reopens=False)
         except MemoAirVoiceMemoryError as error:
             _raise_unless_ended(error)
         try:  # a turn that the session has already is acknowledged, also after its end
-            return client.after_turn(turn, deadline)
+            return client.after_turns(turns, deadline)
         except MemoAirVoiceMemoryError as error:
             _raise_unless_ended(error)
         with memory.locking_sessions(deadline):
@@ -155,12 +168,12 @@ class UserRuntimeClient:
                 state = memory.session(session_id)
                 client.start_session({**state.metadata, "user": self._session_user(state, user)}, deadline)
                 try:  # another client has ended it again
-                    event_id = client.after_turn(turn, deadline)
+                    event_ids = client.after_turns(turns, deadline)
                     break
                 except MemoAirVoiceMemoryError as error:
                     _raise_unless_ended(error)
             client.end_session("closed", deadline)
-        return event_id
+        return event_ids
 
     def end(
         self,

@@ -19,7 +19,7 @@ from memoair_protocol.context_format import (
 from memoair_protocol.enums import LaneName
 from memoair_protocol.interruption import truncate_to_heard
 from memoair_protocol.sanitizer import sanitize_line
-from memoair_voice_sync._turns.outbox import UnsavedTurn
+from memoair_voice_sync._turns.unsaved_turn import UnsavedTurn
 from memoair_voice_sync.results import SearchResult
 
 _WORKING = LaneName.WORKING.value

@@ -11,7 +11,7 @@ import pytest
 from chaos.callers import PATIENT_S, count_turns_on_disk, runtime_pids, search
 from support.waiting import eventually
 
-from memoair_voice_sync import MemoAirVoiceClientSync
+from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("patient_saves")]
 
@@ -99,26 +99,31 @@ def client_on_small_disk(
         yield client
 
 
-def test_turns_on_a_full_disk_are_deferred_and_saved_once_there_is_space(
+def test_a_save_on_a_full_disk_says_so_and_the_turn_can_be_saved_once_there_is_space(
     client_on_small_disk: MemoAirVoiceClientSync, small_disk: Path
 ) -> None:
     client = client_on_small_disk
     assert client.save_response(user=CALLER, user_text="I keep persimmons.", assistant_text="Good.", turn_id="t0")
-    acknowledged, deferred = ["t0"], []
+    acknowledged, refused = ["t0"], [f"full-{number}" for number in range(5)]
+
+    def save(turn_id: str) -> str | None:
+        return client.save_response(user=CALLER, user_text=LONG_TEXT, assistant_text="Yes.", turn_id=turn_id)
+
     with full_disk(small_disk):
-        for number in range(5):
-            turn_id = f"full-{number}"
-            event_id = client.save_response(user=CALLER, user_text=LONG_TEXT, assistant_text="Yes.", turn_id=turn_id)
-            assert event_id is None, "there is no space for it"
-            deferred.append(turn_id)
+        for turn_id in refused:
+            with pytest.raises(MemoAirVoiceMemoryError) as error:
+                save(turn_id)
+            assert error.value.code == "runtime.storage_unavailable", "neither log nor outbox has space for it"
             assert "persimmons" in search(client, CALLER["id"], "persimmons")
-        assert client.stats()["pending_saves"] == len(deferred) > 0
+        assert client.stats()["pending_saves"] == client.stats()["spooled_saves"] == 0
         assert set(count_turns_on_disk(small_disk, CALLER["id"])) == set(acknowledged)
 
+    for turn_id in refused:
+        save(turn_id)
     eventually(lambda: not client.stats()["pending_saves"], PATIENT_S)
     assert client.save_response(user=CALLER, user_text="Goodbye.", assistant_text="Bye.", turn_id="t1")
     found = count_turns_on_disk(small_disk, CALLER["id"])
-    assert list(found) == [*acknowledged, *deferred, "t1"], "not in the order in which they were spoken"
+    assert list(found) == [*acknowledged, *refused, "t1"], "not in the order in which they were spoken"
     assert set(found.values()) == {1}
     assert client.stats()["lost_saves"] == 0
 
@@ -128,9 +133,12 @@ def test_a_new_user_on_a_full_disk_is_served_and_saved_once_there_is_space(
 ) -> None:
     client = client_on_small_disk
     with full_disk(small_disk):
-        assert client.save_response(user=CALLER, user_text=LONG_TEXT, assistant_text="Yes.", turn_id="t1") is None
+        with pytest.raises(MemoAirVoiceMemoryError) as error:
+            client.save_response(user=CALLER, user_text=LONG_TEXT, assistant_text="Yes.", turn_id="t1")
+        assert error.value.code == "runtime.storage_unavailable"
         assert search(client, CALLER["id"], "persimmons") is not None
 
+    client.save_response(user=CALLER, user_text=LONG_TEXT, assistant_text="Yes.", turn_id="t1")
     eventually(lambda: not client.stats()["pending_saves"], PATIENT_S)
     assert count_turns_on_disk(small_disk, CALLER["id"]) == {"t1": 1}
     assert "this and that" in search(client, CALLER["id"], "this and that")

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import Phase, settings
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.waiting import eventually
 
-from memoair_protocol.keyed_queue import KeyedQueue
+from memoair_protocol.keyed_queue import KeyedQueue, Progress
 
 NAME = "test-keyed-queue"
 KEYS = st.sampled_from("abcde")
@@ -223,19 +223,122 @@ def test_items_wait_while_no_thread_can_be_started(monkeypatch: pytest.MonkeyPat
     eventually(lambda: handled == [1, 2])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_item_that_raises_is_done_and_the_next_put_starts_another_thread() -> None:
+def test_a_thread_survives_what_a_handler_raises_and_logs_no_words(caplog: pytest.LogCaptureFixture) -> None:
+    used: list[threading.Thread] = []
+
+    def handle(item: str) -> None:
+        used.append(threading.current_thread())
+        if item == "zanzibarplum":
+            raise ValueError(item)
+
+    queue = KeyedQueue(handle, name=NAME, linger_s=60.0)
+    queue.put("a", "zanzibarplum")
+    queue.put("a", "fine")
+    eventually(lambda: not queue)
+    assert len(used) == 2
+    assert used[0] is used[1]
+    assert "why=ValueError" in caplog.text
+    assert "zanzibarplum" not in caplog.text
+    queue.close()
+
+
+def test_keys_that_fail_take_only_their_share_of_the_threads() -> None:
+    may_end = threading.Event()
+    failing: list[int] = []
+    handled: list[str] = []
+
+    def handle(item: str) -> float | None:
+        if item != "bad":
+            handled.append(item)
+            return None
+        failing.append(1)
+        if len(failing) > 6:  # each key has failed once
+            may_end.wait(60)
+        return None if may_end.is_set() else 0.0
+
+    queue = KeyedQueue(handle, name=NAME, max_threads=3, max_retrying=2)
+    for number in range(6):
+        queue.put(f"bad-{number}", "bad")
+    eventually(lambda: len(failing) == 8)
+    for number in range(20):
+        queue.put("good", f"t{number}")
+    eventually(lambda: len(handled) == 20)
+    assert len(failing) == 8
+    may_end.set()
+    eventually(lambda: not queue)
+
+
+def test_items_are_handed_over_together_and_those_that_are_left_come_again() -> None:
+    calls: list[list[int]] = []
+    may_start = threading.Event()
+
+    def handle(items: Sequence[int]) -> Progress:
+        may_start.wait(60)
+        calls.append(list(items))
+        return Progress(2, 0.0) if len(calls) == 1 else Progress(len(items))
+
+    queue = KeyedQueue.batched(handle, max_items=4, name=NAME)
+    for number in range(7):
+        queue.put("a", number)
+    may_start.set()
+    eventually(lambda: not queue)
+    assert [number for call in calls for number in call if call is not calls[0]] == [2, 3, 4, 5, 6]
+    assert all(len(call) <= 4 for call in calls)
+
+
+def test_what_is_discarded_or_replaced_during_a_batch_is_not_counted_twice() -> None:
+    is_running, may_end = threading.Event(), threading.Event()
+
+    def handle(items: Sequence[int]) -> Progress:
+        is_running.set()
+        may_end.wait(60)
+        return Progress(len(items))
+
+    queue = KeyedQueue.batched(handle, max_items=2, name=NAME)
+    for number in range(2):
+        queue.put("a", number)
+    assert is_running.wait(60)
+    queue.put("a", 2)
+    queue.put("a", 3, should_replace=True)
+    taken = len(queue.items("a")) - 1
+    assert queue.discard("a")
+    queue.put("a", 4)
+    assert (taken in (1, 2), queue.items("a"), len(queue)) == (True, [4], 1)
+    may_end.set()
+    eventually(lambda: not queue)
+
+
+def test_close_handles_the_items_itself_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     handled: list[int] = []
 
-    def handle(item: int) -> None:
-        handled.append(item)
-        assert item != 1
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    queue: KeyedQueue[int] = KeyedQueue(handled.append, name=NAME)
+    queue.put("a", 1)
+    queue.put("b", 2)
+    assert queue.close(drain_s=60.0) == 0
+    assert handled == [1, 2]
+
+
+def test_waiting_for_a_key_ends_when_it_is_done_or_fails() -> None:
+    may_end = threading.Event()
+    fails = [True]
+
+    def handle(_: int) -> float | None:
+        may_end.wait(60)
+        return 60.0 if fails.pop() else None
 
     queue = KeyedQueue(handle, name=NAME)
+    assert queue.wait_until_done("a", 60.0)
     queue.put("a", 1)
-    eventually(lambda: not threads() and not queue)
-    queue.put("a", 2)
-    eventually(lambda: handled == [1, 2])
+    assert not queue.wait_until_done("a", 0.01)
+    may_end.set()
+    assert not queue.wait_until_done("a", 60.0)
+    fails.append(False)
+    assert queue.close(drain_s=60.0) == 0
+    assert queue.wait_until_done("a", 60.0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -344,7 +344,7 @@ def test_stats_are_correct(client: MemoAirVoiceClientSync, caller: str) -> None:
 
     assert set(stats) >= {
         "max_concurrent_users", "runtimes", "retiring", "evictions", "restarts",
-        "degraded_searches", "prefetched_searches", "deferred_saves", "pending_saves", "lost_saves",
+        "degraded_searches", "prefetched_searches", "deferred_saves", "pending_saves", "lost_saves", "spooled_saves",
     }  # fmt: skip
     assert set(runtime) >= {
         "user_id", "session_id", "state", "in_use", "restarts", "pid",

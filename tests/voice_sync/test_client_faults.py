@@ -220,11 +220,15 @@ def test_a_program_that_is_not_a_runtime_degrades_searches_and_defers_saves(
     assert (stats["degraded_searches"], stats["deferred_saves"], stats["pending_saves"]) == (2, 1, 1)
 
 
-def test_an_unwritable_storage_root_raises_in_no_call(new_client: NewClient, tmp_path: Path) -> None:
+def test_with_an_unwritable_storage_root_searches_are_empty_and_a_save_says_that_nothing_is_kept(
+    new_client: NewClient, tmp_path: Path
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     client = new_client(storage_root=str(blocked / "storage"))
     found = client.search_memory("hello", user_id="ada", timeout_ms=PATIENT_MS)
     assert found.contextText == ""
-    assert save(client, "ada", "t1") is None
-    assert client.stats()["pending_saves"] == 1
+    with pytest.raises(MemoAirVoiceMemoryError) as refused:
+        save(client, "ada", "t1")
+    assert refused.value.code == "runtime.storage_unavailable"
+    assert (client.stats()["pending_saves"], client.stats()["deferred_saves"]) == (0, 0)

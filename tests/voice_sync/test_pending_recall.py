@@ -15,9 +15,9 @@ from support.waiting import eventually
 from memoair_protocol.context_format import MAX_CONTEXT_CHARS, MAX_SECTION_CHARS, SECTION_HEADERS
 from memoair_protocol.enums import LaneName
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError, SearchResult
-from memoair_voice_sync._turns.outbox import UnsavedTurn
 from memoair_voice_sync._turns.pending_recall import add_pending_turns
 from memoair_voice_sync._turns.turn import Turn
+from memoair_voice_sync._turns.unsaved_turn import UnsavedTurn
 from memoair_voice_sync._turns.user import User
 
 ADA = {"id": "ada", "name": "Ada"}

@@ -7,6 +7,7 @@ from typing import Any
 from memoair_voice_sync._loopback.runtime_client import RuntimeClient
 from memoair_voice_sync._loopback.transport import ConnectionBrokenError
 from memoair_voice_sync._turns.turn import Turn
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 
 class Runtimes:
@@ -56,3 +57,21 @@ def test_a_turn_stays_in_its_session_if_its_runtime_dies() -> None:
     assert runtimes.starts == 3
     assert [request["sessionId"] for request in runtimes.requests] == ["call-1"] * 3
     assert {(request["workspaceId"], request["userId"]) for request in runtimes.requests} == {("proj", "ada")}
+
+
+class OldRuntime(Runtimes):
+    """A runtime of a version that takes one turn at a time."""
+
+    def call(self, method: str, path: str, content: bytes, deadline: float) -> dict[str, Any]:
+        if path.endswith("turns/after"):
+            raise MemoAirVoiceMemoryError("runtime.bad_request", "unknown endpoint", 404)
+        super().call(method, path, content, deadline)
+        return {"localEventId": f"evt_{json.loads(content)['turnId']}"}
+
+
+def test_an_earlier_runtime_gets_one_turn_at_a_time() -> None:
+    runtimes = OldRuntime(breaking=0)
+    client = RuntimeClient(runtimes, "proj", "ada", lambda: runtimes.session_id, org_only=False)
+    turns = [Turn(f"t{number}", "hello", "hi", [], {}) for number in range(3)]
+    assert client.after_turns(turns, time.monotonic() + 5) == ["evt_t0", "evt_t1", "evt_t2"]
+    assert [request["turnId"] for request in runtimes.requests] == ["t0", "t1", "t2"]
