@@ -39,8 +39,10 @@ def open_services(settings: CloudSettings) -> Iterator[Services]:
     try:
         migrate(services.engine)
         services.queue.create_tables()
+        services.blobs.make_private()
         yield services
     finally:
+        services.deferred.close()
         services.queue.close()
         services.engine.dispose()
 

@@ -75,7 +75,8 @@ class Gatekeeper:
         settings = services.settings
         idle, longest = timedelta(seconds=settings.dashboard_idle_s), timedelta(seconds=settings.dashboard_session_s)
         sign_ins = RateLimit(_SIGN_INS_PER_S, settings.dashboard_sign_ins_at_once)
-        return cls(services, Signer(services.engine), SessionStore(services.engine, idle, longest), sign_ins)
+        sessions = SessionStore(services.engine, services.deferred, idle, longest)
+        return cls(services, Signer(services.engine, services.deferred), sessions, sign_ins)
 
     @property
     def settings(self) -> CloudSettings:

@@ -9,9 +9,13 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from memoair_protocol.durable import make_folder
+
 # The execution option of a transaction that writes. SQLite must know it at the beginning: a transaction that reads
 # first and then writes fails immediately if another one has written in between, however long it may wait.
 WRITE_OPTION = "memoair_writes"
+# The execution option of a transaction that fails rather than wait long for a lock, with its seconds.
+LOCK_TIMEOUT_OPTION = "memoair_lock_timeout_s"
 _BUSY_TIMEOUT_S = 30
 _LOCK_TIMEOUT_S = 10
 
@@ -24,7 +28,7 @@ def make_engine(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(Path(parsed.database or "").parent)
         engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_S}, pool_size=10)
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -35,9 +39,11 @@ def make_engine(url: str) -> Engine:
     # suits most users; for a user with a hundred times as many turns it would scan all of them (2.5 times the cost of a
     # turn). Prepared statements also fail behind pgbouncer.
     connect_args = {"options": f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT_S}s", "prepare_threshold": None}
-    return create_engine(
+    engine = create_engine(
         parsed, hide_parameters=True, connect_args=connect_args, pool_size=10, max_overflow=40, pool_pre_ping=True
     )
+    event.listen(engine, "begin", _begin_postgresql)
+    return engine
 
 
 def purge_wal(engine: Engine) -> None:
@@ -79,5 +85,15 @@ def _enable_wal(connection: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITE_OPTION, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    timeout_s = options.get(LOCK_TIMEOUT_OPTION, _BUSY_TIMEOUT_S)
+    if connection.info.get(LOCK_TIMEOUT_OPTION, _BUSY_TIMEOUT_S) != timeout_s:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
+        connection.info[LOCK_TIMEOUT_OPTION] = timeout_s
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(WRITE_OPTION, False) else "BEGIN")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    timeout_s = connection.get_execution_options().get(LOCK_TIMEOUT_OPTION)
+    if timeout_s is not None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(timeout_s * 1000)}")
