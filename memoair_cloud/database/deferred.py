@@ -39,6 +39,7 @@ def begin_short_write(engine: Engine, lock_timeout_s: float = _LOCK_TIMEOUT_S) -
     """Begin a transaction that writes, and that fails rather than wait long for a lock."""
     options = {WRITE_OPTION: True, LOCK_TIMEOUT_OPTION: lock_timeout_s}
     with Session(engine.execution_options(**options)) as session, session.begin():
+        session.connection()  # begins the transaction on the database: it would not before the first statement
         yield session
 
 
@@ -111,9 +112,9 @@ class DeferredWrites:
     def _step(self) -> bool:
         """Make the writes that wait; return whether to go on."""
         self._has_work.wait()
-        is_last = self._closing.is_set()
         with self._lock:
-            self._has_work.clear()
+            self._has_work.clear()  # before the next line: otherwise a `close` between them would not be noticed
+            is_last = self._closing.is_set()
             writes = dict(self._waiting)
         try:
             self._make(writes)

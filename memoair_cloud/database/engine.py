@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from memoair_cloud.database.writer_gate import WriterGate
 from memoair_protocol.durable import make_folder
 
 # The execution option of a transaction that writes. SQLite must know it at the beginning: a transaction that reads
@@ -29,9 +31,11 @@ def make_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         make_folder(Path(parsed.database or "").parent)
-        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_S}, pool_size=10)
+        # Enough connections that reads have some while writers wait for the lock: see `WriterGate`.
+        wait = {"timeout": _BUSY_TIMEOUT_S}
+        engine = create_engine(parsed, hide_parameters=True, connect_args=wait, pool_size=10, max_overflow=20)
         event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "begin", partial(_begin_sqlite, WriterGate()))
         return engine
     # `hide_parameters`: errors would contain callers' words, which must not get into a log. `timezone`: in other zones
     # than UTC, the first and the last moments of the calendar cannot be read back. `lock_timeout`: a request that waits
@@ -84,13 +88,17 @@ def _enable_wal(connection: Any) -> None:
             return
 
 
-def _begin_sqlite(connection: Connection) -> None:
+def _begin_sqlite(gate: WriterGate, connection: Connection) -> None:
     options = connection.get_execution_options()
     timeout_s = options.get(LOCK_TIMEOUT_OPTION, _BUSY_TIMEOUT_S)
     if connection.info.get(LOCK_TIMEOUT_OPTION, _BUSY_TIMEOUT_S) != timeout_s:
         connection.exec_driver_sql(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
         connection.info[LOCK_TIMEOUT_OPTION] = timeout_s
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(WRITE_OPTION, False) else "BEGIN")
+    if not options.get(WRITE_OPTION, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    with gate.wait():
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _begin_postgresql(connection: Connection) -> None:
