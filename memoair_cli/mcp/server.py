@@ -15,6 +15,7 @@ from mcp.server.lowlevel.server import Server
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
 from memoair_cli.mcp.tools import INSTRUCTIONS, MemoryTools
+from memoair_protocol.log_lines import OneLineFormatter
 
 
 def make_server(tools: MemoryTools) -> "Server[Any]":
@@ -44,7 +45,7 @@ def make_server(tools: MemoryTools) -> "Server[Any]":
     )
 
 
-class _WithoutExceptionTexts(logging.Formatter):
+class _WithoutExceptionTexts(OneLineFormatter):
     """Formats an exception as its type. Its message and its traceback may quote a caller."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name of the standard library

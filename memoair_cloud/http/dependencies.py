@@ -103,16 +103,12 @@ AccountTenant = Annotated[Tenant, Depends(get_account_tenant)]
 
 
 async def get_project_tenant(
-    request: Request,
     tenant: AccountTenant,
     x_project_id: Annotated[str | None, Header(description="The project; required")] = None,
     x_agent_id: Annotated[str | None, Header(description="The agent, which belongs to the project")] = None,
     x_user_id: Annotated[str | None, Header(description="The user that the request is about, if any; UTF-8")] = None,
 ) -> Tenant:
     """Return the tenant of the request's API key in the project that the headers name."""
-    for name in ("X-Project-Id", "X-Agent-Id", "X-User-Id"):
-        if len(request.headers.getlist(name)) > 1:
-            raise InvalidRequestError(f"{name} must not be sent more than once", field=name)
     project_id = _parse_identifier("X-Project-Id", x_project_id)
     if project_id is None:
         raise InvalidRequestError("X-Project-Id is required", field="X-Project-Id")

@@ -21,6 +21,7 @@ from memoair_cloud.errors import (
     MethodNotAllowedError,
     NotFoundError,
     RateLimitedError,
+    RequestTimeoutError,
     ServiceUnavailableError,
 )
 
@@ -60,6 +61,7 @@ COMMON_ERRORS: tuple[type[ApiError], ...] = (
     InvalidKeyError,
     ForbiddenError,
     InvalidRequestError,
+    RequestTimeoutError,
     RateLimitedError,
     InternalServerError,
     ServiceUnavailableError,
