@@ -30,6 +30,7 @@ class CloudSettings(BaseSettings):
         requests_per_s: The sustained rate of one API key in one server process, in requests per second.
         requests_at_once: The burst of one API key in one server process, in requests.
         session_idle_s: Seconds without a new event after which a call counts as ended.
+        database_wait_s: Seconds to wait at the start for a database that does not respond yet.
         body_timeout_s: Seconds to wait for the next part of a request's body.
         worker_threads: The number of tasks that a worker runs concurrently.
         upload_file_bytes: The largest file of an upload, in bytes.
@@ -83,6 +84,9 @@ class CloudSettings(BaseSettings):
         gt=0,
         validation_alias=AliasChoices("MEMOAIR_SESSION_IDLE_S", "MEMOAIR_CLOUD_SESSION_IDLE_S"),
         description="seconds without a new event after which a call counts as ended",
+    )
+    database_wait_s: float = Field(
+        default=60.0, ge=0, description="seconds to wait at the start for a database that does not respond yet"
     )
     body_timeout_s: float = Field(
         default=30.0, gt=0, description="seconds to wait for the next part of a request's body"

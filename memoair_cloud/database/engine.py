@@ -20,6 +20,7 @@ WRITE_OPTION = "memoair_writes"
 LOCK_TIMEOUT_OPTION = "memoair_lock_timeout_s"
 _BUSY_TIMEOUT_S = 30
 _LOCK_TIMEOUT_S = 10
+_CONNECT_TIMEOUT_S = 10
 
 
 def make_engine(url: str) -> Engine:
@@ -42,7 +43,13 @@ def make_engine(url: str) -> Engine:
     # for a lock holds a thread that other requests wait for. `prepare_threshold`: the plan of a prepared statement
     # suits most users; for a user with a hundred times as many turns it would scan all of them (2.5 times the cost of a
     # turn). Prepared statements also fail behind pgbouncer.
-    connect_args = {"options": f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT_S}s", "prepare_threshold": None}
+    # `connect_timeout`: a host that is gone answers nothing, and a request would wait for minutes to find out.
+    connect_args: dict[str, Any] = {
+        "options": f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT_S}s",
+        "prepare_threshold": None,
+    }
+    if "connect_timeout" not in parsed.query:
+        connect_args["connect_timeout"] = _CONNECT_TIMEOUT_S
     engine = create_engine(
         parsed, hide_parameters=True, connect_args=connect_args, pool_size=10, max_overflow=40, pool_pre_ping=True
     )

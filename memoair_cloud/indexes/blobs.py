@@ -145,8 +145,7 @@ class BlobStore:
             log.warning("parts of files were not removed", extra={"action": "parts_failed", "fields": fields})
             return 0
         if removed:
-            fields = {"files": removed}
-            log.info("removed parts of files", extra={"action": "parts_removed", "fields": fields})
+            log.info("removed parts of files", extra={"action": "parts_removed", "fields": {"files": removed}})
         return removed
 
     def _remove_remote_parts(self) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openapi_spec_validator import validate
 from support.clouds import RunningCloud, running
 
 # Not installed with the other tools, see tox.ini: `tox -e openapi` runs this.
@@ -29,7 +28,7 @@ def description(own_cloud: RunningCloud) -> Any:
 
 
 def test_the_description_is_valid(description: Any) -> None:
-    validate(description)
+    pytest.importorskip("openapi_spec_validator").validate(description)
 
 
 def test_every_reference_leads_to_a_schema(description: Any) -> None:
