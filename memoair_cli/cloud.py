@@ -1,6 +1,7 @@
 """``memoair cloud``: set up and run a server. The packages of the extra ``cloud`` are imported only when needed."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from memoair_cli.cloud_demo.command import demo
+from memoair_cli.options import fail
 from memoair_protocol.installing import install_command
 
 if TYPE_CHECKING:
@@ -137,7 +139,8 @@ def serve(
     from memoair_cloud.serving import serve as run
 
     log_to_stderr()
-    run(settings, with_worker=worker)
+    with _exiting_on_start_error():
+        run(settings, with_worker=worker)
 
 
 @app.command()
@@ -148,7 +151,8 @@ def worker(database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
     from memoair_cloud.serving import run_worker
 
     log_to_stderr()
-    run_worker(settings)
+    with _exiting_on_start_error():
+        run_worker(settings)
 
 
 @app.command()
@@ -186,13 +190,35 @@ def _open_database(database_url: str | None) -> Iterator["Engine"]:
     settings = _load_settings(database_url=database_url)
     from memoair_cloud.database.engine import make_engine
     from memoair_cloud.database.migrate import migrate
+    from memoair_cloud.starting import explaining_start_errors, prepare_database
 
-    engine = make_engine(settings.database_url)
+    with _exiting_on_start_error():
+        with explaining_start_errors():
+            engine = make_engine(settings.database_url)
+        try:
+            prepare_database(lambda: migrate(engine), settings.database_wait_s, _report_wait, threading.Event())
+        except BaseException:
+            engine.dispose()
+            raise
     try:
-        migrate(engine)
         yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _exiting_on_start_error() -> Iterator[None]:
+    """Exit with one sentence if the database or the blob store cannot be used."""
+    from memoair_cloud.starting import StartError
+
+    try:
+        yield
+    except StartError as error:
+        fail(str(error))
+
+
+def _report_wait(reason: str) -> None:
+    typer.echo(f"waiting for the database: {reason}", err=True)
 
 
 def _key_to_json(key: "KnownKey") -> dict[str, Any]:

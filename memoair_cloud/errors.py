@@ -22,6 +22,17 @@ class InvalidRequestError(ApiError):
     code = "cloud.invalid"
 
 
+class RequestTimeoutError(ApiError):
+    """The body of the request did not arrive in time. Nothing was saved; send it again."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    code = "cloud.timeout"
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that ends the connection: the rest of the body may still arrive on it."""
+        return {"Connection": "close"}
+
+
 class MethodNotAllowedError(InvalidRequestError):
     """The endpoint does not support this HTTP method."""
 

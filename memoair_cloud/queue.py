@@ -32,6 +32,8 @@ _POLL_INTERVAL_S = 0.2
 # How often a worker looks for work that was never queued. A server may die between its commit and the call that queues
 # the build, and no event reports that a call has gone silent.
 _SWEEP_INTERVAL = timedelta(seconds=30)
+# How often a worker looks for parts of files. They are rare, and looking for them reads all names of the blob store.
+_PARTS_INTERVAL_S = 900.0
 
 
 class WorkQueue:
@@ -61,6 +63,7 @@ class WorkQueue:
         self._on_dropped = on_dropped
         self._retention_task: TaskWrapper = self._huey.task(**retry_options, name="retain")(self._run_retention)
         self._upload_task: TaskWrapper = self._huey.task(**retry_options, name="upload")(self._run_uploads)
+        self._next_parts_at = 0.0
         self._exclusion_task: TaskWrapper = self._huey.task(**retry_options, name="exclude")(self._run_exclusion)
 
     def create_tables(self) -> None:
@@ -89,7 +92,7 @@ class WorkQueue:
         self._enqueue(self._upload_task, project_id)
 
     def sweep(self) -> None:
-        """Queue due work that was never queued, and remove replaced index files."""
+        """Queue due work that was never queued, and remove replaced index files and what killed writers left."""
         for project_id in find_projects_to_build(self._engine):
             self._build_task(project_id)
         for project_id in self._extraction_worker.find_due_projects():
@@ -101,6 +104,9 @@ class WorkQueue:
         for project_id in find_projects_with_uploads(self._engine, utc_now()):
             self._upload_task(project_id)
         remove_replaced_files(self._engine, self._blobs)
+        if time.monotonic() >= self._next_parts_at:
+            self._next_parts_at = time.monotonic() + _PARTS_INTERVAL_S
+            self._blobs.remove_abandoned()
         purge_wal(self._engine)
 
     def run_next_task(self) -> bool:

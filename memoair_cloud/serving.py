@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import uvicorn
@@ -17,6 +17,7 @@ from memoair_cloud.http.app import create_app, make_services
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.queue import Worker
 from memoair_cloud.settings import CloudSettings
+from memoair_cloud.starting import StartError, explaining_start_errors, prepare_database
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +30,28 @@ _KEEP_ALIVE_TIMEOUT_S = 75
 
 
 @contextmanager
-def open_services(settings: CloudSettings) -> Iterator[Services]:
+def open_services(settings: CloudSettings, stopping: threading.Event | None = None) -> Iterator[Services]:
     """Yield the services of a server over a migrated database, and close them at the end.
+
+    A database that does not respond yet is waited for, as long as the settings say.
 
     Args:
         settings: The settings of the server.
+        stopping: Ends the wait when it is set.
+
+    Raises:
+        StartError: If the database or the blob store cannot be used.
     """
-    services = make_services(settings)
+    with explaining_start_errors():
+        services = make_services(settings)
     try:
-        migrate(services.engine)
-        services.queue.create_tables()
+        prepare_database(
+            lambda: _create_tables(services), settings.database_wait_s, _log_wait, stopping or threading.Event()
+        )
+        services.blobs.make_private()
         yield services
     finally:
+        services.deferred.close()
         services.queue.close()
         services.engine.dispose()
 
@@ -54,12 +65,25 @@ def serve(
         settings: The settings of the server.
         with_worker: Whether to run worker threads in this process, too.
         on_started: Called with the application and its URL once the server listens. It must not block.
+
+    Raises:
+        StartError: If the database or the blob store cannot be used.
     """
     # Uvicorn raises the signal again after its shutdown. By default that would end the process right there, while the
     # worker is in the middle of a task.
-    _on_stop_signal(lambda: None)
+    stopping = threading.Event()
+    _on_stop_signal(stopping.set)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with open_services(settings) as services, _running_worker(services, settings.worker_threads if with_worker else 0):
+    threads = settings.worker_threads if with_worker else 0
+    with _open_unless_stopped(settings, stopping) as services:
+        if services is not None:
+            _serve(settings, services, threads, on_started)
+
+
+def _serve(
+    settings: CloudSettings, services: Services, threads: int, on_started: Callable[[FastAPI, str], None] | None
+) -> None:
+    with _running_worker(services, threads):
         app = create_app(services)
         config = uvicorn.Config(
             app,
@@ -80,12 +104,40 @@ def run_worker(settings: CloudSettings) -> None:
 
     Args:
         settings: The settings of the server. Workers use the same ones.
+
+    Raises:
+        StartError: If the database or the blob store cannot be used.
     """
-    stop_requested = threading.Event()
-    _on_stop_signal(stop_requested.set)
-    with open_services(settings) as services, _running_worker(services, settings.worker_threads):
-        log.info("worker started", extra={"action": "worker_started"})
-        stop_requested.wait()
+    stopping = threading.Event()
+    _on_stop_signal(stopping.set)
+    with _open_unless_stopped(settings, stopping) as services:
+        if services is not None:
+            with _running_worker(services, settings.worker_threads):
+                log.info("worker started", extra={"action": "worker_started"})
+                stopping.wait()
+
+
+@contextmanager
+def _open_unless_stopped(settings: CloudSettings, stopping: threading.Event) -> Iterator[Services | None]:
+    """Yield the services, or None if the process is asked to stop while it waits for the database."""
+    with ExitStack() as stack:
+        try:
+            services = stack.enter_context(open_services(settings, stopping))
+        except StartError:
+            if not stopping.is_set():
+                raise
+            services = None
+        yield services if not stopping.is_set() else None
+
+
+def _create_tables(services: Services) -> None:
+    migrate(services.engine)
+    services.queue.create_tables()
+
+
+def _log_wait(reason: str) -> None:
+    extra = {"action": "database_wait", "fields": {"reason": reason}}
+    log.warning("waiting for the database", extra=extra)
 
 
 class _Server(uvicorn.Server):

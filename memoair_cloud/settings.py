@@ -30,6 +30,8 @@ class CloudSettings(BaseSettings):
         requests_per_s: The sustained rate of one API key in one server process, in requests per second.
         requests_at_once: The burst of one API key in one server process, in requests.
         session_idle_s: Seconds without a new event after which a call counts as ended.
+        database_wait_s: Seconds to wait at the start for a database that does not respond yet.
+        body_timeout_s: Seconds to wait for the next part of a request's body.
         worker_threads: The number of tasks that a worker runs concurrently.
         upload_file_bytes: The largest file of an upload, in bytes.
         upload_request_bytes: The largest request with files of an upload, in bytes. Needs as much space for temporary
@@ -82,6 +84,12 @@ class CloudSettings(BaseSettings):
         gt=0,
         validation_alias=AliasChoices("MEMOAIR_SESSION_IDLE_S", "MEMOAIR_CLOUD_SESSION_IDLE_S"),
         description="seconds without a new event after which a call counts as ended",
+    )
+    database_wait_s: float = Field(
+        default=60.0, ge=0, description="seconds to wait at the start for a database that does not respond yet"
+    )
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, description="seconds to wait for the next part of a request's body"
     )
     worker_threads: int = Field(default=2, ge=1, le=64, description="number of tasks that a worker runs concurrently")
     upload_file_bytes: int = Field(default=64 << 20, gt=0, description="largest file of an upload, in bytes")

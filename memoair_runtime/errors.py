@@ -47,6 +47,12 @@ class IdentityMismatchError(RequestError):
     code = "runtime.identity_mismatch"
 
 
+class RequestTimeoutError(BadRequestError):
+    """The body did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
 class PayloadTooLargeError(RequestError):
     """The body exceeds the size limit."""
 

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 
+from memoair_protocol.log_lines import OneLineFormatter
 from memoair_protocol.threads import ThreadUnavailableError
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer
@@ -74,9 +75,10 @@ def describe_start_error(error: Exception) -> str:
 
 def configure_logging() -> None:
     """Log warnings and errors to standard error."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    # What the cloud says of a failure is in some messages: it must not look like a line of this process.
+    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 def open_listener(host: str, port: int) -> socket.socket:

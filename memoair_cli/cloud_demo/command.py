@@ -44,6 +44,8 @@ def demo(
     Needs neither a key nor a network, and touches no other cloud.
     """
     _require_cloud()
+    from memoair_cloud.starting import StartError
+
     console = Console(highlight=False)
     try:
         with _ending_like_ctrl_c(), _folder(storage) as folder:
@@ -54,6 +56,8 @@ def demo(
                 _explain_kept_folder(console, settings, folder)
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
+    except StartError as error:
+        fail(str(error))
 
 
 def _require_cloud() -> None:

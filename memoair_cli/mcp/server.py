@@ -14,6 +14,7 @@ from mcp.server.lowlevel.server import Server
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
 from memoair_cli.mcp.tools import INSTRUCTIONS, MemoryTools
+from memoair_protocol.log_lines import OneLineFormatter
 from memoair_protocol.threads import ThreadUnavailableError, start_thread
 
 # How soon a signal handler tries again to start a thread.
@@ -50,7 +51,7 @@ def make_server(tools: MemoryTools) -> "Server[Any]":
     )
 
 
-class _WithoutExceptionTexts(logging.Formatter):
+class _WithoutExceptionTexts(OneLineFormatter):
     """Formats an exception as its type. Its message and its traceback may quote a caller."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name of the standard library

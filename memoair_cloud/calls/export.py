@@ -31,6 +31,8 @@ from memoair_protocol.timestamps import format_utc, utc_now
 FORMAT = "memoair.user-export"
 SCHEMA_VERSION = 1
 _ROWS_AT_ONCE = 500
+# Up to this size, an export needs no space on the disk.
+_MAX_MEMORY_BYTES = 1 << 20
 # What the document leaves out: keys that are the same in every row, and bookkeeping of the server.
 _LEFT_OUT = frozenset(
     {"project_id", "user_id", "barred", "version", "claimed_until", "retry_at", "failures", "failure"}
@@ -47,7 +49,7 @@ def write_export(tenant: Tenant, user_id: str) -> IO[bytes]:
     Raises:
         NotFoundError: If the user is unknown.
     """
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file = tempfile.SpooledTemporaryFile(_MAX_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
     try:
         with tenant.begin_read() as session:
             user = session.scalar(select(EndUser).where(EndUser.id == user_id))

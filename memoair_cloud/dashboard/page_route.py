@@ -12,8 +12,6 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.concurrency import run_in_threadpool
 
 from memoair_cloud.dashboard.rendering import render
@@ -25,8 +23,8 @@ from memoair_cloud.errors import (
     ForbiddenError,
     InternalServerError,
     InvalidRequestError,
-    ServiceUnavailableError,
 )
+from memoair_cloud.http.errors import find_outage
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +134,9 @@ def _to_api_error(error: Exception) -> ApiError:
         # Where and what, not what was sent.
         first = error.errors()[0]
         return InvalidRequestError(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
-    if isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError)):
-        return ServiceUnavailableError("the database does not respond", store="database")
+    outage = find_outage(error)
+    if outage is not None:
+        return outage
     log.error("a page failed", exc_info=error, extra={"action": "page_failed"})
     return InternalServerError("the page failed; the server's log has the reason")
 

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.access_models import SigningSecret
+from memoair_cloud.database.deferred import DeferredWrites
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.identifiers import new_id
 from memoair_protocol.timestamps import utc_now
@@ -30,10 +31,12 @@ class Signer:
 
     Args:
         engine: The database of the server.
+        deferred: Where an old secret is replaced: until the database takes writes, it stays in use.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, deferred: DeferredWrites) -> None:
         self._engine = engine
+        self._deferred = deferred
         self._lock = threading.Lock()
         self._secrets: list[str] = []
         self._loaded_at = -_REFRESH_S
@@ -71,17 +74,26 @@ class Signer:
             return URLSafeTimedSerializer(self._secrets, salt=f"memoair.{purpose}")
 
     def _load(self) -> list[str]:
-        """Return the secrets, oldest first, after replacing the latest if it is old."""
+        """Return the secrets, oldest first. If the latest is old, it is replaced in the background.
+
+        Only the first secret of a database is written here: without it, nothing can be signed.
+        """
         oldest_first = select(SigningSecret).order_by(SigningSecret.created_at, SigningSecret.id)
         now = utc_now()
         with Session(self._engine) as session:
             rows = session.scalars(oldest_first).all()
-        if rows and now - rows[-1].created_at < _REPLACE_AFTER:
+        if rows:
+            if now - rows[-1].created_at >= _REPLACE_AFTER:
+                self._deferred.put("signing secret", _replace_secret)
             return [row.value for row in rows]
-        # Two servers that replace it at the same time add two secrets. Both are valid everywhere after a minute.
         with Session(self._engine.execution_options(**{WRITE_OPTION: True})) as session, session.begin():
-            session.execute(delete(SigningSecret).where(SigningSecret.created_at < now - _DELETE_AFTER))
-            value = secrets.token_urlsafe(_SECRET_BYTES)
-            session.add(SigningSecret(id=new_id("secret"), value=value, created_at=now))
-            session.flush()
+            _replace_secret(session)
             return [row.value for row in session.scalars(oldest_first)]
+
+
+def _replace_secret(session: Session) -> None:
+    # Two servers that replace it at the same time add two secrets. Both are valid everywhere after a minute.
+    now = utc_now()
+    session.execute(delete(SigningSecret).where(SigningSecret.created_at < now - _DELETE_AFTER))
+    session.add(SigningSecret(id=new_id("secret"), value=secrets.token_urlsafe(_SECRET_BYTES), created_at=now))
+    session.flush()

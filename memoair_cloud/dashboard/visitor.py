@@ -75,7 +75,8 @@ class Gatekeeper:
         settings = services.settings
         idle, longest = timedelta(seconds=settings.dashboard_idle_s), timedelta(seconds=settings.dashboard_session_s)
         sign_ins = RateLimit(_SIGN_INS_PER_S, settings.dashboard_sign_ins_at_once)
-        return cls(services, Signer(services.engine), SessionStore(services.engine, idle, longest), sign_ins)
+        sessions = SessionStore(services.engine, services.deferred, idle, longest)
+        return cls(services, Signer(services.engine, services.deferred), sessions, sign_ins)
 
     @property
     def settings(self) -> CloudSettings:
@@ -111,14 +112,14 @@ class Gatekeeper:
 
     def is_secure(self, request: Request) -> bool:
         """Return whether the person's browser uses HTTPS, if need be as a trusted proxy says."""
-        if self.is_from_proxy(request) and (scheme := request.headers.get("x-forwarded-proto")):
-            return scheme.strip().lower() == "https"
+        if self.is_from_proxy(request) and (scheme := _last_value(request, "x-forwarded-proto")):
+            return scheme.lower() == "https"
         return request.url.scheme == "https"
 
     def client_address(self, request: Request) -> str:
         """Return the address of the person's browser, if need be as a trusted proxy says."""
-        if self.is_from_proxy(request) and (forwarded := request.headers.get("x-forwarded-for")):
-            return forwarded.rpartition(",")[2].strip()  # the last one: those before it anyone may have written
+        if self.is_from_proxy(request) and (forwarded := _last_value(request, "x-forwarded-for")):
+            return forwarded
         return request.client.host if request.client else ""
 
     def _find_signed_in(self, request: Request) -> Visitor:
@@ -143,3 +144,11 @@ class Gatekeeper:
         grant, actor = Grant(settings.dashboard_proxy_scope), Actor("proxy", name)
         tenant = make_tenant(self.services.engine, settings.dashboard_proxy_account, grant, actor)
         return Visitor(tenant, name, f"proxy {name}", has_session=False)
+
+
+def _last_value(request: Request, header: str) -> str:
+    """Return the last value of a header that proxies add to: those before it, anyone may have written.
+
+    A proxy may add to the header that the client sent, or send another one after it.
+    """
+    return ",".join(request.headers.getlist(header)).rpartition(",")[2].strip()

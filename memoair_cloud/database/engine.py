@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,17 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from memoair_cloud.database.writer_gate import WriterGate
+from memoair_protocol.durable import make_folder
+
 # The execution option of a transaction that writes. SQLite must know it at the beginning: a transaction that reads
 # first and then writes fails immediately if another one has written in between, however long it may wait.
 WRITE_OPTION = "memoair_writes"
+# The execution option of a transaction that fails rather than wait long for a lock, with its seconds.
+LOCK_TIMEOUT_OPTION = "memoair_lock_timeout_s"
 _BUSY_TIMEOUT_S = 30
 _LOCK_TIMEOUT_S = 10
+_CONNECT_TIMEOUT_S = 10
 
 
 def make_engine(url: str) -> Engine:
@@ -24,20 +31,30 @@ def make_engine(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_S}, pool_size=10)
+        make_folder(Path(parsed.database or "").parent)
+        # Enough connections that reads have some while writers wait for the lock: see `WriterGate`.
+        wait = {"timeout": _BUSY_TIMEOUT_S}
+        engine = create_engine(parsed, hide_parameters=True, connect_args=wait, pool_size=10, max_overflow=20)
         event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "begin", partial(_begin_sqlite, WriterGate()))
         return engine
     # `hide_parameters`: errors would contain callers' words, which must not get into a log. `timezone`: in other zones
     # than UTC, the first and the last moments of the calendar cannot be read back. `lock_timeout`: a request that waits
     # for a lock holds a thread that other requests wait for. `prepare_threshold`: the plan of a prepared statement
     # suits most users; for a user with a hundred times as many turns it would scan all of them (2.5 times the cost of a
     # turn). Prepared statements also fail behind pgbouncer.
-    connect_args = {"options": f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT_S}s", "prepare_threshold": None}
-    return create_engine(
+    # `connect_timeout`: a host that is gone answers nothing, and a request would wait for minutes to find out.
+    connect_args: dict[str, Any] = {
+        "options": f"-c timezone=UTC -c lock_timeout={_LOCK_TIMEOUT_S}s",
+        "prepare_threshold": None,
+    }
+    if "connect_timeout" not in parsed.query:
+        connect_args["connect_timeout"] = _CONNECT_TIMEOUT_S
+    engine = create_engine(
         parsed, hide_parameters=True, connect_args=connect_args, pool_size=10, max_overflow=40, pool_pre_ping=True
     )
+    event.listen(engine, "begin", _begin_postgresql)
+    return engine
 
 
 def purge_wal(engine: Engine) -> None:
@@ -78,6 +95,20 @@ def _enable_wal(connection: Any) -> None:
             return
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITE_OPTION, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _begin_sqlite(gate: WriterGate, connection: Connection) -> None:
+    options = connection.get_execution_options()
+    timeout_s = options.get(LOCK_TIMEOUT_OPTION, _BUSY_TIMEOUT_S)
+    if connection.info.get(LOCK_TIMEOUT_OPTION, _BUSY_TIMEOUT_S) != timeout_s:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
+        connection.info[LOCK_TIMEOUT_OPTION] = timeout_s
+    if not options.get(WRITE_OPTION, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    with gate.wait():
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    timeout_s = connection.get_execution_options().get(LOCK_TIMEOUT_OPTION)
+    if timeout_s is not None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(timeout_s * 1000)}")

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from memoair_cloud.database.engine import WRITE_OPTION
+from memoair_cloud.database.private import make_private
 
 _MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
 # An arbitrary number that nothing else uses for an advisory lock in the same database.
@@ -18,7 +19,7 @@ _ADVISORY_LOCK_ID = 0x6D656D6F
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Apply all missing migrations, in one transaction.
+    """Apply all missing migrations, in one transaction, and keep other users of this machine from SQLite files.
 
     Several servers may call this at the same time: one migrates, the others wait. A server that dies during
     a migration leaves the database unchanged.
@@ -27,6 +28,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
         engine: The database of the server.
         revision: The Alembic revision to migrate to.
     """
+    make_private(engine)
     with engine.connect().execution_options(**{WRITE_OPTION: True}) as connection, connection.begin():
         _acquire_schema_lock(connection)
         command.upgrade(_alembic_config(connection), revision)

@@ -15,6 +15,7 @@ from memoair_cloud.http.errors import add_error_handlers
 from memoair_cloud.http.exact_path import ExactPath
 from memoair_cloud.http.middleware import CloudMetrics, ObservabilityMiddleware
 from memoair_cloud.http.rate_limit import RateLimit
+from memoair_cloud.http.request_guard import BodyTimeout, SingleHeaders
 from memoair_cloud.http.routes import (
     api_docs,
     audit,
@@ -80,6 +81,8 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     add_error_handlers(app)
     app.add_middleware(ExactPath)
+    app.add_middleware(BodyTimeout, timeout_s=services.settings.body_timeout_s)
+    app.add_middleware(SingleHeaders)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
     # The traces of a session before the session: its id may have slashes.
     resources = (projects, recall_traces, calls, memories, retention, uploads, indexes, projections)

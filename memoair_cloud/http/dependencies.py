@@ -10,14 +10,16 @@ from sqlalchemy import Engine
 
 from memoair_cloud.analytics.days import DayCache
 from memoair_cloud.audit.log import ReadRecorder
+from memoair_cloud.database.deferred import DeferredWrites
 from memoair_cloud.errors import InvalidKeyError, InvalidRequestError
 from memoair_cloud.http.middleware import CloudMetrics
 from memoair_cloud.http.rate_limit import RateLimit
+from memoair_cloud.http.readiness import Readiness
 from memoair_cloud.identifiers import check_identifier
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import CloudSettings
-from memoair_cloud.tenancy.access import Tenant, authenticate
+from memoair_cloud.tenancy.access import Tenant, authenticate, note_last_use
 
 
 @attrs.frozen
@@ -30,9 +32,11 @@ class Services:
         queue: The queue of background tasks.
         rate_limit: The rate limit per API key.
         metrics: The Prometheus metrics.
-        reads: Records in the audit log who reads a caller's data.
         settings: The settings of the server.
+        deferred: Writes of requests that read.
+        reads: Records in the audit log who reads a caller's data.
         days: Figures of days that are over.
+        readiness: Checks whether the server is ready.
     """
 
     engine: Engine
@@ -41,8 +45,14 @@ class Services:
     rate_limit: RateLimit
     metrics: CloudMetrics
     settings: CloudSettings = attrs.field(factory=CloudSettings)
-    reads: ReadRecorder = attrs.field(factory=ReadRecorder)
+    deferred: DeferredWrites = attrs.field(
+        default=attrs.Factory(lambda self: DeferredWrites(self.engine), takes_self=True)
+    )
+    reads: ReadRecorder = attrs.field(default=attrs.Factory(lambda self: ReadRecorder(self.deferred), takes_self=True))
     days: DayCache = attrs.field(factory=DayCache)
+    readiness: Readiness = attrs.field(
+        default=attrs.Factory(lambda self: Readiness(self.engine, self.blobs), takes_self=True)
+    )
 
 
 # A coroutine, because it only inspects the request: FastAPI would run a plain function in a thread.
@@ -79,6 +89,7 @@ def admit_request(request: Request) -> Tenant:
     credentials = authenticate(services.engine, key.strip())
     request.state.account_id, request.state.key_id = credentials.account_id, credentials.key_id
     services.rate_limit.acquire(credentials.key_id)
+    note_last_use(credentials, services.deferred)
     request.state.tenant = credentials.make_tenant(services.engine)
     return admit_request(request)
 
@@ -92,16 +103,12 @@ AccountTenant = Annotated[Tenant, Depends(get_account_tenant)]
 
 
 async def get_project_tenant(
-    request: Request,
     tenant: AccountTenant,
     x_project_id: Annotated[str | None, Header(description="The project; required")] = None,
     x_agent_id: Annotated[str | None, Header(description="The agent, which belongs to the project")] = None,
     x_user_id: Annotated[str | None, Header(description="The user that the request is about, if any; UTF-8")] = None,
 ) -> Tenant:
     """Return the tenant of the request's API key in the project that the headers name."""
-    for name in ("X-Project-Id", "X-Agent-Id", "X-User-Id"):
-        if len(request.headers.getlist(name)) > 1:
-            raise InvalidRequestError(f"{name} must not be sent more than once", field=name)
     project_id = _parse_identifier("X-Project-Id", x_project_id)
     if project_id is None:
         raise InvalidRequestError("X-Project-Id is required", field="X-Project-Id")

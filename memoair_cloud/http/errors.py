@@ -1,5 +1,6 @@
 """Error responses: all errors in one envelope, including those that the framework raises before a route runs."""
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
@@ -20,10 +21,13 @@ from memoair_cloud.errors import (
     MethodNotAllowedError,
     NotFoundError,
     RateLimitedError,
+    RequestTimeoutError,
     ServiceUnavailableError,
 )
 
 _MAX_FIELDS = 10
+_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_READ_ONLY_STATE = "25006"  # PostgreSQL: the database is read-only, such as one that takes over from another
 
 
 class ErrorPart(BaseModel):
@@ -57,6 +61,7 @@ COMMON_ERRORS: tuple[type[ApiError], ...] = (
     InvalidKeyError,
     ForbiddenError,
     InvalidRequestError,
+    RequestTimeoutError,
     RateLimitedError,
     InternalServerError,
     ServiceUnavailableError,
@@ -83,8 +88,20 @@ def add_error_handlers(app: FastAPI) -> None:
     )
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
-    for error_type in (OperationalError, InterfaceError, PoolTimeoutError):
-        app.add_exception_handler(error_type, _handle_database_error)
+    for error_type in (OperationalError, InterfaceError, InternalError, PoolTimeoutError, OSError):
+        app.add_exception_handler(error_type, _handle_outage)
+
+
+def find_outage(error: Exception) -> ServiceUnavailableError | None:
+    """Return the error to report if what a request needs is not available for now; None for other errors."""
+    sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if isinstance(error, InternalError) and sqlstate == _READ_ONLY_STATE:
+        return ServiceUnavailableError("the database is read-only", store="database")
+    if isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError)):
+        return ServiceUnavailableError("the database does not respond", store="database")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return ServiceUnavailableError("the server has no space on its disk", store="disk")
+    return None
 
 
 def make_error_response(error: ApiError) -> JSONResponse:
@@ -112,5 +129,8 @@ def _handle_http_exception(_: Request, error: Exception) -> JSONResponse:
     return make_error_response(InvalidRequestError("invalid HTTP request"))
 
 
-def _handle_database_error(_: Request, __: Exception) -> JSONResponse:
-    return make_error_response(ServiceUnavailableError("the database does not respond", store="database"))
+def _handle_outage(_: Request, error: Exception) -> JSONResponse:
+    outage = find_outage(error)
+    if outage is None:
+        raise error
+    return make_error_response(outage)

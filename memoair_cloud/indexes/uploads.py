@@ -16,7 +16,13 @@ from sqlalchemy.exc import IntegrityError
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.models import OrgIndex
 from memoair_cloud.database.upload_models import Upload, UploadedDocument, UploadedFile
-from memoair_cloud.errors import BatchTooLargeError, ConflictError, InvalidRequestError, NotFoundError
+from memoair_cloud.errors import (
+    BatchTooLargeError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    ServiceUnavailableError,
+)
 from memoair_cloud.identifiers import check_identifier, new_id
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.upload_states import TRANSITIONS, DocumentAction, FileState, UploadState, is_open
@@ -160,7 +166,7 @@ def add_file(
         NotFoundError: If there is no such upload.
         ConflictError: If the upload does not receive files any more.
         BatchTooLargeError: If the upload has too many files, or too large ones.
-        OSError: If the blob store does not respond.
+        ServiceUnavailableError: If the blob store does not take it.
     """
     name, reason = _check_name(name)
     size, sha256 = _measure(file)
@@ -187,7 +193,10 @@ def add_file(
         row.state = FileState.STORING.value if reason is None else FileState.REFUSED.value
     if reason is not None:
         return FileOutcome(name, sha256, size, FileState.REFUSED.value, reason)
-    blobs.write(blob_key(tenant, upload_id, sha256), _read_blocks(file))
+    try:
+        blobs.write(blob_key(tenant, upload_id, sha256), _read_blocks(file))
+    except OSError:
+        raise ServiceUnavailableError("the blob store takes no files: is it full?", store="blobs") from None
     with tenant.begin_write() as session:
         upload = _load(session, index_name, upload_id, lock=True)
         row = session.get_one(UploadedFile, (session.scope.project_id, upload_id, name, sha256))

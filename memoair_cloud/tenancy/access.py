@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 from sqlalchemy import ColumnElement, Engine, or_, select, true, update
 from sqlalchemy.orm import Session
 
-from memoair_cloud.database.engine import WRITE_OPTION
+from memoair_cloud.database.deferred import DeferredWrites
+from memoair_cloud.database.engine import LOCK_TIMEOUT_OPTION, WRITE_OPTION
 from memoair_cloud.database.models import Agent, ApiKey, Project
 from memoair_cloud.errors import InvalidKeyError, NotFoundError
 from memoair_cloud.tenancy.grants import Action, Grant, KeyScope
@@ -23,12 +24,13 @@ _LAST_USED_PRECISION = timedelta(minutes=1)
 
 @attrs.frozen
 class Credentials:
-    """A valid API key, its account, and what it may do."""
+    """A valid API key, its account, what it may do, and when it was last used as far as the database knows."""
 
     key_id: str
     account_id: str
     grant: Grant = attrs.field(factory=Grant)
     label: str = ""
+    last_used_at: datetime | None = None
 
     def make_tenant(self, engine: Engine) -> "Tenant":
         """Return the tenant of the account, without a project."""
@@ -62,17 +64,33 @@ def find_credentials(engine: Engine, key_id: str) -> Credentials:
     return _load_credentials(engine, ApiKey.id == key_id)
 
 
+def note_last_use(credentials: Credentials, deferred: DeferredWrites) -> None:
+    """Note that a key was just used. The database learns of it in the background: a request need not wait for that.
+
+    A note is lost if the server ends while the database takes no writes, or if too many notes wait.
+    """
+    use = _KeyUse(credentials.key_id, utc_now())
+    if credentials.last_used_at is None or use.at - credentials.last_used_at > _LAST_USED_PRECISION:
+        deferred.put(("key", credentials.key_id), use)
+
+
+@attrs.frozen
+class _KeyUse:
+    key_id: str
+    at: datetime
+
+    def __call__(self, session: Session) -> None:
+        is_outdated = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < self.at - _LAST_USED_PRECISION)
+        session.execute(update(ApiKey).where(ApiKey.id == self.key_id, is_outdated).values(last_used_at=self.at))
+
+
 def _load_credentials(engine: Engine, is_key: ColumnElement[bool]) -> Credentials:
-    now = utc_now()
     with Session(engine) as session:
         row = session.scalar(select(ApiKey).where(is_key, ApiKey.revoked_at.is_(None)))
     if row is None:
         raise InvalidKeyError("unknown or revoked API key")
-    if row.last_used_at is None or now - row.last_used_at > _LAST_USED_PRECISION:
-        is_outdated = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - _LAST_USED_PRECISION)
-        with Session(engine.execution_options(**{WRITE_OPTION: True})) as session, session.begin():
-            session.execute(update(ApiKey).where(ApiKey.id == row.id, is_outdated).values(last_used_at=now))
-    return Credentials(row.id, row.account_id, Grant(KeyScope(row.scope), row.project_id), f"{row.name} ({row.hint}…)")
+    label = f"{row.name} ({row.hint}…)"
+    return Credentials(row.id, row.account_id, Grant(KeyScope(row.scope), row.project_id), label, row.last_used_at)
 
 
 @attrs.frozen
@@ -111,14 +129,18 @@ class Tenant:
             yield session
 
     @contextmanager
-    def begin_write(self, action: Action = Action.WRITE) -> Iterator[ScopedSession]:
+    def begin_write(
+        self, action: Action = Action.WRITE, lock_timeout_s: float | None = None
+    ) -> Iterator[ScopedSession]:
         """Begin a transaction that writes. It commits at the end of the block and rolls back if the block raises.
 
         Args:
             action: What it is for.
+            lock_timeout_s: How long to wait for a lock, in seconds; by default as long as a client waits.
         """
         self.grant.check(action, self.scope.project_id)
-        writer = self.engine.execution_options(**{WRITE_OPTION: True})
+        options = {} if lock_timeout_s is None else {LOCK_TIMEOUT_OPTION: lock_timeout_s}
+        writer = self.engine.execution_options(**{WRITE_OPTION: True, **options})
         with ScopedSession(writer, self.scope) as session, session.begin():
             self._check_scope_exists(session)
             yield session

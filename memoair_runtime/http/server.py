@@ -24,7 +24,14 @@ import msgspec
 from memoair_protocol.addresses import is_loopback_url
 from memoair_protocol.limits import MAX_RUNTIME_BODY_BYTES
 from memoair_protocol.threads import ThreadUnavailableError, run_loop, start_thread
-from memoair_runtime.errors import BadRequestError, InternalError, PayloadTooLargeError, RequestError, UnauthorizedError
+from memoair_runtime.errors import (
+    BadRequestError,
+    InternalError,
+    PayloadTooLargeError,
+    RequestError,
+    RequestTimeoutError,
+    UnauthorizedError,
+)
 from memoair_runtime.http.connections import Connections
 from memoair_runtime.http.routes import Route, Routes
 from memoair_runtime.metrics import RuntimeMetrics
@@ -279,7 +286,11 @@ class _Handler(BaseHTTPRequestHandler):
             if self._is_answered:
                 raise  # the client is gone
             # Log only the error's type and location: its message may contain what the user said.
-            log.error("a request failed: action=request_failed path=%s error=%s", path, _error_location(error))
+            log.error(
+                "a request failed: action=request_failed path=%s error=%s",
+                self.server.routes.metric_label(path),
+                _error_location(error),
+            )
             self._send_reply(
                 path,
                 InternalError.status,
@@ -311,6 +322,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _has_valid_token(self) -> bool:
         if self.server.token is None:
             return True
+        if len(self.headers.get_all("Authorization", [])) > 1:
+            return False
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         # The header was decoded as Latin-1, so encoding restores its bytes exactly.
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), self.server.token)
@@ -340,7 +353,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise PayloadTooLargeError(
                 f"the body is larger than {MAX_RUNTIME_BODY_BYTES} bytes", limit=MAX_RUNTIME_BODY_BYTES
             )
-        content = self.rfile.read(length) if length else b""
+        try:
+            content = self.rfile.read(length) if length else b""
+        except TimeoutError:
+            self.close_connection = True
+            raise RequestTimeoutError(f"the body did not arrive within {READ_TIMEOUT_S:g} s") from None
         if len(content) < length:
             self.close_connection = True
             raise BadRequestError("the body is shorter than its Content-Length")

@@ -62,7 +62,11 @@ def show_caller(
 def export_caller(page: PageDep, user_id: PathId) -> Response:
     """Return everything that is kept of a caller as a file."""
     file = write_export(page.tenant, user_id)
-    page.record_read(AuditAction.EXPORTED_CALLER, user_id)
+    try:
+        page.record_read(AuditAction.EXPORTED_CALLER, user_id)
+    except BaseException:
+        file.close()
+        raise
     headers = {"Content-Length": str(file.tell()), "Content-Disposition": 'attachment; filename="caller.json"'}
     file.seek(0)
     return StreamingResponse(

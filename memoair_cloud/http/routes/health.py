@@ -4,10 +4,8 @@ from contextlib import suppress
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from memoair_cloud.database.migrate import is_current
 from memoair_cloud.errors import InternalServerError, ServiceUnavailableError
 from memoair_cloud.http.dependencies import ServicesDep
 from memoair_cloud.http.errors import error_responses
@@ -31,17 +29,12 @@ async def healthz() -> StatusOut:
 @router.get(
     "/readyz", operation_id="isReady", responses=error_responses([InternalServerError, ServiceUnavailableError])
 )
-def readyz(services: ServicesDep) -> StatusOut:
-    """Check that the blob store is writable, and that the database responds and has the tables of this version."""
-    try:
-        with services.engine.connect() as connection:
-            connection.execute(select(1))
-            current = is_current(connection)
-    except SQLAlchemyError:
-        raise ServiceUnavailableError("the database does not respond", store="database") from None
-    if not current:
-        raise ServiceUnavailableError("the database has tables of another version", store="database")
-    services.blobs.check_writable()
+async def readyz(services: ServicesDep) -> StatusOut:
+    """Check that the database and the blob store take writes, and that the database has the tables of this version.
+
+    The response comes within a few seconds, whatever hangs.
+    """
+    await services.readiness.check()
     return StatusOut()
 
 

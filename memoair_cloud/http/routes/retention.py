@@ -102,7 +102,11 @@ def lift_hold(tenant: ProjectTenant, user_id: PathId, body: HoldIn, key_id: KeyI
 def export_user(tenant: ProjectTenant, services: ServicesDep, user_id: PathId) -> StreamingResponse:
     """Return everything that is kept of a user, as one JSON document."""
     file = write_export(tenant, user_id)
-    services.reads.record(tenant, AuditAction.EXPORTED_CALLER, user_id)
+    try:
+        services.reads.record(tenant, AuditAction.EXPORTED_CALLER, user_id)
+    except BaseException:
+        file.close()
+        raise
     headers = {"Content-Length": str(file.tell()), "Cache-Control": "no-store"}
     file.seek(0)
     return StreamingResponse(

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
-from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody
+from memoair_cloud.http.schemas.base import DocumentedAs, Identifier, RequestBody, ResponseBody
 from memoair_protocol.enums import EventType
 
 MAX_EVENTS = 500
@@ -25,10 +25,7 @@ class EventIn(RequestBody):
 class EventsIn(RequestBody):
     """A batch of one user's events. Each is validated by itself, so that an invalid event does not block the others."""
 
-    events: Annotated[
-        list[Any],
-        WithJsonSchema({"type": "array", "maxItems": MAX_EVENTS, "items": EventIn.model_json_schema()}),
-    ]
+    events: Annotated[list[Annotated[Any, DocumentedAs(EventIn)]], Field(json_schema_extra={"maxItems": MAX_EVENTS})]
 
 
 class RefusedOut(ResponseBody):

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
-from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody
+from memoair_cloud.http.schemas.base import DocumentedAs, Identifier, RequestBody, ResponseBody
 from memoair_protocol.enums import LaneName, RecallOrigin, TraceMode
 from memoair_protocol.limits import MAX_TRACES
 
@@ -25,10 +25,7 @@ class TraceIn(RequestBody):
 class TracesIn(RequestBody):
     """A batch of traces. Each is validated by itself, so that an invalid one does not block the others."""
 
-    traces: Annotated[
-        list[Any],
-        WithJsonSchema({"type": "array", "maxItems": MAX_TRACES, "items": TraceIn.model_json_schema()}),
-    ]
+    traces: Annotated[list[Annotated[Any, DocumentedAs(TraceIn)]], Field(json_schema_extra={"maxItems": MAX_TRACES})]
 
 
 class RejectedTraceOut(ResponseBody):
