@@ -6,8 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from memoair_cloud.errors import ServiceUnavailableError
+from memoair_protocol.durable import make_folder, sync_file, sync_folder
 
 _BLOCK_BYTES = 1 << 20
 
@@ -23,13 +25,14 @@ class BlobStore:
         self.url = url
         self._fs, root = fsspec.core.url_to_fs(url)
         self._root = root.rstrip("/")
+        self._is_local = isinstance(self._fs, LocalFileSystem)
 
     def put(self, source: Path, sha256: str) -> None:
         """Store a file under its hash.
 
         Args:
             source: The file to copy.
-            sha256: The hash of its content.
+            sha256: The hash of its content. In a folder, the file survives a power failure from now on.
 
         Raises:
             OSError: If it cannot be stored.
@@ -38,9 +41,11 @@ class BlobStore:
             # Written to a temporary name first and then moved: a partial file must never be visible under its final
             # name.
             temporary = f"{self._path(sha256)}.{uuid.uuid4().hex}.part"
-            self._fs.makedirs(self._fs._parent(temporary), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
+            self._make_folder_of(temporary)
             self._fs.put_file(str(source), temporary)
+            self._sync_content(temporary)
             self._fs.mv(temporary, self._path(sha256))
+        self._sync_name(self._path(sha256))  # also of a file that exists: its writer may have died before that
 
     def write(self, key: str, blocks: Iterable[bytes]) -> None:
         """Store a file under a key that only its writer knows. If writing it fails, part of it stays: remove it.
@@ -52,10 +57,12 @@ class BlobStore:
         Raises:
             OSError: If it cannot be stored.
         """
-        self._fs.makedirs(self._fs._parent(self._path(key)), exist_ok=True)  # noqa: SLF001 - as above
+        self._make_folder_of(self._path(key))
         with self._fs.open(self._path(key), "wb") as target:
             for block in blocks:
                 target.write(block)
+        self._sync_content(self._path(key))
+        self._sync_name(self._path(key))
 
     def exists(self, sha256: str) -> bool:
         """Return whether the store has a file with this hash. Raises OSError."""
@@ -92,6 +99,23 @@ class BlobStore:
         with self._fs.open(self._path(sha256), "rb") as content:
             while block := content.read(_BLOCK_BYTES):
                 yield block
+
+    # A file is on the disk before the database refers to it. Other stores than a folder do not answer before that.
+
+    def _make_folder_of(self, path: str) -> None:
+        if self._is_local:
+            make_folder(Path(path).parent)
+        else:
+            self._fs.makedirs(self._fs._parent(path), exist_ok=True)  # noqa: SLF001 - fsspec has no public name for it
+
+    def _sync_content(self, path: str) -> None:
+        if self._is_local:
+            sync_file(Path(path))
+
+    def _sync_name(self, path: str) -> None:
+        if self._is_local:
+            sync_folder(Path(path).parent)
+            sync_folder(Path(self._root))
 
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"

@@ -1,7 +1,8 @@
 """Erasing a user's data on this machine: the session logs, and every file that was derived from them.
 
 A session's folder is renamed before it is deleted. From then on no reader finds it, and what a crash leaves behind is
-recognized by its name. What has been deleted stays so after a power failure. Lock files stay, because another process may hold them.
+recognized by its name. What has been deleted stays so after a power failure. Lock files stay, because another process
+may hold them.
 """
 
 import shutil

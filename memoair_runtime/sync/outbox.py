@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 import msgspec
 
-from memoair_protocol.durable import sync_data
+from memoair_protocol.durable import sync_file
 from memoair_protocol.enums import EventType
 from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, START_OF_LOG, Cursor, Cursors, log_fingerprint
 from memoair_runtime.storage.erasure_record import read_erasure_time
@@ -281,11 +281,7 @@ class Outbox:
         would never be sent.
         """
         with suppress(FileNotFoundError):  # the user has been erased
-            fd = os.open(self._log_path(session_id), os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-            try:
-                sync_data(fd)
-            finally:
-                os.close(fd)
+            sync_file(self._log_path(session_id))
 
     def _recount(self, session_id: str, times: list[float]) -> None:
         start, _ = self._find_start(session_id)

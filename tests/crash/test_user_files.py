@@ -101,7 +101,8 @@ def test_the_copy_of_the_cloud_is_of_one_version_or_pulled_again(tmp_path: Path,
             event = new_event(EventType.TURN, "elsewhere", 99, NOW, {"turnId": "99"}, EventOrigin())
             found.append(ReplicaPage(99, [event]))
             again = ReplicaFile(user_folder(root).cloud_replica, CLOUD)
-            assert event.event_id in {known.event_id for known in again.refresh().events} and again.version == 99
+            assert event.event_id in {known.event_id for known in again.refresh().events}
+            assert again.version == 99
 
 
 def test_recall_traces_are_lost_at_most(tmp_path: Path, disk_root: Path) -> None:
@@ -124,7 +125,7 @@ def test_recall_traces_are_lost_at_most(tmp_path: Path, disk_root: Path) -> None
         assert file.take()[-1] == b"{}"
 
 
-@pytest.mark.parametrize("killed_after", [None, *range(4, 30, 5)])
+@pytest.mark.parametrize("killed_after", [None, 4, 9, 19])
 def test_nothing_that_was_erased_comes_back(tmp_path: Path, disk_root: Path, killed_after: int | None) -> None:
     erased_at = NOW + timedelta(minutes=1)
     with CrashDisk(disk_root) as disk:

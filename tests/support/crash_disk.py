@@ -12,6 +12,9 @@ and `shutil` open. Syncs only mark what they make durable; nothing waits for the
 compared with the record, so code that writes in another way (SQLite, memory maps, other processes) is noticed.
 """
 
+# Here the functions of `os` are what is recorded.
+# ruff: noqa: PTH100, PTH115, PTH116, PTH117, PTH118, PTH208
+
 import builtins
 import fcntl
 import io
@@ -25,6 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 from unittest import mock
+
+from typing_extensions import Self
 
 from support.crash_states import Crash, Inode, Operation, Promise, SetNames, Sync, Truncate, Write, crashes, final_tree
 
@@ -95,7 +100,7 @@ class CrashDisk:
         """Yield the disks that a power failure could leave, at any moment of the record."""
         return crashes(self._inodes, self.operations, count=count, seed=seed, root=_ROOT)
 
-    def __enter__(self) -> "CrashDisk":
+    def __enter__(self) -> Self:
         for name, real in [(name, getattr(os, name)) for name in _RECORDED if hasattr(os, name)]:
             self._patch(os, name, _wrap(getattr(self, f"_{_RECORDED[name]}"), real))
         self._patch(io, "open", self._open_file)
@@ -154,10 +159,10 @@ class CrashDisk:
     def _pwrite(self, real: Any, fd: int, data: Any, offset: int) -> int:
         return self._do_write(fd, offset, lambda: real(fd, data, offset), lambda written: bytes(data)[:written])
 
-    def _writev(self, real: Any, fd: int, buffers: Any) -> int:  # noqa: ARG002 - one write instead
+    def _writev(self, real: Any, fd: int, buffers: Any) -> int:
         return os.write(fd, b"".join(map(bytes, buffers)))
 
-    def _pwritev(self, real: Any, fd: int, buffers: Any, offset: int, flags: int = 0) -> int:  # noqa: ARG002 - as above
+    def _pwritev(self, real: Any, fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
         return os.pwrite(fd, b"".join(map(bytes, buffers)), offset)
 
     def _sendfile(self, real: Any, out_fd: int, in_fd: int, offset: int | None, count: int, *more: Any) -> int:
@@ -169,7 +174,7 @@ class CrashDisk:
         at = os.lseek(out_fd, 0, os.SEEK_CUR) if self._number_of_fd(out_fd) is not None else 0
         return self._do_write(out_fd, at, lambda: real(out_fd, in_fd, offset, count, *more), read)
 
-    def _copy_file_range(self, real: Any, *_: Any, **__: Any) -> int:  # noqa: ARG002 - callers then copy by hand
+    def _copy_file_range(self, real: Any, *_: Any, **__: Any) -> int:
         raise OSError(38, "not recorded")
 
     def _do_write(self, fd: int, offset: int, write: Callable[[], int], read: Callable[[int], bytes]) -> int:
@@ -193,7 +198,7 @@ class CrashDisk:
             real(fd, size)
             self.operations.append(Truncate(number, size, os.fstat(fd).st_mtime_ns))
 
-    def _truncate(self, real: Any, path: Any, size: int) -> None:  # noqa: ARG002 - by descriptor instead
+    def _truncate(self, real: Any, path: Any, size: int) -> None:
         fd = os.open(path, os.O_WRONLY)
         try:
             os.ftruncate(fd, size)
@@ -283,7 +288,7 @@ class CrashDisk:
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
-        closefd: bool = True,  # noqa: FBT001, FBT002 - as of the built-in function
+        closefd: bool = True,
         opener: Any = None,
     ) -> Any:
         is_ours = self._number_of_fd(file) is not None if isinstance(file, int) else self._absolute(file) is not None

@@ -152,7 +152,7 @@ def crashes(
         seed: Chooses among the possible disks.
         root: The inode of the disk's root folder.
     """
-    rng = random.Random(seed)  # noqa: S311 - it has to be repeatable, not secret
+    rng = random.Random(seed)
     promised = [index + 1 for index, operation in enumerate(operations) if isinstance(operation, Promise)]
     chosen = [(position, style) for position in promised for style in ("nothing", "names", "data", "all")]
     rng.shuffle(chosen)
@@ -173,7 +173,7 @@ def crashes(
 
 def final_tree(inodes: dict[int, Inode], operations: Sequence[Operation], root: int) -> dict[str, bytes | str | None]:
     """Return what is on the disk if there is no power failure."""
-    return _crash_at(inodes, operations, "all", random.Random(0), root).tree  # noqa: S311 - "all" chooses nothing
+    return _crash_at(inodes, operations, "all", random.Random(0), root).tree
 
 
 def _crash_at(
@@ -199,9 +199,7 @@ def _crash_at(
                 before = contents[operation.inode].ljust(operation.offset, b"\0")
                 contents[operation.inode] = before[: operation.offset] + data + before[operation.offset + len(data) :]
                 mtimes[operation.inode] = operation.mtime_ns
-        elif isinstance(operation, Truncate) and (
-            index < synced.get(operation.inode, 0) or kept.is_truncated(index)
-        ):
+        elif isinstance(operation, Truncate) and (index < synced.get(operation.inode, 0) or kept.is_truncated(index)):
             contents[operation.inode] = contents[operation.inode][: operation.size].ljust(operation.size, b"\0")
             mtimes[operation.inode] = operation.mtime_ns
     promises = [operation.what for operation in operations if isinstance(operation, Promise)]
