@@ -158,6 +158,22 @@ def test_a_redirect_is_not_followed(server: FileServer, ask: Ask) -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_cloud_cannot_send_the_key_or_words_to_another_host(
+    server: FileServer, status: int, method: str, attempts: int
+) -> None:
+    with FileServer() as other:
+        serve(other)
+        server.responders[PATH] = redirect_to(f"{other.url}{PATH}", status)
+        with closing(CloudHttp(server.url, KEY, max_attempts=attempts)) as cloud:
+            content = b"my boots are red" if method == "POST" else None
+            assert cloud.request(method, PATH, content).status == status
+        assert other.requests == []
+        assert len(server.requests) == 1
+
+
 def test_the_body_of_a_redirect_is_not_waited_for(server: FileServer) -> None:
     def redirect_and_hang(handler: LoopbackHandler) -> None:
         handler.reply(b"", 302, content_length=1_000_000, Location="/elsewhere")
