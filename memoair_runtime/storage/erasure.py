@@ -69,15 +69,13 @@ def erase(
     events += ReplicaFile(folder.cloud_replica, None).refresh().events
     record_erasure(folder, erased_at, events, in_cloud)  # before the first of them is gone
     renamed = [path.rename(path.with_name(f"{DELETED_PREFIX}{uuid.uuid4().hex}")) for path in erased]
-    if renamed:
-        sync_folder(folder.path)  # a power failure must not bring them back under their old names
     for path in renamed:
         shutil.rmtree(path)
     removed = [path for path in _list_files(folder) if not _is_kept(path, folder)]
     for path in removed:
         path.unlink(missing_ok=True)
     if renamed or removed:
-        sync_folder(folder.path)  # nor what was in them
+        sync_folder(folder.path)  # a power failure must not bring them back
     turn_ids = {event.event_id for event in events if event.type is EventType.TURN and not _is_correction(event)}
     return ErasedCounts(len({event.session_id for event in events}), len(turn_ids))
 

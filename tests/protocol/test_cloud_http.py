@@ -158,6 +158,16 @@ def test_a_redirect_is_not_followed(server: FileServer, ask: Ask) -> None:
     assert len(server.requests) == 1
 
 
+def test_a_reply_that_is_too_long_is_given_up(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud_http, "MAX_REPLY_BYTES", 100_000)
+    server.files[PATH] = b"[" + b" " * 200_000 + b"]"
+    with (
+        closing(CloudHttp(server.url, KEY)) as cloud,
+        pytest.raises(CloudUnreachableError, match="its reply is too long"),
+    ):
+        cloud.request("GET", PATH)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("attempts", [1, 3])
