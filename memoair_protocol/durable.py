@@ -28,7 +28,7 @@ def sync_data(fd: int) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Wait until the content of a file that nobody has open any more is on the disk. Its name may not be.
+    """Wait until the content of a closed file is on the disk. Its name may not be.
 
     Raises:
         OSError: The file cannot be opened, or the disk reports an error.

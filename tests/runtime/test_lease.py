@@ -1,4 +1,4 @@
-"""The lease: whom a client may believe to serve a user."""
+"""The lease: which process a client may believe to serve a user."""
 
 import os
 import subprocess
