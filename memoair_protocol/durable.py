@@ -27,6 +27,19 @@ def sync_data(fd: int) -> None:
         os.fsync(fd)
 
 
+def sync_file(path: Path) -> None:
+    """Wait until the content of a closed file is on the disk. Its name may not be.
+
+    Raises:
+        OSError: The file cannot be opened, or the disk reports an error.
+    """
+    fd = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))  # Windows syncs only what may be written
+    try:
+        sync_data(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk. Does nothing on Windows, which neither needs nor allows it.
 

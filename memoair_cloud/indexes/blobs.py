@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from memoair_cloud.errors import ServiceUnavailableError
 from memoair_cloud.indexes.blob_folder import PART_SUFFIX, PROBE_PREFIX, make_private, open_part, remove_parts
-from memoair_protocol.durable import make_folder
+from memoair_protocol.durable import make_folder, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class BlobStore:
 
         Args:
             source: The file to copy.
-            sha256: The hash of its content.
+            sha256: The hash of its content. In a folder, the file survives a power failure from now on.
 
         Raises:
             OSError: If it cannot be stored. Nothing is left of it.
@@ -61,6 +61,8 @@ class BlobStore:
         if not self.exists(sha256):
             with source.open("rb") as file:
                 self.write(sha256, iter(lambda: file.read(_BLOCK_BYTES), b""))
+        else:
+            self._sync_name(self._path(sha256))  # the writer of the file may have died before that
 
     def write(self, key: str, blocks: Iterable[bytes]) -> None:
         """Store a file under its hash, or under a key that only its writer knows.
@@ -165,6 +167,13 @@ class BlobStore:
         with self._fs.open(self._path(sha256), "rb") as content:
             while block := content.read(_BLOCK_BYTES):
                 yield block
+
+    # A file is on the disk before the database refers to it. Other stores than a folder do not answer before that.
+
+    def _sync_name(self, path: str) -> None:
+        if self.folder is not None:
+            sync_folder(Path(path).parent)
+            sync_folder(self.folder)
 
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from memoair_index import ContainerError, Index
+from memoair_protocol.durable import sync_file
 from memoair_protocol.hashes import hash_file
 from memoair_runtime.org.manifest import OrgBase, OrgManifest, open_index, read_manifest, write_manifest
 from memoair_runtime.storage.process_lock import ProcessLock
@@ -153,6 +154,7 @@ class OrgPuller:
             self._transport.download_org_file(file, temporary, time.monotonic() + DOWNLOAD_TIMEOUT_S)
             temporary.chmod(0o600)
             Index.open(temporary)
+            sync_file(temporary)  # a file that has its name is used by the next pull as it is
             temporary.replace(path)
         except ContainerError as error:
             log.warning("the cloud's index file is unusable: action=org_file_useless error=%s", type(error).__name__)

@@ -1,7 +1,8 @@
 """Erasing a user's data on this machine: the session logs, and every file that was derived from them.
 
 A session's folder is renamed before it is deleted. From then on no reader finds it, and what a crash leaves behind is
-recognized by its name. Lock files stay, because another process may hold them.
+recognized by its name. What has been deleted stays so after a power failure. Lock files stay, because another process
+may hold them.
 """
 
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import attrs
 
 from memoair_protocol.corrections import corrected_event_id
+from memoair_protocol.durable import sync_folder
 from memoair_protocol.enums import EventType
 from memoair_protocol.turn_spool import erase_user
 from memoair_runtime.storage.erasure_record import CloudErasure, record_erasure
@@ -68,13 +70,14 @@ def erase(
             events += session_events
     events += ReplicaFile(folder.cloud_replica, None).refresh().events
     record_erasure(folder, erased_at, events, in_cloud)  # before the first of them is gone
-    for path in erased:
-        deleted = path.with_name(f"{DELETED_PREFIX}{uuid.uuid4().hex}")
-        path.rename(deleted)
-        shutil.rmtree(deleted)
-    for path in _list_files(folder):
-        if not _is_kept(path, folder):
-            path.unlink(missing_ok=True)
+    renamed = [path.rename(path.with_name(f"{DELETED_PREFIX}{uuid.uuid4().hex}")) for path in erased]
+    for path in renamed:
+        shutil.rmtree(path)
+    removed = [path for path in _list_files(folder) if not _is_kept(path, folder)]
+    for path in removed:
+        path.unlink(missing_ok=True)
+    if renamed or removed:
+        sync_folder(folder.path)  # a power failure must not bring them back
     turn_ids = {event.event_id for event in events if event.type is EventType.TURN and not _is_correction(event)}
     return ErasedCounts(len({event.session_id for event in events}), len(turn_ids))
 
@@ -85,8 +88,11 @@ def finish_interrupted(folder: UserFolder) -> None:
     Raises:
         OSError: Something could not be deleted.
     """
-    for path in folder.path.glob(f"{DELETED_PREFIX}*"):
+    leftovers = list(folder.path.glob(f"{DELETED_PREFIX}*"))
+    for path in leftovers:
         shutil.rmtree(path)
+    if leftovers:
+        sync_folder(folder.path)
 
 
 def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure) -> bool:
@@ -135,6 +141,7 @@ def remove_folder_without_data(folder: UserFolder) -> None:
         not folder.list_session_folders() and not replica.event_count and not replica.facts
     ):  # every other file is derived from these
         shutil.rmtree(folder.path)
+        sync_folder(folder.path.parent)
 
 
 def _list_files(folder: UserFolder) -> list[Path]:

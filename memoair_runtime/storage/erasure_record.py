@@ -84,9 +84,9 @@ def record_erasure(
         (known.turns if known else frozenset[int]()).union(*turns),
         {**(known.clouds if known else {}), **({in_cloud.cloud: in_cloud.at} if in_cloud else {})},
     )
-    if record != known:
-        create_project_folder(folder.root, folder.project_id)
-        write_file(folder.erasure_record, msgspec.json.encode(record), durable=True)
+    create_project_folder(folder.root, folder.project_id)
+    # Also if nothing is new: the process that wrote it may have died before it was on the disk.
+    write_file(folder.erasure_record, msgspec.json.encode(record), durable=True)
 
 
 def find_cloud_erasures(project: Path, cloud: str) -> dict[str, datetime]:

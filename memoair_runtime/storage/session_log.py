@@ -43,6 +43,7 @@ class SessionLog:
         self._lock = filelock.FileLock(folder.lock, mode=0o600, poll_interval=0.005)
         self._are_folders_synced = False
         self._read_offset = 0  # all lines before this offset have been passed on
+        self._synced_offset = 0  # all lines before this offset are known to be on the disk
 
     def read(self) -> None:
         """Pass on the events that were written since the last call.
@@ -83,14 +84,14 @@ class SessionLog:
             StorageUnavailableError: The log cannot be locked, opened or written.
         """
         with self._locked(LOCK_TIMEOUT_S), self._open_file() as fd:
-            known_offset = self._read_offset
             try:
                 if self._read_new_lines(fd) > self._read_offset:
                     self._truncate_torn_line(fd)
-                if self._read_offset != known_offset:
-                    # The process that wrote these lines may have died before they were on the disk, and a turn id among
-                    # them is acknowledged as known from now on.
+                if self._read_offset > self._synced_offset:
+                    # The process that wrote these lines, now or before `read`, may have died before they were on the
+                    # disk, and a turn id among them is acknowledged as known from now on.
                     sync_data(fd)
+                    self._synced_offset = self._read_offset
             except OSError as error:
                 raise storage_error("cannot read or repair the session log", error) from error
             yield partial(self._append, fd)
@@ -149,7 +150,7 @@ class SessionLog:
         size = os.fstat(fd).st_size
         if size < self._read_offset:
             log.warning("session log is shorter than before: action=log_shrunk was=%d is=%d", self._read_offset, size)
-            self._read_offset = size
+            self._read_offset, self._synced_offset = size, min(self._synced_offset, size)
         if size == self._read_offset:
             return size
         os.lseek(fd, self._read_offset, os.SEEK_SET)
@@ -188,6 +189,7 @@ class SessionLog:
         with suppress(OSError):  # the user's folder shows that something in it has changed, see `sync.backlog`
             os.utime(self._folder.path.parent)
         self._read_offset += len(lines)
+        self._synced_offset = self._read_offset
         for event in events:
             self._on_event(event)
 

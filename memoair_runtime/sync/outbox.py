@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import attrs
 import msgspec
 
+from memoair_protocol.durable import sync_file
 from memoair_protocol.enums import EventType
 from memoair_protocol.starvation import is_starved, raise_if_starved
 from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, START_OF_LOG, Cursor, Cursors, log_fingerprint
@@ -260,6 +262,8 @@ class Outbox:
                 done_count += line.event_id is not None
         try:
             if cursors:
+                for session_id in cursors:
+                    self._sync_log(session_id)
                 cursors_with_mtime = {
                     session_id: _with_mtime(cursor, self._log_path(session_id))
                     for session_id, cursor in cursors.items()
@@ -298,6 +302,15 @@ class Outbox:
 
     def _log_path(self, session_id: str) -> Path:
         return self._folder.session(session_id).log
+
+    def _sync_log(self, session_id: str) -> None:
+        """Wait until the log is on the disk: its writer may have died before that.
+
+        A power failure could otherwise leave a cursor that is ahead of its log, and what is logged next, up to there,
+        would never be sent.
+        """
+        with suppress(FileNotFoundError):  # the user has been erased
+            sync_file(self._log_path(session_id))
 
     def _recount(self, session_id: str, times: list[float]) -> None:
         start, _ = self._find_start(session_id)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from memoair_cloud.database import migrate as migrations
 from memoair_cloud.database.base import Base
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import Account
+from memoair_cloud.queue import _make_huey
 from memoair_cloud.settings import CloudSettings, load_settings
 from memoair_cloud.tenancy.access import hash_key
 
@@ -142,3 +144,21 @@ def test_the_earliest_and_latest_timestamps_survive_any_time_zone_of_the_databas
         cloud.run_tasks()
         assert [memory["text"] for memory in client.memories()] == ["Ana lives in Lisbon."]
         assert client.ok("DELETE", client.path)["removed"]["events"] == 6
+
+
+def test_every_connection_to_sqlite_waits_for_the_disk_and_overwrites_what_is_deleted(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'cloud.db'}"
+    engine = make_engine(url)
+    queue = _make_huey(engine)
+    try:
+        with ExitStack() as stack:
+            opened = [stack.enter_context(engine.connect()) for _ in range(12)]  # more than the pool keeps
+            for name, value in {"synchronous": 2, "secure_delete": 1, "foreign_keys": 1, "journal_mode": "wal"}.items():
+                assert {each.exec_driver_sql(f"PRAGMA {name}").scalar_one() for each in opened} == {value}, name
+        with engine.connect() as again:  # one that was given back
+            assert again.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+        [synchronous] = queue.storage.conn.execute("PRAGMA synchronous").fetchone()
+        assert synchronous == 2, "a task that was acknowledged must survive a power failure, too"
+    finally:
+        queue.storage.close()
+        engine.dispose()

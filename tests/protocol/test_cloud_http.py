@@ -158,6 +158,32 @@ def test_a_redirect_is_not_followed(server: FileServer, ask: Ask) -> None:
     assert len(server.requests) == 1
 
 
+def test_a_reply_that_is_too_long_is_given_up(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud_http, "MAX_REPLY_BYTES", 100_000)
+    server.files[PATH] = b"[" + b" " * 200_000 + b"]"
+    with (
+        closing(CloudHttp(server.url, KEY)) as cloud,
+        pytest.raises(CloudUnreachableError, match="its reply is too long"),
+    ):
+        cloud.request("GET", PATH)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_cloud_cannot_send_the_key_or_words_to_another_host(
+    server: FileServer, status: int, method: str, attempts: int
+) -> None:
+    with FileServer() as other:
+        serve(other)
+        server.responders[PATH] = redirect_to(f"{other.url}{PATH}", status)
+        with closing(CloudHttp(server.url, KEY, max_attempts=attempts)) as cloud:
+            content = b"my boots are red" if method == "POST" else None
+            assert cloud.request(method, PATH, content).status == status
+        assert other.requests == []
+        assert len(server.requests) == 1
+
+
 def test_the_body_of_a_redirect_is_not_waited_for(server: FileServer) -> None:
     def redirect_and_hang(handler: LoopbackHandler) -> None:
         handler.reply(b"", 302, content_length=1_000_000, Location="/elsewhere")

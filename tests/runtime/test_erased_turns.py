@@ -142,6 +142,24 @@ def test_an_erasure_is_recorded_before_anything_is_deleted(tmp_path: Path, monke
         assert runtime.save("turn-1", SECRET) == "None"
 
 
+def test_a_session_that_is_being_deleted_is_not_found_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with device(None, tmp_path) as runtime:
+        runtime.save("turn-1", SECRET, session_id="one")
+        runtime.save("turn-1", SECRET, session_id="two")
+    folder = UserFolder(tmp_path, PROJECT, USER)
+    found: list[list[str]] = []
+
+    def look(path: Path) -> None:
+        found.append([session_id for session_id, _ in folder.list_session_logs()])
+        assert (path / "session.jsonl").exists()
+        delete(path)
+
+    delete = erasure.shutil.rmtree
+    monkeypatch.setattr(erasure.shutil, "rmtree", look)
+    erasure.erase(folder, utc_now(), keeps_later=False)
+    assert found == [[], []], "half of a session could have been read"
+
+
 def test_a_damaged_record_refuses_turns_aloud(runtime: RunningRuntime) -> None:
     runtime.post("forget")
     UserFolder(runtime.storage_root, PROJECT, USER).erasure_record.write_bytes(b"{")

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -194,6 +195,25 @@ def test_a_gzip_bomb_is_rejected_early(server: FileServer, tmp_path: Path) -> No
     bomb = gzip_bomb(64)
     assert len(bomb) < 100_000
     assert "too much for its compressed size" in rejection_message(server, tmp_path, bomb)
+
+
+def test_a_gzip_bomb_is_not_expanded_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+
+    class WatchedFile(io.BytesIO):
+        def write(self, content: Any) -> int:
+            count = super().write(content)
+            written.append(self.tell())
+            return count
+
+    monkeypatch.setattr("memoair_runtime_store.archive.tempfile.TemporaryFile", lambda **_: WatchedFile())
+    monkeypatch.setattr("memoair_runtime_store.archive._MIN_ALLOWANCE_BYTES", 1 << 20)
+    monkeypatch.setattr("memoair_runtime_store.archive._MAX_EXPANSION_RATIO", 1)
+    (tmp_path / "folder").mkdir()
+    bomb = gzip_bomb(64)
+    with pytest.raises(RuntimeStoreError, match="expands to more than 1 MB"):
+        Unpacker(tmp_path / "folder", CancelToken(30)).add(io.BytesIO(bomb), len(bomb), None)
+    assert max(written) < 3 << 20
 
 
 def test_a_zip_bomb_is_rejected(server: FileServer, tmp_path: Path) -> None:

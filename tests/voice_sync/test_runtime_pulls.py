@@ -229,6 +229,22 @@ def test_a_runtime_that_other_users_may_write_is_not_run(local: LocalRegistry, c
     assert raised.value.code == "runtime.start_failed"
 
 
+@pytest.mark.parametrize("what", ["program", "content", "named"])
+def test_a_runtime_of_another_user_is_not_run(
+    local: LocalRegistry, cache: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RegistryClient(local.host).push("1", (runtime_archive(), None))
+    found = pull_runtime(f"{local.host}/{REPO}:1", cache)
+    owned = found.program if what == "program" else cache / what
+    if os.geteuid() == 0:
+        os.chown(owned, 12_345, -1)
+    else:  # who may not give files away takes the part of another user
+        monkeypatch.setattr("memoair_runtime_store.cache.os.geteuid", lambda: 12_345)
+    with pytest.raises(MemoAirVoiceMemoryError, match="belongs to another user") as raised:
+        find_cached(parse_reference(f"{local.host}/{REPO}:1", None, None), cache)
+    assert raised.value.code == "runtime.start_failed"
+
+
 @pytest.mark.parametrize(
     "damage", ["empty the program", "remove the program", "truncate the info file", "truncate the entry"]
 )

@@ -1,0 +1,489 @@
+"""The guards of the code, each with a way to break it and the tests that must notice. See tools/break_guards.py."""
+
+from typing import NamedTuple
+
+CRASH_LOGS = ("tests/crash/test_session_logs.py",)
+CRASH_USER = ("tests/crash/test_user_files.py",)
+CRASH_STORES = ("tests/crash/test_stores.py",)
+RUNTIME, CLOUD, STORE = "memoair_runtime", "memoair_cloud", "memoair_runtime_store"
+ACCESS = "tests/dashboard/test_access.py"
+
+
+class Guard(NamedTuple):
+    """One guard.
+
+    Attributes:
+        name: What it guards.
+        file: The module that it is in.
+        text: A text that is in the module exactly once.
+        broken: What takes its place.
+        tests: Arguments of pytest: tests of which at least one must fail then.
+    """
+
+    name: str
+    file: str
+    text: str
+    broken: str
+    tests: tuple[str, ...]
+
+
+DURABILITY = (
+    Guard(
+        "a turn is synced before it is acknowledged",
+        f"{RUNTIME}/storage/session_log.py",
+        "os.strerror(errno.ENOSPC))\n            sync_data(fd)",
+        "os.strerror(errno.ENOSPC))",
+        CRASH_LOGS,
+    ),
+    Guard(
+        "another's turn is synced before its repetition is acknowledged",
+        f"{RUNTIME}/storage/session_log.py",
+        "                    sync_data(fd)\n                    self._synced_offset",
+        "                    self._synced_offset",
+        CRASH_LOGS,
+    ),
+    Guard(
+        "the folders of a log are synced",
+        f"{RUNTIME}/storage/session_log.py",
+        "            self._sync_folders()\n",
+        "",
+        CRASH_LOGS,
+    ),
+    Guard(
+        "a torn line is cut off",
+        f"{RUNTIME}/storage/session_log.py",
+        "                    self._truncate_torn_line(fd)",
+        "                    pass",
+        CRASH_LOGS,
+    ),
+    Guard(
+        "a durable file is synced",
+        "memoair_protocol/durable.py",
+        "                file.flush()\n                os.fsync(file.fileno())",
+        "                pass",
+        (*CRASH_LOGS, *CRASH_USER),
+    ),
+    Guard(
+        "the name of a durable file is synced",
+        "memoair_protocol/durable.py",
+        "    if durable:\n        sync_folder(path.parent)",
+        "    pass",
+        (*CRASH_LOGS, *CRASH_USER),
+    ),
+    Guard(
+        "a position is not ahead of its log",
+        f"{RUNTIME}/sync/outbox.py",
+        "                    self._sync_log(session_id)",
+        "                    pass",
+        CRASH_USER,
+    ),
+    Guard(
+        "an erased session is renamed before it is deleted",
+        f"{RUNTIME}/storage/erasure.py",
+        '[path.rename(path.with_name(f"{DELETED_PREFIX}{uuid.uuid4().hex}")) for path in erased]',
+        "erased",
+        ("tests/runtime/test_erased_turns.py",),
+    ),
+    Guard(
+        "an erasure is durable",
+        f"{RUNTIME}/storage/erasure.py",
+        "        sync_folder(folder.path)  # a power failure must not bring them back",
+        "        pass",
+        CRASH_USER,
+    ),
+    Guard(
+        "an erasure is recorded",
+        f"{RUNTIME}/storage/erasure.py",
+        "    record_erasure(folder, erased_at, events, in_cloud)  # before the first of them is gone\n",
+        "",
+        ("tests/runtime/test_erased_turns.py",),
+    ),
+    Guard(
+        "the record of an erasure is durable",
+        f"{RUNTIME}/storage/erasure_record.py",
+        "msgspec.json.encode(record), durable=True)",
+        "msgspec.json.encode(record), durable=False)",
+        CRASH_USER,
+    ),
+    Guard(
+        "an index file is synced",
+        "memoair_index/container.py",
+        "            os.fsync(file.fileno())\n        temporary_path.replace(path)",
+        "        temporary_path.replace(path)",
+        CRASH_STORES,
+    ),
+    Guard(
+        "a downloaded index file is synced",
+        f"{RUNTIME}/org/pull.py",
+        "            sync_file(temporary)",
+        "            pass",
+        CRASH_STORES,
+    ),
+    Guard(
+        "a blob is synced",
+        f"{CLOUD}/indexes/blobs.py",
+        "            self._sync_content(temporary)",
+        "            pass",
+        CRASH_STORES,
+    ),
+    Guard(
+        "the name of a blob is synced",
+        f"{CLOUD}/indexes/blobs.py",
+        "        self._sync_name(self._path(sha256))",
+        "        pass",
+        CRASH_STORES,
+    ),
+    Guard(
+        "an unpacked program is synced",
+        f"{STORE}/archive.py",
+        "            out.flush()\n            os.fsync(out.fileno())",
+        "            out.flush()",
+        CRASH_STORES,
+    ),
+    Guard(
+        "the names of unpacked files are synced",
+        f"{STORE}/archive.py",
+        "                os.fsync(descriptor)",
+        "                pass",
+        CRASH_STORES,
+    ),
+    Guard(
+        "SQLite waits for the disk",
+        f"{CLOUD}/database/engine.py",
+        "PRAGMA synchronous=FULL",
+        "PRAGMA synchronous=NORMAL",
+        ("tests/cloud/test_database.py",),
+    ),
+    Guard(
+        "the queue waits for the disk",
+        f"{CLOUD}/queue.py",
+        "fsync=True",
+        "fsync=False",
+        ("tests/cloud/test_database.py",),
+    ),
+    Guard(
+        "deleted rows are overwritten",
+        f"{CLOUD}/database/engine.py",
+        "PRAGMA secure_delete=ON",
+        "PRAGMA secure_delete=OFF",
+        ("tests/cloud/test_database.py",),
+    ),
+)
+LIMITS = (
+    Guard(
+        "a compressed body is limited while it is expanded",
+        f"{CLOUD}/http/body_parsing.py",
+        "decompressor.decompress(block, self.max_bytes + 1 - len(content))",
+        "decompressor.decompress(block)",
+        ("tests/cloud/test_bodies.py",),
+    ),
+    Guard(
+        "a compressed archive is limited while it is expanded",
+        f"{STORE}/archive.py",
+        "                self._check_size(total)\n",
+        "",
+        ("tests/voice_sync/test_runtime_archive.py", "-k", "bomb"),
+    ),
+    Guard(
+        "the body of a runtime's request is limited",
+        f"{RUNTIME}/http/server.py",
+        "        if length > MAX_RUNTIME_BODY_BYTES:",
+        "        if False:",
+        ("tests/runtime/test_http_bad_input.py", "-k", "megabyte or 413"),
+    ),
+    Guard(
+        "the reply of a cloud is limited",
+        "memoair_protocol/cloud_http.py",
+        "        if len(content) > MAX_REPLY_BYTES:",
+        "        if False:",
+        ("tests/protocol/test_cloud_http.py", "-k", "too_long"),
+    ),
+    Guard(
+        "the requests of a key are limited",
+        f"{CLOUD}/http/dependencies.py",
+        "    services.rate_limit.acquire(credentials.key_id)\n",
+        "",
+        ("tests/cloud/test_http.py", "-k", "rate_limit"),
+    ),
+)
+FILES = (
+    Guard(
+        "a path in an archive stays in its folder",
+        f"{STORE}/archive.py",
+        '        or ".." in steps\n',
+        "",
+        ("tests/voice_sync/test_runtime_archive.py", "-k", "unsafe_path"),
+    ),
+    Guard(
+        "a link in an archive stays in its folder",
+        f"{STORE}/archive.py",
+        " or parent_steps > len(path.parts) - 1:",
+        ":",
+        ("tests/voice_sync/test_runtime_archive.py", "-k", "unsafe_link or outside"),
+    ),
+    Guard(
+        "a runtime has the expected digest",
+        f"{STORE}/pull.py",
+        "    if found != expected:",
+        "    if False:",
+        ("tests/voice_sync/test_runtime_pulls.py", "-k", "checksum or digest"),
+    ),
+    Guard(
+        "a cached runtime is not of another user",
+        f"{STORE}/cache.py",
+        "    if info.st_uid not in (0, os.geteuid()):",
+        "    if False:",
+        ("tests/voice_sync/test_runtime_pulls.py", "-k", "another_user"),
+    ),
+    Guard(
+        "a cached runtime cannot be written by others",
+        f"{STORE}/cache.py",
+        "    if info.st_mode & _WRITABLE_BY_OTHERS:",
+        "    if False:",
+        ("tests/voice_sync/test_runtime_pulls.py", "-k", "other_users"),
+    ),
+)
+IDENTITY = (
+    Guard(
+        "a runtime answers only under loopback names",
+        f"{RUNTIME}/http/server.py",
+        "        if hosts and not _is_loopback_host(hosts[0]):",
+        "        if False:",
+        ("tests/runtime/test_http_bad_input.py", "-k", "host"),
+    ),
+    Guard(
+        "a runtime does not answer web pages",
+        f"{RUNTIME}/http/server.py",
+        '        if "Origin" in self.headers:',
+        "        if False:",
+        ("tests/runtime/test_http_bad_input.py", "-k", "origin"),
+    ),
+    Guard(
+        "a runtime compares the token",
+        f"{RUNTIME}/http/server.py",
+        'hmac.compare_digest(token.strip().encode("latin-1"), self.server.token)',
+        "bool(token)",
+        ("tests/runtime/test_http_bad_input.py", "-k", "token"),
+    ),
+    Guard(
+        "a runtime serves one user",
+        f"{RUNTIME}/memory/session_writer.py",
+        "        if known_metadata.user and known_metadata.user.id not in (None, self._folder.user_id):",
+        "        if False:",
+        ("tests/runtime/test_http_contract.py", "-k", "another"),
+    ),
+    Guard(
+        "a dead holder has no lease",
+        f"{RUNTIME}/storage/lease.py",
+        "    return holder if holder.is_alive() else None",
+        "    return holder",
+        ("tests/runtime/test_lease.py",),
+    ),
+    Guard(
+        "the cloud's client follows no redirects",
+        "memoair_protocol/cloud_http.py",
+        "            return self.adapter.send(request, stream=True, timeout=timeouts, proxies=self._find_proxies(url))",
+        "            session = requests.Session()\n"
+        '            session.mount("http://", self.adapter)\n'
+        "            return session.send(request, stream=True, timeout=timeouts, proxies=self._find_proxies(url))",
+        ("tests/protocol/test_cloud_http.py", "-k", "redirect or another_host"),
+    ),
+    Guard(
+        "an identity header is sent once",
+        f"{CLOUD}/http/dependencies.py",
+        "        if len(request.headers.getlist(name)) > 1:",
+        "        if False:",
+        ("tests/cloud/test_http.py", "-k", "repeated"),
+    ),
+)
+TENANCY = (
+    Guard(
+        "a query reaches one project",
+        f"{CLOUD}/tenancy/scoped.py",
+        "lambda model: model.project_id == project_id",
+        "lambda model: model.project_id != None",
+        ("tests/cloud/test_tenancy.py", "-k", "query or scope"),
+    ),
+    Guard(
+        "a query reaches one account",
+        f"{CLOUD}/tenancy/scoped.py",
+        "lambda model: model.account_id == account_id",
+        "lambda model: model.account_id != None",
+        ("tests/cloud/test_tenancy.py", "-k", "another_account or query or lists"),
+    ),
+    Guard(
+        "a row that is written belongs to the tenant",
+        f"{CLOUD}/tenancy/scoped.py",
+        "        session.check_owner(row)",
+        "        pass",
+        ("tests/cloud/test_tenancy.py", "-k", "scope or rejected or query"),
+    ),
+    Guard(
+        "a key for one project reads no other",
+        f"{CLOUD}/tenancy/scoped.py",
+        "    if session.scope.only_project_id is not None:",
+        "    if False:",
+        (ACCESS, "-k", "one_project"),
+    ),
+    Guard(
+        "a key for one project changes no other",
+        f"{CLOUD}/tenancy/grants.py",
+        "        if project_id or action is not Action.READ:",
+        "        if False:",
+        (ACCESS, "-k", "one_project"),
+    ),
+    Guard(
+        "the scope of a key is checked",
+        f"{CLOUD}/tenancy/grants.py",
+        "        if not self.allows(action):",
+        "        if False:",
+        (ACCESS, "-k", "only"),
+    ),
+    Guard(
+        "a revoked key is refused",
+        f"{CLOUD}/tenancy/access.py",
+        "select(ApiKey).where(is_key, ApiKey.revoked_at.is_(None))",
+        "select(ApiKey).where(is_key)",
+        ("tests/cloud/test_tenancy.py", "-k", "revoked"),
+    ),
+)
+DASHBOARD = (
+    Guard(
+        "a form has the token of its person",
+        f"{CLOUD}/dashboard/page_route.py",
+        "        if not form_key or digest != hashlib.sha256(form_key.encode()).hexdigest():",
+        "        if False:",
+        (ACCESS, "-k", "form"),
+    ),
+    Guard(
+        "a form of another site is refused",
+        f"{CLOUD}/dashboard/page_route.py",
+        'not in ("same-origin", "none")',
+        "not in request.headers",
+        (ACCESS, "-k", "form"),
+    ),
+    Guard(
+        "attempts to sign in are throttled",
+        f"{CLOUD}/dashboard/pages/sign_in.py",
+        "gatekeeper.sign_ins.acquire(gatekeeper.client_address(request))",
+        "pass",
+        (ACCESS, "-k", "throttled"),
+    ),
+    Guard(
+        "only a proxy of the settings names people",
+        f"{CLOUD}/dashboard/visitor.py",
+        " or not self.is_from_proxy(request):",
+        ":",
+        (ACCESS, "-k", "proxy"),
+    ),
+)
+CALLS = (
+    Guard(
+        "an event is stored once",
+        f"{CLOUD}/calls/ingest.py",
+        "        if event.event_id in stored_sessions:\n",
+        "        if False:\n",
+        ("tests/cloud/test_events.py", "-k", "once"),
+    ),
+    Guard(
+        "an event with other words is no duplicate",
+        f"{CLOUD}/calls/ingest.py",
+        "            elif event.event_id in changed_ids:",
+        "            elif False:",
+        ("tests/cloud/test_events.py", "-k", "other_words"),
+    ),
+    Guard(
+        "an erased event is refused",
+        f"{CLOUD}/calls/ingest.py",
+        "        elif event.session_id in erased_sessions or (erasure and event.occurred_at <= erasure.forgotten_at):",
+        "        elif False:",
+        ("tests/cloud/test_forgetting.py", "-k", "rejected"),
+    ),
+    Guard(
+        "a repeated turn is logged once",
+        f"{RUNTIME}/memory/session.py",
+        "            if known is not None:  # even after the end",
+        "            if False:  # even after the end",
+        CRASH_LOGS,
+    ),
+    Guard(
+        "what was said before an erasure is not sent",
+        f"{RUNTIME}/sync/outbox.py",
+        "        if self._erased_at is not None and event.occurred_at <= self._erased_at:",
+        "        if False:",
+        ("tests/crash/test_user_files.py", "tests/runtime/test_sync_push.py", "-k", "erased or erasure"),
+    ),
+    Guard(
+        "an unsent turn is not dropped",
+        f"{RUNTIME}/storage/retention.py",
+        "            if event.occurred_at >= cutoff or not sent.is_done(event, line_end):",
+        "            if event.occurred_at >= cutoff:",
+        ("tests/runtime/test_retention.py", "-k", "unsent"),
+    ),
+    Guard(
+        "a hold stops the periods of a machine",
+        f"{RUNTIME}/storage/retention.py",
+        "        if rules.held or hash_user_id(folder.project_id, folder.user_id) in rules.held_users:",
+        "        if False:",
+        ("tests/runtime/test_retention.py", "-k", "held"),
+    ),
+    Guard(
+        "a hold stops an erasure",
+        f"{CLOUD}/retention/holds.py",
+        "    if is_held(session, user_id):",
+        "    if False:",
+        ("tests/cloud/test_retention.py", "-k", "hold"),
+    ),
+    Guard(
+        "a hold stops the periods of a project",
+        f"{CLOUD}/retention/holds.py",
+        "    return ~select(LegalHold.id).where(covers).exists()",
+        "    return ~select(LegalHold.id).where(covers, LegalHold.id.is_(None)).exists()",
+        ("tests/cloud/test_retention.py", "-k", "hold"),
+    ),
+)
+WORDS = (
+    Guard(
+        "a number is a card only with its check digit",
+        "memoair_redaction/cards.py",
+        "    return not (sum(digits[::2])",
+        "    return bool(digits) or not (sum(digits[::2])",
+        ("tests/redaction/test_corpus.py",),
+    ),
+    Guard(
+        "recalled text does not end its fence",
+        "memoair_voice/integration/recall.py",
+        "{_replace_marks(text)}",
+        "{text}",
+        ("tests/voice/integration/test_recall.py",),
+    ),
+    Guard(
+        "recalled text is one line",
+        "memoair_protocol/sanitizer.py",
+        "    parts = (part.strip() for part in _LINE_BREAKS.split(text))",
+        "    parts = iter([text])",
+        ("tests/runtime/test_context_builder.py",),
+    ),
+    Guard(
+        "a model that reads no context is not searched for",
+        "integrations/pipecat/memoair_pipecat/_processor.py",
+        "            if not self._model_reads_context:\n                return\n",
+        "",
+        ("tests/integrations/pipecat/test_turn_recall.py",),
+    ),
+    Guard(
+        "a caller who speaks at once waits for their memory",
+        "integrations/pipecat/memoair_pipecat/_recall.py",
+        "            if self._load_task is not None and not self._load_task.done():",
+        "            if False:",
+        ("tests/integrations/pipecat/test_turn_recall.py",),
+    ),
+    Guard(
+        "a failed search leaves no earlier result",
+        "integrations/pipecat/memoair_pipecat/_recall.py",
+        "        except Exception as error:  # noqa: BLE001 - a full pool, a closed client: answer without memory",
+        "        except MemoryError as error:",
+        ("tests/integrations/pipecat/test_turn_recall.py",),
+    ),
+)
+GUARDS: tuple[Guard, ...] = DURABILITY + LIMITS + FILES + IDENTITY + TENANCY + DASHBOARD + CALLS + WORDS
