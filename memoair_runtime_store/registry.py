@@ -36,7 +36,7 @@ _TOKEN_SERVERS = {
     "registry.gitlab.com": "gitlab.com",
     "registry.digitalocean.com": "api.digitalocean.com",
 }
-TOKEN_SERVER_VARIABLE = "MEMOAIR_RUNTIME_TOKEN_SERVER"
+SERVER_VARIABLE = "MEMOAIR_RUNTIME_TOKEN_SERVER"
 
 
 @attrs.frozen
@@ -189,10 +189,10 @@ class Registry:
     def _check_token_server(self, realm: str) -> None:
         """Raise RuntimeStoreError unless the login of the registry may be sent to the token server that it names.
 
-        Whoever can change a challenge could have name and password sent anywhere. An anonymous request has neither.
+        Otherwise a changed challenge could have name and password sent anywhere. An anonymous request has neither.
         """
         server, own = urlsplit(realm), urlsplit(self._base_url).netloc.lower()
-        known = {own, _TOKEN_SERVERS.get(own, ""), os.environ.get(TOKEN_SERVER_VARIABLE, "").strip().lower()}
+        known = {own, _TOKEN_SERVERS.get(own, ""), os.environ.get(SERVER_VARIABLE, "").strip().lower()}
         is_secure = server.scheme.lower() == "https" or is_loopback(server.hostname)
         if is_secure and server.netloc.lower().removesuffix(":443") in {
             host.removesuffix(":443") for host in known if host
@@ -201,7 +201,7 @@ class Registry:
         registry, shown = self._reference.registry, origin_of(realm)
         raise RuntimeStoreError(
             f"{registry} wants its login to be sent to {shown}, which is not known as its token server; if it is,"
-            f" and uses https, set {TOKEN_SERVER_VARIABLE}={server.netloc.rpartition('@')[2][:100]}"
+            f" and uses https, set {SERVER_VARIABLE}={server.netloc.rpartition('@')[2][:100]}"
         )
 
     def _parse_layer(self, descriptor: dict[str, Any]) -> Layer:

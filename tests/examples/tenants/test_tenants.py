@@ -151,9 +151,11 @@ def test_the_key_is_neither_led_elsewhere_by_a_redirect_nor_replaced_by_netrc(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with FileServer() as elsewhere, FileServer() as redirecting:
         redirecting.responders["/v1/projects"] = redirect_to(f"{elsewhere.url}/v1/projects", 307)
-        with closing(PartnerApi(redirecting.url, "memoair_pk_acme")) as partner_api:
-            with pytest.raises(requests.HTTPError, match="redirects"):
-                partner_api.ensure_project("Acme", "acme")
+        with (
+            closing(PartnerApi(redirecting.url, "memoair_pk_acme")) as partner_api,
+            pytest.raises(requests.HTTPError, match="redirects"),
+        ):
+            partner_api.ensure_project("Acme", "acme")
         assert [each.headers["authorization"] for each in redirecting.requests] == ["Bearer memoair_pk_acme"]
         assert not elsewhere.requests
 
