@@ -16,6 +16,7 @@ from memoair_runtime_store.errors import RuntimeStoreError, not_found
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
 _MAX_REDIRECTS, _REDIRECT_STATUSES = 5, (301, 302, 303, 307, 308)
+_LOGIN_STATUSES = (401, 403)
 # Called with the bytes received, and the total if it is known.
 ProgressCallback = Callable[[int, int | None], None]
 
@@ -55,30 +56,34 @@ class Downloader:
         Args:
             url: The URL to request.
             accept: The value of the Accept header.
-            authorization: The value of the Authorization header. Sent only to the origin of ``url``.
+            authorization: The value of the Authorization header. Sent only to the origin of ``url``, and not after a
+                redirect has led away from it.
             allow_http: Whether a plain connection to another machine is acceptable. It is if the content is verified
                 against a digest from elsewhere.
-            allowed_statuses: Statuses besides 200 that do not raise.
+            allowed_statuses: Statuses besides 200 that do not raise, if the origin of ``url`` itself sends them.
 
         Raises:
             RuntimeStoreError: The request failed, was redirected to an unsafe place, or the status is not allowed.
             PullCancelledError: The pull was cancelled.
         """
-        current_url = url
+        current_url, has_left = url, False
         for _ in range(_MAX_REDIRECTS + 1):
             _check_url_security(current_url, url, allow_http=allow_http)
-            credentials = authorization if _origin(current_url) == _origin(url) else None
-            with self._send(current_url, accept, credentials) as response:
+            # Once elsewhere, another server chooses the way: also one back to the origin gets no credentials.
+            has_left = has_left or origin_of(current_url) != origin_of(url)
+            with self._send(current_url, accept, None if has_left else authorization) as response:
                 location = response.headers.get("Location")
                 if response.status_code not in _REDIRECT_STATUSES or not location:
-                    if response.status_code not in {200, *allowed_statuses}:
+                    if has_left and response.status_code in _LOGIN_STATUSES:
+                        raise _login_elsewhere(url, current_url, response.status_code)
+                    if response.status_code not in {200, *(() if has_left else allowed_statuses)}:
                         raise _error_of_status(url, response.status_code)
                     yield response
                     return
             try:
                 current_url = urljoin(current_url, location)
             except ValueError as error:
-                raise RuntimeStoreError(f"{_origin(current_url)} redirects to an invalid URL") from error
+                raise RuntimeStoreError(f"{origin_of(current_url)} redirects to an invalid URL") from error
         raise RuntimeStoreError(f"{_without_query(url)} redirects more than {_MAX_REDIRECTS} times")
 
     def read(self, url: str, max_bytes: int, **options: Any) -> bytes:
@@ -153,7 +158,7 @@ class Downloader:
             return self._http.open("GET", url, headers=headers)
         except CloudUnreachableError as error:
             self._cancel_token.check()
-            message = f"{_origin(url)} is unreachable: {error}"
+            message = f"{origin_of(url)} is unreachable: {error}"
             raise RuntimeStoreError(message, retryable=not error.is_final) from error
 
 
@@ -173,19 +178,19 @@ def _cancellable(pool_class: Any, cancel_token: CancelToken) -> Any:
 
 def _check_url_security(url: str, first_url: str, *, allow_http: bool) -> None:
     scheme, host = urlsplit(url).scheme.lower(), urlsplit(url).hostname
-    redirected_by = "" if url == first_url else f" (redirected from {_origin(first_url)})"
+    redirected_by = "" if url == first_url else f" (redirected from {origin_of(first_url)})"
     if is_loopback(host) and not is_loopback(urlsplit(first_url).hostname):
         raise RuntimeStoreError(
-            f"{_origin(url)}{redirected_by} is this machine; a remote server must not redirect to it"
+            f"{origin_of(url)}{redirected_by} is this machine; a remote server must not redirect to it"
         )
     if scheme == "https" or (scheme == "http" and (allow_http or is_loopback(host))):
         return
-    raise RuntimeStoreError(f"{_origin(url)}{redirected_by} does not use https")
+    raise RuntimeStoreError(f"{origin_of(url)}{redirected_by} does not use https")
 
 
 def _error_of_status(url: str, status: int) -> RuntimeStoreError:
     shown_url = _without_query(url)
-    if status in (401, 403):
+    if status in _LOGIN_STATUSES:
         return not_found(
             f"access to {shown_url} is denied (HTTP status {status}); log in to the registry with `docker login`"
         )
@@ -194,12 +199,21 @@ def _error_of_status(url: str, status: int) -> RuntimeStoreError:
     return RuntimeStoreError(f"{shown_url} returned HTTP status {status}", retryable=status == 429 or status >= 500)
 
 
+def _login_elsewhere(url: str, redirected_to: str, status: int) -> RuntimeStoreError:
+    """Return the error for a server that another one redirects to, and that requires a login."""
+    return not_found(
+        f"{origin_of(url)} redirects to {origin_of(redirected_to)}, which denies access (HTTP status {status});"
+        " credentials are not sent to a server that another one redirects to"
+    )
+
+
 def _content_length(response: requests.Response) -> int | None:
     header = response.headers.get("Content-Length", "")
     return int(header) if header.isascii() and header.isdigit() and len(header) < 20 else None
 
 
-def _origin(url: str) -> str:
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL, without user and password."""
     parts = urlsplit(url)
     try:
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower())

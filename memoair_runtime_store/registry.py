@@ -14,7 +14,7 @@ import attrs
 import requests
 
 from memoair_protocol.addresses import is_loopback
-from memoair_runtime_store.downloader import Downloader
+from memoair_runtime_store.downloader import Downloader, origin_of
 from memoair_runtime_store.errors import RuntimeStoreError, not_found
 from memoair_runtime_store.reference import OciReference, Platform
 
@@ -30,6 +30,13 @@ _TOKEN_TTL_S = 45.0
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # Docker Hub's API has another host name, and its own images are in the repository `library`.
 _DOCKER_HUB = "docker.io"
+# The token servers of registries that have them elsewhere. Other registries answer for their tokens themselves.
+_TOKEN_SERVERS = {
+    "registry-1.docker.io": "auth.docker.io",
+    "registry.gitlab.com": "gitlab.com",
+    "registry.digitalocean.com": "api.digitalocean.com",
+}
+SERVER_VARIABLE = "MEMOAIR_RUNTIME_TOKEN_SERVER"
 
 
 @attrs.frozen
@@ -153,9 +160,9 @@ class Registry:
         """Return the Authorization header for a challenge. For public repositories, tokens need no credentials."""
         scheme, _, rest = challenge.partition(" ")
         parameters = requests.utils.parse_dict_header(rest)
-        credentials = _docker_credentials(self._reference.registry)
-        basic = f"Basic {credentials}" if credentials else None
         registry = self._reference.registry
+        credentials = _docker_credentials(registry)
+        basic = f"Basic {credentials}" if credentials else None
         if scheme.lower() == "basic":
             if basic is None:
                 raise not_found(f"{registry} requires a login: run `docker login {registry}`")
@@ -168,6 +175,8 @@ class Registry:
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
         if is_loopback(urlsplit(realm).hostname) and not self._base_url.startswith("http://"):
             raise RuntimeStoreError(f"{registry} points to this machine for its tokens")
+        if basic is not None:
+            self._check_token_server(realm)
         try:
             reply = json.loads(self._downloader.read(url, _MAX_TOKEN_BYTES, authorization=basic))
             token = reply.get("token") or reply.get("access_token")
@@ -176,6 +185,24 @@ class Registry:
         if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
             raise RuntimeStoreError(f"{registry} returned an invalid token")
         return f"Bearer {token}"
+
+    def _check_token_server(self, realm: str) -> None:
+        """Raise RuntimeStoreError unless the login of the registry may be sent to the token server that it names.
+
+        Otherwise a changed challenge could have name and password sent anywhere. An anonymous request has neither.
+        """
+        server, own = urlsplit(realm), urlsplit(self._base_url).netloc.lower()
+        known = {own, _TOKEN_SERVERS.get(own, ""), os.environ.get(SERVER_VARIABLE, "").strip().lower()}
+        is_secure = server.scheme.lower() == "https" or is_loopback(server.hostname)
+        if is_secure and server.netloc.lower().removesuffix(":443") in {
+            host.removesuffix(":443") for host in known if host
+        }:
+            return
+        registry, shown = self._reference.registry, origin_of(realm)
+        raise RuntimeStoreError(
+            f"{registry} wants its login to be sent to {shown}, which is not known as its token server; if it is,"
+            f" and uses https, set {SERVER_VARIABLE}={server.netloc.rpartition('@')[2][:100]}"
+        )
 
     def _parse_layer(self, descriptor: dict[str, Any]) -> Layer:
         digest, size = descriptor.get("digest"), descriptor.get("size")

@@ -119,7 +119,8 @@ class ChatClient:
         deadline = min(deadline, time.monotonic() + endpoint.timeout_s)
         backoff = Backoff(endpoint.retry_delay_s, max_s=endpoint.timeout_s, jitter=0)
         bounds = _Bounds(deadline)
-        http_client = openai.DefaultHttpxClient(event_hooks={"response": [bounds.limit]})
+        # A redirect would send what callers said, and perhaps the key, to a server that the operator has not named.
+        http_client = openai.DefaultHttpxClient(event_hooks={"response": [bounds.limit]}, follow_redirects=False)
         temporary = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError, ValueError)
         started_at = time.monotonic()
         try:

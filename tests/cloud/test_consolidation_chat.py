@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.chat_server import FakeChatServer, completion
 from support.consolidation import SAID_AT, consolidate, extract_texts, make_turns
+from support.file_server import FileServer, redirect_to
 from support.naive_model import make_row
 
 from memoair_cloud.consolidation import (
@@ -297,6 +298,18 @@ def test_an_unreachable_endpoint_counts_as_a_failure() -> None:
     extraction = ChatExtractor(endpoint).extract(make_turns(*SAID))
     assert (extraction.extractor, extraction.failure) == ("rules", "APIConnectionError")
     assert "secret-key" not in repr(endpoint)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_of_the_endpoint_gets_neither_the_key_nor_the_words(model: FakeChatServer, status: int) -> None:
+    with FileServer() as elsewhere, FileServer() as redirecting:
+        redirecting.responders["/v1/chat/completions"] = redirect_to(f"{elsewhere.url}/v1/chat/completions", status)
+        endpoint = ChatEndpoint(f"{redirecting.url}/v1", "small", "secret-key", 20.0, 3, retry_delay_s=0.01)
+        extraction = ChatExtractor(endpoint).extract(make_turns(*SAID))
+    assert extraction.failure is not None
+    assert [fact.attribute for fact in extraction.facts] == ["home"], "the rules take over"
+    assert len(redirecting.requests) == 1
+    assert not elsewhere.requests
 
 
 def test_the_model_is_not_asked_without_turns(model: FakeChatServer) -> None:

@@ -48,9 +48,10 @@ from support.waiting import eventually
 from memoair_runtime_store import downloader
 from memoair_runtime_store.cache import CachedRuntime, find_cached
 from memoair_runtime_store.cancel_token import CancelToken
-from memoair_runtime_store.errors import PullCancelledError
+from memoair_runtime_store.errors import PullCancelledError, RuntimeStoreError
 from memoair_runtime_store.pull import pull
-from memoair_runtime_store.reference import current_platform, parse_reference
+from memoair_runtime_store.reference import OciReference, current_platform, parse_reference
+from memoair_runtime_store.registry import Registry
 from memoair_voice_sync import MemoAirVoiceMemoryError
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind", "docker_folder")
@@ -290,6 +291,100 @@ def test_the_docker_login_is_sent_to_the_token_server(local: LocalRegistry, cach
 
     [request] = [each for each in local.requests if each.path.startswith("/token")]
     assert request.headers["authorization"] == f"Basic {login}"
+
+
+def save_login(docker_folder: Path, host: str) -> None:
+    login = base64.b64encode(b"ada:correct horse").decode()
+    (docker_folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": login}}}))
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+@pytest.mark.parametrize("what", ["manifests/1", "blobs/"])
+def test_a_server_that_a_registry_redirects_to_gets_no_login(
+    local: LocalRegistry, server: FileServer, cache: Path, docker_folder: Path, scheme: str, what: str
+) -> None:
+    content = runtime_archive()
+    RegistryClient(local.host).push("1", (content, None))
+    save_login(docker_folder, local.host)
+    path = f"/v2/{REPO}/{what}{digest_of(content) if what == 'blobs/' else ''}"
+    local.responders[path] = redirect_to(f"{server.url}/elsewhere?signature=secret", 307)
+    challenge = f'{scheme} realm="{server.url}/token",service="own"'
+    server.responders["/elsewhere"] = respond(b"", 401, WWW_Authenticate=challenge)
+    server.responders["/token"] = respond(b'{"token": "x"}')
+    error = pull_error(f"{local.host}/{REPO}:1", cache)
+
+    assert error.code == "runtime.not_found"
+    assert f"{local.url}" in error.message
+    assert f"redirects to {server.url}, which denies access (HTTP status 401)" in error.message
+    assert "secret" not in error.message
+    assert [each.path.partition("?")[0] for each in server.requests] == ["/elsewhere"]
+    assert not [each for each in server.requests if "authorization" in each.headers]
+
+
+def test_a_redirect_back_to_the_registry_gets_no_credentials(
+    local: LocalRegistry, server: FileServer, cache: Path
+) -> None:
+    content = runtime_archive()
+    RegistryClient(local.host).push("1", (content, None))
+    local.requires_token = True
+    local.responders[f"/v2/{REPO}/blobs/{digest_of(content)}"] = redirect_to(f"{server.url}/away", 307)
+    server.responders["/away"] = redirect_to(f"{local.url}/back", 307)
+    local.responders["/back"] = respond(content)
+    assert pull_runtime(f"{local.host}/{REPO}:1", cache).program.read_bytes() == PROGRAM
+
+    [request] = [each for each in local.requests if each.path == "/back"]
+    assert "authorization" not in request.headers
+
+
+def test_the_login_goes_to_no_other_token_server_than_the_known_and_the_named_one(
+    local: LocalRegistry, server: FileServer, cache: Path, docker_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RegistryClient(local.host).push("1", (runtime_archive(), None))
+    challenge = f'Bearer realm="{server.url}/token",service="own"'
+    serve_manifest = local._serve_content
+    local.responders[f"/v2/{REPO}/manifests/1"] = lambda handler: (
+        serve_manifest(handler, f"/v2/{REPO}/manifests/1")
+        if handler.headers.get("Authorization") == "Bearer x"
+        else handler.reply(b"", 401, WWW_Authenticate=challenge)
+    )
+    server.responders["/token"] = respond(b'{"token": "x"}')
+    pull_runtime(f"{local.host}/{REPO}:1", cache)  # an anonymous token may come from anywhere
+    save_login(docker_folder, local.host)
+    error = pull_error(f"{local.host}/{REPO}:1", cache.with_name("other"))
+    assert error.code == "runtime.start_failed"
+    assert f"set MEMOAIR_RUNTIME_TOKEN_SERVER={server.host}" in error.message
+    assert not [each for each in server.requests if "authorization" in each.headers]
+
+    monkeypatch.setenv("MEMOAIR_RUNTIME_TOKEN_SERVER", server.host)
+    pull_runtime(f"{local.host}/{REPO}:1", cache.with_name("other"))
+    assert server.requests[-1].headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    ("registry", "realm", "is_known"),
+    [
+        ("docker.io", "https://auth.docker.io/token", True),
+        ("registry.gitlab.com", "https://gitlab.com/jwt/auth", True),
+        ("ghcr.io", "https://ghcr.io/token", True),
+        ("ghcr.io", "https://GHCR.io:443/token", True),
+        ("ghcr.io", "https://ghcr.io:8443/token", False),
+        ("ghcr.io", "https://auth.docker.io/token", False),
+        ("ghcr.io", "http://ghcr.io/token", False),
+        ("ghcr.io", "https://ghcr.io@evil.example/token", False),
+        ("ghcr.io", "https://ghcr.io.evil.example/token", False),
+        ("ghcr.io", "https:///token", False),
+        ("ghcr.io", "/token", False),
+    ],
+)
+def test_the_token_servers_of_registries_are_known(registry: str, realm: str, is_known: bool) -> None:
+    reference = parse_reference(f"{registry}/{REPO}", "1", None)
+    assert isinstance(reference, OciReference)
+    checked = Registry(downloader.Downloader(CancelToken(1)), reference)
+    if is_known:
+        checked._check_token_server(realm)
+        return
+    with pytest.raises(RuntimeStoreError, match="not known as its token server"):
+        checked._check_token_server(realm)
 
 
 def test_basic_authentication_uses_the_docker_login_or_says_how_to_log_in(

@@ -14,6 +14,7 @@ class PartnerApi:
     def __init__(self, base_url: str, api_key: str) -> None:
         self._base_url = base_url.rstrip("/")
         self._http = requests.Session()
+        self._http.auth = lambda request: request  # an entry in ~/.netrc would replace the key
         self._http.headers["Authorization"] = f"Bearer {api_key}"
         # A failed POST may have arrived; the ones below can be repeated safely.
         retries = Retry(3, backoff_factor=0.2, status_forcelist=[429, 502, 503, 504], allowed_methods=None)
@@ -38,11 +39,18 @@ class PartnerApi:
     def _find_or_create(self, path: str, kind: str, key: str, body: dict[str, str]) -> str:
         """Return the id of the item whose ``key`` equals that of ``body``; create the item if needed."""
         url = self._base_url + path
-        listed = self._http.get(url, timeout=_TIMEOUT_S)
-        listed.raise_for_status()
+        listed = self._http.get(url, timeout=_TIMEOUT_S, allow_redirects=False)
+        _check(listed)
         existing: list[dict[str, Any]] = [item for item in listed.json()[kind] if item[key] == body[key]]
         if existing:
             return str(existing[0]["id"])
-        created = self._http.post(url, json=body, timeout=_TIMEOUT_S)
-        created.raise_for_status()  # 409: another process has just created it; a retry finds it
+        created = self._http.post(url, json=body, timeout=_TIMEOUT_S, allow_redirects=False)
+        _check(created)  # 409: another process has just created it; a retry finds it
         return str(created.json()["id"])
+
+
+def _check(reply: requests.Response) -> None:
+    """Raise `requests.HTTPError` for a failure, and for a redirect: it would lead the key to another server."""
+    reply.raise_for_status()
+    if reply.is_redirect:
+        raise requests.HTTPError(f"the cloud redirects (HTTP status {reply.status_code})", response=reply)

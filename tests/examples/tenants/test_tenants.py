@@ -20,6 +20,7 @@ from fundamento.tenant_table import Tenant, TenantTable
 from support.clients import free_ports
 from support.clouds import Client, running
 from support.commands import free_port, run_in_background, run_process, serve_arguments
+from support.file_server import FileServer, redirect_to
 from support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -140,6 +141,23 @@ def test_a_customer_that_cannot_be_provisioned_is_not_in_the_table(tmp_path: Pat
         assert table.list_tenants() == []
     with closing(sqlite3.connect(tmp_path / "tenants.sqlite")) as database:
         assert "memoair_pk" not in "".join(database.iterdump())
+
+
+def test_the_key_is_neither_led_elsewhere_by_a_redirect_nor_replaced_by_netrc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with FileServer() as elsewhere, FileServer() as redirecting:
+        redirecting.responders["/v1/projects"] = redirect_to(f"{elsewhere.url}/v1/projects", 307)
+        with (
+            closing(PartnerApi(redirecting.url, "memoair_pk_acme")) as partner_api,
+            pytest.raises(requests.HTTPError, match="redirects"),
+        ):
+            partner_api.ensure_project("Acme", "acme")
+        assert [each.headers["authorization"] for each in redirecting.requests] == ["Bearer memoair_pk_acme"]
+        assert not elsewhere.requests
 
 
 def test_without_an_api_key_the_program_names_the_variable(
