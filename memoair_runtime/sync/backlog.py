@@ -15,6 +15,7 @@ from datetime import datetime
 import attrs
 
 from memoair_protocol.defaults import ORG_ONLY_USER
+from memoair_protocol.identifiers import identifier_problem
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.lease import find_holder
 from memoair_runtime.storage.project_folder import ProjectFolder
@@ -252,13 +253,17 @@ class ProjectBacklog:
 
     def _record(self, folder: UserFolder, outbox: Outbox) -> None:
         with suppress(OSError):  # erased since
+            refused = count_rejected(folder.rejected_events, {ERASED_CODE})
+            turns, events = outbox.turn_count, outbox.count
+            if identifier_problem(folder.user_id):  # of an earlier version: the cloud accepts nothing of this user
+                turns, events, refused = 0, 0, refused + events
             self._users[folder.user_id] = _UserBacklog(
                 folder.path.stat().st_mtime_ns,
                 self._is_served(folder),
-                outbox.turn_count,
-                outbox.count,
+                turns,
+                events,
                 outbox.oldest_at or 0.0,
-                count_rejected(folder.rejected_events, {ERASED_CODE}),
+                refused,
             )
             return
         self._users.pop(folder.user_id, None)
