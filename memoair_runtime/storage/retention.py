@@ -27,6 +27,7 @@ from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.replica_file import ReplicaFile
 from memoair_runtime.storage.session_log import LOCK_TIMEOUT_S
+from memoair_runtime.storage.state_file import Days, Version, read_state
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
 
@@ -42,8 +43,8 @@ class RetentionRules(msgspec.Struct, frozen=True):
     """
 
     cloud: str
-    version: int
-    turns_days: int | None = None
+    version: Version
+    turns_days: Days | None = None
     held: bool = False
     held_users: frozenset[str] = frozenset()
 
@@ -66,10 +67,7 @@ class DroppedTurns:
 
 def read_rules(project: ProjectFolder) -> RetentionRules | None:
     """Return what a cloud said last; None if none said anything, or if that cannot be read."""
-    try:
-        return _decode_rules(project.retention.read_bytes())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return None
+    return read_state(project.retention, _decode_rules)
 
 
 def write_rules(project: ProjectFolder, rules: RetentionRules) -> None:
