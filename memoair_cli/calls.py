@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from memoair_cli.cloud_client import connect, request
 from memoair_cli.listings import AsJson, MaxItems, format_time, iterate_items, make_printable, print_items
-from memoair_cli.options import ApiKey, BaseUrl, ProjectId, fail, pluralize, require
+from memoair_cli.options import ApiKey, BaseUrl, ProjectId, check_id, fail, pluralize, require
 from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.interruption import FULL_TEXT_KEY, truncate_to_heard
@@ -116,7 +116,7 @@ def _minutes(call: dict[str, Any]) -> str:
 
 def _headers(project: str, user: str | None) -> dict[str, str]:
     headers = {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID")}
-    return headers if user is None else {**headers, "X-User-Id": user}
+    return headers if user is None else {**headers, "X-User-Id": check_id("--user", user)}
 
 
 def _parse_time(option: str, text: str | None) -> str | None:

@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
+from memoair_protocol.identifiers import identifier_problem
 from memoair_runtime.settings import default_storage_root
 
 PLACEHOLDER_KEY = "memoair_pk_local"  # for clients without a cloud, which require a key but send it nowhere
@@ -34,8 +35,17 @@ _OPTIONS = {
 
 
 def require(value: str, variable: str, code: int = 1) -> str:
-    """Return a value, or exit if it is empty."""
-    return value or fail(f"{variable} is not set; set it, or pass {_OPTIONS[variable]}", code)
+    """Return a value, or exit if it is empty, or an invalid id."""
+    if not value:
+        fail(f"{variable} is not set; set it, or pass {_OPTIONS[variable]}", code)
+    return value if variable == "MEMOAIR_API_KEY" else check_id(variable, value, code)
+
+
+def check_id(name: str, value: str, code: int = 1) -> str:
+    """Return an id, or exit if the cloud would reject it."""
+    if problem := identifier_problem(value):
+        fail(f"{name} {problem}", code)
+    return value
 
 
 def require_key(value: str, code: int = 1) -> str:

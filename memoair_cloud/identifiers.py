@@ -5,33 +5,22 @@ import re
 import secrets
 import unicodedata
 
+from memoair_protocol.identifiers import identifier_problem
+
 SLUG = r"^[a-z0-9]+(?:[-_][a-z0-9]+)*$"
 MAX_SLUG_CHARS = 60
-# Identifiers are parts of multi-column keys, and PostgreSQL limits an index entry to about 2,700 bytes.
-MAX_ID_BYTES = 512
 MAX_NAME_CHARS = 200
-_FORBIDDEN_CHARS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NON_SLUG_CHARS = re.compile(r"[^a-z0-9]+")
 
 
 def check_identifier(value: str) -> str:
-    """Return the identifier unchanged if it is valid.
-
-    A valid identifier has 1 to `MAX_ID_BYTES` bytes in UTF-8, no control characters, no white space at its ends, and is
-    neither ``.`` nor ``..``. HTTP drops white space at the ends of headers and dot segments in paths, which would make
-    two identifiers equal or one empty.
+    """Return the identifier unchanged if it is valid, see `identifier_problem`.
 
     Raises:
-        ValueError: If the identifier is invalid.
+        ValueError: If the identifier is invalid. The message does not contain it.
     """
-    if not value:
-        raise ValueError("an identifier must not be empty")
-    if value != value.strip() or value in (".", ".."):
-        raise ValueError("an identifier must not begin or end with white space, and must not be . or ..")
-    if _FORBIDDEN_CHARS.search(value):
-        raise ValueError("an identifier must not contain control characters")
-    if len(value.encode()) > MAX_ID_BYTES:
-        raise ValueError(f"an identifier must not be longer than {MAX_ID_BYTES} bytes")
+    if problem := identifier_problem(value):
+        raise ValueError(f"the identifier {problem}")
     return value
 
 

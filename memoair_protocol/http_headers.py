@@ -3,6 +3,7 @@
 import email.utils
 from collections.abc import Mapping
 
+from memoair_protocol.identifiers import identifier_problem
 from memoair_protocol.timestamps import to_utc, utc_now
 
 
@@ -10,14 +11,14 @@ def identity_headers(project_id: str | None, agent_id: str | None, user_id: str 
     """Return the headers that name an agent and a user; the values are UTF-8 in whatever encoding the client uses.
 
     Raises:
-        ValueError: If a header cannot hold an id unchanged.
+        ValueError: If an id is invalid: a header could not hold it unchanged, or the cloud would reject it.
     """
     ids = {"X-Project-Id": project_id, "X-Agent-Id": agent_id, "X-User-Id": user_id}
     headers = {}
     for name, value in ids.items():
         if value is not None:
-            if value != value.strip() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
-                raise ValueError(f"{name} cannot be sent in a header: it has control characters or surrounding spaces")
+            if problem := identifier_problem(value):
+                raise ValueError(f"{name} {problem}")
             headers[name] = encode_header(value)
     return headers
 

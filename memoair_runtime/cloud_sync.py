@@ -47,6 +47,7 @@ def make_sync(
     def open_session() -> "SyncSession":
         # These import ``requests``, which is slow unless a fork server has imported it already.
         from memoair_runtime.org.pull import OrgPuller
+        from memoair_runtime.sync.pull_attempts import PullAttempts
         from memoair_runtime.sync.pull_erasures import ErasurePuller
         from memoair_runtime.sync.pull_retention import RetentionPuller
         from memoair_runtime.sync.pull_user import UserPuller
@@ -59,14 +60,18 @@ def make_sync(
         transport = CloudTransport(
             settings.cloud_base_url or "", settings.cloud_key or "", settings.project_id, settings.agent_id, user_id
         )
+        attempts = PullAttempts()
         return SyncSession(
             transport,
-            UserPuller(cloud, transport, store, gate, eraser, outbox, rejected_events, settings.retention_days),
+            UserPuller(
+                cloud, transport, store, gate, eraser, outbox, rejected_events, attempts, settings.retention_days
+            ),
             None if settings.org_file else OrgPuller(project, cloud, transport, reload_documents).pull,
             ErasurePuller(project, cloud, transport, folder),
             RetentionPuller(project, cloud, transport),
             Pusher(folder, outbox, rejected_events, transport, metrics),
             TracePusher(folder, cloud, transport, metrics),
+            attempts,
             is_durable=not settings.org_only,
         )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 
 from memoair_protocol.enums import Intent, LaneName, TraceMode, Variant
+from memoair_protocol.identifiers import identifier_problem
 from memoair_protocol.json_guards import is_deeper_than, strip_values
 from memoair_protocol.limits import MAX_QUERY_CHARS, MAX_RUNTIME_JSON_DEPTH, MAX_TIMEOUT_MS, MAX_TOP_K, MAX_TURNS
 from memoair_protocol.timestamps import parse_timestamp
@@ -33,6 +34,17 @@ class IdentifiedRequest(msgspec.Struct, frozen=True, rename="camel"):
     user_id: str | None = None
 
 
+class SessionRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
+    """Fields of every request that names a session."""
+
+    session_id: Identifier
+
+    def __post_init__(self) -> None:
+        """Reject a session that the cloud would reject; the decoder turns the error into one of its own."""
+        if problem := identifier_problem(self.session_id):
+            raise ValueError(f"sessionId {problem}")
+
+
 class SessionUser(msgspec.Struct, frozen=True, rename="camel"):
     """The user, as the agent knows them."""
 
@@ -48,10 +60,9 @@ class SessionMetadata(msgspec.Struct, frozen=True, rename="camel"):
     assistant_name: str | None = None
 
 
-class StartRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
+class StartRequest(SessionRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/session/start."""
 
-    session_id: Identifier
     satham: Metadata | None = None
     metadata: Metadata | None = None
     mode: str | None = None
@@ -101,10 +112,9 @@ class RecallTraceOptions(msgspec.Struct, frozen=True, rename="camel"):
     traceparent: Annotated[str, msgspec.Meta(max_length=128)] | None = None
 
 
-class SearchRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
+class SearchRequest(SessionRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/search_memory."""
 
-    session_id: Identifier
     query: Annotated[str, msgspec.Meta(max_length=MAX_QUERY_CHARS)]
     turn_id: str | None = None
     intent: str | None = None
@@ -157,6 +167,11 @@ class FailedSearch(msgspec.Struct, frozen=True, rename="camel"):
     lanes: dict[LaneName, Annotated[str, msgspec.Meta(max_length=40)]]
     recall_trace: RecallTraceOptions
 
+    def __post_init__(self) -> None:
+        """Reject a session that the cloud would reject."""
+        if problem := identifier_problem(self.session_id):
+            raise ValueError(f"sessionId {problem}")
+
 
 class RecallTraceRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/recall_trace: what only the client knows of a search that was answered.
@@ -186,10 +201,9 @@ class TurnMetadata(msgspec.Struct, frozen=True, rename="camel"):
     heard: str | None = None
 
 
-class TurnRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
+class TurnRequest(SessionRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/turn/after."""
 
-    session_id: Identifier
     turn_id: Identifier
     user_text: str
     assistant_text: str
@@ -206,10 +220,9 @@ class TurnRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
         return None if text is None else _parse_timestamp(text, "metadata.occurredAt")
 
 
-class TurnsRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
+class TurnsRequest(SessionRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/turns/after. Each turn has the fields of a `TurnRequest`, whose session it need not repeat."""
 
-    session_id: Identifier
     turns: Annotated[list[Metadata], msgspec.Meta(min_length=1, max_length=MAX_TURNS)]
 
     def each(self) -> list[TurnRequest]:
@@ -222,10 +235,9 @@ class TurnsRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True)
         return [convert_part(turn | shared, TurnRequest, "turns[]") for turn in self.turns]
 
 
-class EndRequest(IdentifiedRequest, frozen=True, rename="camel", kw_only=True):
+class EndRequest(SessionRequest, frozen=True, rename="camel", kw_only=True):
     """POST /v1/runtime/session/end."""
 
-    session_id: Identifier
     reason: str | None = None
 
 

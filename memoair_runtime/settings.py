@@ -10,6 +10,7 @@ from memoair_protocol.addresses import is_loopback, parse_base_url
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_MODE, ORG_ONLY_USER, RUNTIME_HOST, RUNTIME_PORT
 from memoair_protocol.enums import TraceMode
 from memoair_protocol.hashes import cloud_id_of as cloud_id_of
+from memoair_protocol.identifiers import identifier_problem, stored_identifier_problem
 from memoair_protocol.processes import ENV_PREFIX
 from memoair_protocol.retention import MAX_RETENTION_DAYS
 from memoair_protocol.storage_root import default_storage_root as default_storage_root
@@ -102,7 +103,7 @@ class RuntimeSettings:
         return cls(
             project_id=_parse_project_id(get("PROJECT_ID"), get("WORKSPACE_ID")),
             user_id=ORG_ONLY_USER if org_only else _require_identifier("USER_ID", get("USER_ID")),
-            agent_id=get("AGENT_ID"),
+            agent_id=_check_identifier("AGENT_ID", get("AGENT_ID")),
             storage_root=Path(storage_root).absolute() if storage_root else default_storage_root(),
             host=host,
             port=port,
@@ -116,7 +117,7 @@ class RuntimeSettings:
             medium_model=Path(medium_model) if medium_model else None,
             stops_with_stdin=get("OWNER_PIPE") == "stdin",
             is_shared=get("SHARED") == "1" and not org_only,
-            session_id=get("SESSION_ID"),
+            session_id=_check_identifier("SESSION_ID", get("SESSION_ID")),
             recall_traces=_parse_trace_mode(get("RECALL_TRACES")),
             retention_days=_parse_days("RETENTION_DAYS", get("RETENTION_DAYS")),
         )
@@ -131,12 +132,17 @@ def _parse_project_id(project: str | None, workspace: str | None) -> str:
 
 
 def _require_identifier(name: str, value: str | None) -> str:
+    """Return the id of a user or project. One that only an earlier version accepted can still be read and erased."""
     if not value:
         raise SettingsError(f"{ENV_PREFIX}{name} is required but not set")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise SettingsError(f"{ENV_PREFIX}{name} is not valid UTF-8") from None
+    if problem := stored_identifier_problem(value):
+        raise SettingsError(f"{ENV_PREFIX}{name} {problem}")
+    return value
+
+
+def _check_identifier(name: str, value: str | None) -> str | None:
+    if value is not None and (problem := identifier_problem(value)):
+        raise SettingsError(f"{ENV_PREFIX}{name} {problem}")
     return value
 
 

@@ -1,6 +1,5 @@
 """The input and output of readers. Callers' ids and words are left out of every ``repr``."""
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
@@ -8,8 +7,7 @@ from typing import Any
 
 import attrs
 
-MAX_ID_BYTES = 512
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+from memoair_protocol.identifiers import identifier_problem
 
 
 class InvalidTurnError(ValueError):
@@ -205,12 +203,6 @@ class PartialTurn:
 
 def check_id(name: str, value: str) -> str:
     """Return the id. Raise `InvalidTurnError`, with the name of the field, if runtimes and clouds would reject it."""
-    if not value:
-        raise InvalidTurnError(f"{name} is empty")
-    if _CONTROL_CHARACTERS.search(value):
-        raise InvalidTurnError(f"{name} contains a control character")
-    if value != value.strip():  # HTTP headers lose outer whitespace, which would make it another id
-        raise InvalidTurnError(f"{name} begins or ends with whitespace")
-    if len(value.encode()) > MAX_ID_BYTES:
-        raise InvalidTurnError(f"{name} is longer than {MAX_ID_BYTES} bytes")
+    if problem := identifier_problem(value):
+        raise InvalidTurnError(f"{name} {problem}")
     return value

@@ -9,9 +9,10 @@ from typing import Any
 
 from memoair_protocol.addresses import parse_base_url
 from memoair_protocol.enums import LaneName
+from memoair_protocol.identifiers import identifier_problem, stored_identifier_problem
 
 _MAX_TIMEOUT_S = 86_400.0
-_MAX_ID_LENGTH = 1_024
+_MAX_TURN_ID_LENGTH = 1_024
 LANES = tuple(lane.value for lane in LaneName)
 
 
@@ -56,18 +57,39 @@ def text(name: str, value: object) -> str:
 
 
 def identifier(name: str, value: object) -> str:
-    """Return an id: a nonempty text of limited length that file names and the environment can hold."""
+    """Return an id that runtimes and clouds accept, see `memoair_protocol.identifiers`."""
     checked = text(name, value)
-    if not checked:
+    if problem := identifier_problem(checked):
+        raise ValueError(f"{name} {problem}")
+    return checked
+
+
+def stored_identifier(name: str, value: object) -> str:
+    """Return an id that this or an earlier version may have stored data under."""
+    checked = text(name, value)
+    if problem := stored_identifier_problem(checked):
+        raise ValueError(f"{name} {problem}")
+    return checked
+
+
+def turn_identifier(name: str, value: object) -> str:
+    """Return the id of a turn: a nonempty text of limited length. It is data of the turn, and no header or folder."""
+    checked = stored_identifier(name, value)
+    if len(checked) > _MAX_TURN_ID_LENGTH:
+        raise ValueError(f"{name} is longer than {_MAX_TURN_ID_LENGTH} characters")
+    return checked
+
+
+def optional_turn_identifier(name: str, value: object) -> str | None:
+    """Return the id of a turn or None."""
+    return None if value is None else turn_identifier(name, value)
+
+
+def required_secret(name: str, value: object) -> str:
+    """Return a key that is sent in a header and must not be empty. The error message does not contain it."""
+    checked = secret(name, text(name, value))
+    if checked is None:
         raise ValueError(f"{name} is empty")
-    try:
-        checked.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} is not valid Unicode") from None
-    if len(checked) > _MAX_ID_LENGTH:
-        raise ValueError(f"{name} is longer than {_MAX_ID_LENGTH} characters")
-    if "\0" in checked:
-        raise ValueError(f"{name} contains a null character")
     return checked
 
 

@@ -13,6 +13,7 @@ import attrs
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
 from memoair_protocol.enums import RecallOrigin
+from memoair_protocol.identifiers import identifier_problem
 from memoair_voice_sync._after_fork import register_after_fork
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._degraded import DegradedSearches
@@ -144,7 +145,7 @@ class UserCalls(WholeCalls):
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
         options = SearchOptions.parse(lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found)
         session_id = check.optional_identifier("session_id", session_id)
-        trace = self._observer.begin(check_origin(origin), check.optional_identifier("turn_id", turn_id))
+        trace = self._observer.begin(check_origin(origin), check.optional_turn_identifier("turn_id", turn_id))
         arguments = SearchArguments(caller, check.text("query", query), options, session_id, trace)
         try:
             with self._acquire_handle(caller) as handle:
@@ -289,6 +290,10 @@ class UserCalls(WholeCalls):
 
         Other machines follow by themselves. A call of the user that is in progress goes on with an empty memory.
 
+        The data on this machine is erased even if the cloud cannot be reached or fails; only a legal hold prevents it.
+        An id that was accepted by an earlier version and is invalid today is accepted here: its data is on this machine
+        alone.
+
         Args:
             user: The user to erase, ``{"id"}``. Optional if the client has a user.
             user_id: The user's id, as an alternative to ``user``.
@@ -300,13 +305,13 @@ class UserCalls(WholeCalls):
                 which it returns again by ``receipt["digest"]``; None without a cloud.
 
         Raises:
-            MemoAirVoiceMemoryError: If either part fails. Erasing again is safe. ``cloud.legal_hold`` if a legal hold
-                covers the user; nothing is then erased in either place.
+            MemoAirVoiceMemoryError: If either part fails. Erasing again is safe. If the cloud fails, ``details`` has
+                ``removed`` as above, and ``left``, a list with the places that still hold data: ``cloud``.
+                ``cloud.legal_hold`` if a legal hold covers the user; nothing is then erased in either place.
         """
-        caller = self._require_user(user, user_id)
+        caller = self._require_user(user, user_id, check.stored_identifier)
         phase_timeout_s = check.seconds("timeout_s", timeout_s)
-        # The cloud first: if it refuses, for a legal hold, pending turns must not be lost either.
-        receipt = self._cloud.forget_user(caller.id) if self._cloud.is_configured else {}
+        receipt, cloud_error = self._erase_in_cloud(caller)
         had_pending = self._discard_pending(caller)
         removed = None
         if not self._org_only:  # otherwise no user data is stored here
@@ -320,11 +325,26 @@ class UserCalls(WholeCalls):
                 removed = {kind: count + removed_later.get(kind, 0) for kind, count in removed.items()}
         self._discard_pending(caller)
         self._redaction.forget(caller.id)
-        return {
-            "user_id": caller.id,
-            "removed": {"cloud": receipt.get("removed"), "local": removed},
-            "receipt": receipt or None,
-        }
+        removed_by_place = {"cloud": receipt.get("removed"), "local": removed}
+        if cloud_error is not None:
+            details = {**cloud_error.details, "removed": removed_by_place, "left": ["cloud"]}
+            message = f"{cloud_error.message}; the user was erased on this machine only, erase them again"
+            raise MemoAirVoiceMemoryError(cloud_error.code, message, cloud_error.status_code, details)
+        return {"user_id": caller.id, "removed": removed_by_place, "receipt": receipt or None}
+
+    def _erase_in_cloud(self, caller: User) -> tuple[dict[str, Any], MemoAirVoiceMemoryError | None]:
+        """Erase a user in the cloud; return the receipt, or the reason why the cloud may still have data.
+
+        Before the local part: if a legal hold covers the user, pending turns must not be lost either.
+        """
+        if not self._cloud.is_configured or identifier_problem(caller.id):  # the cloud has never accepted such an id
+            return {}, None
+        try:
+            return self._cloud.forget_user(caller.id), None
+        except MemoAirVoiceMemoryError as error:
+            if error.code == "cloud.legal_hold":
+                raise
+            return {}, error
 
     def _run_prefetch(self, arguments: SearchArguments) -> PrefetchedResult:
         deadline = time.monotonic() + PREFETCH_TIMEOUT_S

@@ -125,7 +125,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             project_id=self._project_id,
             user_id=ORG_ONLY_USER,  # the pool sets the user of each runtime
             agent_id=check.identifier("agent_id", agent_id),
-            api_key=check.secret("api_key", check.identifier("api_key", api_key)),
+            api_key=check.required_secret("api_key", api_key),
             cloud_base_url=check.base_url("cloud_base_url", cloud_base_url),
             storage_root=check.path("storage_root", storage_root),
             org_only=org_only,

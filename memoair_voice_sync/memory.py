@@ -270,7 +270,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         options = SearchOptions.parse(
             lanes, intent, top_k, filter, min_confidence, say_nothing_found=say_nothing_found, explain=explain
         )
-        trace = self._observer.begin(check_origin(origin), check.optional_identifier("turn_id", turn_id))
+        trace = self._observer.begin(check_origin(origin), check.optional_turn_identifier("turn_id", turn_id))
         try:
             result = self._client.search(check.text("query", query), options, deadline, trace)
         except BaseException:

@@ -16,11 +16,12 @@ from rich.progress import track
 
 from memoair_cli.cloud_client import connect, post, request
 from memoair_cli.documents.files import SourceFile, find_files, read_file
-from memoair_cli.options import AgentId, ApiKey, BaseUrl, ProjectId, fail, pluralize, require
+from memoair_cli.options import AgentId, ApiKey, BaseUrl, ProjectId, check_id, fail, pluralize, require
 from memoair_documents.errors import DocumentFileError, UnreadableFileError
 from memoair_documents.reader_process import ReaderProcess
 from memoair_documents.reading import ReadOptions
 from memoair_protocol.defaults import CLOUD_BASE_URL
+from memoair_protocol.identifiers import identifier_problem
 from memoair_protocol.limits import MAX_DOCUMENTS
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 # The limit of one request (1 MB), with some room for the rest of its body.
 _MAX_BYTES = 1_000_000
-_MAX_ID_BYTES = 512
 _INDEX_PATH = "/v1/voice-sdk/index"
 
 OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
@@ -63,7 +63,9 @@ def add_documents(
     if dry_run and not delete_missing:
         _print_ids(found)
         return
-    headers = {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID"), **({"X-Agent-Id": agent} if agent else {})}
+    headers = {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID")}
+    if agent:
+        headers["X-Agent-Id"] = check_id("--agent", agent)
     with connect(base_url, api_key) as cloud:
         missing = _find_missing(cloud, name, found, headers) if delete_missing else []
         if dry_run:
@@ -135,8 +137,8 @@ def _encode(document: dict[str, Any], source: SourceFile, line: int) -> bytes:
         raise DocumentFileError(f"{place}: the document has a character or a number that JSON cannot have") from None
     if len(content) > _MAX_BYTES:
         raise DocumentFileError(f"{place}: the document has {len(content):,} bytes; split it below {_MAX_BYTES:,}")
-    if len(document["id"].encode()) > _MAX_ID_BYTES:
-        raise DocumentFileError(f"{place}: the id is longer than {_MAX_ID_BYTES} bytes")
+    if problem := identifier_problem(document["id"]):
+        raise DocumentFileError(f"{place}: the id {problem}")
     return content
 
 

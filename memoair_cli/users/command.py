@@ -20,17 +20,19 @@ from memoair_cli.options import (
     IsConfirmed,
     ProjectId,
     StorageRoot,
+    check_id,
     confirm,
     fail,
     project_headers,
     resolve_storage_root,
 )
-from memoair_cli.users.erasure import erase_here
+from memoair_cli.users.erasure import erase_here, erase_in_cloud
 from memoair_cli.users.local_export import encode_local_export, has_local_data
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.export_file import write_export_file
 from memoair_protocol.http_headers import encode_header
+from memoair_protocol.identifiers import identifier_problem, stored_identifier_problem
 from memoair_protocol.timestamps import format_utc, parse_timestamp
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -168,20 +170,34 @@ def forget_user(
     """Erase a caller, in the cloud and on this machine, and print the receipt. Other machines follow by themselves."""
     headers = project_headers(project)
     confirm(f"Erase all data of {make_printable(user)}? This cannot be undone", is_confirmed)
-    with connect(base_url, api_key) as cloud:
-        receipt = request(cloud, "DELETE", _path(user), headers)
+    if problem := stored_identifier_problem(user):
+        fail(f"USER_ID {problem}")
     folder = UserFolder(resolve_storage_root(storage), headers["X-Project-Id"], user)
-    here = erase_here(folder, base_url, parse_timestamp(receipt["forgottenAt"]))
-    others = f"erase their copies at version {receipt['version']} of the list of erasures, or when next online"
+    receipt, error = None, None
+    if not identifier_problem(user):  # else the cloud has never accepted anything of this caller
+        with connect(base_url, api_key) as cloud:
+            receipt, error = erase_in_cloud(cloud, _path(user), headers)
+    here = erase_here(folder, base_url, None if receipt is None else parse_timestamp(receipt["forgottenAt"]))
+    _print_erasure(user, receipt, here, as_json=as_json)
+    if error is not None:
+        fail(f"{error}\nthe caller was erased on this machine only; run the command again")
+
+
+def _print_erasure(user: str, receipt: dict[str, Any] | None, here: dict[str, Any], *, as_json: bool) -> None:
+    others = None
+    if receipt is not None:
+        others = f"erase their copies at version {receipt['version']} of the list of erasures, or when next online"
     if as_json:
         typer.echo(json.dumps({"receipt": receipt, "thisMachine": here, "otherMachines": others}))
         return
-    typer.echo(f"erased {make_printable(user)} at {receipt['erasedAt']}")
-    for kind, count in receipt["removed"].items():
-        typer.echo(f"  {kind:14} {count:,}")
+    if receipt is not None:
+        typer.echo(f"erased {make_printable(user)} at {receipt['erasedAt']}")
+        for kind, count in receipt["removed"].items():
+            typer.echo(f"  {kind:14} {count:,}")
     typer.echo(f"this machine    {here['status']}")
-    typer.echo(f"other machines  {others}")
-    typer.echo(f"receipt         {receipt['digest']}")
+    if receipt is not None:
+        typer.echo(f"other machines  {others}")
+        typer.echo(f"receipt         {receipt['digest']}")
 
 
 @app.command("hold")
@@ -250,7 +266,7 @@ def _download(cloud: "CloudHttp", path: str, headers: dict[str, str]) -> Iterato
 
 
 def _path(user: str) -> str:
-    quoted = quote(user, safe="")
+    quoted = quote(check_id("USER_ID", user), safe="")
     return f"/v1/voice-sdk/users/{quoted if quoted.strip('.') else quoted.replace('.', '%2E')}"
 
 

@@ -1,27 +1,54 @@
-"""Erase a caller from this machine, after the cloud has."""
+"""Erase a caller: in the cloud, and from this machine."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from memoair_cli.options import fail
 from memoair_protocol.addresses import parse_base_url
+from memoair_protocol.cloud_replies import CloudUnreachableError
+from memoair_protocol.http_headers import encode_header
 from memoair_protocol.turn_spool import erase_user
 from memoair_runtime.settings import cloud_id_of
 from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.erasure_record import CloudErasure
 from memoair_runtime.storage.user_folder import UserFolder
 
+if TYPE_CHECKING:
+    from memoair_protocol.cloud_http import CloudHttp
 
-def erase_here(folder: UserFolder, base_url: str, erased_at: datetime) -> dict[str, Any]:
+
+def erase_in_cloud(
+    cloud: "CloudHttp", path: str, headers: Mapping[str, str]
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Erase a caller in the cloud; return the receipt, or why the cloud may still have data.
+
+    Exits if a legal hold covers the caller: nothing may be erased anywhere.
+    """
+    try:
+        reply = cloud.request("DELETE", path, None, {name: encode_header(value) for name, value in headers.items()})
+    except CloudUnreachableError as error:
+        return None, f"the cloud at {cloud.address} is unreachable: {error}"
+    if reply.is_ok:
+        return reply.body, None
+    message = f"the cloud at {cloud.address} rejected the request: {reply.error_message}"
+    if (reply.error or {}).get("code") == "cloud.legal_hold":
+        fail(message)
+    return None, message
+
+
+def erase_here(folder: UserFolder, base_url: str, erased_at: datetime | None) -> dict[str, Any]:
     """Erase a caller from this machine; return what was done.
 
     Args:
         folder: The folder of the caller.
         base_url: The URL of the cloud.
-        erased_at: When the cloud erased them.
+        erased_at: When the cloud erased them; None if it has not.
 
     Returns:
         ``{"status", "sessions"}``: ``removed``, ``nothing`` if there was nothing, ``served`` if a runtime serves the
-        caller, which erases at its next pull, or ``failed``, to be repeated by the next process of the project.
+        caller, which erases at its next pull if the cloud has erased them, or ``failed``, to be repeated by the next
+        process of the project.
     """
     sessions = len(folder.list_session_folders())
     if not folder.path.is_dir():
@@ -32,7 +59,7 @@ def erase_here(folder: UserFolder, base_url: str, erased_at: datetime) -> dict[s
         return {"status": "removed" if had_any else "nothing", "sessions": 0}
     cloud = cloud_id_of(parse_base_url(base_url) or base_url)
     try:
-        is_erased = erase_unserved_user(folder, CloudErasure(cloud, erased_at))
+        is_erased = erase_unserved_user(folder, None if erased_at is None else CloudErasure(cloud, erased_at))
     except OSError:
         return {"status": "failed", "sessions": sessions}
     return {"status": "removed" if is_erased else "served", "sessions": sessions}

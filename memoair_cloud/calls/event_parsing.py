@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import msgspec
 
 from memoair_cloud.errors import InvalidRequestError
-from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sanitize_text
+from memoair_cloud.identifiers import check_identifier, sanitize_text
 from memoair_protocol.corrections import CORRECTS_KEY, corrected_event_id
 from memoair_protocol.enums import EventType
+from memoair_protocol.identifiers import MAX_ID_BYTES
 from memoair_protocol.json_guards import is_deeper_than, strip_values
 from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_EVENT_BYTES
 from memoair_protocol.timestamps import has_offset, parse_timestamp

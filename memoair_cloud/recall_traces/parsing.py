@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import msgspec
 
 from memoair_cloud.errors import InvalidRequestError
-from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sanitize_text
+from memoair_cloud.identifiers import check_identifier, sanitize_text
 from memoair_index.ranking import FEATURES
 from memoair_protocol.enums import LaneName, RecallOrigin, TraceMode
+from memoair_protocol.identifiers import MAX_ID_BYTES
 from memoair_protocol.json_guards import strip_values
 from memoair_protocol.limits import MAX_TRACE_BYTES
 from memoair_protocol.timestamps import parse_timestamp

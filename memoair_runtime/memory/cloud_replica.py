@@ -19,6 +19,7 @@ from memoair_runtime.memory.turn import to_turns
 from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.storage.events import Event, is_valid
 from memoair_runtime.storage.replica_file import ReplicaChange, ReplicaFile, ReplicaPage, fact_fingerprint
+from memoair_runtime.storage.state_file import read_state
 from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
 log = logging.getLogger(__name__)
@@ -210,8 +211,10 @@ class CloudReplica:
             version_key = stat.st_mtime_ns, stat.st_size
             if version_key == self._profile_version_key:
                 return
-            stored = _decode_profile_file(path.read_bytes())
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except OSError:
+            return
+        stored = read_state(path, _decode_profile_file)
+        if stored is None:
             return
         self._profile_version_key = version_key
         if self._cloud in (None, stored.cloud):

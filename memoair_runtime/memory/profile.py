@@ -9,6 +9,7 @@ import msgspec
 
 from memoair_protocol.callers import has_several_callers
 from memoair_protocol.timestamps import utc_now
+from memoair_runtime.storage.state_file import Timestamp, Version, read_state
 from memoair_runtime.storage.user_folder import UserFolder
 
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -61,7 +62,7 @@ class CloudProfile(msgspec.Struct, frozen=True, rename="camel"):
         metadata: Other properties.
     """
 
-    version: int = 0
+    version: Version = 0
     summary: str = ""
     attributes: dict[str, Any] = {}
     name: str | None = None
@@ -134,10 +135,10 @@ def _to_text(value: Any) -> str:
 
 
 class _ProfileRecord(msgspec.Struct, frozen=True, rename="camel"):
-    version: int
+    version: Version
     name: str
     metadata: dict[str, Any]
-    stated_at: datetime = msgspec.field(name="toldAt")
+    stated_at: Timestamp = msgspec.field(name="toldAt")
 
 
 _snapshot_decoder = msgspec.json.Decoder(_ProfileRecord)
@@ -145,10 +146,7 @@ _snapshot_decoder = msgspec.json.Decoder(_ProfileRecord)
 
 def read_snapshot(folder: UserFolder) -> UserProfile:
     """Read the profile as it was last written, or an empty one. The logs, which are read later, may be newer."""
-    try:
-        return decode_snapshot(folder.profile.read_bytes())
-    except (OSError, ValueError):
-        return UserProfile()
+    return read_state(folder.profile, decode_snapshot) or UserProfile()
 
 
 def decode_snapshot(content: bytes) -> UserProfile:
@@ -158,8 +156,6 @@ def decode_snapshot(content: bytes) -> UserProfile:
         ValueError: The content is not a valid profile.
     """
     stored = _snapshot_decoder.decode(content)
-    if stored.stated_at.tzinfo is None:
-        raise ValueError("toldAt has no time zone")
     return UserProfile(stored.version, stored.name, stored.metadata, stored.stated_at)
 
 

@@ -4,7 +4,6 @@
 the project read it. The index file is mapped and shared; the changes are few, and each runtime applies them in memory.
 """
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 
@@ -13,12 +12,10 @@ import msgspec
 
 from memoair_index import ContainerError, Document, Index, document_group, split_document
 from memoair_protocol.durable import write_file
-from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.org.source import LoadedOrgIndex, VersionKey
 from memoair_runtime.storage.project_folder import ProjectFolder
+from memoair_runtime.storage.state_file import Sha256, Version, read_state
 from memoair_runtime.sync.responses import ManifestDocument, OrgKey
-
-log = logging.getLogger(__name__)
 
 # If the named index file is missing, it was replaced at this moment: the next manifest names another one.
 _MAX_ATTEMPTS = 5
@@ -28,8 +25,8 @@ _RETRY_PAUSE_S = 0.01
 class OrgBase(msgspec.Struct, frozen=True):
     """An index file, identified by its content, and the minimum version of the documents in it."""
 
-    sha256: str
-    version: int
+    sha256: Sha256
+    version: Version
 
 
 class OrgManifest(msgspec.Struct, frozen=True):
@@ -48,7 +45,7 @@ class OrgManifest(msgspec.Struct, frozen=True):
     """
 
     cloud: str
-    version: int
+    version: Version
     base: OrgBase | None = None
     documents: Sequence[ManifestDocument] = ()
     removed: Sequence[OrgKey] = ()
@@ -96,16 +93,7 @@ def read_manifest(folder: ProjectFolder) -> OrgManifest | None:
     Raises:
         OSError: If it cannot be opened for want of descriptors or memory. It is not gone then.
     """
-    try:
-        return _decode_manifest(folder.org_manifest.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise_if_starved(error)
-        log.warning(
-            "failed to read the manifest of the documents: action=manifest_unread error=%s", type(error).__name__
-        )
-        return None
+    return read_state(folder.org_manifest, _decode_manifest)
 
 
 def write_manifest(folder: ProjectFolder, manifest: OrgManifest) -> None:

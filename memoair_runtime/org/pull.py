@@ -48,6 +48,7 @@ class OrgPuller:
         self._transport = transport
         self._reload = reload
         self._lock = ProcessLock(folder.lock("org-sync"))
+        self._was_rejected = False  # the next pull then asks for everything: our version may be the reason
         self._unusable_files: set[str] = set()  # SHA-256 of files that this version cannot open
 
     @property
@@ -82,10 +83,14 @@ class OrgPuller:
             time.sleep(_POLL_INTERVAL_S)
         try:
             manifest = self._read_manifest()
-            if _is_outdated(manifest, bootstrap):
+            if self._was_rejected or _is_outdated(manifest, bootstrap):
                 self._update(None, bootstrap)
             elif (manifest.version if manifest else 0) != target_version:
                 self._update(manifest, bootstrap)
+            self._was_rejected = False
+        except CloudError as error:
+            self._was_rejected = error.kind is FailureKind.ONE_REQUEST
+            raise
         finally:
             self._lock.release()
         self._reload()

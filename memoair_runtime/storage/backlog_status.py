@@ -6,10 +6,14 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from memoair_protocol.durable import write_file
+from memoair_runtime.storage.state_file import Version, read_state
+
+_MAX_EPOCH_S = 2e11
 
 
 class BacklogStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -24,11 +28,11 @@ class BacklogStatus(msgspec.Struct, frozen=True, rename="camel"):
         pid: The process that sends the backlog.
     """
 
-    turns: int = 0
-    users: int = 0
-    refused: int = 0
+    turns: Version = 0
+    users: Version = 0
+    refused: Version = 0
     state: str = "connecting"
-    oldest_at: float | None = None
+    oldest_at: Annotated[float, msgspec.Meta(ge=0, le=_MAX_EPOCH_S)] | None = None
     pid: int | None = None
 
     @property
@@ -42,10 +46,7 @@ _decode = msgspec.json.Decoder(BacklogStatus).decode
 
 def read_status(path: Path) -> BacklogStatus:
     """Return the status; an empty one without a readable file."""
-    try:
-        return _decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return BacklogStatus()
+    return read_state(path, _decode) or BacklogStatus()
 
 
 def write_status(path: Path, status: BacklogStatus) -> None:

@@ -16,6 +16,7 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.starvation import raise_if_starved
+from memoair_runtime.storage.state_file import Version, read_state
 from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
 # A log's first event id lies within these bytes and is unique to that log.
@@ -32,7 +33,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
             and need not be opened.
     """
 
-    offset: int = 0
+    offset: Version = 0
     fingerprint: int = 0
     mtime_ns: int = 0
 
@@ -128,12 +129,11 @@ class Cursors:
             version_key = self._read_version_key()
             if version_key == self._version_key:
                 return False
-            self._file = _decode_file(self._path.read_bytes())
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise_if_starved(error)
-            self._version_key, self._file = None, None
-        else:
-            self._version_key = version_key
+            version_key = None
+        self._file = None if version_key is None else read_state(self._path, _decode_file)
+        self._version_key = None if self._file is None else version_key
         stored = self._find_stored()
         self._sessions = stored.sessions if self._epoch in (None, stored.epoch) else {}
         self.unmarked_cloud = self._find_unmarked_cloud()
@@ -181,12 +181,8 @@ class Cursors:
         """
         if self._file is not None:
             return self._file.cloud if self._file.unmarked is msgspec.UNSET else self._file.unmarked
-        try:
-            state = _decode_pull_state(self._folder.pull_state.read_bytes())
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise_if_starved(error)
-            return None
-        return None if state.marks else state.cloud
+        state = read_state(self._folder.pull_state, _decode_pull_state)
+        return None if state is None or state.marks else state.cloud
 
     def _write(self, sessions: dict[str, Cursor]) -> None:
         """Write the cursors of this destination and those of the others. The new values hold even if that fails."""

@@ -16,6 +16,7 @@ import attrs
 from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.durable import sync_folder
 from memoair_protocol.enums import EventType
+from memoair_protocol.timestamps import utc_now
 from memoair_protocol.turn_spool import erase_user
 from memoair_runtime.storage.erasure_record import CloudErasure, record_erasure
 from memoair_runtime.storage.events import Event, decode_line
@@ -95,12 +96,12 @@ def finish_interrupted(folder: UserFolder) -> None:
         sync_folder(folder.path)
 
 
-def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure) -> bool:
+def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure | None) -> bool:
     """Erase a user that no runtime serves at present.
 
     Args:
         folder: The user's folder.
-        in_cloud: The erasure; later sessions are kept, see `erase`.
+        in_cloud: The erasure; later sessions are kept, see `erase`. None erases everything on this machine.
 
     Returns:
         False if a runtime serves the user; it will erase the data itself.
@@ -112,7 +113,10 @@ def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure) -> bool:
     if not runtime_lock.try_acquire():
         return False
     try:
-        erase(folder, in_cloud.at, keeps_later=True, in_cloud=in_cloud)
+        if in_cloud is None:
+            erase(folder, utc_now(), keeps_later=False)
+        else:
+            erase(folder, in_cloud.at, keeps_later=True, in_cloud=in_cloud)
         remove_folder_without_data(folder)
     finally:
         runtime_lock.release()

@@ -16,6 +16,7 @@ from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
 from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.events import Event
+from memoair_runtime.storage.state_file import Timestamp, check_times
 from memoair_runtime.storage.turn_words import TurnWords
 from memoair_runtime.storage.user_folder import ERASURE_RECORD_PREFIX, LogVersionKey, UserFolder, create_project_folder
 
@@ -48,9 +49,13 @@ class _ErasureRecord(msgspec.Struct, frozen=True, rename="camel"):
         clouds: When clouds erased the user, by their ids: a cloud that loses this is to be reminded of it.
     """
 
-    erased_at: datetime
+    erased_at: Timestamp
     turns: frozenset[int] = frozenset()
-    clouds: dict[str, datetime] = {}
+    clouds: dict[str, Timestamp] = {}
+
+    def __post_init__(self) -> None:
+        """Reject times that are out of range."""
+        check_times([self.erased_at, *self.clouds.values()])
 
 
 _decode_record = msgspec.json.Decoder(_ErasureRecord).decode
@@ -103,7 +108,7 @@ def find_cloud_erasures(project: Path, cloud: str) -> dict[str, datetime]:
     for path in project.glob(f"{ERASURE_RECORD_PREFIX}*.json"):
         try:
             record = _decode_record(path.read_bytes())
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise_if_starved(error)  # an erasure that is overlooked would be overlooked for good
             continue
         if cloud in record.clouds:
@@ -180,7 +185,7 @@ def _read(folder: UserFolder) -> _ErasureRecord | None:
         return _decode_record(folder.erasure_record.read_bytes())
     except FileNotFoundError:
         return None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise OSError("the record of an erasure is damaged") from None
 
 

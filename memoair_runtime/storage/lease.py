@@ -7,13 +7,14 @@ other clients where the holder listens. It contains the token, so only this oper
 import os
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.processes import process_start_time
 from memoair_runtime.storage.process_lock import ProcessLock
+from memoair_runtime.storage.state_file import read_state
 from memoair_runtime.storage.user_folder import UserFolder
 
 # How long a holder may take to say where it listens. It does so within milliseconds, unless it is shutting down.
@@ -34,10 +35,10 @@ class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
         cloud: Id of its cloud; None if it has none.
     """
 
-    pid: int
+    pid: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     create_time: float
     host: str
-    port: int
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)]
     token: str | None
     session_id: str | None
     cloud: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -52,11 +53,8 @@ _decode_record = msgspec.json.Decoder(LeaseRecord).decode
 
 def find_holder(folder: UserFolder) -> LeaseRecord | None:
     """Return the runtime that serves a user, as far as is known."""
-    try:
-        holder = _decode_record(folder.lease.read_bytes())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    return holder if holder.is_alive() else None
+    holder = read_state(folder.lease, _decode_record)
+    return holder if holder is not None and holder.is_alive() else None
 
 
 class Lease:

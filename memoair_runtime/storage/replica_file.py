@@ -18,13 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
 import attrs
 import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_runtime.storage.events import Event, is_valid
+from memoair_runtime.storage.state_file import Timestamp, Version
 
 
 class ReplicaFact(msgspec.Struct, frozen=True, rename="camel"):
@@ -47,7 +47,7 @@ class ReplicaFact(msgspec.Struct, frozen=True, rename="camel"):
     id: str
     kind: str
     text: str
-    said_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    said_at: Timestamp
     subject: str = ""
     attribute: str = ""
     value: str | None = None
@@ -95,7 +95,7 @@ class _ReplicaLine(msgspec.Struct, frozen=True, omit_defaults=True):
     cloud: str | None = None
     event: Event | None = None
     fact: ReplicaFact | None = None
-    version: int | None = None
+    version: Version | None = None
     crc: int = 0
 
 

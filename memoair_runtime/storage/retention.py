@@ -20,7 +20,6 @@ from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
 from memoair_protocol.hashes import hash_user_id
 from memoair_protocol.retention import find_cutoff
-from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, Cursors, log_fingerprint
 from memoair_runtime.storage.erasure import DELETED_PREFIX, finish_interrupted, remove_folder_without_data
 from memoair_runtime.storage.events import Event, decode_line
@@ -28,6 +27,7 @@ from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.replica_file import ReplicaFile
 from memoair_runtime.storage.session_log import LOCK_TIMEOUT_S
+from memoair_runtime.storage.state_file import Days, Version, read_state
 from memoair_runtime.storage.user_folder import SessionFolder, UserFolder
 
 
@@ -43,8 +43,8 @@ class RetentionRules(msgspec.Struct, frozen=True):
     """
 
     cloud: str
-    version: int
-    turns_days: int | None = None
+    version: Version
+    turns_days: Days | None = None
     held: bool = False
     held_users: frozenset[str] = frozenset()
 
@@ -67,11 +67,7 @@ class DroppedTurns:
 
 def read_rules(project: ProjectFolder) -> RetentionRules | None:
     """Return what a cloud said last; None if none said anything, or if that cannot be read."""
-    try:
-        return _decode_rules(project.retention.read_bytes())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise_if_starved(error)
-        return None
+    return read_state(project.retention, _decode_rules)
 
 
 def write_rules(project: ProjectFolder, rules: RetentionRules) -> None:

@@ -15,6 +15,7 @@ from datetime import datetime
 import attrs
 
 from memoair_protocol.defaults import ORG_ONLY_USER
+from memoair_protocol.identifiers import identifier_problem
 from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.storage.lease import find_holder
@@ -23,6 +24,7 @@ from memoair_runtime.storage.rejected_events import RejectedEvents, count_reject
 from memoair_runtime.storage.retention import drop_unserved, find_user_cutoff, read_rules
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.outbox import Outbox, Selection
+from memoair_runtime.sync.pull_attempts import PullAttempts
 from memoair_runtime.sync.pull_erasures import ErasurePuller
 from memoair_runtime.sync.pull_retention import RetentionPuller
 from memoair_runtime.sync.push import ERASED_CODE, Pusher
@@ -107,6 +109,7 @@ class ProjectBacklog:
         rules = read_rules(project)  # they hold until the cloud answers: it may know of a legal hold
         self._rules = rules if rules is not None and rules.cloud == cloud else None
         self._retention_days = retention_days
+        self._attempts = PullAttempts()
         self._users: dict[str, _UserBacklog] = {}
         self._bootstrap: tuple[Bootstrap, str] | None = None
         self._paused_until: dict[str, float] = {}  # by user, after a failed push
@@ -149,9 +152,18 @@ class ProjectBacklog:
         if self._bootstrap is None:
             return False
         if self._project.path.is_dir():
-            self._erasures.pull(self._bootstrap[0])
-            self._rules = self._retention.pull(self._bootstrap[0])
+            bootstrap = self._bootstrap[0]
+            self._attempts.run("erasures", lambda: self._pull_erasures(bootstrap))
+            self._attempts.run("retention", lambda: self._pull_rules(bootstrap))
         return known is not None and self.epoch not in (None, known[0].epoch)
+
+    def _pull_erasures(self, bootstrap: Bootstrap) -> bool:
+        self._erasures.pull(bootstrap)
+        return True
+
+    def _pull_rules(self, bootstrap: Bootstrap) -> bool:
+        self._rules = self._retention.pull(bootstrap)
+        return True
 
     @property
     def rules_version(self) -> int | None:
@@ -254,13 +266,17 @@ class ProjectBacklog:
 
     def _record(self, folder: UserFolder, outbox: Outbox) -> None:
         with suppress(OSError):  # erased since
+            refused = count_rejected(folder.rejected_events, {ERASED_CODE})
+            turns, events = outbox.turn_count, outbox.count
+            if identifier_problem(folder.user_id):  # of an earlier version: the cloud accepts nothing of this user
+                turns, events, refused = 0, 0, refused + events
             self._users[folder.user_id] = _UserBacklog(
                 folder.path.stat().st_mtime_ns,
                 self._is_served(folder),
-                outbox.turn_count,
-                outbox.count,
+                turns,
+                events,
                 outbox.oldest_at or 0.0,
-                count_rejected(folder.rejected_events, {ERASED_CODE}),
+                refused,
             )
             return
         self._users.pop(folder.user_id, None)

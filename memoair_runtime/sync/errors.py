@@ -7,6 +7,7 @@ class FailureKind(Enum):
     """What to do about a failed request."""
 
     TRANSIENT = "transient"  # network, timeout, server error, unreadable response: retry
+    ONE_REQUEST = "one_request"  # this request only: others may succeed, this one is repeated less often
     REJECTED = "rejected"  # key, project or user, or a server without this endpoint: a person has to fix it
     INVALID = "invalid"  # the content is too large or malformed: the same content will never be accepted
 

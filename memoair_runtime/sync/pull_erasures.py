@@ -15,12 +15,12 @@ import msgspec
 from memoair_protocol.durable import write_file
 from memoair_protocol.hashes import hash_user_id
 from memoair_protocol.limits import MAX_ERASURES
-from memoair_protocol.starvation import raise_if_starved
 from memoair_protocol.turn_spool import erase_hashed_user
 from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.erasure_record import CloudErasure, find_cloud_erasures
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.project_folder import ProjectFolder
+from memoair_runtime.storage.state_file import Timestamp, Version, check_times, read_state
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_runtime.sync.errors import CloudError, invalid_response
 from memoair_runtime.sync.responses import Bootstrap
@@ -39,10 +39,14 @@ class _ErasurePullState(msgspec.Struct, frozen=True):
     """
 
     cloud: str
-    version: int | None = None
-    waiting: dict[str, datetime] = {}
+    version: Version | None = None
+    waiting: dict[str, Timestamp] = {}
     epoch: str | None = None
-    users: dict[str, datetime] | None = None
+    users: dict[str, Timestamp] | None = None
+
+    def __post_init__(self) -> None:
+        """Reject times that are out of range."""
+        check_times([*self.waiting.values(), *(self.users or {}).values()])
 
 
 _decode_state = msgspec.json.Decoder(_ErasurePullState).decode
@@ -154,12 +158,8 @@ class ErasurePuller:
             return False
 
     def _read_state(self) -> _ErasurePullState:
-        try:
-            state = _decode_state(self._folder.erasures.read_bytes())
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise_if_starved(error)
-            return _ErasurePullState(self._cloud)
-        return state if state.cloud == self._cloud else _ErasurePullState(self._cloud)
+        state = read_state(self._folder.erasures, _decode_state)
+        return state if state is not None and state.cloud == self._cloud else _ErasurePullState(self._cloud)
 
 
 def _is_due(state: _ErasurePullState, bootstrap: Bootstrap) -> bool:

@@ -3,15 +3,16 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import LaneName
-from memoair_protocol.starvation import raise_if_starved
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.user_store import UserStore
@@ -21,8 +22,10 @@ from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.rejected_events import RejectedEvents
 from memoair_runtime.storage.replica_file import ReplicaPage
 from memoair_runtime.storage.retention import RetentionRules, find_user_cutoff
+from memoair_runtime.storage.state_file import HeaderValue, Timestamp, check_times, read_state
 from memoair_runtime.sync.errors import CloudError, FailureKind, invalid_response
 from memoair_runtime.sync.outbox import Outbox
+from memoair_runtime.sync.pull_attempts import PullAttempts
 from memoair_runtime.sync.responses import Bootstrap
 from memoair_runtime.sync.transport import CALL_TIMEOUT_S, CloudTransport
 
@@ -49,11 +52,15 @@ class UserPullState(msgspec.Struct, frozen=True):
     """
 
     cloud: str
-    etag: str | None = None
+    etag: HeaderValue | None = None
     bootstrap: Bootstrap | None = None
-    forgotten_at: datetime | None = None
+    forgotten_at: Timestamp | None = None
     epoch: str | None = None
     marks: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject times that are out of range."""
+        check_times([self.forgotten_at, self.bootstrap.forgotten_at if self.bootstrap else None])
 
 
 _decode_state = msgspec.json.Decoder(UserPullState).decode
@@ -70,6 +77,7 @@ class UserPuller:
         eraser: Erases the user's data.
         outbox: The user's unsent events, which are counted before a pull.
         rejected_events: Where rejected events are recorded.
+        attempts: Runs each of the pulls.
         retention_days: For how many days turns are kept on this machine, whatever the cloud says; None for ever.
     """
 
@@ -82,6 +90,7 @@ class UserPuller:
         eraser: Eraser,
         outbox: Outbox,
         rejected_events: RejectedEvents,
+        attempts: PullAttempts,
         retention_days: int | None = None,
     ) -> None:
         self._folder = store.folder
@@ -91,6 +100,7 @@ class UserPuller:
         self._eraser = eraser
         self._outbox = outbox
         self._rejected_events = rejected_events
+        self._attempts = attempts
         self._lock = ProcessLock(store.folder.lock("pull"))
         self._state = UserPullState(cloud, marks=True)
         self._is_state_loaded = False
@@ -139,7 +149,8 @@ class UserPuller:
             lock_deadline: How long to wait for another process that is pulling, in monotonic seconds.
 
         Returns:
-            False if another process is pulling and has not reached the version in time.
+            False if another process is pulling and has not reached the version in time, or if the cloud rejected a
+            pull.
 
         Raises:
             CloudError: A request failed.
@@ -157,9 +168,15 @@ class UserPuller:
             self._state = msgspec.structs.replace(self._state, epoch=bootstrap.epoch)
         self._outbox.set_epoch(bootstrap.epoch)
         self._outbox.scan(all_sessions=True)
-        if LaneName.PROFILE in scopes:
-            self._pull_profile(bootstrap)
-        return LaneName.PERMANENT not in scopes or self._pull_permanent(bootstrap, lock_deadline)
+        pulls: dict[LaneName, Callable[[], bool]] = {
+            LaneName.PROFILE: lambda: self._pull_profile(bootstrap),
+            LaneName.PERMANENT: lambda: self._pull_permanent(bootstrap, lock_deadline),
+        }
+        # A lane whose request the cloud rejects is pulled as a whole the next time, whatever version is here.
+        is_complete = True
+        for lane in [lane for lane in pulls if lane in scopes]:
+            is_complete &= self._attempts.run(lane.value, pulls[lane], partial(self._outdated_scopes.add, lane))
+        return is_complete
 
     def set_rules(self, rules: RetentionRules | None) -> None:
         """Set how long turns are kept, before a pull. What is older is neither pulled nor kept."""
@@ -207,16 +224,17 @@ class UserPuller:
         self._outbox.clear()
         self._rejected_events.reset()
 
-    def _pull_profile(self, bootstrap: Bootstrap) -> None:
+    def _pull_profile(self, bootstrap: Bootstrap) -> bool:
         generation, known_version = self._store.generation, self._store.profile_version
         if LaneName.PROFILE in self._outdated_scopes:
             known_version = None
         elif (bootstrap.profile_version or 0) == (known_version or 0):
-            return
+            return True
         response = self._transport.fetch_profile(known_version, time.monotonic() + CALL_TIMEOUT_S)
         if response is not None:
             self._store.store_profile(response.to_profile(), generation)
         self._outdated_scopes.discard(LaneName.PROFILE)
+        return True
 
     def _pull_permanent(self, bootstrap: Bootstrap, lock_deadline: float) -> bool:
         """Pull events and facts; return False if another process is pulling and has not finished in time."""
@@ -277,11 +295,7 @@ class UserPuller:
         return msgspec.structs.replace(page, events=[event for event in page.events if event.occurred_at >= cutoff])
 
     def _load_state(self) -> None:
-        try:
-            state = _decode_state(self._folder.pull_state.read_bytes())
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise_if_starved(error)
-            state = self._state
+        state = read_state(self._folder.pull_state, _decode_state)
         self._is_state_loaded = True
-        if state.cloud == self._state.cloud:
+        if state is not None and state.cloud == self._state.cloud:
             self._state = state

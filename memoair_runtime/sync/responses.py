@@ -6,8 +6,7 @@ malformed response.
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -16,10 +15,9 @@ from memoair_protocol.hashes import hash_content
 from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.replica_file import ReplicaFact, ReplicaPage
+from memoair_runtime.storage.state_file import Days, Sha256, Timestamp, Version
 from memoair_runtime.sync.errors import invalid_response
 
-Version = Annotated[int, msgspec.Meta(ge=0)]
-Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 Mode = Literal["snapshot", "delta"]
 _KNOWN_EVENT_TYPES = (EventType.SESSION_START.value, EventType.TURN.value)
 StructT = TypeVar("StructT", bound=msgspec.Struct)
@@ -35,7 +33,7 @@ class OrgFileInfo(msgspec.Struct, frozen=True):
     """
 
     version: Version
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Sha256
     size: Version
 
 
@@ -72,7 +70,7 @@ class RetentionResponse(msgspec.Struct, frozen=True, rename="camel"):
     """How long the project keeps turns, and of which users longer; see `memoair_runtime.storage.retention`."""
 
     version: Version
-    turns_days: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    turns_days: Days | None = None
     held: bool = False
     held_users: list[str] = []
 

@@ -83,6 +83,7 @@ class SyncScheduler:
         self._traces = TraceSchedule()
         self._is_startup_delay_over = False
         self._has_pulled = False
+        self._pushes_first = False  # the last pull has failed: turns do not wait until one succeeds
         self._pending_erasures: list[datetime | None] = []  # for the thread to record
         self._close_deadline: float | None = None
         self._thread: threading.Thread | None = None
@@ -112,7 +113,7 @@ class SyncScheduler:
                 self._condition.notify_all()
 
     def record_logged(self, events: Sequence[Event]) -> None:
-        """Take note of logged events, and schedule a push. The end of a session is pushed immediately."""
+        """Schedule a push of logged events. The end of a session is pushed immediately."""
         is_first = self._outbox.record_logged(events)
         is_urgent = any(event.type is EventType.SESSION_END for event in events)
         with self._condition:
@@ -122,7 +123,7 @@ class SyncScheduler:
                 self._condition.notify_all()
 
     def on_traces_written(self) -> None:
-        """Schedule a push of the recall traces, behind the events."""
+        """Schedule a push of recall traces, behind the events."""
         with self._condition:
             if self._traces.on_written():
                 self._condition.notify_all()
@@ -202,8 +203,6 @@ class SyncScheduler:
                     self._requests.remove(request)
         return request
 
-    # In the sync thread
-
     def _run(self) -> None:
         with self._condition:
             self._condition.wait_for(
@@ -263,9 +262,10 @@ class SyncScheduler:
         if self._requests:
             return self._push
         if status.may_try(now):
-            if now >= min(self._pull_at, self._pull_user_at):
+            is_push_due = now >= self._push_at and self._outbox.count and status.is_authorized
+            if now >= min(self._pull_at, self._pull_user_at) and not (is_push_due and self._pushes_first):
                 return self._pull
-            if now >= self._push_at and self._outbox.count and status.is_authorized:
+            if is_push_due:
                 return self._push
             if now >= self._traces.due_at and not self._outbox.count and status.is_authorized:
                 return self._push_traces
@@ -315,24 +315,26 @@ class SyncScheduler:
         is_complete, error = self._attempt(lambda: session.pull(scopes, lock_deadline, self._record_authorization))
         now = time.monotonic()
         with self._condition:
+            self._pushes_first = error is not None
+            if self._outbox.count:
+                self._push_at = min(self._push_at, now)
             if error is not None:
                 self._metrics.pull_failures.inc()
                 self._pull_at = max(self._status.paused_until, now)
                 requests = list(self._requests)  # a push would fail as well
             else:
-                self._has_pulled |= is_complete and scopes == ALL_SCOPES
+                retry_in_s = session.attempts.retry_in_s()  # of a pull that the cloud has rejected
+                self._has_pulled |= (is_complete or retry_in_s > 0) and scopes == ALL_SCOPES
                 self._pull_user_at = min(self._pull_user_at, now + next(self._follow_pauses, math.inf))
                 if is_due:
-                    jitter = random.uniform(1 - _JITTER, 1 + _JITTER)
-                    self._pull_at = now + (self._interval_s * jitter if is_complete else LOCK_RETRY_S)
-                if self._outbox.count:
-                    self._push_at = min(self._push_at, now)
+                    interval_s = self._interval_s * random.uniform(1 - _JITTER, 1 + _JITTER)
+                    self._pull_at = now + (interval_s if is_complete else min(interval_s, LOCK_RETRY_S + retry_in_s))
             self._complete(requests, is_fulfilled=is_complete)
 
     def _push(self, session: "SyncSession") -> None:
         with self._condition:
             requests = [request for request in self._requests if request.scopes is None]
-            close_deadline, self._push_at = self._close_deadline, math.inf
+            close_deadline, self._push_at, self._pushes_first = self._close_deadline, math.inf, False
         deadline = math.inf if close_deadline is None else min(close_deadline, time.monotonic() + FINAL_PUSH_TIMEOUT_S)
         has_pushed, error = self._attempt(lambda: session.pusher.push(deadline))
         with self._condition:

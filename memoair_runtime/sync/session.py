@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 import attrs
 
 from memoair_protocol.enums import LaneName
+from memoair_runtime.sync.pull_attempts import PullAttempts
 from memoair_runtime.sync.pull_erasures import ErasurePuller
 from memoair_runtime.sync.pull_retention import RetentionPuller
 from memoair_runtime.sync.pull_user import UserPuller
@@ -29,6 +30,7 @@ class SyncSession:
         retention: Pulls how long turns are kept.
         pusher: Pushes the user's events.
         traces: Pushes the user's recall traces.
+        attempts: Runs each of the pulls.
         is_durable: Whether anything is stored of the user.
     """
 
@@ -39,6 +41,7 @@ class SyncSession:
     retention: RetentionPuller
     pusher: Pusher
     traces: TracePusher
+    attempts: PullAttempts
     is_durable: bool
 
     def scan(self, *, all_sessions: bool) -> None:
@@ -77,7 +80,8 @@ class SyncSession:
             on_authorized: Called once the cloud has accepted the key.
 
         Returns:
-            False if another process is pulling one of the scopes and did not finish in time.
+            False if another process is pulling one of the scopes and did not finish in time, or if the cloud rejected
+            one of the pulls: the others were made all the same.
 
         Raises:
             CloudError: A request failed.
@@ -89,12 +93,22 @@ class SyncSession:
         self.pusher.has_seen_erasure = False
         if self.erasures.is_epoch_new(bootstrap):
             self.erasures.pull(bootstrap)  # before anything of an erased user is pulled from the backup
-        self.user.set_rules(self.retention.pull(bootstrap))
+        has_rules = self.attempts.run("retention", lambda: self._pull_rules(bootstrap))
         is_complete = not self.is_durable or self.user.pull(bootstrap, scopes, lock_deadline)
-        if LaneName.ORG in scopes and self.pull_org is not None:
-            is_complete &= self.pull_org(bootstrap, lock_deadline)
-        self.erasures.pull(bootstrap)
+        pull_org = self.pull_org
+        if LaneName.ORG in scopes and pull_org is not None:
+            is_complete &= self.attempts.run(LaneName.ORG.value, lambda: pull_org(bootstrap, lock_deadline))
+        is_complete &= self.attempts.run("erasures", lambda: self._pull_erasures(bootstrap))
         if self.is_durable:
-            self.user.drop_old_turns()
+            if has_rules:  # else the old ones may keep less
+                self.user.drop_old_turns()
             self.user.finish_pull()
         return is_complete
+
+    def _pull_rules(self, bootstrap: Bootstrap) -> bool:
+        self.user.set_rules(self.retention.pull(bootstrap))
+        return True
+
+    def _pull_erasures(self, bootstrap: Bootstrap) -> bool:
+        self.erasures.pull(bootstrap)
+        return True

@@ -82,7 +82,7 @@ class CloudTransport:
             The versions, and the tag for the next request; None if they have not changed since ``etag``.
         """
         headers = {} if etag is None else {"If-None-Match": etag}
-        with self._request("GET", "/bootstrap", deadline, headers=headers) as reply:
+        with self._request("GET", "/bootstrap", deadline, headers=headers, is_handshake=True) as reply:
             if _is_not_modified(reply):
                 return None
             bootstrap = responses.parse_bootstrap(read_body(reply, partial(self._check, deadline)))
@@ -216,6 +216,7 @@ class CloudTransport:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         agent_id: str | None = None,
+        is_handshake: bool = False,
     ) -> Iterator[requests.Response]:
         """Make a request and yield its response, which is 2xx or 304, to be read within the block."""
         time_left_s = deadline - time.monotonic()
@@ -225,7 +226,7 @@ class CloudTransport:
         http = self._connection.get()
         try:
             with http.open(method, f"{_API_PATH}{path}", content, headers, timeouts=timeouts) as reply:
-                self._raise_for_status(reply, deadline, has_content=content is not None)
+                self._raise_for_status(reply, deadline, has_content=content is not None, is_handshake=is_handshake)
                 yield reply
         except CloudUnreachableError as error:
             message = "the cloud did not answer in time" if error.is_timeout else f"cannot reach the cloud: {error}"
@@ -242,7 +243,9 @@ class CloudTransport:
         except ValueError as error:
             raise CloudError(FailureKind.REJECTED, str(error)) from None
 
-    def _raise_for_status(self, reply: requests.Response, deadline: float, *, has_content: bool) -> None:
+    def _raise_for_status(
+        self, reply: requests.Response, deadline: float, *, has_content: bool, is_handshake: bool
+    ) -> None:
         status = reply.status_code
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or status == HTTPStatus.NOT_MODIFIED:
             return
@@ -256,6 +259,8 @@ class CloudTransport:
         if (part := _find_rejected_part(code, error.error or {})) is not None:
             raise rejected_identity(part, status)
         kind = FailureKind.REJECTED
+        if not has_content and not is_handshake and status != HTTPStatus.UNAUTHORIZED:
+            kind = FailureKind.ONE_REQUEST  # the handshake has succeeded, so we are not unwanted
         if has_content and status in _INVALID_STATUSES:
             # A proxy between us and the cloud may reject a request, too. It must not decide that an event is
             # permanently invalid, unless the request is too large for it: that will not change.

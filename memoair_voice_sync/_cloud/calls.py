@@ -1,6 +1,6 @@
 """The client's calls to the cloud: the organization's documents and users' memories."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -327,14 +327,19 @@ class CloudCalls:
             return User(ORG_ONLY_USER, {"id": ORG_ONLY_USER})
         return self._require_user(user, user_id)
 
-    def _require_user(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
+    def _require_user(
+        self,
+        user: Mapping[str, Any] | None,
+        user_id: str | None,
+        check_id: Callable[[str, object], str] = check.identifier,
+    ) -> User:
         """Return the user whose data is meant; a client with a user of its own accepts no other."""
         check_process()
         if self._only_user is None:
-            return User.parse(user, user_id)
+            return User.parse(user, user_id, check_id)
         if user is None and user_id is None:
             return self._only_user
-        caller = User.parse(user, user_id)
+        caller = User.parse(user, user_id, check_id)
         if caller.id != self._only_user.id:
             raise ValueError("this client serves one user only, and the call names another")
         return caller if len(caller.fields) > 1 else self._only_user

@@ -123,6 +123,10 @@ class SubprocessBacklogProcess:
         self.output.close()
 
 
+_BACKLOG_COUNTS = {"turns": "turns", "users": "users", "refused_events": "refused"}
+_MAX_EPOCH_S, _MAX_COUNT = 2e11, 2**53
+
+
 def read_backlog(path: Path | None) -> dict[str, Any] | None:
     """Return the status of the backlog for `MemoAirVoiceClientSync.stats`; None if it is unknown."""
     if path is None:
@@ -130,12 +134,11 @@ def read_backlog(path: Path | None) -> dict[str, Any] | None:
     try:
         status = json.loads(path.read_bytes())
         oldest_at = status["oldestAt"]
-        return {
-            "turns": status["turns"],
-            "users": status["users"],
-            "oldest_s": None if oldest_at is None else max(0.0, time.time() - oldest_at),
-            "refused_events": status["refused"],
-            "sync": status["state"],
-        }
-    except (OSError, ValueError, KeyError, TypeError):
+        counts = {name: status[key] for name, key in _BACKLOG_COUNTS.items()}
+        is_valid = all(type(count) is int and 0 <= count <= _MAX_COUNT for count in counts.values()) and (
+            oldest_at is None or (type(oldest_at) in (int, float) and 0 <= oldest_at <= _MAX_EPOCH_S)
+        )
+        oldest_s = max(0.0, time.time() - oldest_at) if is_valid and oldest_at is not None else None
+        return {**counts, "oldest_s": oldest_s, "sync": str(status["state"])} if is_valid else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

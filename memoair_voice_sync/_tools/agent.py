@@ -84,7 +84,7 @@ class MemoAirVoiceAgent:
     recall_traces: str | None = None
 
     def __post_init__(self) -> None:
-        check.secret("api_key", check.identifier("api_key", self.api_key))
+        check.required_secret("api_key", self.api_key)
         check.identifier("project_id", self.project_id)
         check.identifier("agent_id", self.agent_id)
         if self.user_id is not None:

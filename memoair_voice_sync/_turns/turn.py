@@ -30,7 +30,7 @@ class Turn:
         metadata = check.json_mapping(field_path("metadata"), fields.get("metadata"))
         check.optional_text(f'{field_path("metadata")}["heard"]', metadata.get("heard"))
         return cls(
-            turn_id=check.identifier(field_path("turn_id"), fields.get("turn_id")),
+            turn_id=check.turn_identifier(field_path("turn_id"), fields.get("turn_id")),
             user_text=check.text(field_path("user_text"), fields.get("user_text")),
             assistant_text=check.text(field_path("assistant_text"), fields.get("assistant_text")),
             tool_calls=check.json_mappings(field_path("tool_calls"), fields.get("tool_calls")),

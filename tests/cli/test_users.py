@@ -108,6 +108,33 @@ def test_a_held_caller_is_not_forgotten(client: Client, environ: dict[str, str])
     memoair("users", "forget", "ada", "--yes", **environ)
 
 
+def test_what_is_kept_here_under_an_invalid_id_is_exported_and_erased(
+    client: Client, environ: dict[str, str], tmp_path: Path
+) -> None:
+    project, root = environ["MEMOAIR_PROJECT_ID"], Path(environ["MEMOAIR_RUNTIME_STORAGE_ROOT"])
+    with device(None, root, project_id=project, user_id="ada") as runtime:
+        runtime.save("t1", "I live in Lisbon.")
+    folder = UserFolder(root, project, "ada ")
+    UserFolder(root, project, "ada").path.rename(folder.path)
+    output = tmp_path / "ada.json"
+    memoair("users", "export", "ada ", "--local", "--output", str(output), **environ)
+    assert "Lisbon" in output.read_text()
+    assert "white space" in memoair("users", "show", "ada ", code=1, **environ).err
+    done = json.loads(memoair("users", "forget", "ada ", "--yes", "--json", **environ).out)
+    assert (done["receipt"], done["thisMachine"]) == (None, {"status": "removed", "sessions": 1})
+    assert not folder.path.exists()
+
+
+def test_without_an_answer_of_the_cloud_a_caller_is_erased_here(environ: dict[str, str]) -> None:
+    project, root = environ["MEMOAIR_PROJECT_ID"], Path(environ["MEMOAIR_RUNTIME_STORAGE_ROOT"])
+    with device(None, root, project_id=project, user_id="ada") as runtime:
+        runtime.save("t1", "I live in Lisbon.")
+    done = memoair("users", "forget", "ada", "--yes", code=1, **{**environ, "MEMOAIR_BASE_URL": "http://127.0.0.1:1"})
+    assert "this machine    removed" in done.out
+    assert "on this machine only" in done.err
+    assert not UserFolder(root, project, "ada").path.exists()
+
+
 def test_the_periods_of_a_project_are_set_and_tried(client: Client, environ: dict[str, str]) -> None:
     project = environ["MEMOAIR_PROJECT_ID"]
     client.with_identity(user="ada").send(turn("t", occurredAt="2020-01-01T00:00:00Z"))

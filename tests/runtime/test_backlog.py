@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from support.waiting import eventually
 
 from memoair_runtime import backlog_process
 from memoair_runtime.backlog_process import BacklogSender
+from memoair_runtime.errors import BadRequestError
 from memoair_runtime.metrics import RuntimeMetrics
 from memoair_runtime.settings import cloud_id_of
 from memoair_runtime.storage.backlog_status import read_status
@@ -44,6 +46,30 @@ def save_during_an_outage(cloud: ScriptedCloud, root: Path, *users: str, turns: 
             for number in range(turns):
                 runtime.save(f"t{number}", f"Turn {number} of {user}.")
     cloud.behave_well()
+
+
+def test_what_was_kept_under_an_invalid_id_never_waits_and_counts_as_rejected(
+    cloud: ScriptedCloud, root: Path, backlog: ProjectBacklog
+) -> None:
+    save_during_an_outage(cloud, root, "ada", "bob")
+    UserFolder(root, PROJECT, "bob").path.rename(UserFolder(root, PROJECT, "bob ").path)
+    refresh(backlog)
+    assert [folder.user_id for folder in backlog.waiting_users()] == ["ada"]
+    assert (backlog.counts.turns, backlog.counts.users, backlog.counts.refused) == (1, 1, 2)
+
+
+def test_a_runtime_searches_and_erases_what_was_kept_under_an_invalid_id_and_saves_nothing(
+    cloud: ScriptedCloud, root: Path
+) -> None:
+    save_during_an_outage(cloud, root, "bob")
+    UserFolder(root, PROJECT, "bob").path.rename(UserFolder(root, PROJECT, "bob ").path)
+    with device(cloud, root, waits_for_pull=False, user_id="bob ") as runtime:
+        assert runtime.find_texts("turn") == ["Caller: Turn 0 of bob."]
+        for save in (partial(runtime.save, "t1", "More."), runtime.start):
+            with pytest.raises(BadRequestError, match="userId begins or ends with white space"):
+                save()
+        assert runtime.forget()["removed"] == {"sessions": 1, "turns": 1}
+        assert runtime.find_texts("turn") == []
 
 
 def refresh(backlog: ProjectBacklog) -> int:

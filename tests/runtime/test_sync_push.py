@@ -32,6 +32,7 @@ from support.scripted_cloud import (
 from support.timing import fastest, least
 from support.waiting import eventually
 
+from memoair_runtime.errors import BadRequestError
 from memoair_runtime.storage.events import decode_line
 from memoair_runtime.sync.outbox import MAX_BATCH_EVENTS
 
@@ -359,7 +360,8 @@ def test_any_user_id_is_sent_in_utf8(cloud: ScriptedCloud, root: Path, user_id: 
 @pytest.mark.parametrize("user_id", ["caller_42 ", " caller_42", "caller\n42", "\tcaller_42"])
 def test_a_user_id_that_a_header_would_change_is_never_sent(cloud: ScriptedCloud, root: Path, user_id: str) -> None:
     with device(cloud, root, waits_for_pull=False, user_id=user_id) as runtime:
-        runtime.save("t1", "One.")
+        with pytest.raises(BadRequestError, match="userId"):
+            runtime.save("t1", "One.")
         runtime.wait_for_state("refused")
     assert cloud.requests == []
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from support.clients import NewClient, frozen, logged, pid_of, recall, runtime_of, say
-from support.scripted_cloud import KEY, ScriptedCloud, hangs, remote_turn, responds_with
+from support.scripted_cloud import KEY, ScriptedCloud, error_body, hangs, remote_turn, responds_with
 from support.timing import fastest, least
 from support.waiting import eventually
 
+from memoair_protocol.enums import EventType
+from memoair_protocol.timestamps import utc_now
+from memoair_runtime.storage.events import encode_line, new_event
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 from memoair_voice_sync._processes.spawn import inherited_env
@@ -234,7 +237,7 @@ def test_a_second_delivery_of_a_turn_completes_it_and_brings_nothing_back_after_
     assert "The boots" in recall(client, "ada", "boots").contextText
 
 
-@pytest.mark.parametrize("user_id", [".", "..", "a/b", "%2e", "a b?c#d"])
+@pytest.mark.parametrize("user_id", ["...", "a/b", "%2e", "a b?c#d"])
 def test_forget_user_sends_the_exact_user_id(
     cloud: ScriptedCloud, new_client: NewClient, user_id: str, storage_root: Path
 ) -> None:
@@ -243,15 +246,44 @@ def test_forget_user_sends_the_exact_user_id(
     assert [each for each, caller in cloud.users.items() if caller.forgotten_at] == [user_id]
 
 
-def test_if_the_cloud_fails_to_erase_nothing_is_deleted_locally(
+def test_if_the_cloud_fails_to_erase_the_machine_does_and_the_error_says_what_is_left(
     cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path
 ) -> None:
     say(client, "ada", SECRET)
     cloud.behave("users/ada", responds_with(404))
-    with pytest.raises(MemoAirVoiceMemoryError) as raised:
+    with pytest.raises(MemoAirVoiceMemoryError, match="on this machine only") as raised:
         client.forget_user(user_id="ada")
     assert raised.value.status_code == 404
+    assert raised.value.details["left"] == ["cloud"]
+    assert raised.value.details["removed"] == {"cloud": None, "local": {"sessions": 1, "turns": 1}}
+    assert not logged(storage_root, "ada", "turn")
+    assert client.forget_user(user_id="ada")["receipt"]
+
+
+def test_under_a_legal_hold_nothing_is_erased_on_the_machine(
+    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, storage_root: Path
+) -> None:
+    say(client, "ada", SECRET)
+    cloud.behave("users/ada", responds_with(409, error_body("cloud.legal_hold")))
+    with pytest.raises(MemoAirVoiceMemoryError, match="legal_hold"):
+        client.forget_user(user_id="ada")
     assert logged(storage_root, "ada", "turn")
+
+
+@pytest.mark.parametrize("user_id", ["caller_1 ", "..", "a" * 600, "caller\n1"])
+def test_what_an_earlier_version_kept_under_an_id_that_is_invalid_now_is_erased(
+    cloud: ScriptedCloud, client: MemoAirVoiceClientSync, user_id: str, storage_root: Path
+) -> None:
+    folder = UserFolder(storage_root, client._project_id, user_id)
+    session = folder.create_session("call-1")
+    turn = {"turnId": "t1", "userText": SECRET, "assistantText": ""}
+    session.log.write_bytes(encode_line(new_event(EventType.TURN, "call-1", 1, utc_now(), turn)))
+    with pytest.raises(ValueError, match="user_id"):
+        client.search_memory("?", user_id=user_id)
+    erased = client.forget_user(user_id=user_id)
+    assert erased["removed"] == {"cloud": None, "local": {"sessions": 1, "turns": 1}}
+    assert [path for path in folder.path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()] == []
+    assert not [request for request in cloud.requests if "/users/" in request.path]
 
 
 def test_pending_turns_are_not_saved_after_their_user_is_erased(

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
-from memoair_cloud.identifiers import MAX_ID_BYTES, check_identifier, sanitize_text
+from memoair_cloud.identifiers import check_identifier, sanitize_text
+from memoair_protocol.identifiers import MAX_ID_BYTES
 from memoair_protocol.timestamps import to_utc
 
 Identifier = Annotated[str, AfterValidator(check_identifier), Field(min_length=1, max_length=MAX_ID_BYTES)]
