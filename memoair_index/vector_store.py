@@ -16,6 +16,7 @@ from memoair_index.analysis import stable_hash
 from memoair_index.container import Container, ContainerError, write_container
 from memoair_index.items import NONE, GrowingArray
 from memoair_index.transformer import Transformer
+from memoair_protocol.private_files import check_private_file
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ class VectorStore:
         return np.zeros(0, np.uint64), np.zeros((0, self._transformer.dimensions), np.float16)
 
     def _open_file(self) -> tuple[_Keys, _Float16s]:
+        check_private_file(self._path)
         file = Container(self._path, KIND, VERSION)
         if file.meta.get("model") != self._transformer.fingerprint:
             raise ContainerError("another model made it")

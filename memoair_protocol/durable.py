@@ -8,7 +8,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from memoair_protocol.private_files import (
-    open_private_file,
     open_private_file_at,
     open_private_folder,
     walk_private_folders,
@@ -94,17 +93,18 @@ def make_private_folders(root: Path, folder: Path) -> None:
     walk_private_folders(root, folder, is_creating=True)
 
 
-def write_file(path: Path, content: bytes, *, durable: bool) -> None:
+def write_file(path: Path, content: bytes, *, durable: bool, is_private: bool = True) -> None:
     """Replace a whole file atomically: readers see the old content or the new content, nothing in between.
 
     Only this operating system user may read the file. Its folder is checked, and the temporary file has a name that
     cannot be guessed and is new, so that no other user can redirect the write; see `memoair_protocol.private_files`.
 
     Args:
-        path: The file, in an existing private folder.
+        path: The file, in an existing folder.
         content: Its new content.
         durable: Whether to wait until the content and the name are on the disk, so that they survive a power failure. A
             file that can be rebuilt need not wait.
+        is_private: Whether the folder is one of ours. It is not checked if the user chose it.
 
     Raises:
         UnsafePathError: Another user of the machine could have prepared the folder. It is an OSError.
@@ -113,8 +113,9 @@ def write_file(path: Path, content: bytes, *, durable: bool) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with ExitStack() as stack:
-        if os.name == "nt":
-            fd, folder_fd = open_private_file(temporary, flags), None
+        folder_fd = None
+        if os.name == "nt" or not is_private:
+            fd = os.open(temporary, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
         else:
             folder_fd = stack.enter_context(open_private_folder(path.parent))
             fd = open_private_file_at(folder_fd, temporary, flags)
@@ -130,7 +131,8 @@ def write_file(path: Path, content: bytes, *, durable: bool) -> None:
             raise
         if durable:
             sync_folder(path.parent)
-        _remove_leftovers(path.parent)
+        if is_private:
+            _remove_leftovers(path.parent)
 
 
 def _rename(source: Path, target: Path, folder_fd: int | None) -> None:

@@ -22,7 +22,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,13 @@ class UnsafePathError(PermissionError):
 
     Attributes:
         path: The folder or file.
+        problem: What is wrong with it, without the path.
+        remedy: What to do.
     """
 
-    path: Path
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(errno.EPERM, f"{path} {problem}")
-        self.path = path
+    def __init__(self, path: Path, problem: str, remedy: str) -> None:
+        super().__init__(errno.EPERM, f"{path} {problem}; {remedy}")
+        self.path, self.problem, self.remedy = path, problem, remedy
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -151,7 +151,10 @@ def open_private_file_at(folder_fd: int, path: Path, flags: int) -> int:
             _check(path, os.stat(path.name, dir_fd=folder_fd, follow_symlinks=False), folder_fd)
         raise
     try:
-        _close_to_others(fd, _check(path, os.fstat(fd), folder_fd), path, folder_fd)
+        info = _check(path, os.fstat(fd), folder_fd)
+        if stat.S_ISDIR(info.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        _close_to_others(fd, info, path, folder_fd)
         if is_truncating:
             os.ftruncate(fd, 0)
     except BaseException:
@@ -172,8 +175,29 @@ def read_private_file(path: Path, max_bytes: int | None = None) -> bytes:
         FileNotFoundError: There is no such file or folder.
         OSError: The file cannot be read.
     """
-    with os.fdopen(open_private_file(path, os.O_RDONLY), "rb") as file:
+    with open_private_reader(path) as file:
         return file.read() if max_bytes is None else file.read(max_bytes)
+
+
+def open_private_reader(path: Path) -> BinaryIO:
+    """Open a file in a private folder to read it; raises as `open_private_file`."""
+    return os.fdopen(open_private_file(path, os.O_RDONLY), "rb")
+
+
+def create_private_file(path: Path) -> BinaryIO:
+    """Create a file in a private folder to write it; raises as `open_private_file`, and FileExistsError."""
+    return os.fdopen(open_private_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
+
+
+def check_private_file(path: Path) -> None:
+    """Check a file that is then opened by its path, as a lock or a mapped index is. It need not exist.
+
+    Raises:
+        UnsafePathError: Another user could have prepared the file or its folder, or it is no regular file.
+        OSError: The file cannot be opened.
+    """
+    with suppress(FileNotFoundError):
+        os.close(open_private_file(path, os.O_RDONLY))
 
 
 @contextmanager
@@ -223,8 +247,8 @@ def _open_root(root: Path) -> int:
         if not _is_owner(info.st_uid, fd):
             raise UnsafePathError(
                 root,
-                f"belongs to another user (uid {info.st_uid}), who could replace what is in it; change its owner, or "
-                "use a folder of this user as the storage root",
+                f"belongs to another user (uid {info.st_uid}), who could replace what is in it",
+                "change its owner, or use a folder of this user as the storage root",
             )
         is_own = info.st_uid == os.geteuid()
         if mode & _WRITABLE_BY_OTHERS and not mode & stat.S_ISVTX and is_own and _has_modes(fd):
@@ -236,8 +260,8 @@ def _open_root(root: Path) -> int:
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX and _has_modes(fd):
             raise UnsafePathError(
                 root,
-                "can be changed by every user of the machine; run `chmod o-w` on it, or use a folder of this user "
-                "below it as the storage root",
+                "can be changed by every user of the machine",
+                "run `chmod o-w` on it, or use a folder of this user below it as the storage root",
             )
     except BaseException:
         os.close(fd)
@@ -269,15 +293,15 @@ def _open_folder(path: Path, parent_fd: int | None) -> int:
 def _check(path: Path, info: os.stat_result, folder_fd: int | None) -> os.stat_result:
     """Raise `UnsafePathError` for a link, for what is neither a folder nor a file, and for what another user owns."""
     if stat.S_ISLNK(info.st_mode):
-        raise UnsafePathError(path, "is a link, and links below the storage root are not followed; remove it")
+        raise UnsafePathError(path, "is a link, and links below the storage root are not followed", "remove it")
     if not _is_owner(info.st_uid, folder_fd):
         raise UnsafePathError(
             path,
-            f"belongs to another user (uid {info.st_uid}) and is not used; remove it or change its owner, or use "
-            "another storage root",
+            f"belongs to another user (uid {info.st_uid}) and is not used",
+            "remove it or change its owner, or use another storage root",
         )
     if not stat.S_ISREG(info.st_mode) and not stat.S_ISDIR(info.st_mode):
-        raise UnsafePathError(path, "is not a regular file; remove it")
+        raise UnsafePathError(path, "is not a regular file", "remove it")
     return info
 
 
@@ -292,7 +316,7 @@ def _close_to_others(fd: int, info: os.stat_result, path: Path, folder_fd: int) 
             if not info.st_mode & _OPEN_TO_OTHERS:
                 _report_tightening()
     if info.st_mode & _WRITABLE_BY_OTHERS and _has_modes(folder_fd):
-        raise UnsafePathError(path, "can be changed by other users and is not used; run `chmod go-rwx` on it")
+        raise UnsafePathError(path, "can be changed by other users and is not used", "run `chmod go-rwx` on it")
 
 
 def _is_owner(uid: int, folder_fd: int | None) -> bool:
@@ -339,4 +363,4 @@ def _report_tightening() -> None:
 
 def _refuse_link(path: Path) -> None:
     if path.is_symlink():
-        raise UnsafePathError(path, "is a link, and links below the storage root are not followed; remove it")
+        raise UnsafePathError(path, "is a link, and links below the storage root are not followed", "remove it")

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from memoair_protocol.private_files import UnsafePathError
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.lifecycle import Lifecycle
 from memoair_runtime.main import EXIT_SETTINGS, configure_logging
@@ -260,6 +261,11 @@ def run(settings: RuntimeSettings, parent: ParentWatch) -> None:
     lifecycle = Lifecycle()
     parent.watch(lifecycle)
     threading.Thread(target=_relay_stop, args=(lifecycle, stop), name="stop-watch", daemon=True).start()
+    try:
+        ProjectFolder(settings.storage_root, settings.project_id).check()
+    except UnsafePathError as error:
+        parent.emit({"event": "failed", "code": "runtime.start_failed", "message": str(error)})
+        return
     sender = BacklogSender(settings, stop)
     parent.emit({"event": "backlog", "pid": os.getpid(), "statusFile": sender.status_path})
     if settings.has_cloud:

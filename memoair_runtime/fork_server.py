@@ -30,7 +30,8 @@ from typing import Any
 
 import attrs
 
-from memoair_runtime.main import EXIT_SETTINGS, configure_logging, open_listener, serve
+from memoair_protocol.private_files import UnsafePathError
+from memoair_runtime.main import EXIT_SETTINGS, EXIT_STORAGE, configure_logging, open_listener, serve
 from memoair_runtime.parent_watch import ParentWatch
 from memoair_runtime.settings import RuntimeSettings, SettingsError
 from memoair_runtime.warmup import warm_up
@@ -268,8 +269,11 @@ def _read_environment_and_serve(listener: socket.socket | None, channel_fd: int)
         from memoair_runtime.backlog_process import run
 
         run(settings, client)
-    else:
+        return 0
+    try:
         serve(settings, listener, client)
+    except UnsafePathError:
+        return EXIT_STORAGE
     return 0
 
 

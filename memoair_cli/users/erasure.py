@@ -1,9 +1,11 @@
 """Erase a caller from this machine, after the cloud has."""
 
+import os
 from datetime import datetime
 from typing import Any
 
 from memoair_protocol.addresses import parse_base_url
+from memoair_protocol.private_files import UnsafePathError
 from memoair_runtime.settings import cloud_id_of
 from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.erasure_record import CloudErasure
@@ -19,15 +21,18 @@ def erase_here(folder: UserFolder, base_url: str, erased_at: datetime) -> dict[s
         erased_at: When the cloud erased them.
 
     Returns:
-        ``{"status", "sessions"}``: ``removed``, ``nothing`` if there was nothing, ``served`` if a runtime serves the
+        ``{"status", "sessions"}``, and a ``reason`` if another user of the machine could have prepared the folder. The
+        status is ``removed``, ``nothing`` if there was nothing, ``served`` if a runtime serves the
         caller, which erases at its next pull, or ``failed``, to be repeated by the next process of the project.
     """
     sessions = len(folder.list_session_folders())
-    if not folder.path.is_dir():
+    if not os.path.lexists(folder.path):
         return {"status": "nothing", "sessions": 0}
     cloud = cloud_id_of(parse_base_url(base_url) or base_url)
     try:
         is_erased = erase_unserved_user(folder, CloudErasure(cloud, erased_at))
+    except UnsafePathError as error:
+        return {"status": "failed", "sessions": sessions, "reason": str(error)}
     except OSError:
         return {"status": "failed", "sessions": sessions}
     return {"status": "removed" if is_erased else "served", "sessions": sessions}

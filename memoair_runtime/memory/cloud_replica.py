@@ -12,6 +12,7 @@ import msgspec
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
 from memoair_protocol.interruption import truncate_to_heard
+from memoair_protocol.private_files import read_private_file
 from memoair_runtime.memory.facts import lasting_fact_texts
 from memoair_runtime.memory.profile import CloudProfile
 from memoair_runtime.memory.turn import to_turns
@@ -208,7 +209,7 @@ class CloudReplica:
             version_key = stat.st_mtime_ns, stat.st_size
             if version_key == self._profile_version_key:
                 return
-            stored = _decode_profile_file(path.read_bytes())
+            stored = _decode_profile_file(read_private_file(path))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return
         self._profile_version_key = version_key

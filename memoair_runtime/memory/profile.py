@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from memoair_protocol.callers import has_several_callers
+from memoair_protocol.private_files import read_private_file
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -146,7 +147,7 @@ _snapshot_decoder = msgspec.json.Decoder(_ProfileRecord)
 def read_snapshot(folder: UserFolder) -> UserProfile:
     """Read the profile as it was last written, or an empty one. The logs, which are read later, may be newer."""
     try:
-        return decode_snapshot(folder.profile.read_bytes())
+        return decode_snapshot(read_private_file(folder.profile))
     except (OSError, ValueError):
         return UserProfile()
 

@@ -13,6 +13,7 @@ import msgspec
 
 from memoair_index import ContainerError, Document, Index, document_group, split_document
 from memoair_protocol.durable import write_file
+from memoair_protocol.private_files import check_private_file, read_private_file
 from memoair_runtime.org.source import LoadedOrgIndex, VersionKey
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.sync.responses import ManifestDocument, OrgKey
@@ -92,7 +93,7 @@ _decode_manifest = msgspec.json.Decoder(OrgManifest).decode
 def read_manifest(folder: ProjectFolder) -> OrgManifest | None:
     """Return the manifest of a project, or None without a readable one."""
     try:
-        return _decode_manifest(folder.org_manifest.read_bytes())
+        return _decode_manifest(read_private_file(folder.org_manifest))
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -117,8 +118,11 @@ def open_index(folder: ProjectFolder, manifest: OrgManifest) -> Index:
         OSError: If the base cannot be read.
         ContainerError: If the base is not a valid index file.
     """
-    index = Index.open(folder.org_base(manifest.base.sha256)) if manifest.base else Index()
+    index = Index()
     if manifest.base:
+        base = folder.org_base(manifest.base.sha256)
+        check_private_file(base)
+        index = Index.open(base)
         for key in (*manifest.removed, *(document.key for document in manifest.documents)):
             index.remove([chunk.id for chunk in index.group_documents(document_group(key.id, key.index_name))])
     index.add(chunk for document in manifest.documents for chunk in split_into_chunks(document))

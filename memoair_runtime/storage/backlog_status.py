@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from memoair_protocol.durable import write_file
+from memoair_protocol.private_files import read_private_file
 
 
 class BacklogStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -43,7 +44,7 @@ _decode = msgspec.json.Decoder(BacklogStatus).decode
 def read_status(path: Path) -> BacklogStatus:
     """Return the status; an empty one without a readable file."""
     try:
-        return _decode(path.read_bytes())
+        return _decode(read_private_file(path))
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return BacklogStatus()
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from memoair_protocol.durable import write_file
+from memoair_protocol.private_files import read_private_file
 from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
 # A log's first event id lies within these bytes and is unique to that log.
@@ -124,7 +125,7 @@ class Cursors:
             version_key = self._read_version_key()
             if version_key == self._version_key:
                 return False
-            self._file = _decode_file(self._path.read_bytes())
+            self._file = _decode_file(read_private_file(self._path))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             self._version_key, self._file = None, None
         else:
@@ -177,7 +178,7 @@ class Cursors:
         if self._file is not None:
             return self._file.cloud if self._file.unmarked is msgspec.UNSET else self._file.unmarked
         try:
-            state = _decode_pull_state(self._folder.pull_state.read_bytes())
+            state = _decode_pull_state(read_private_file(self._folder.pull_state))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
         return None if state.marks else state.cloud

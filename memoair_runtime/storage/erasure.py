@@ -4,7 +4,6 @@ A session's folder is renamed before it is deleted. From then on no reader finds
 recognized by its name. Lock files stay, because another process may hold them.
 """
 
-import shutil
 import uuid
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +13,7 @@ import attrs
 
 from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.enums import EventType
+from memoair_protocol.private_files import is_real_folder, read_private_file, remove_private_tree
 from memoair_runtime.storage.erasure_record import CloudErasure, record_erasure
 from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.folder_names import ID_FILE
@@ -55,6 +55,7 @@ def erase(
     Raises:
         OSError: Something could not be deleted.
     """
+    folder.check()
     finish_interrupted(folder)
     erased: list[Path] = []
     events: list[Event] = []
@@ -69,7 +70,7 @@ def erase(
     for path in erased:
         deleted = path.with_name(f"{DELETED_PREFIX}{uuid.uuid4().hex}")
         path.rename(deleted)
-        shutil.rmtree(deleted)
+        remove_private_tree(deleted)
     for path in _list_files(folder):
         if not _is_kept(path, folder):
             path.unlink(missing_ok=True)
@@ -84,7 +85,7 @@ def finish_interrupted(folder: UserFolder) -> None:
         OSError: Something could not be deleted.
     """
     for path in folder.path.glob(f"{DELETED_PREFIX}*"):
-        shutil.rmtree(path)
+        remove_private_tree(path)
 
 
 def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure) -> bool:
@@ -100,6 +101,7 @@ def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure) -> bool:
     Raises:
         OSError: Something could not be deleted.
     """
+    folder.check()
     runtime_lock = ProcessLock(folder.lock("runtime"))
     if not runtime_lock.try_acquire():
         return False
@@ -132,12 +134,12 @@ def remove_folder_without_data(folder: UserFolder) -> None:
     if (
         not folder.list_session_folders() and not replica.event_count and not replica.facts
     ):  # every other file is derived from these
-        shutil.rmtree(folder.path)
+        remove_private_tree(folder.path)
 
 
 def _list_files(folder: UserFolder) -> list[Path]:
     try:
-        return [path for path in folder.path.iterdir() if not path.is_dir()]
+        return [path for path in folder.path.iterdir() if not is_real_folder(path)]
     except FileNotFoundError:
         return []
 
@@ -150,7 +152,7 @@ def _is_kept(path: Path, folder: UserFolder) -> bool:
 def _read_events(log: Path) -> tuple[list[Event], bool]:
     """Return the events of a log, and whether they are all that it holds: it or one of its lines may be unreadable."""
     try:
-        lines = log.read_bytes().split(b"\n")
+        lines = read_private_file(log).split(b"\n")
     except FileNotFoundError:
         return [], True
     except OSError:

@@ -15,6 +15,7 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
+from memoair_protocol.private_files import read_private_file
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.turn_words import TurnWords
 from memoair_runtime.storage.user_folder import ERASURE_RECORD_PREFIX, LogVersionKey, UserFolder, create_project_folder
@@ -99,7 +100,7 @@ def find_cloud_erasures(project: Path, cloud: str) -> dict[str, datetime]:
     found = {}
     for path in project.glob(f"{ERASURE_RECORD_PREFIX}*.json"):
         with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            record = _decode_record(path.read_bytes())
+            record = _decode_record(read_private_file(path))
             if cloud in record.clouds:
                 found[path.stem.removeprefix(ERASURE_RECORD_PREFIX)] = record.clouds[cloud]
     return found
@@ -171,7 +172,7 @@ class _LoadedRecord:
 def _read(folder: UserFolder) -> _ErasureRecord | None:
     """Return the record of a user; None without one. A damaged one is an OSError: it must not look like none."""
     try:
-        return _decode_record(folder.erasure_record.read_bytes())
+        return _decode_record(read_private_file(folder.erasure_record))
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -12,6 +12,8 @@ import hashlib
 from pathlib import Path
 from urllib.parse import unquote
 
+from memoair_protocol.private_files import read_private_file
+
 ID_FILE = "id.txt"
 
 # A path with three such names and a file below them stays within the 260 characters that Windows allows.
@@ -63,7 +65,7 @@ def read_identifier(folder: Path) -> str | None:
     """
     if is_shortened(folder.name):
         try:
-            identifier = (folder / ID_FILE).read_bytes().decode()
+            identifier = read_private_file(folder / ID_FILE).decode()
         except (OSError, UnicodeDecodeError):
             return None
     else:

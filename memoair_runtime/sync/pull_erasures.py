@@ -15,6 +15,7 @@ import msgspec
 from memoair_protocol.durable import write_file
 from memoair_protocol.hashes import hash_user_id
 from memoair_protocol.limits import MAX_ERASURES
+from memoair_protocol.private_files import read_private_file
 from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.erasure_record import CloudErasure, find_cloud_erasures
 from memoair_runtime.storage.process_lock import ProcessLock
@@ -151,7 +152,7 @@ class ErasurePuller:
 
     def _read_state(self) -> _ErasurePullState:
         try:
-            state = _decode_state(self._folder.erasures.read_bytes())
+            state = _decode_state(read_private_file(self._folder.erasures))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return _ErasurePullState(self._cloud)
         return state if state.cloud == self._cloud else _ErasurePullState(self._cloud)

@@ -11,6 +11,7 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import LaneName
+from memoair_protocol.private_files import read_private_file
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.user_store import UserStore
@@ -278,7 +279,7 @@ class UserPuller:
     def _load_state(self) -> None:
         self._is_state_loaded = True
         try:
-            state = _decode_state(self._folder.pull_state.read_bytes())
+            state = _decode_state(read_private_file(self._folder.pull_state))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return
         if state.cloud == self._state.cloud:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import attrs
 import psutil
 
+from memoair_protocol.private_files import read_private_file
 from memoair_protocol.processes import process_start_time
 from memoair_voice_sync._processes.output import ProcessOutput
 from memoair_voice_sync._processes.terminate import terminate_process, terminate_tree
@@ -128,7 +129,7 @@ def read_backlog(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        status = json.loads(path.read_bytes())
+        status = json.loads(read_private_file(path))
         oldest_at = status["oldestAt"]
         return {
             "turns": status["turns"],

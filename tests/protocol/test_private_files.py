@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.other_users import OTHER_UID, give_away, needs_owners, needs_superuser
 
 from memoair_protocol import private_files
 from memoair_protocol.durable import make_private_folders, write_file
@@ -20,7 +21,6 @@ from memoair_protocol.private_files import (
     read_private_file,
     remove_private_tree,
 )
-from tests.support.other_users import OTHER_UID, give_away, needs_owners, needs_superuser
 
 pytestmark = needs_owners
 SECRET = b"a file of the victim"
