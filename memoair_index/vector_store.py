@@ -164,9 +164,8 @@ class VectorStore:
         if file.meta.get("model") != self._transformer.fingerprint:
             raise ContainerError("another model made it")
         file.verify()
-        keys, vectors = file.get_array("keys"), file.get_array("vectors")
-        fits = keys.dtype == np.uint64 and vectors.dtype == np.float16
-        if not fits or vectors.shape != (*keys.shape, self._transformer.dimensions):
+        keys, vectors = file.get_array("keys", np.uint64), file.get_array("vectors", np.float16, 2)
+        if vectors.shape != (*keys.shape, self._transformer.dimensions):
             raise ContainerError("the arrays do not fit together")
         return keys, vectors
 
