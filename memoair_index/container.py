@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from memoair_protocol.durable import sync_folder
 
@@ -83,9 +83,20 @@ class Container:
             self._file_map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.meta: Mapping[str, Any] = self._table.meta
 
-    def get_array(self, name: str) -> Array:
-        """Return an array, mapped; raises `ContainerError` for an unknown name."""
+    def get_array(self, name: str, dtype: DTypeLike | None = None, dimensions: int = 1) -> Array:
+        """Return an array, mapped.
+
+        Args:
+            name: Its name.
+            dtype: The type that it must have; None for any type and shape.
+            dimensions: The number of dimensions that it must have.
+
+        Raises:
+            ContainerError: There is no such array, or it has another type or shape.
+        """
         section = self._section(name)
+        if dtype is not None and (np.dtype(section.dtype) != np.dtype(dtype) or len(section.shape) != dimensions):
+            raise ContainerError(f"{self.path}: the array {name!r} has an unexpected type or shape")
         flat = np.frombuffer(self._private_map, section.dtype, math.prod(section.shape), section.offset)
         return flat.reshape(section.shape)
 
@@ -109,6 +120,13 @@ class Container:
             return self._table.sections[name]
         except KeyError:
             raise ContainerError(f"{self.path}: the array {name!r} is missing") from None
+
+
+def check_range(positions: Array, size: int) -> Array:
+    """Return positions in an array, which came from a file; raise `ContainerError` if one of them is outside of it."""
+    if len(positions) and not 0 <= int(positions.min()) <= int(positions.max()) < size:
+        raise ContainerError("the index file is damaged: a position is out of range")
+    return positions
 
 
 def write_container(

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memoair_index.analysis import stable_hash
+from memoair_index.container import ContainerError
 from memoair_index.items import NONE
 
 
@@ -22,11 +23,11 @@ class IdArrays:
 
     @classmethod
     def build(cls, names: list[str], values: list[int]) -> "IdArrays":
-        """Build the arrays of some names; raises ValueError if two names have the same hash."""
+        """Build the arrays of some names; raises `ContainerError` if two names have the same hash."""
         keys = np.array([stable_hash(name) for name in names], np.uint64)
         order = np.argsort(keys, kind="stable")
         if (np.diff(keys[order]) == 0).any():
-            raise ValueError("two names have the same 64-bit hash")
+            raise ContainerError("two names have the same 64-bit hash")
         return cls(keys[order], np.array(values, np.int32)[order])
 
 

@@ -91,13 +91,18 @@ def _postings_by_name(arrays: StoreArrays) -> dict[str, PostingArrays]:
 
 def _read_arrays(file: Container) -> StoreArrays:
     def read_postings(name: str) -> PostingArrays:
-        return PostingArrays(*(file.get_array(f"{name}.{field}") for field in ("keys", "starts", "items", "counts")))
+        return PostingArrays(
+            file.get_array(f"{name}.keys", np.uint64),
+            file.get_array(f"{name}.starts", np.uint32),
+            file.get_array(f"{name}.items", np.int32),
+            file.get_array(f"{name}.counts", np.uint8),
+        )
 
     def read_ids(name: str) -> IdArrays:
-        return IdArrays(file.get_array(f"{name}.keys"), file.get_array(f"{name}.values"))
+        return IdArrays(file.get_array(f"{name}.keys", np.uint64), file.get_array(f"{name}.values", np.int32))
 
-    items = file.get_array("items")
-    if items.dtype != np.uint8 or items.size % ITEM_DTYPE.itemsize:
+    items = file.get_array("items", np.uint8)
+    if items.size % ITEM_DTYPE.itemsize:
         raise ContainerError(f"{file.path}: the items have an unexpected size")
     languages = file.meta.get("languages", {ENGLISH: items.size // ITEM_DTYPE.itemsize})
     return StoreArrays(
@@ -105,21 +110,21 @@ def _read_arrays(file: Container) -> StoreArrays:
         languages={str(name): int(count) for name, count in languages.items()},
         total_length=int(file.meta["length"]),
         has_neighbors=bool(file.meta["linked"]),
-        vectors=file.get_array("vectors"),
+        vectors=file.get_array("vectors", np.int8, 2),
         terms=read_postings("terms"),
-        signatures=file.get_array("signatures") if "analysis" in file.meta else NO_SIGNATURES,
+        signatures=file.get_array("signatures", np.uint64) if "analysis" in file.meta else NO_SIGNATURES,
         labels=LabelArrays(
             file.get_bytes("labels"),
-            file.get_array("label_starts"),
+            file.get_array("label_starts", np.int64),
             read_postings("label_terms"),
             read_postings("label_items"),
         ),
         ids=read_ids("ids"),
         groups=read_ids("groups"),
-        group_ends=file.get_array("group_ends"),
+        group_ends=file.get_array("group_ends", np.int32),
         speakers=[str(speaker) for speaker in file.meta.get("speakers", ())],
-        records=file.get_array("records"),
-        record_starts=file.get_array("record_starts"),
+        records=file.get_array("records", np.uint8),
+        record_starts=file.get_array("record_starts", np.int64),
     )
 
 
@@ -127,10 +132,9 @@ def _check_arrays(arrays: StoreArrays, path: Path) -> None:
     """Raise `ContainerError` for arrays that do not fit together: later reads rely on their lengths."""
     size = len(arrays.items)
     fits = len(arrays.vectors) == size == len(arrays.record_starts) - 1 == len(arrays.ids.keys)
-    fits &= arrays.signatures.dtype == np.uint64
-    fits &= len(arrays.groups.keys) == len(arrays.group_ends) and arrays.vectors.dtype == np.int8
+    fits &= len(arrays.groups.keys) == len(arrays.group_ends) and len(arrays.labels.starts) > 0
+    fits &= all(len(names.keys) == len(names.values) for names in (arrays.ids, arrays.groups))
     for postings in _postings_by_name(arrays).values():
         fits &= len(postings.starts) == len(postings.keys) + 1 and len(postings.items) == len(postings.counts)
-        fits &= postings.items.dtype == np.int32 and postings.counts.dtype == np.uint8
     if not fits:
         raise ContainerError(f"{path}: the arrays do not fit together")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from memoair_index.analysis import split_words, to_term_ids
 from memoair_index.bm25 import idf
+from memoair_index.container import check_range
 from memoair_index.folding import fold
 from memoair_index.items import NONE, GrowingArray
 from memoair_index.postings import PostingArrays, Postings, PostingSnapshot
@@ -273,7 +274,7 @@ class LabelSnapshot:
         documents = self.documents.merge(new_ordinals)
         kept = documents.keys.astype(np.int64)
         new_labels = np.full(len(self.texts), NONE, np.int64)
-        new_labels[kept] = np.arange(len(kept))
+        new_labels[check_range(kept, len(self.texts))] = np.arange(len(kept))
         texts = [self.texts[label].encode(errors="replace") for label in kept.tolist()]
         return LabelArrays(
             b"".join(texts),

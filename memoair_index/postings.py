@@ -9,6 +9,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from memoair_index.container import ContainerError, check_range
+
 _MAX_COUNT = 255  # one byte
 
 PostingList = tuple[Any, Any, int]  # ordinals of items, how often each has the key, and what to add to the ordinals
@@ -138,10 +140,14 @@ class PostingSnapshot:
         Args:
             new_ordinals: The new ordinal of each item, by its present one; -1 for an item to leave out.
         """
-        sizes = (self.base.starts[1:] - self.base.starts[:-1]).astype(np.int64)
+        starts = self.base.starts.astype(np.int64)
+        sizes = starts[1:] - starts[:-1]
+        if (sizes < 0).any() or starts[0] or starts[-1] != len(self.base.items):
+            raise ContainerError("the index file is damaged: the entries of the keys do not follow one another")
         base_keys = np.repeat(self.base.keys, sizes)
         key = np.concatenate([base_keys, self.keys])
-        item = new_ordinals[np.concatenate([self.base.items.astype(np.int64), self.items])]
+        item = np.concatenate([self.base.items.astype(np.int64), self.items])
+        item = new_ordinals[check_range(item, len(new_ordinals))]
         count = np.concatenate([self.base.counts, self.counts])
         is_live = item >= 0
         key, item, count = key[is_live], item[is_live], count[is_live]

@@ -82,11 +82,15 @@ def feature_values(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the unweighted values of the features that apply to a search; shape ``(candidates,)`` each."""
     cues = evidence.items["cues"]
+    with np.errstate(over="ignore"):  # a damaged file may hold values that give nearly infinite scores
+        scores = {
+            "around": evidence.pooled / np.float32(BM25_UNIT),
+            "talk": evidence.talk / np.float32(BM25_UNIT),
+            "label": evidence.label_relevance,
+            "meaning": evidence.cosines / np.float32(COSINE_UNIT),
+        }
     values = {
-        "around": evidence.pooled / np.float32(BM25_UNIT),
-        "talk": evidence.talk / np.float32(BM25_UNIT),
-        "label": evidence.label_relevance,
-        "meaning": evidence.cosines / np.float32(COSINE_UNIT),
+        **scores,
         **{name: np.asarray((cues & cue) != 0, np.float32) for name, cue in cue_features(question_type).items()},
     }
     if speaker != NONE:

@@ -73,12 +73,15 @@ class StaticModel:
     def __init__(self, path: Path) -> None:
         """Open a model file; raises `ContainerError` if it is damaged or not a model, OSError if reading fails."""
         file = Container(path, KIND, VERSION)
-        self._vectors = file.get_array("vectors")
-        self._scales = file.get_array("scales").astype(np.float32)
-        self._terms = file.get_array("terms")
-        self._neighbor_starts = file.get_array("neighbour_starts")
-        self._neighbor_positions = file.get_array("neighbours")
-        self._cosine_bytes = file.get_array("closeness")
+        self._vectors = file.get_array("vectors", np.int8, 2)
+        self._scales = file.get_array("scales", np.float16).astype(np.float32)
+        self._terms = file.get_array("terms", np.uint64)
+        self._neighbor_starts = file.get_array("neighbour_starts", np.uint32)
+        self._neighbor_positions = file.get_array("neighbours", np.uint16)
+        self._cosine_bytes = file.get_array("closeness", np.uint8)
+        fits = len(self._vectors) == len(self._scales) and len(self._neighbor_starts) == len(self._terms) + 1
+        if not fits or len(self._neighbor_positions) != len(self._cosine_bytes):
+            raise ContainerError(f"{path}: the arrays do not fit together")
         try:
             self._tokenizer = Tokenizer.from_buffer(zlib.decompress(file.get_bytes("tokenizer")))
         except (zlib.error, ValueError) as error:
@@ -101,6 +104,7 @@ class StaticModel:
 
     def _encode(self, words: Sequence[str]) -> NDArray[np.float32]:
         pieces = np.array([piece for word in words for piece in self._tokenize_cached(word)], np.intp)
+        pieces = pieces[pieces < len(self._scales)]  # all of them, except in a damaged file
         if not pieces.size:
             return np.zeros(self.dimensions, np.float32)
         with np.errstate(invalid="ignore", over="ignore"):  # a damaged file may hold invalid scales

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memoair_index.analysis import document_terms, split_words
 from memoair_index.analyzed_document import AnalyzedDocument
-from memoair_index.container import ContainerError
+from memoair_index.container import ContainerError, check_range
 from memoair_index.document import Document
 from memoair_index.folding import fold
 from memoair_index.id_map import IdArrays, IdMap
@@ -310,7 +310,10 @@ class StoreSnapshot:
         new_ordinals = np.where(is_live, np.cumsum(is_live) - 1, NONE).astype(np.int64)
         items = self.items[is_live]
         for link in ("previous", "following"):
-            items[link] = np.where(items[link] >= 0, new_ordinals[items[link]], NONE)
+            is_linked = items[link] >= 0
+            linked = check_range(items[link][is_linked], len(new_ordinals))
+            items[link] = NONE
+            items[link][is_linked] = new_ordinals[linked]
         documents, records = self._encode_records(is_live)
         groups = list(dict.fromkeys(document.group for document in documents))
         group_ids = {group: group_id for group_id, group in enumerate(groups)}

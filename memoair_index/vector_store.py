@@ -16,6 +16,7 @@ from memoair_index.analysis import stable_hash
 from memoair_index.container import Container, ContainerError, write_container
 from memoair_index.items import NONE, GrowingArray
 from memoair_index.transformer import Transformer
+from memoair_protocol.private_files import check_private_file
 from memoair_protocol.starvation import raise_if_starved
 
 log = logging.getLogger(__name__)
@@ -164,13 +165,13 @@ class VectorStore:
         return np.zeros(0, np.uint64), np.zeros((0, self._transformer.dimensions), np.float16)
 
     def _open_file(self) -> tuple[_Keys, _Float16s]:
+        check_private_file(self._path)
         file = Container(self._path, KIND, VERSION)
         if file.meta.get("model") != self._transformer.fingerprint:
             raise ContainerError("another model made it")
         file.verify()
-        keys, vectors = file.get_array("keys"), file.get_array("vectors")
-        fits = keys.dtype == np.uint64 and vectors.dtype == np.float16
-        if not fits or vectors.shape != (*keys.shape, self._transformer.dimensions):
+        keys, vectors = file.get_array("keys", np.uint64), file.get_array("vectors", np.float16, 2)
+        if vectors.shape != (*keys.shape, self._transformer.dimensions):
             raise ContainerError("the arrays do not fit together")
         return keys, vectors
 

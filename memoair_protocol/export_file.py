@@ -1,6 +1,7 @@
 """Files of exports: complete or not there, readable by this operating system user only, never replaced by mistake."""
 
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def write_export_file(path: Path, blocks: Iterable[bytes], *, overwrite: bool) -
     """
     if not overwrite and path.exists():
         raise FileExistsError(f"{path} exists")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
         size, tail = 0, b""

@@ -1,5 +1,6 @@
 """What a client and a runtime process agree on: variables, exit codes, and the identity of a process."""
 
+import os
 from pathlib import Path
 
 from memoair_protocol.starvation import raise_if_starved
@@ -9,6 +10,26 @@ ENV_PREFIX = "MEMOAIR_RUNTIME_"
 # The exit code of a runtime whose port is taken.
 EXIT_PORT_TAKEN = 3
 _HAS_PROC = Path("/proc/self/stat").is_file()
+
+
+def is_own_process(pid: int) -> bool:
+    """Return whether a process exists and runs as this operating system user, on Windows whether it exists."""
+    if pid <= 0:
+        return False
+    if not hasattr(os, "geteuid"):
+        return process_start_time(pid) is not None
+    if _HAS_PROC:  # the owner of the folder is the superuser for some processes of other users
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            return int(status.partition("\nUid:")[2].split(maxsplit=2)[1]) == os.geteuid()
+        except (OSError, ValueError, IndexError):
+            return False
+    import psutil
+
+    try:
+        return psutil.Process(pid).uids().effective == os.geteuid()
+    except psutil.Error:
+        return False
 
 
 def process_start_time(pid: int) -> float | None:

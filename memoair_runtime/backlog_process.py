@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from memoair_protocol.private_files import UnsafePathError
 from memoair_protocol.threads import run_loop
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.main import EXIT_SETTINGS, configure_logging
@@ -269,6 +270,11 @@ def _watch_parent(parent: ParentWatch, stop: threading.Event) -> bool:
 
 def _run_sender(settings: RuntimeSettings, parent: ParentWatch, stop: threading.Event) -> bool:
     if stop.is_set():
+        return False
+    try:
+        ProjectFolder(settings.storage_root, settings.project_id).check()
+    except UnsafePathError as error:
+        parent.emit({"event": "failed", "code": "runtime.start_failed", "message": str(error)})
         return False
     sender = BacklogSender(settings, stop)
     parent.emit({"event": "backlog", "pid": os.getpid(), "statusFile": sender.status_path})

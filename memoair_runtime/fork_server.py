@@ -30,9 +30,17 @@ from typing import Any
 
 import attrs
 
+from memoair_protocol.private_files import UnsafePathError
 from memoair_protocol.starvation import raise_if_starved
 from memoair_protocol.threads import ThreadUnavailableError
-from memoair_runtime.main import EXIT_SETTINGS, configure_logging, describe_start_error, open_listener, serve
+from memoair_runtime.main import (
+    EXIT_SETTINGS,
+    EXIT_STORAGE,
+    configure_logging,
+    describe_start_error,
+    open_listener,
+    serve,
+)
 from memoair_runtime.parent_watch import ParentWatch
 from memoair_runtime.settings import RuntimeSettings, SettingsError
 from memoair_runtime.warmup import warm_up
@@ -290,6 +298,8 @@ def _read_environment_and_serve(listener: socket.socket | None, channel_fd: int)
             run(settings, client)
         else:
             serve(settings, listener, client)
+    except UnsafePathError:
+        return EXIT_STORAGE
     except (OSError, ThreadUnavailableError) as error:
         client.emit({"event": "failed", "code": "runtime.start_failed", "message": describe_start_error(error)})
         return 1

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from memoair_protocol.private_files import UnsafePathError, open_private_reader, read_private_file
 from memoair_runtime.settings import cloud_id_of
 from memoair_runtime.storage.folder_names import read_identifier
 from memoair_runtime.storage.lease import LeaseRecord
@@ -27,6 +28,7 @@ class ProjectReport:
         project_id: The project.
         users: Users.
         sessions: Their calls.
+        unsafe: Folders that another user of the machine could have prepared. They are not counted.
         active_leases: Users with a runtime.
         stale_leases: Leases of processes that no longer exist.
         has_outbox: Whether events were ever sent to a cloud.
@@ -39,6 +41,7 @@ class ProjectReport:
     project_id: str
     users: int = 0
     sessions: int = 0
+    unsafe: list[UnsafePathError] = attrs.field(factory=list)
     active_leases: int = 0
     stale_leases: int = 0
     has_outbox: bool = False
@@ -68,9 +71,19 @@ def inspect_storage(root: Path, cloud_base_url: str | None, max_sessions: int) -
 
 def _count_project(folder: ProjectFolder, cloud_id: str | None, max_sessions: int) -> ProjectReport:
     report = ProjectReport(folder.project_id)
+    try:
+        folder.check()
+    except UnsafePathError as error:
+        report.unsafe.append(error)
+        return report
     for user in folder.list_users():
         if report.sessions >= max_sessions:
             break
+        try:
+            user.check()
+        except UnsafePathError as error:
+            report.unsafe.append(error)
+            continue
         report.users += 1
         report.sessions += len(user.list_session_logs())
         _count_lease(user, report)
@@ -81,7 +94,7 @@ def _count_project(folder: ProjectFolder, cloud_id: str | None, max_sessions: in
 
 def _count_lease(user: UserFolder, report: ProjectReport) -> None:
     try:
-        lease = _read_lease(user.lease.read_bytes())
+        lease = _read_lease(read_private_file(user.lease))
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return
     is_active = lease.is_alive()
@@ -92,7 +105,7 @@ def _count_lease(user: UserFolder, report: ProjectReport) -> None:
 def _count_rejected(user: UserFolder, report: ProjectReport) -> None:
     codes: dict[str, str] = {}  # by event: one that is rejected again after a crash counts once
     try:
-        with user.rejected_events.open("rb") as lines:
+        with open_private_reader(user.rejected_events) as lines:
             for ordinal, line in enumerate(lines):
                 record = _parse_object(line)
                 codes[str(record.get("eventId", ordinal))] = str(record.get("code", "unknown"))
@@ -120,7 +133,7 @@ def _count_unsent(user: UserFolder, cloud_id: str | None, report: ProjectReport)
 
 def _read_cloud_id(outbox: Path) -> str:
     try:
-        return str(_parse_object(outbox.read_bytes()).get("cloud"))
+        return str(_parse_object(read_private_file(outbox)).get("cloud"))
     except OSError:
         return ""
 

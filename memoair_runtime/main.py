@@ -8,6 +8,7 @@ import sys
 import time
 
 from memoair_protocol.log_lines import OneLineFormatter
+from memoair_protocol.private_files import UnsafePathError
 from memoair_protocol.threads import ThreadUnavailableError
 from memoair_runtime.http.routes import Routes
 from memoair_runtime.http.server import LoopbackServer
@@ -23,6 +24,7 @@ log = logging.getLogger("memoair_runtime")
 # Exit codes: they tell the process that started this one whether a retry makes sense.
 EXIT_SETTINGS = 2
 EXIT_ADDRESS = 3
+EXIT_STORAGE = 4
 
 DEFAULT_DRAIN_S = 1.5  # clients send SIGKILL 2 s after SIGTERM
 MAX_DRAIN_S = 30.0
@@ -57,15 +59,20 @@ def main() -> int:
             f"voice-runtime: failed to listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr
         )
         return EXIT_ADDRESS
+    exit_code = 0
     try:
         serve(settings, listener, ParentWatch(0 if settings.stops_with_stdin else None, 1))
+    except UnsafePathError as error:
+        exit_code = EXIT_STORAGE
+        if not settings.stops_with_stdin:  # a client logs what is written here, and the path may name a user
+            print(f"voice-runtime: {error}", file=sys.stderr)  # noqa: T201
     except (OSError, ThreadUnavailableError) as error:
+        exit_code = 1
         print(f"voice-runtime: {describe_start_error(error)}", file=sys.stderr)  # noqa: T201
-        os._exit(1)  # there may be threads
     logging.shutdown()
     # Everything is written. The interpreter's own shutdown would wait for a lane that hangs, and would fail if standard
     # output has no reader anymore.
-    os._exit(0)
+    os._exit(exit_code)
 
 
 def describe_start_error(error: Exception) -> str:
@@ -110,7 +117,7 @@ def serve(settings: RuntimeSettings, listener: socket.socket, parent: ParentWatc
     """Serve until a stop is requested, then drain. Must be called from the main thread.
 
     With ``settings.is_shared``, and if another runtime holds the user's lease, emit who holds it to the parent and
-    return without serving.
+    return without serving. Do not serve either if another user of the machine could have prepared the user's folder.
 
     Args:
         settings: What to serve.
@@ -119,10 +126,20 @@ def serve(settings: RuntimeSettings, listener: socket.socket, parent: ParentWatc
 
     Raises:
         OSError, ThreadUnavailableError: If there are no descriptors or threads for it. The lease is free again.
+        UnsafePathError: Another user of the machine could have prepared the user's folder. The parent has the message.
     """
     host, port = listener.getsockname()[:2]
-    lease = Lease(UserFolder(settings.storage_root, settings.project_id, settings.user_id), settings.cloud_id)
-    if settings.is_shared and (holder := lease.acquire(host, port, settings.token, settings.session_id)):
+    folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
+    lease = Lease(folder, settings.cloud_id)
+    try:
+        folder.check()
+        is_shared = settings.is_shared
+        holder = lease.acquire(host, port, settings.token, settings.session_id) if is_shared else None
+    except UnsafePathError as error:
+        listener.close()
+        parent.emit({"event": "failed", "code": "runtime.start_failed", "message": str(error)})
+        raise
+    if holder is not None:
         listener.close()
         parent.emit(lease_event(holder))
         return

@@ -18,6 +18,7 @@ import psutil
 from memoair_cli.doctor.checks import DoctorContext, Finding, note, ok, problem
 from memoair_cli.options import pluralize
 from memoair_protocol.durable import sync_data
+from memoair_protocol.private_files import UnsafePathError, check_private_folders
 from memoair_protocol.turn_spool import count_turns
 from memoair_runtime.inspection import ProjectReport, inspect_storage
 
@@ -56,6 +57,11 @@ def check_storage(context: DoctorContext) -> Iterator[Finding]:
         )
         return
     else:
+        try:
+            check_private_folders(root, root)
+        except UnsafePathError as error:
+            yield problem("storage", f"{root} {error.problem}", error.remedy)
+            return
         yield _check_permissions(root)
     probe = folder / f".doctor-{uuid.uuid4().hex[:8]}"  # project folders have no dot in their names
     try:
@@ -190,6 +196,8 @@ def _describe_project(check: str, project: ProjectReport, *, has_cloud: bool) ->
     leases = pluralize(project.active_leases, "active lease") if project.active_leases else "no active lease"
     if project.stale_leases:
         leases += f", {pluralize(project.stale_leases, 'stale lease')} (the next call takes over)"
+    for unsafe in project.unsafe:
+        yield problem(check, f"{unsafe.path} {unsafe.problem}", unsafe.remedy)
     yield ok(check, f"{pluralize(project.users, 'caller')}, {pluralize(project.sessions, 'call')}; {leases}")
     if project.rejected:
         codes = ", ".join(f"{code} {count:,}" for code, count in project.rejected.most_common(5))

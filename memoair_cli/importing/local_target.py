@@ -15,6 +15,7 @@ from memoair_cli.importing.events import ImportEvent
 from memoair_cli.importing.targets import RetryPolicy, SendResult, TargetError
 from memoair_protocol.enums import EventType
 from memoair_protocol.interruption import truncate_to_heard
+from memoair_protocol.private_files import open_private_reader
 from memoair_runtime.storage.turn_words import TurnWords, VersionKey
 from memoair_runtime.storage.user_folder import UserFolder
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
@@ -168,7 +169,7 @@ def _turn_key(payload: Mapping[str, Any]) -> _TurnKey:
 def _read_turns(log: Path) -> set[_TurnKey]:
     """Return the turns in a call's log. Skip lines that are not valid events."""
     turns = set()
-    with suppress(OSError), log.open("rb") as lines:
+    with suppress(OSError), open_private_reader(log) as lines:
         for line in lines:
             with suppress(ValueError, KeyError, TypeError):
                 event = json.loads(line)

@@ -43,7 +43,7 @@ class ImportState:
         if len(lines) > 2 * _MAX_BATCHES:
             lines = lines[-_MAX_BATCHES:]
             with suppress(OSError):
-                write_file(path, b"\n".join(lines), durable=False)
+                write_file(path, b"\n".join(lines), durable=False, is_private=False)
         self._positions = {} if restart else {line: position for position, line in enumerate(lines)}
 
     def position(self, batch: EventBatch) -> int | None:

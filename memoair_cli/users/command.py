@@ -143,6 +143,7 @@ def export_user(
     try:
         if local:
             folder = UserFolder(resolve_storage_root(storage), headers["X-Project-Id"], user)
+            folder.check()
             if not has_local_data(folder):
                 fail("this machine has nothing of this caller")
             size = write_export_file(output, encode_local_export(folder), overwrite=force)
@@ -194,7 +195,7 @@ def _print_erasure(user: str, receipt: dict[str, Any] | None, here: dict[str, An
         typer.echo(f"erased {make_printable(user)} at {receipt['erasedAt']}")
         for kind, count in receipt["removed"].items():
             typer.echo(f"  {kind:14} {count:,}")
-    typer.echo(f"this machine    {here['status']}")
+    typer.echo(f"this machine    {here['status']}{': ' + here['reason'] if 'reason' in here else ''}")
     if receipt is not None:
         typer.echo(f"other machines  {others}")
         typer.echo(f"receipt         {receipt['digest']}")

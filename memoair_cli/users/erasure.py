@@ -1,5 +1,6 @@
 """Erase a caller: in the cloud, and from this machine."""
 
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from memoair_cli.options import fail
 from memoair_protocol.addresses import parse_base_url
 from memoair_protocol.cloud_replies import CloudUnreachableError
 from memoair_protocol.http_headers import encode_header
+from memoair_protocol.private_files import UnsafePathError
 from memoair_protocol.turn_spool import erase_user
 from memoair_runtime.settings import cloud_id_of
 from memoair_runtime.storage.erasure import erase_unserved_user
@@ -46,20 +48,19 @@ def erase_here(folder: UserFolder, base_url: str, erased_at: datetime | None) ->
         erased_at: When the cloud erased them; None if it has not.
 
     Returns:
-        ``{"status", "sessions"}``: ``removed``, ``nothing`` if there was nothing, ``served`` if a runtime serves the
-        caller, which erases at its next pull if the cloud has erased them, or ``failed``, to be repeated by the next
-        process of the project.
+        ``{"status", "sessions"}``, and a ``reason`` if another user of the machine could have prepared the folder. The
+        status is ``removed``, ``nothing`` if there was nothing, ``served`` if a runtime serves the caller, which erases
+        at its next pull if the cloud has erased them, or ``failed``, to be repeated by the next process of the project.
     """
     sessions = len(folder.list_session_folders())
-    if not folder.path.is_dir():
-        try:  # a client may have promised turns of a caller whom no runtime has served yet
-            had_any = erase_user(folder.root, folder.project_id, folder.user_id, before=erased_at)
-        except OSError:
-            return {"status": "failed", "sessions": 0}
-        return {"status": "removed" if had_any else "nothing", "sessions": 0}
     cloud = cloud_id_of(parse_base_url(base_url) or base_url)
     try:
+        if not os.path.lexists(folder.path):  # a client may have promised turns of a caller whom no runtime has served
+            had_any = erase_user(folder.root, folder.project_id, folder.user_id, before=erased_at)
+            return {"status": "removed" if had_any else "nothing", "sessions": 0}
         is_erased = erase_unserved_user(folder, None if erased_at is None else CloudErasure(cloud, erased_at))
+    except UnsafePathError as error:
+        return {"status": "failed", "sessions": sessions, "reason": str(error)}
     except OSError:
         return {"status": "failed", "sessions": sessions}
     return {"status": "removed" if is_erased else "served", "sessions": sessions}

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from memoair_protocol.private_files import open_private_reader, read_private_file
 from memoair_protocol.timestamps import format_utc, utc_now
 from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.replica_file import ReplicaFile
@@ -48,7 +49,7 @@ def encode_local_export(folder: UserFolder) -> Iterator[bytes]:
 
 def _events(folder: UserFolder, pulled: tuple[Event, ...]) -> Iterator[bytes]:
     for session_id, _ in folder.list_session_logs():
-        with folder.session(session_id).log.open("rb") as log:
+        with open_private_reader(folder.session(session_id).log) as log:
             for line in log:
                 if decode_line(line.removesuffix(b"\n")) is not None:  # neither damaged nor still being written
                     yield line.removesuffix(b"\n")
@@ -64,7 +65,7 @@ def _encode_list(name: str, items: Iterator[bytes]) -> Iterator[bytes]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_private_file(path))
     except FileNotFoundError:
         return None
     except ValueError:  # it is derived, and written again by the next runtime

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from memoair_index import ContainerError
+from memoair_protocol.private_files import check_private_file, open_private_reader
 from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.memory.cloud_replica import CloudReplica, ReplicaState
 from memoair_runtime.memory.user_memory import UserMemory
@@ -63,6 +64,7 @@ class IndexSnapshot:
         """
         for path in self._list_paths():
             try:
+                check_private_file(path)
                 is_used = self._memory.open_snapshot(path, self._matches)
             except OSError as error:
                 raise_if_starved(error)  # it is opened later: to read the logs takes what is wanting, too
@@ -169,7 +171,7 @@ class IndexSnapshot:
         """Return the checksum of the beginning of a log, or None if the log is shorter or unreadable."""
         crc = 0
         try:
-            with self._folder.session(session_id).log.open("rb") as file:
+            with open_private_reader(self._folder.session(session_id).log) as file:
                 while size > 0 and (chunk := file.read(min(size, _READ_CHUNK_BYTES))):
                     crc = zlib.crc32(chunk, crc)
                     size -= len(chunk)

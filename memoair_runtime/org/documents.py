@@ -11,6 +11,7 @@ import filelock
 import msgspec
 
 from memoair_index import ContainerError, Index, split_document
+from memoair_protocol.private_files import check_private_file
 from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.org.source import LoadedOrgIndex
 from memoair_runtime.storage.project_folder import ProjectFolder
@@ -100,6 +101,7 @@ class FileOrg:
 
     def _open_stored(self, version_key: tuple[int, int]) -> Index | None:
         try:
+            check_private_file(self.index_path)
             index = Index.open(self.index_path)
         except FileNotFoundError:
             return None

@@ -12,6 +12,7 @@ import msgspec
 
 from memoair_index import ContainerError, Document, Index, document_group, split_document
 from memoair_protocol.durable import write_file
+from memoair_protocol.private_files import check_private_file
 from memoair_runtime.org.source import LoadedOrgIndex, VersionKey
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.state_file import Sha256, Version, read_state
@@ -111,8 +112,11 @@ def open_index(folder: ProjectFolder, manifest: OrgManifest) -> Index:
         OSError: If the base cannot be read.
         ContainerError: If the base is not a valid index file.
     """
-    index = Index.open(folder.org_base(manifest.base.sha256)) if manifest.base else Index()
+    index = Index()
     if manifest.base:
+        base = folder.org_base(manifest.base.sha256)
+        check_private_file(base)
+        index = Index.open(base)
         for key in (*manifest.removed, *(document.key for document in manifest.documents)):
             index.remove([chunk.id for chunk in index.group_documents(document_group(key.id, key.index_name))])
     index.add(chunk for document in manifest.documents for chunk in split_into_chunks(document))

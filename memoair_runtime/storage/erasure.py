@@ -5,7 +5,6 @@ recognized by its name. What has been deleted stays so after a power failure. Lo
 may hold them.
 """
 
-import shutil
 import uuid
 from contextlib import suppress
 from datetime import datetime
@@ -16,6 +15,7 @@ import attrs
 from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.durable import sync_folder
 from memoair_protocol.enums import EventType
+from memoair_protocol.private_files import is_real_folder, read_private_file, remove_private_tree
 from memoair_protocol.timestamps import utc_now
 from memoair_protocol.turn_spool import erase_user
 from memoair_runtime.storage.erasure_record import CloudErasure, record_erasure
@@ -59,6 +59,7 @@ def erase(
     Raises:
         OSError: Something could not be deleted.
     """
+    folder.check()
     finish_interrupted(folder)
     erase_user(folder.root, folder.project_id, folder.user_id, before=erased_at if keeps_later else None)
     erased: list[Path] = []
@@ -73,7 +74,7 @@ def erase(
     record_erasure(folder, erased_at, events, in_cloud)  # before the first of them is gone
     renamed = [path.rename(path.with_name(f"{DELETED_PREFIX}{uuid.uuid4().hex}")) for path in erased]
     for path in renamed:
-        shutil.rmtree(path)
+        remove_private_tree(path)
     removed = [path for path in _list_files(folder) if not _is_kept(path, folder)]
     for path in removed:
         path.unlink(missing_ok=True)
@@ -91,7 +92,7 @@ def finish_interrupted(folder: UserFolder) -> None:
     """
     leftovers = list(folder.path.glob(f"{DELETED_PREFIX}*"))
     for path in leftovers:
-        shutil.rmtree(path)
+        remove_private_tree(path)
     if leftovers:
         sync_folder(folder.path)
 
@@ -109,6 +110,7 @@ def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure | None) -> bo
     Raises:
         OSError: Something could not be deleted.
     """
+    folder.check()
     runtime_lock = ProcessLock(folder.lock("runtime"))
     if not runtime_lock.try_acquire():
         return False
@@ -144,13 +146,13 @@ def remove_folder_without_data(folder: UserFolder) -> None:
     if (
         not folder.list_session_folders() and not replica.event_count and not replica.facts
     ):  # every other file is derived from these
-        shutil.rmtree(folder.path)
+        remove_private_tree(folder.path)
         sync_folder(folder.path.parent)
 
 
 def _list_files(folder: UserFolder) -> list[Path]:
     try:
-        return [path for path in folder.path.iterdir() if not path.is_dir()]
+        return [path for path in folder.path.iterdir() if not is_real_folder(path)]
     except FileNotFoundError:
         return []
 
@@ -163,7 +165,7 @@ def _is_kept(path: Path, folder: UserFolder) -> bool:
 def _read_events(log: Path) -> tuple[list[Event], bool]:
     """Return the events of a log, and whether they are all that it holds: it or one of its lines may be unreadable."""
     try:
-        lines = log.read_bytes().split(b"\n")
+        lines = read_private_file(log).split(b"\n")
     except FileNotFoundError:
         return [], True
     except OSError:

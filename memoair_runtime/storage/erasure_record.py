@@ -14,6 +14,7 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
+from memoair_protocol.private_files import read_private_file
 from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.events import Event
 from memoair_runtime.storage.state_file import Timestamp, check_times
@@ -107,7 +108,7 @@ def find_cloud_erasures(project: Path, cloud: str) -> dict[str, datetime]:
     found = {}
     for path in project.glob(f"{ERASURE_RECORD_PREFIX}*.json"):
         try:
-            record = _decode_record(path.read_bytes())
+            record = _decode_record(read_private_file(path))
         except (OSError, ValueError, RecursionError) as error:
             raise_if_starved(error)  # an erasure that is overlooked would be overlooked for good
             continue
@@ -182,7 +183,7 @@ class _LoadedRecord:
 def _read(folder: UserFolder) -> _ErasureRecord | None:
     """Return the record of a user; None without one. A damaged one is an OSError: it must not look like none."""
     try:
-        return _decode_record(folder.erasure_record.read_bytes())
+        return _decode_record(read_private_file(folder.erasure_record))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError):

@@ -12,6 +12,7 @@ import hashlib
 from pathlib import Path
 from urllib.parse import unquote
 
+from memoair_protocol.private_files import read_private_file
 from memoair_protocol.starvation import raise_if_starved
 
 ID_FILE = "id.txt"
@@ -68,7 +69,7 @@ def read_identifier(folder: Path) -> str | None:
     """
     if is_shortened(folder.name):
         try:
-            identifier = (folder / ID_FILE).read_bytes().decode()
+            identifier = read_private_file(folder / ID_FILE).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise_if_starved(error)
             return None

@@ -11,8 +11,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from memoair_protocol.addresses import is_loopback
 from memoair_protocol.durable import write_file
-from memoair_protocol.processes import process_start_time
+from memoair_protocol.private_files import UnsafePathError, check_private_file
+from memoair_protocol.processes import is_own_process, process_start_time
+from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.process_lock import ProcessLock
 from memoair_runtime.storage.state_file import read_state
 from memoair_runtime.storage.user_folder import UserFolder
@@ -20,6 +23,7 @@ from memoair_runtime.storage.user_folder import UserFolder
 # How long a holder may take to say where it listens. It does so within milliseconds, unless it is shutting down.
 _HOLDER_TIMEOUT_S = 1.0
 _POLL_INTERVAL_S = 0.005
+_MAX_RECORD_BYTES = 1 << 16
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
@@ -47,14 +51,29 @@ class LeaseRecord(msgspec.Struct, frozen=True, rename="camel"):
         """Return whether the process that wrote this record still runs, and not another one with the same id."""
         return process_start_time(self.pid) == self.create_time
 
+    def is_valid(self) -> bool:
+        """Return whether the record names a process of this user on this machine, so that it may be sent a token."""
+        return is_loopback(self.host) and 0 < self.port < 1 << 16 and is_own_process(self.pid)
+
 
 _decode_record = msgspec.json.Decoder(LeaseRecord).decode
 
 
 def find_holder(folder: UserFolder) -> LeaseRecord | None:
-    """Return the runtime that serves a user, as far as is known."""
-    holder = read_state(folder.lease, _decode_record)
-    return holder if holder is not None and holder.is_alive() else None
+    """Return the runtime that serves a user, as far as is known.
+
+    Raises:
+        UnsafePathError: Another user of the machine could have written the record.
+    """
+    try:
+        check_private_file(folder.lease)
+    except UnsafePathError:
+        raise
+    except OSError as error:
+        raise_if_starved(error)
+        return None
+    holder = read_state(folder.lease, _decode_record, max_bytes=_MAX_RECORD_BYTES)
+    return holder if holder is not None and holder.is_valid() and holder.is_alive() else None
 
 
 class Lease:
@@ -85,9 +104,15 @@ class Lease:
             The runtime that holds the lease, if another one does; else None. Also None if the disk cannot be written,
             if the holder has another cloud, or if it does not say where it listens: two runtimes for one user are
             better than none.
+
+        Raises:
+            UnsafePathError: Another user of the machine could have prepared the user's folder, or the record in it.
         """
         try:
             self._folder.create()
+            check_private_file(self._folder.lock("runtime"))
+        except UnsafePathError:
+            raise
         except OSError:
             return None
         deadline = time.monotonic() + _HOLDER_TIMEOUT_S

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import filelock
 
+from memoair_protocol.private_files import check_private_file
+
 
 class ProcessLock:
     """A file lock that its process holds until it releases it or ends. Thread-safe.
@@ -13,6 +15,7 @@ class ProcessLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file_lock = filelock.FileLock(path, timeout=0, mode=0o600, thread_local=False)
         self._mutex = threading.Lock()
 
@@ -26,6 +29,7 @@ class ProcessLock:
             if self._file_lock.is_locked:
                 return True
             try:
+                check_private_file(self._path)
                 self._file_lock.acquire()
             except (filelock.Timeout, OSError):  # held by another process, or the disk cannot be written
                 return False

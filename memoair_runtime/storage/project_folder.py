@@ -6,9 +6,10 @@ from pathlib import Path
 
 import attrs
 
+from memoair_protocol.private_files import is_real_folder
 from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.folder_names import folder_name, read_identifier
-from memoair_runtime.storage.user_folder import UserFolder, create_project_folder
+from memoair_runtime.storage.user_folder import UserFolder, check_existing, create_project_folder
 
 _DIGEST_CHARS = 16
 
@@ -83,6 +84,14 @@ class ProjectFolder:
         """
         create_project_folder(self.root, self.project_id)
 
+    def check(self) -> None:
+        """Check the folder and the storage root, as far as they exist.
+
+        Raises:
+            UnsafePathError: Another user of the machine could have prepared one of them.
+        """
+        check_existing(self.root, self.path)
+
     def list_users(self) -> list[UserFolder]:
         """Return the folders of all users. Empty if the project's folder cannot be read.
 
@@ -90,7 +99,7 @@ class ProjectFolder:
             OSError: It cannot be opened for want of descriptors or memory: that there are users must not be overlooked.
         """
         try:
-            folders = [path for path in self.path.iterdir() if path.is_dir()]
+            folders = [path for path in self.path.iterdir() if is_real_folder(path)]
         except OSError as error:
             raise_if_starved(error)
             return []

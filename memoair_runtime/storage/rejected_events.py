@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from memoair_protocol.private_files import open_private_file, read_private_file
 from memoair_protocol.starvation import raise_if_starved
 from memoair_protocol.timestamps import format_utc, utc_now
 
@@ -26,7 +27,7 @@ _decode_line = msgspec.json.Decoder(_RejectedEvent).decode
 def count_rejected(path: Path, ignored_codes: AbstractSet[str]) -> int:
     """Return the number of rejected events that a file lists, without those with some codes."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_private_file(path).splitlines()
     except OSError as error:
         raise_if_starved(error)
         return 0
@@ -61,8 +62,7 @@ class RejectedEvents:
         lines = b"".join(
             msgspec.json.encode(_RejectedEvent(event_id, code, now)) + b"\n" for event_id, code in codes.items()
         )
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-        fd = os.open(self._path, flags, 0o600)
+        fd = open_private_file(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             if os.fstat(fd).st_size < _MAX_FILE_BYTES:
                 os.write(fd, lines)

@@ -23,6 +23,7 @@ import attrs
 import msgspec
 
 from memoair_protocol.durable import write_file
+from memoair_protocol.private_files import open_private_file, open_private_reader
 from memoair_runtime.storage.events import Event, is_valid
 from memoair_runtime.storage.state_file import Timestamp, Version
 
@@ -157,7 +158,7 @@ class ReplicaFile:
             OSError: The file cannot be read.
         """
         content, inode = b"", 0
-        with suppress(FileNotFoundError), self._path.open("rb") as file:
+        with suppress(FileNotFoundError), open_private_reader(self._path) as file:
             inode = os.fstat(file.fileno()).st_ino
             if inode == self._inode and self.replica_id is not None:
                 file.seek(self._end_offset - len(self._last_line))
@@ -266,7 +267,7 @@ class ReplicaFile:
 
     def _append_page(self, lines: bytes, last_line: bytes) -> None:
         content = lines + last_line
-        fd = os.open(self._path, _APPEND_FLAGS)
+        fd = open_private_file(self._path, _APPEND_FLAGS)
         try:
             os.ftruncate(fd, self._end_offset)  # remove an incomplete page
             written = os.write(fd, content)
@@ -300,7 +301,7 @@ class ReplicaFile:
         if self.replica_id is None:
             return
         with suppress(FileNotFoundError):
-            with self._path.open("rb") as file:
+            with open_private_reader(self._path) as file:
                 content = file.read(self._end_offset)[self._header_end :]
             yield from _parse_pages(content)
 

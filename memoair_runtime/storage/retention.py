@@ -6,7 +6,6 @@ its oldest lines by being replaced. Every file that is derived from a log or rep
 derived from.
 """
 
-import shutil
 import uuid
 from contextlib import ExitStack
 from datetime import datetime
@@ -19,6 +18,7 @@ from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
 from memoair_protocol.hashes import hash_user_id
+from memoair_protocol.private_files import open_private_reader, read_private_file, remove_private_tree
 from memoair_protocol.retention import find_cutoff
 from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, Cursors, log_fingerprint
 from memoair_runtime.storage.erasure import DELETED_PREFIX, finish_interrupted, remove_folder_without_data
@@ -126,6 +126,7 @@ def drop_unserved(folder: UserFolder, cutoff: datetime) -> DroppedTurns:
     Raises:
         OSError: Something could not be deleted.
     """
+    folder.check()
     runtime_lock = ProcessLock(folder.lock("runtime"))
     if not folder.path.is_dir() or not runtime_lock.try_acquire():
         return DroppedTurns()
@@ -141,7 +142,7 @@ def drop_unserved(folder: UserFolder, cutoff: datetime) -> DroppedTurns:
 def _trim_session(folder: UserFolder, session: SessionFolder, cutoff: datetime) -> list[Event]:
     """Drop the oldest lines of a log, up to the first that is kept; return their events."""
     try:
-        with session.log.open("rb") as file:
+        with open_private_reader(session.log) as file:
             first = decode_line(file.readline().removesuffix(b"\n"))
     except FileNotFoundError:
         return []
@@ -156,7 +157,7 @@ def _trim_session(folder: UserFolder, session: SessionFolder, cutoff: datetime) 
 
 
 def _replace_log(folder: UserFolder, session: SessionFolder, cutoff: datetime) -> list[Event]:
-    content = session.log.read_bytes()
+    content = read_private_file(session.log)
     events: list[Event] = []
     end = 0
     sent = _SentOffsets(folder, content)
@@ -177,7 +178,7 @@ def _replace_log(folder: UserFolder, session: SessionFolder, cutoff: datetime) -
     else:
         deleted = session.path.with_name(f"{DELETED_PREFIX}{uuid.uuid4().hex}")
         session.path.rename(deleted)
-        shutil.rmtree(deleted)
+        remove_private_tree(deleted)
     return events
 
 

@@ -16,6 +16,7 @@ from functools import partial
 import filelock
 
 from memoair_protocol.durable import sync_data, sync_folder
+from memoair_protocol.private_files import check_private_file, open_private_file, read_private_file
 from memoair_runtime.errors import StorageUnavailableError
 from memoair_runtime.storage.events import Event, decode_line, encode_line
 from memoair_runtime.storage.user_folder import SessionFolder
@@ -27,8 +28,7 @@ log = logging.getLogger(__name__)
 LOCK_TIMEOUT_S = 2.0
 READ_LOCK_TIMEOUT_S = 0.2
 
-# O_BINARY exists only on Windows, where it turns off the translation of line ends.
-_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
 
 class SessionLog:
@@ -54,7 +54,7 @@ class SessionLog:
             StorageUnavailableError: There is a log, and it cannot be read.
         """
         try:
-            fd = os.open(self._folder.log, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            fd = open_private_file(self._folder.log, os.O_RDONLY)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -103,7 +103,7 @@ class SessionLog:
             StorageUnavailableError: The log cannot be read.
         """
         try:
-            lines = self._folder.log.read_bytes().split(b"\n")[:-1]
+            lines = read_private_file(self._folder.log).split(b"\n")[:-1]
         except OSError as error:
             raise storage_error("cannot read the session log", error) from error
         candidates = (decode_line(line) for line in lines if event_id.encode() in line)
@@ -112,6 +112,7 @@ class SessionLog:
     @contextmanager
     def _locked(self, timeout_s: float) -> Iterator[None]:
         try:
+            check_private_file(self._folder.lock)
             self._lock.acquire(timeout=timeout_s)
         except filelock.Timeout:
             raise StorageUnavailableError("the session log is locked by another process") from None
@@ -125,7 +126,7 @@ class SessionLog:
     @contextmanager
     def _open_file(self) -> Iterator[int]:
         try:
-            fd = os.open(self._folder.log, _OPEN_FLAGS, 0o600)
+            fd = open_private_file(self._folder.log, _OPEN_FLAGS)
         except OSError as error:
             raise storage_error("cannot open the session log", error) from error
         try:
@@ -204,7 +205,8 @@ class SessionLog:
 def storage_error(problem: str, error: OSError) -> StorageUnavailableError:
     """Create the error for a failed disk operation.
 
-    The message has the system's reason but not the path, which contains the user's id.
+    The message has the system's reason but not the path, which contains the user's id. Only where another user of the
+    machine may be at work must the operator know which folder or file it is.
 
     Args:
         problem: What could not be done.

@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from memoair_protocol.private_files import open_private_reader
 from memoair_protocol.retention import MAX_RETENTION_DAYS
 from memoair_protocol.starvation import raise_if_starved
 
@@ -31,7 +32,7 @@ HeaderValue = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,512}$")]
 StateT = TypeVar("StateT")
 
 
-def read_state(path: Path, decode: Callable[[bytes], StateT]) -> StateT | None:
+def read_state(path: Path, decode: Callable[[bytes], StateT], max_bytes: int = -1) -> StateT | None:
     """Return the content of a file; None if it is missing, cannot be read, or is damaged.
 
     A damaged file is moved aside, and that is logged, so that the next reader does not meet it again.
@@ -39,13 +40,14 @@ def read_state(path: Path, decode: Callable[[bytes], StateT]) -> StateT | None:
     Args:
         path: The file.
         decode: Decodes its content; raises ValueError or RecursionError if it is damaged.
+        max_bytes: Read no more than this; -1 for the whole file.
 
     Raises:
         OSError: If it cannot be opened for want of descriptors or memory. It is neither missing nor damaged then.
     """
     try:
-        with path.open("rb") as file:
-            inode, content = os.fstat(file.fileno()).st_ino, file.read()
+        with open_private_reader(path) as file:
+            inode, content = os.fstat(file.fileno()).st_ino, file.read(max_bytes)
     except OSError as error:
         raise_if_starved(error)
         return None

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import attrs
 
+from memoair_protocol.private_files import open_private_file, read_private_file
+
 # About 200 traces. Of a user without a cloud, two such files are kept, and the oldest traces are lost.
 MAX_FILE_BYTES = 512 << 10
 
@@ -42,12 +44,12 @@ class TraceFile:
         Raises:
             OSError: The file cannot be written.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
-            fd = os.open(self.path, flags, 0o600)
+            fd = open_private_file(self.path, flags)
         except FileNotFoundError:  # a search may be all that there is of a user
             self.make_folder()
-            fd = os.open(self.path, flags, 0o600)
+            fd = open_private_file(self.path, flags)
         try:
             os.write(fd, b"".join(line + b"\n" for line in lines))
             is_full = os.fstat(fd).st_size >= MAX_FILE_BYTES
@@ -68,7 +70,7 @@ class TraceFile:
             try:
                 if source is not self.sending:
                     source.replace(self.sending)
-                content = self.sending.read_bytes()
+                content = read_private_file(self.sending)
             except FileNotFoundError:
                 continue
             return content.split(b"\n")[:-1]  # a torn last line is not a trace

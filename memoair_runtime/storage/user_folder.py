@@ -1,11 +1,13 @@
 """The folder of one user: paths of all files in it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 
-from memoair_protocol.durable import make_folder, write_file
+from memoair_protocol.durable import make_private_folders, write_file
 from memoair_protocol.hashes import hash_user_id
+from memoair_protocol.private_files import UnsafePathError, check_private_folders, is_real_folder
 from memoair_runtime.storage.folder_names import ID_FILE, folder_name, is_shortened, read_identifier
 
 
@@ -130,8 +132,15 @@ class UserFolder:
         Raises:
             OSError: The folder cannot be created.
         """
-        create_project_folder(self.root, self.project_id)
-        _create_named_folder(self.path, self.user_id)
+        _create_named_folders(self.root, (self.project_id, self.user_id))
+
+    def check(self) -> None:
+        """Check the folder, and all above it up to the storage root, as far as they exist.
+
+        Raises:
+            UnsafePathError: Another user of the machine could have prepared one of them.
+        """
+        check_existing(self.root, self.path)
 
     def create_session(self, session_id: str) -> SessionFolder:
         """Create a session's folder and its parents if they are missing.
@@ -141,14 +150,13 @@ class UserFolder:
         """
         session = self.session(session_id)
         if not session.log.exists():  # the folder may exist without its id file, after a crash
-            self.create()
-            _create_named_folder(session.path, session_id)
+            _create_named_folders(self.root, (self.project_id, self.user_id, session_id))
         return session
 
     def list_session_folders(self) -> list[Path]:
         """Return the folders of all sessions, whether or not they hold a log."""
         try:
-            return [path for path in self.path.iterdir() if path.is_dir() and "." not in path.name]
+            return [path for path in self.path.iterdir() if "." not in path.name and is_real_folder(path)]
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -167,12 +175,25 @@ class UserFolder:
         for folder in folders:
             session_id = read_identifier(folder)
             try:
-                stat = SessionFolder(folder).log.stat()
+                stat = SessionFolder(folder).log.lstat()
             except OSError:
                 continue  # one of our files, or a folder without a log
             if session_id is not None:
                 found.append((session_id, (stat.st_mtime_ns, stat.st_size)))
         return sorted(found, key=lambda session: session[1])
+
+
+def check_existing(root: Path, folder: Path) -> None:
+    """Raise `UnsafePathError` if another user could have prepared a folder or one above it, up to the storage root.
+
+    A folder that cannot be opened for another reason raises no error here, but where it is used.
+    """
+    try:
+        check_private_folders(root, folder)
+    except UnsafePathError:
+        raise
+    except OSError:
+        pass
 
 
 def create_project_folder(root: Path, project_id: str) -> None:
@@ -185,12 +206,15 @@ def create_project_folder(root: Path, project_id: str) -> None:
     Raises:
         OSError: The folder cannot be created.
     """
-    _create_named_folder(root / folder_name(project_id), project_id)
+    _create_named_folders(root, (project_id,))
 
 
-def _create_named_folder(folder: Path, identifier: str) -> None:
-    make_folder(folder.parent)
-    # The folder's name need not be durable before something in it is: the writer of a log syncs all folders above it.
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if is_shortened(folder.name) and not (folder / ID_FILE).exists():
-        write_file(folder / ID_FILE, identifier.encode(), durable=True)
+def _create_named_folders(root: Path, identifiers: Sequence[str]) -> None:
+    """Create a folder for each identifier, each in the one before it, and check them all."""
+    # A folder's name need not be durable before something in it is: the writer of a log syncs all folders above it.
+    folder = root.joinpath(*map(folder_name, identifiers))
+    make_private_folders(root, folder)
+    for identifier in reversed(identifiers):
+        if is_shortened(folder.name) and not (folder / ID_FILE).exists():
+            write_file(folder / ID_FILE, identifier.encode(), durable=True)
+        folder = folder.parent

@@ -20,6 +20,7 @@ import msgspec
 
 from memoair_protocol.durable import sync_file
 from memoair_protocol.enums import EventType
+from memoair_protocol.private_files import open_private_reader
 from memoair_protocol.starvation import is_starved, raise_if_starved
 from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, START_OF_LOG, Cursor, Cursors, log_fingerprint
 from memoair_runtime.storage.erasure_record import read_erasure_time
@@ -325,7 +326,7 @@ class Outbox:
         """Return the offset at which to continue in a log (0 if the cursor is of another log), and its fingerprint."""
         cursor = self._cursors.get(session_id)
         try:
-            with self._log_path(session_id).open("rb") as file:
+            with open_private_reader(self._log_path(session_id)) as file:
                 fingerprint, size = log_fingerprint(file.read(FINGERPRINT_BYTES)), os.fstat(file.fileno()).st_size
         except OSError as error:
             raise_if_starved(error)
@@ -353,7 +354,7 @@ class Outbox:
 def _with_mtime(cursor: Cursor, log: Path) -> Cursor:
     """Return the cursor with the log's modification time, if it is at the end of the log."""
     try:
-        stat = log.stat()
+        stat = log.lstat()
     except OSError:
         return cursor
     return Cursor(cursor.offset, cursor.fingerprint, stat.st_mtime_ns) if stat.st_size == cursor.offset else cursor
@@ -361,7 +362,7 @@ def _with_mtime(cursor: Cursor, log: Path) -> Cursor:
 
 def _read_complete_lines(path: Path, offset: int) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        with open_private_reader(path) as file:
             file.seek(offset)
             unread = b""
             while chunk := file.read(_READ_CHUNK_BYTES):

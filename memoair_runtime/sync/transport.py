@@ -23,6 +23,7 @@ import requests
 from memoair_protocol.cloud_http import CloudHttp, read_body, read_chunks
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.http_headers import identity_headers
+from memoair_protocol.private_files import create_private_file
 from memoair_protocol.timestamps import format_utc
 from memoair_runtime.sync import responses
 from memoair_runtime.sync.errors import CloudError, FailureKind, IdentityPart, invalid_response, rejected_identity
@@ -133,7 +134,10 @@ class CloudTransport:
             OSError: The file cannot be written.
         """
         digest, size = hashlib.sha256(), 0
-        with self._request("GET", f"/projections/org/file/{file.sha256}", deadline) as reply, path.open("wb") as target:
+        with (
+            self._request("GET", f"/projections/org/file/{file.sha256}", deadline) as reply,
+            create_private_file(path) as target,
+        ):
             for chunk in read_chunks(reply, partial(self._check, deadline)):
                 size += len(chunk)
                 if size > file.size:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import attrs
 import psutil
 
+from memoair_protocol.private_files import read_private_file
 from memoair_protocol.processes import process_start_time
 from memoair_voice_sync._processes.output import ProcessOutput
 from memoair_voice_sync._processes.terminate import terminate_process, terminate_tree
@@ -132,7 +133,7 @@ def read_backlog(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        status = json.loads(path.read_bytes())
+        status = json.loads(read_private_file(path))
         oldest_at = status["oldestAt"]
         counts = {name: status[key] for name, key in _BACKLOG_COUNTS.items()}
         is_valid = all(type(count) is int and 0 <= count <= _MAX_COUNT for count in counts.values()) and (

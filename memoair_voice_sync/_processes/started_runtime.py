@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import attrs
 import psutil
 
-from memoair_protocol.processes import process_start_time
+from memoair_protocol.addresses import is_loopback
+from memoair_protocol.processes import is_own_process, process_start_time
 from memoair_voice_sync._loopback.transport import RuntimeTransport
 from memoair_voice_sync._processes.output import ProcessOutput
 from memoair_voice_sync._processes.terminate import terminate_process, terminate_tree
@@ -200,8 +201,12 @@ class SubprocessRuntime:
 
 
 def runtime_from_lease(lease: dict[str, Any]) -> SharedRuntime | None:
-    """Return the runtime that a lease names, or None if it has exited."""
-    if process_start_time(lease["pid"]) != lease["createTime"]:
+    """Return the runtime that a lease names, or None if it has exited, or is not of this user and this machine.
+
+    The runtime that reports a lease has checked it, unless the runtime is of an earlier version.
+    """
+    is_ours = is_loopback(lease["host"]) and 0 < lease["port"] < 1 << 16 and is_own_process(lease["pid"])
+    if not is_ours or process_start_time(lease["pid"]) != lease["createTime"]:
         return None
     transport = RuntimeTransport(lease["host"], lease["port"], lease["token"])
     return SharedRuntime(transport, lease["sessionId"], lease["pid"], process_started_at=lease["createTime"])

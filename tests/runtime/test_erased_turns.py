@@ -132,7 +132,7 @@ def test_an_erasure_is_recorded_before_anything_is_deleted(tmp_path: Path, monke
     def crash(path: Path) -> None:
         raise OSError("as if the machine had crashed here")
 
-    monkeypatch.setattr(erasure.shutil, "rmtree", crash)
+    monkeypatch.setattr(erasure, "remove_private_tree", crash)
     folder = UserFolder(tmp_path, PROJECT, USER)
     with pytest.raises(OSError, match="crashed"):
         erasure.erase(folder, utc_now(), keeps_later=False)

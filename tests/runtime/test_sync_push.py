@@ -184,7 +184,8 @@ def test_cursors_that_cannot_be_written_do_not_cause_endless_pushes(cloud: Scrip
     with device(cloud, root) as runtime:
         runtime.save("t1", "One.")
         runtime.flush()
-        in_the_way = user_folder(root).outbox.with_name("outbox.json.tmp")
+        in_the_way = user_folder(root).outbox
+        in_the_way.unlink()
         in_the_way.mkdir()
         runtime.save("t2", "Two.")
         runtime.wait_for_state("retrying")
