@@ -9,6 +9,7 @@ from memoair_protocol.starvation import raise_if_starved
 ENV_PREFIX = "MEMOAIR_RUNTIME_"
 # The exit code of a runtime whose port is taken.
 EXIT_PORT_TAKEN = 3
+_UNLIMITED_DESCRIPTORS = 1 << 20
 _HAS_PROC = Path("/proc/self/stat").is_file()
 
 
@@ -53,3 +54,13 @@ def process_start_time(pid: int) -> float | None:
         return psutil.Process(pid).create_time()
     except psutil.Error:
         return None
+
+
+def max_descriptors() -> int:
+    """Return how many files and sockets this process may have open at a time."""
+    try:
+        import resource
+    except ImportError:  # Windows, where memory is the limit
+        return _UNLIMITED_DESCRIPTORS
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _UNLIMITED_DESCRIPTORS if limit == resource.RLIM_INFINITY else limit

@@ -1,12 +1,13 @@
 """The HTTP server: it listens on loopback and runs one thread for each of a bounded number of connections.
 
+A connection gets its thread when the head of its first request has arrived. Clients that do not know the token share
+some of the threads, and never hold up those that do.
+
 The standard library parses requests. Responses are written here, so that every error has the envelope and every
 response goes out in one write.
 """
 
-import hmac
 import logging
-import selectors
 import socket
 import threading
 import time
@@ -23,7 +24,8 @@ import msgspec
 
 from memoair_protocol.addresses import is_loopback_url
 from memoair_protocol.limits import MAX_RUNTIME_BODY_BYTES
-from memoair_protocol.threads import ThreadUnavailableError, run_loop, start_thread
+from memoair_protocol.processes import max_descriptors
+from memoair_protocol.token_proof import CHALLENGE_HEADER, PROOF_HEADER, WRONG_TOKEN, Challenge, Ends
 from memoair_runtime.errors import (
     BadRequestError,
     InternalError,
@@ -32,13 +34,20 @@ from memoair_runtime.errors import (
     RequestTimeoutError,
     UnauthorizedError,
 )
+from memoair_runtime.http.acceptor import Acceptor
 from memoair_runtime.http.connections import Connections
 from memoair_runtime.http.routes import Route, Routes
+from memoair_runtime.http.timed_socket import TimedSocket
+from memoair_runtime.http.token_check import TokenCheck
 from memoair_runtime.metrics import RuntimeMetrics
 
 log = logging.getLogger(__name__)
 
+# Connections with a thread, and those whose first request has not arrived yet. Each takes a descriptor, so there are
+# fewer if the process may have few: a quarter of them for either, but at least _MIN_SHARE.
 MAX_CONNECTIONS = 64
+MAX_ARRIVING_CONNECTIONS = 256
+_MIN_SHARE = 8
 # Clients drop connections that were idle for 5 s. The server must keep them longer, or a request may hit a closed one.
 MIN_IDLE_S = 5.5
 IDLE_TIMEOUT_S = 75.0
@@ -46,6 +55,8 @@ IDLE_TIMEOUT_S = 75.0
 # rejected body is read before the connection is closed.
 READ_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 10.0
+# The same for clients that have not shown the token. They send what needs none, and that is short.
+UNPROVEN_TIMEOUT_S = 1.0
 _MAX_DISCARD_BYTES = 8 << 20
 # The standard library's own limits; it answers requests that exceed them.
 _MAX_HEAD_LINES = 102
@@ -72,19 +83,19 @@ class LoopbackServer:
             metrics: Counts the requests.
             token: Bearer token that requests must carry, or None to trust every local client.
         """
-        self._listener = listener
         self.routes = routes
         self.metrics = metrics
-        self.token = token.encode() if token else None
-        self.connections = Connections(MAX_CONNECTIONS, MIN_IDLE_S)
-        self._wake_writer, self._wake_reader = socket.socketpair()
-        self._selector = selectors.DefaultSelector()  # here, because it takes a descriptor
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._wake_reader, selectors.EVENT_READ)
-        self._thread: threading.Thread | None = None
-        self._draining = threading.Event()
-        self._unserved: tuple[_TimedSocket, Any] | None = None  # accepted, and waits for a thread
-        self._starved_log_at = 0.0
+        self.token_check = TokenCheck(token)
+        share = max(_MIN_SHARE, max_descriptors() // 4)
+        max_connections = min(MAX_CONNECTIONS, share)
+        self.connections = Connections(max_connections, max_connections - max_connections * 5 // 8, MIN_IDLE_S)
+        self._acceptor = Acceptor(
+            listener,
+            self.connections,
+            min(MAX_ARRIVING_CONNECTIONS, share),
+            self.token_check.shows_token,
+            self._serve_connection,
+        )
 
     def start(self) -> None:
         """Start to accept connections in a thread.
@@ -92,8 +103,7 @@ class LoopbackServer:
         Raises:
             ThreadUnavailableError: If there is no thread for it.
         """
-        self._listener.setblocking(False)
-        self._thread = start_thread(self._accept_connections, name="accept")
+        self._acceptor.start()
 
     def drain(self, deadline: float) -> None:
         """Stop accepting connections, finish the requests in progress, and close.
@@ -101,58 +111,11 @@ class LoopbackServer:
         Args:
             deadline: Time of the monotonic clock by which to finish, in seconds.
         """
-        self._draining.set()
-        self._wake_writer.close()
+        self._acceptor.stop()
         self.connections.drain(deadline)
-        if self._thread is not None:
-            self._thread.join(max(0.1, deadline - time.monotonic()))
+        self._acceptor.join(max(0.1, deadline - time.monotonic()))
 
-    def _accept_connections(self) -> None:
-        with self._listener, self._wake_reader, self._selector:
-            run_loop(self._accept_next, report=self._log_starvation, wait=self._draining.wait)
-            if self._unserved is not None:
-                self._unserved[0].close()
-
-    def _accept_next(self) -> bool:
-        """Accept a connection and start its thread; return False when the server drains.
-
-        Without a descriptor or a thread, clients wait, in the backlog of the listener or with the one connection that
-        was accepted. They are served when there is one again: that the process is short of something for a moment must
-        not make it refuse everybody for as long as it lives.
-        """
-        try:
-            if self._unserved is None:
-                self.connections.wait_for_capacity()
-                ready = [key.fileobj for key, _ in self._selector.select()]
-                if self._wake_reader in ready:
-                    return False
-                connection, address = self._listener.accept()
-                timed = _TimedSocket(connection.family, connection.type, connection.proto, connection.detach())
-                self._unserved = timed, address
-            # It is registered here and not in its thread: the next connection must not take the same slot.
-            self.connections.add(self._unserved[0])
-            try:
-                start_thread(self._serve_connection, name="connection", args=self._unserved)
-            except ThreadUnavailableError:
-                self.connections.remove(self._unserved[0])
-                raise
-            self._unserved = None
-        except (BlockingIOError, ConnectionError):
-            pass  # the client has given up already
-        except (OSError, ThreadUnavailableError) as error:
-            self._log_starvation(error)
-            self._draining.wait(_STARVED_RETRY_S)
-        return not self._draining.is_set()
-
-    def _log_starvation(self, error: Exception) -> None:
-        """Log an error of the loop, once in a while: it comes again with each attempt."""
-        now = time.monotonic()
-        if now >= self._starved_log_at:
-            self._starved_log_at = now + _STARVED_LOG_S
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            log.error("failed to accept a connection, trying again: action=accept_failed why=%s", reason)
-
-    def _serve_connection(self, connection: "_TimedSocket", address: Any) -> None:
+    def _serve_connection(self, connection: TimedSocket, address: Any) -> None:
         try:
             _Handler(connection, address, self)  # type: ignore[arg-type]
         except OSError:
@@ -162,27 +125,10 @@ class LoopbackServer:
             connection.close()
 
 
-class _TimedSocket(socket.socket):
-    """A socket with one deadline for a whole read, unlike a timeout, which restarts with every byte."""
-
-    deadline = 0.0
-
-    def start_timeout(self, seconds: float) -> None:
-        """Set the deadline to this many seconds from now."""
-        self.deadline = time.monotonic() + seconds
-
-    def recv_into(self, *arguments: Any, **options: Any) -> int:
-        remaining_s = self.deadline - time.monotonic()
-        if remaining_s <= 0:
-            raise TimeoutError("the client did not send its request in time")
-        self.settimeout(remaining_s)
-        return super().recv_into(*arguments, **options)
-
-
 class _Handler(BaseHTTPRequestHandler):
     """Handles the requests of one connection, one after another."""
 
-    connection: _TimedSocket
+    connection: TimedSocket
     server: LoopbackServer  # type: ignore[assignment]  # the library only stores it
 
     protocol_version = "HTTP/1.1"
@@ -194,6 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._parsed_heads: dict[bytes, _ParsedHead] = {}
         self._thread_id = threading.get_ident()
         self._is_answered = False  # whether the current request has its response
+        self._is_proven = self.server.token_check.token is None  # whether the client has shown the token
 
     def handle_one_request(self) -> None:
         """Read and answer one request."""
@@ -207,8 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not self.raw_requestline:
             return
-        self.server.connections.mark_busy(self.connection)
-        self.connection.start_timeout(READ_TIMEOUT_S)
+        self.server.connections.mark_receiving(self.connection)
+        self.connection.start_timeout(READ_TIMEOUT_S if self._is_proven else UNPROVEN_TIMEOUT_S)
         try:
             if len(self.raw_requestline) > _MAX_LINE_BYTES:
                 self.requestline, self.request_version, self.command = "", "", ""
@@ -250,9 +197,11 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             self.rfile = stream
         # Requests with `Expect: 100-continue` are not cached: the library must send its interim response each time.
+        # A challenge never comes twice.
         if (
             is_request
             and "Expect" not in self.headers
+            and CHALLENGE_HEADER not in self.headers
             and len(self._parsed_heads) < _MAX_CACHED_HEADS
             and len(raw) < _MAX_CACHED_HEAD_BYTES
         ):
@@ -274,11 +223,21 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle_request(self) -> None:
         path = self.path.partition("?")[0]
         self._is_answered = False
+        has_token = self.server.token_check.admits(self.headers.get_all("Authorization", []))
+        challenge = Challenge.parse(self.headers.get(CHALLENGE_HEADER, ""))
+        if not self._is_proven and (has_token or self.server.token_check.proves(challenge, self.connection)):
+            self._is_proven = True
+            self.server.connections.mark_proven(self.connection)
+            self.connection.start_timeout(READ_TIMEOUT_S)
         try:
             content = self._read_body()
+            self.server.connections.mark_answering(self.connection)
             self._check_host_and_origin()
-            route = self._find_route(path)
-            route.handle(content, lambda body: self._send_reply(path, route.status, body))
+            route = self._find_route(path, has_token=has_token)
+            route.handle(
+                content,
+                lambda body: self._send_reply(path, route.status, body, self._proof_headers(route, challenge, body)),
+            )
         except RequestError as error:
             headers = {"Allow": error.details["allow"]} if "allow" in error.details else {}
             self._send_reply(path, error.status, error.envelope(), headers)
@@ -309,9 +268,9 @@ class _Handler(BaseHTTPRequestHandler):
         if is_other_thread:
             self.server.connections.remove(self.connection)
 
-    def _find_route(self, path: str) -> Route:
-        """Return the route of a request; without a valid token, raise `UnauthorizedError` unless it is public."""
-        if self._has_valid_token():
+    def _find_route(self, path: str, *, has_token: bool) -> Route:
+        """Return the route of a request; without the token, raise `UnauthorizedError` unless it is public."""
+        if has_token:
             return self.server.routes.find(self.command, path)
         with suppress(RequestError):
             route = self.server.routes.find(self.command, path)
@@ -319,14 +278,20 @@ class _Handler(BaseHTTPRequestHandler):
                 return route
         raise UnauthorizedError("the bearer token is missing or invalid")
 
-    def _has_valid_token(self) -> bool:
-        if self.server.token is None:
-            return True
-        if len(self.headers.get_all("Authorization", [])) > 1:
-            return False
-        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        # The header was decoded as Latin-1, so encoding restores its bytes exactly.
-        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), self.server.token)
+    def _proof_headers(
+        self, route: Route, challenge: Challenge | None, body: Mapping[str, Any] | bytes
+    ) -> dict[str, str]:
+        """Return the answer to a challenge: that this runtime knows the token, and its user.
+
+        Only a client that knows the token gets it. Anyone else could search for a weak token with it, offline.
+        """
+        token = self.server.token_check.token
+        if challenge is None or token is None or not route.is_public or isinstance(body, bytes):
+            return {}
+        if not self.server.token_check.proves(challenge, self.connection):
+            return {PROOF_HEADER: WRONG_TOKEN}
+        ends = Ends.seen_by_runtime(self.connection)
+        return {PROOF_HEADER: challenge.runtime_proof(token, ends, body.get("workspaceId"), body.get("userId"))}
 
     def _check_host_and_origin(self) -> None:
         """Reject requests that a web page can make a browser send: a foreign Host (DNS rebinding) or an Origin."""
@@ -392,7 +357,8 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         head_bytes = "\r\n".join([*head_lines, "", ""]).encode("latin-1")
         # One write. With two, the second waits for the delayed acknowledgement of the first, about 40 ms.
-        self.connection.settimeout(SEND_TIMEOUT_S)  # the socket still has the remaining time of the read as timeout
+        # The socket still has the remaining time of the read as timeout.
+        self.connection.settimeout(SEND_TIMEOUT_S if self._is_proven else UNPROVEN_TIMEOUT_S)
         self.wfile.write(head_bytes if self.command == "HEAD" else head_bytes + content)
 
 

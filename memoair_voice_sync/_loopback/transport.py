@@ -1,33 +1,35 @@
 """HTTP to a runtime on this machine, over one warm connection for each thread that calls at the same time."""
 
+import functools
 import ipaddress
 import json
 import os
-import socket
 import time
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
-import urllib3.connection
 
-from memoair_protocol.errors import MemoAirVoiceMemoryError, error_from_envelope
+from memoair_protocol.errors import MemoAirVoiceMemoryError
 from memoair_protocol.starvation import is_starved
+from memoair_voice_sync._diagnostics import log
+from memoair_voice_sync._loopback.proven_connection import (
+    HEALTH_PATH,
+    ConnectionBrokenError,
+    ProvenPool,
+    RuntimeUnreachableError,
+    UnprovenRuntimeError,
+    call_deadline,
+    parse_response,
+)
+
+__all__ = ["ConnectionBrokenError", "RuntimeTransport", "RuntimeUnreachableError", "encode_body", "parse_runtime_url"]
 
 # Connections that stay open. Further threads open others, which are closed after use.
 _MAX_POOLED_CONNECTIONS = 64
-# The deadline (monotonic seconds) of the call in progress. Each thread has its own, and each greenlet of gevent, too.
-_call_deadline: ContextVar[float] = ContextVar("memoair_call_deadline")
-
-
-class RuntimeUnreachableError(Exception):
-    """Nothing listens at the address, or the process that listened is gone."""
-
-
-class ConnectionBrokenError(RuntimeUnreachableError):
-    """Something listens, but the connection broke twice before a reply came, or the reply is not HTTP."""
+# How long the proof may take for which a connection of its own is opened.
+_PROOF_TIMEOUT_S = 1.0
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:
@@ -53,41 +55,18 @@ def parse_runtime_url(url: str) -> tuple[str, int]:
     return "127.0.0.1" if host == "localhost" else host, port
 
 
-class _DeadlineSocket(socket.socket):
-    """A socket that waits for data until the deadline. A plain timeout would begin again with each byte."""
-
-    def recv_into(self, *arguments: Any, **options: Any) -> int:
-        remaining_s = _call_deadline.get() - time.monotonic()
-        if remaining_s <= 0:
-            raise TimeoutError("the deadline has passed")
-        self.settimeout(remaining_s)
-        return super().recv_into(*arguments, **options)
-
-
-class _DeadlineConnection(urllib3.connection.HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        plain = super()._new_conn()
-        timeout = plain.gettimeout()
-        connection = _DeadlineSocket(plain.family, plain.type, plain.proto, plain.detach())
-        connection.settimeout(timeout)
-        return connection
-
-
-class _DeadlinePool(urllib3.HTTPConnectionPool):
-    """A connection pool whose replies must arrive by the thread's deadline, however slowly the peer sends."""
-
-    ConnectionCls = _DeadlineConnection
-
-
 class RuntimeTransport:
     """Calls to the runtime at one address. Safe to use from any thread, and after a fork.
 
+    With a token, the runtime must prove on each new connection that it knows the token, before anything is sent over
+    it; see `memoair_protocol.token_proof`. Without a token nothing protects a port that is known to others.
+
     Ignores the proxies of the environment: the address is on this machine. A connection ``pool`` that is passed in is
-    used, but not closed.
+    used, but not closed. Its connections are not checked one by one: `verify_identity` checks one of its own instead.
     """
 
     def __init__(self, host: str, port: int, token: str | None, pool: urllib3.HTTPConnectionPool | None = None) -> None:
-        self._host, self._port = host, port
+        self._host, self._port, self._token = host, port, token or None
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -108,15 +87,21 @@ class RuntimeTransport:
 
     def health(self, deadline: float) -> dict[str, Any]:
         """Return the health of the runtime, with its identity. The token is not sent: another program may listen."""
-        return self._call("GET", "/v1/runtime/health", None, deadline, {})
+        return self._call("GET", HEALTH_PATH, None, deadline, {})
 
     def verify_identity(self, project_id: str, user_id: str, deadline: float) -> None:
         """Return if a runtime of this project and user answers. Nothing else may ever be sent to another one.
 
         Raises `RuntimeUnreachableError` if nothing listens, ``runtime.identity_mismatch`` if the runtime of another
-        project or user does, and other errors unchanged.
+        project or user does or a program that does not know the token, and other errors unchanged.
         """
-        health = self.health(deadline)
+        if self._token is None:
+            _warn_without_token(self.url)
+        try:
+            self._prove_for_given_pool(deadline)
+            health = self.health(deadline)
+        except UnprovenRuntimeError as error:
+            raise MemoAirVoiceMemoryError("runtime.identity_mismatch", str(error), 409) from error
         if (health.get("workspaceId"), health.get("userId")) != (project_id, user_id):
             message = (
                 f"the runtime at {self.url} serves another project or user; "
@@ -151,13 +136,24 @@ class RuntimeTransport:
             self._own_pool.close()
         self._own_pool = None
 
+    def _prove_for_given_pool(self, deadline: float) -> None:
+        """Have the runtime prove itself on a connection of its own, instead of those of the pool."""
+        if self._given_pool is None or self._token is None:
+            return
+        own = RuntimeTransport(self._host, self._port, self._token)
+        try:
+            # With a query, so that it is refused if the runtime has another token; see `_ProvenConnection.request`.
+            own._call("GET", f"{HEALTH_PATH}?", None, min(deadline, time.monotonic() + _PROOF_TIMEOUT_S), {})
+        finally:
+            own.close()
+
     def _send(
         self, method: str, path: str, content: bytes | None, deadline: float, headers: Mapping[str, str]
     ) -> dict[str, Any]:
         remaining_s = deadline - time.monotonic()
         if remaining_s <= 0:
             raise _timeout_error()
-        _call_deadline.set(deadline)
+        call_deadline.set(deadline)
         try:
             response = self._pool().urlopen(
                 method,
@@ -181,7 +177,7 @@ class RuntimeTransport:
             raise
         except urllib3.exceptions.HTTPError as error:
             raise MemoAirVoiceMemoryError("runtime.internal", "the runtime's reply cannot be decoded") from error
-        return _parse_response(response.status, response.data)
+        return parse_response(response.status, response.data)
 
     def _pool(self) -> urllib3.HTTPConnectionPool:
         if self._given_pool is not None:
@@ -190,22 +186,18 @@ class RuntimeTransport:
             self._own_pool is None or self._pid != os.getpid()
         ):  # the requests of a child must not mix with those of its parent
             self._pid = os.getpid()
-            self._own_pool = _DeadlinePool(self._host, self._port, maxsize=_MAX_POOLED_CONNECTIONS)
+            self._own_pool = ProvenPool(self._host, self._port, self._token, _MAX_POOLED_CONNECTIONS)
         return self._own_pool
 
 
-def _parse_response(status: int, data: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        body = None
-    if status < 400 and isinstance(body, dict):
-        return body
-    envelope = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(envelope, dict):
-        message = f"the runtime's reply is invalid (HTTP status {status})"
-        raise MemoAirVoiceMemoryError("runtime.internal", message, status)
-    raise error_from_envelope(envelope, "runtime", status)
+@functools.lru_cache(maxsize=64)
+def _warn_without_token(url: str) -> None:
+    """Log once for each address that its runtime has no token."""
+    log.warning(
+        "the runtime at %s has no token: another user of this machine could listen there first, or ask it; "
+        "set runtime_token, or use port 0: action=runtime_without_token",
+        url,
+    )
 
 
 def _reason(error: BaseException) -> str:
