@@ -71,7 +71,8 @@ class Calls:
             turn_id = f"{caller}-{number}"
             self._note(caller, turn_id, lambda turn_id=turn_id: self._save(caller, turn_id))  # type: ignore[misc]
             self._note(caller, None, lambda: self._search(caller))
-            self._stop.wait(0.05)
+            while not self._stop.wait(0.05) and self._client.stats()["pending_saves"]:
+                pass  # real callers pause; without a pause all later turns would wait behind a deferred one
 
     def _note(self, caller: str, turn_id: str | None, call: Callable[[], str]) -> None:
         try:
