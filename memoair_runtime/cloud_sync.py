@@ -24,7 +24,7 @@ def make_sync(
     store: UserStore,
     gate: ReadinessGate,
     eraser: Eraser,
-    reload_documents: Callable[[], None],
+    reload_documents: Callable[[], object],
     metrics: RuntimeMetrics,
 ) -> SyncInterface:
     """Return the sync of a runtime, which is not started yet.

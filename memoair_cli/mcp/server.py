@@ -81,7 +81,7 @@ def on_stop_signal(callback: Callable[[], None]) -> None:
 
 
 def start_at_signal(target: Callable[..., object], *, name: str, args: Sequence[object] = ()) -> None:
-    """Start a thread from a signal handler. If there is none to be had, try again until there is one.
+    """Start a thread from a signal handler. If that fails, try again until it succeeds.
 
     The interrupted main thread may hold a lock that the work needs, so that it cannot be done in the handler.
     """

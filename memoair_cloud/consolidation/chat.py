@@ -37,7 +37,7 @@ class ChatExtractor:
         self._fallback = fallback or RuleExtractor()
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
-        """Return the facts in the turns of one session. Never raises."""
+        """Return the facts in the turns of one session. Raises only for want of descriptors, memory or threads."""
         if not turns:
             return Extraction((), NAME)
         usage = ModelUsage()

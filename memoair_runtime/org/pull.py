@@ -41,7 +41,7 @@ class OrgPuller:
     """
 
     def __init__(
-        self, folder: ProjectFolder, cloud: str, transport: CloudTransport, reload: Callable[[], None]
+        self, folder: ProjectFolder, cloud: str, transport: CloudTransport, reload: Callable[[], object]
     ) -> None:
         self._folder = folder
         self._cloud = cloud

@@ -1,8 +1,8 @@
 """A client in its own process, which tests kill. It executes commands from its standard input.
 
 ``python client_process.py '{"storage_root": ...}'`` takes the arguments of the client. Each line of input is a command,
-``{"do": "save" | "search" | "stats" | "save_continuously" | "call_continuously" | "stop_calls", ...}``, and is answered
-by a line of output.
+``{"do": "save" | "search" | "stats" | "save_continuously" | "call_continuously" | "let_newcomers_call" | "stop_calls",
+...}``, and is answered by a line of output.
 """
 
 import json
@@ -38,13 +38,21 @@ def save_continuously(client: MemoAirVoiceClientSync, caller: str, thread: int, 
 class Calls:
     """Threads that save and search in turns, and write down what became of each call, until they are stopped."""
 
-    def __init__(self, client: MemoAirVoiceClientSync, callers: list[str], outcomes: str) -> None:
+    def __init__(self, client: MemoAirVoiceClientSync, callers: list[str], newcomers: list[str], outcomes: str) -> None:
         self._client = client
         self._outcomes_fd = os.open(outcomes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(caller,), daemon=True) for caller in callers]
+        self._newcomers = set(newcomers)
+        self._are_newcomers_there = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(caller,), daemon=True) for caller in callers + newcomers
+        ]
         for thread in self._threads:
             thread.start()
+
+    def let_newcomers_call(self) -> None:
+        """Let those call who have waited until now. Their threads exist: there may be none to be had."""
+        self._are_newcomers_there.set()
 
     def stop(self) -> bool:
         """Stop the threads after their calls; return whether they have ended in time."""
@@ -56,12 +64,15 @@ class Calls:
 
     def _run(self, caller: str) -> None:
         number = 0
+        if caller in self._newcomers:
+            self._are_newcomers_there.wait()
         while not self._stop.is_set():
             number += 1
             turn_id = f"{caller}-{number}"
             self._note(caller, turn_id, lambda turn_id=turn_id: self._save(caller, turn_id))  # type: ignore[misc]
             self._note(caller, None, lambda: self._search(caller))
-            self._stop.wait(0.05)
+            while not self._stop.wait(0.05) and self._client.stats()["pending_saves"]:
+                pass  # real callers pause; without a pause all later turns would wait behind a deferred one
 
     def _note(self, caller: str, turn_id: str | None, call: Callable[[], str]) -> None:
         try:
@@ -104,6 +115,8 @@ def handle(client: MemoAirVoiceClientSync, request: dict[str, Any]) -> Any:
     if command == "call_continuously":
         _calls.append(Calls(client, **request))
         return None
+    if command == "let_newcomers_call":
+        return _calls[-1].let_newcomers_call()
     if command == "stop_calls":
         return _calls.pop().stop()
     acknowledged = os.open(request["acknowledged"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -1,6 +1,6 @@
 """A file that cannot be opened in a moment without descriptors is neither missing, nor damaged, nor empty.
 
-And what cannot be done in a thread, because there is none to be had, is done later or at once.
+And what cannot be done in a thread for the moment is done later or at once.
 """
 
 import threading
