@@ -170,6 +170,10 @@ class TurnSpool:
                         self._drop_if_done(segment)
         return had_any
 
+    def exists(self) -> bool:
+        """Return whether turns of any client wait under the storage root, as far as is known."""
+        return self._folder.path.is_dir()
+
     def count(self) -> int:
         """Return how many turns wait on the disk, of all clients of this project and cloud."""
         return count_turns(self._folder.root, self._project_id, self._cloud_base_url).turns
