@@ -25,7 +25,7 @@ def erase_here(folder: UserFolder, base_url: str, erased_at: datetime) -> dict[s
     """
     sessions = len(folder.list_session_folders())
     if not folder.path.is_dir():
-        try:  # a client may have promised turns of a caller whom no runtime has served yet
+        try:  # a client may have promised turns of a caller without a folder
             had_any = erase_user(folder.root, folder.project_id, folder.user_id, before=erased_at)
         except OSError:
             return {"status": "failed", "sessions": 0}

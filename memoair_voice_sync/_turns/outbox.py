@@ -127,7 +127,7 @@ class TurnOutbox:
         with self._lock:
             if self._tender is None and not self._is_closed:
                 stop = self._stop
-                # The thread must not keep alive a client that nobody closes.
+                # The thread must not keep an unclosed client alive.
                 outbox = weakref.ref(self, lambda _: stop.set())
                 try:
                     self._tender = start_thread(_tend, name="memoair-spool", args=(outbox, stop))

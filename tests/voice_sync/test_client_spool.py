@@ -21,7 +21,7 @@ def spooled(storage_root: Path) -> bytes:
     return b"".join(path.read_bytes() for path in (storage_root / "outbox.d").glob("*.jsonl"))
 
 
-def test_the_next_client_saves_what_a_closed_one_has_left_and_finds_it_meanwhile(
+def test_the_next_client_saves_and_recalls_what_a_closed_one_has_left(
     new_client: NewClient, switchable: Switchable, storage_root: Path
 ) -> None:
     first = new_client(runtime_binary=switchable.program)
