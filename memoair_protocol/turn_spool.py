@@ -2,7 +2,7 @@
 
 ``{storage_root}/outbox.d/`` holds files of a project, cloud, user and client, ``PROJECT.CLOUD.USER.OWNER.N.jsonl``, and
 a lock file for each client that has some, ``OWNER.lock``. Project and user are hashes. The lock is held for as long as
-the client lives: the turns of a client that has ended are saved by another one, which holds the lock meanwhile. What is
+the client lives: the turns of a client that has ended are saved by another one, which holds the lock by then. What is
 saved is removed, and what is empty, too.
 
 A line is either a turn, ``{"n": 1, ...}``, which is on the disk before it is promised, or says which turns are done,
@@ -76,7 +76,8 @@ class SegmentName:
         parts = name.removesuffix(_SUFFIX).split(".")
         if not name.endswith(_SUFFIX) or len(parts) != 5 or not (parts[4].isascii() and parts[4].isdecimal()):
             return None
-        return cls(*parts[:4], int(parts[4]))
+        project, cloud, user, owner, number = parts
+        return cls(project, cloud, user, owner, int(number))
 
     def __str__(self) -> str:
         return f"{self.project}.{self.cloud}.{self.user}.{self.owner}.{self.number}{_SUFFIX}"
@@ -291,7 +292,7 @@ def erase_user(root: Path, project_id: str, user_id: str, *, before: datetime | 
 
 
 def erase_hashed_user(root: Path, project_id: str, user_hash: str, *, before: datetime | None) -> bool:
-    """Do the same as `erase_user` for a user of whom only the `hash_user_id` is known."""
+    """Do the same as `erase_user` for a user by the `hash_user_id`."""
     wanted = hash_project(project_id), user_hash[:_ID_CHARS]
     spool, had_any = SpoolFolder(root), False
     try:

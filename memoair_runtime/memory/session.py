@@ -261,30 +261,34 @@ class LoggedSession:
 
     def _save_distinct(self, turns: Sequence[SpokenTurn], now: datetime) -> list[SavedTurn]:
         """Log turns with different ids, with one write."""
+        all_words = [TurnWords.of(turn.payload) for turn in turns]  # takes a while for long ones
         # Before the folder of a user who is gone is created again.
-        saved = [SavedTurn(is_erased=True) if self._is_erased(turn) else None for turn in turns]
+        saved = [
+            SavedTurn(is_erased=True) if self._is_erased(turn, words) else None
+            for turn, words in zip(turns, all_words, strict=True)
+        ]
         if None not in saved:
             return [each for each in saved if each is not None]
         with self._open_for_append() as append:
             events: list[Event] = []
-            for position, turn in enumerate(turns):
-                saved[position] = saved[position] or self._prepare(turn, now, events)
+            for position, (turn, words) in enumerate(zip(turns, all_words, strict=True)):
+                saved[position] = saved[position] or self._prepare(turn, words, now, events)
             if events:
                 append(events)
                 self._is_start_pending = False
         return [each for each in saved if each is not None]
 
-    def _prepare(self, turn: SpokenTurn, now: datetime, events: list[Event]) -> SavedTurn:
+    def _prepare(self, turn: SpokenTurn, words: TurnWords, now: datetime, events: list[Event]) -> SavedTurn:
         """Add what is to be logged of a turn to the events; nothing if it is known or erased."""
-        payload, occurred_at, key = turn.payload, turn.occurred_at, TurnWords.of(turn.payload).version_key()
+        payload, occurred_at = turn.payload, turn.occurred_at
         versions = self._turn_versions.get(payload["turnId"], ())
         turn_elsewhere = None if versions else self._elsewhere.find_turn(self.id, payload["turnId"])
         if turn_elsewhere is not None:  # a webhook that was delivered again has reached this machine
             versions = (TurnVersion(turn_elsewhere.event_id, TurnWords.of(turn_elsewhere.payload).version_key()),)
-        known = find_version(versions, key)
+        known = find_version(versions, words.version_key())
         if known is not None:  # even after the end: a late retry must not look like a lost turn
             return SavedTurn(known.event_id)
-        if not versions and self._is_erased(turn):  # again: together with this log, the user may be gone by now
+        if not versions and self._is_erased(turn, words):  # again: together with this log, the user may be gone by now
             return SavedTurn(is_erased=True)
         check_not_ended(self)
         corrected: Event | None = None
@@ -302,13 +306,13 @@ class LoggedSession:
         events.append(event)
         return SavedTurn(event.event_id)
 
-    def _is_erased(self, turn: SpokenTurn) -> bool:
+    def _is_erased(self, turn: SpokenTurn, words: TurnWords) -> bool:
         """Return whether a turn that is not in the log was erased. After an erasure, the log is a new one."""
         turn_id = turn.payload["turnId"]
         if turn_id in self._turn_versions:
             return False
         try:
-            return self._erased_turns.contains(turn_id, TurnWords.of(turn.payload), turn.occurred_at)
+            return self._erased_turns.contains(turn_id, words, turn.occurred_at)
         except OSError as error:
             raise storage_error("cannot read what was erased", error) from error
 

@@ -1,6 +1,7 @@
 """Turns that could not be saved yet: on the disk, and saved in the background by this client or a later one."""
 
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -71,6 +72,7 @@ class TurnOutbox:
         self._lock = threading.Lock()
         self._adopted = 0  # pending turns of clients that have ended
         self._tender: threading.Thread | None = None
+        self._tend_at = 0.0  # the next time (monotonic seconds)
         self._stop = threading.Event()
         self._queue.reset_after_fork()
         if self._spool is not None:
@@ -110,17 +112,27 @@ class TurnOutbox:
         return 0 if self._spool is None else self._spool.count()
 
     def tend(self) -> None:
-        """Look, from now on, for turns that clients have left. Does nothing if that has begun, or without a spool."""
-        if self._tender is not None or self._spool is None:
+        """Look after turns that clients have left, and start threads that are missing; at most every two seconds.
+
+        Each call of the client does this. A thread runs only while there is a spool: most clients never have one.
+        """
+        now = time.monotonic()
+        if now < self._tend_at:
+            return
+        self._tend_at = now + _TEND_INTERVAL_S
+        if self._queue:
+            self._queue.wake()
+        if self._spool is None or not self._spool.exists():
             return
         with self._lock:
             if self._tender is None and not self._is_closed:
                 stop = self._stop
-                # The thread must not keep alive a client that nobody closes.
+                # The thread must not keep an unclosed client alive.
                 outbox = weakref.ref(self, lambda _: stop.set())
                 try:
                     self._tender = start_thread(_tend, name="memoair-spool", args=(outbox, stop))
                 except ThreadUnavailableError:  # the next call tries again
+                    self._tend_at = 0.0
                     log.warning("the spool is not looked after yet: action=spool_untended")
 
     def put(self, turn: UnsavedTurn) -> None:
@@ -182,16 +194,19 @@ class TurnOutbox:
             self.lost += left
             log.error("turns could not be saved before the client was closed: action=turns_lost turns=%d", left)
 
-    def tend_once(self) -> None:
-        """Save what clients have left, and start the threads that are missing."""
+    def tend_once(self) -> bool:
+        """Save what clients have left; return whether there is still something to look after."""
         self._queue.wake()
-        if self._spool is None:
-            return
-        for turn in self._spool.adopt(_MAX_PENDING_TURNS - self._adopted):
+        for turn in () if self._spool is None else self._spool.adopt(_MAX_PENDING_TURNS - self._adopted):
             with self._lock:
                 self._adopted += 1
             if not self._queue.put(turn.user.id, turn):  # this client is being closed: the next one saves it
-                return
+                return False
+        with self._lock:
+            if self._spool is None or not self._spool.exists():
+                self._tender = None  # in the same step as the check, see `tend`
+                return False
+        return True
 
     def _try_to_save(self, turns: Sequence[UnsavedTurn]) -> Progress:
         """Save turns of a user, as many as fit into one request. Those that are lost are done, too."""
@@ -246,9 +261,9 @@ def _tend(reference: "weakref.ref[TurnOutbox]", stop: threading.Event) -> None:
         outbox = reference()
         if outbox is None or stop.is_set():
             return False
-        outbox.tend_once()
+        goes_on = outbox.tend_once()
         del outbox
-        return not stop.wait(_TEND_INTERVAL_S)
+        return goes_on and not stop.wait(_TEND_INTERVAL_S)
 
     run_loop(step, report=_report, wait=stop.wait)
 

@@ -42,7 +42,7 @@ _APPEND_TRIES = 2
 
 
 @attrs.define(eq=False)
-class _Segment:
+class _SpoolSegment:
     """A file of the spool, and which of its turns are done."""
 
     name: SegmentName
@@ -61,7 +61,7 @@ class _Owner:
 
     id: str
     lock: "BaseFileLock"
-    segments: set[_Segment] = attrs.field(factory=set)
+    segments: set[_SpoolSegment] = attrs.field(factory=set)
 
 
 class TurnSpool:
@@ -88,7 +88,7 @@ class TurnSpool:
         self._lock = threading.Lock()
         self._own: _Owner | None = None  # only while turns of this client wait
         self._adopted: dict[str, _Owner] = {}
-        self._current: dict[str, _Segment] = {}  # the segment that takes the next turn, by the hash of the user
+        self._current: dict[str, _SpoolSegment] = {}  # the segment that takes the next turn, by the hash of the user
         self._next_number = 1
 
     def append(self, turn: UnsavedTurn) -> SpoolEntry:
@@ -119,9 +119,9 @@ class TurnSpool:
 
     def mark_done(self, entries: Iterable[SpoolEntry]) -> None:
         """Note that turns are saved, or can never be. A mark that is lost does no harm: a turn counts once."""
-        by_segment: dict[_Segment, list[int]] = {}
+        by_segment: dict[_SpoolSegment, list[int]] = {}
         for entry in entries:
-            assert isinstance(entry.segment, _Segment)  # noqa: S101 - made here
+            assert isinstance(entry.segment, _SpoolSegment)  # noqa: S101 - made here
             by_segment.setdefault(entry.segment, []).append(entry.number)
         for segment, numbers in by_segment.items():
             with segment.mutex:
@@ -170,6 +170,10 @@ class TurnSpool:
                         self._drop_if_done(segment)
         return had_any
 
+    def exists(self) -> bool:
+        """Return whether turns of any client wait under the storage root, as far as is known."""
+        return self._folder.path.is_dir()
+
     def count(self) -> int:
         """Return how many turns wait on the disk, of all clients of this project and cloud."""
         return count_turns(self._folder.root, self._project_id, self._cloud_base_url).turns
@@ -183,7 +187,7 @@ class TurnSpool:
                 if owner is not None:
                     owner.lock.release()
 
-    def _open_segment(self, user: str) -> _Segment:
+    def _open_segment(self, user: str) -> _SpoolSegment:
         """Return the segment for the next turn of a user, which is not removed until `writers` goes down again."""
         with self._lock:
             if self._own is None:
@@ -192,7 +196,7 @@ class TurnSpool:
             if segment is None or segment.is_closed or segment.size >= _MAX_SEGMENT_BYTES:
                 name = SegmentName(self._project, self._cloud, user, self._own.id, self._next_number)
                 self._next_number += 1
-                segment = self._current[user] = _Segment(name)
+                segment = self._current[user] = _SpoolSegment(name)
                 self._own.segments.add(segment)
             segment.writers += 1
             return segment
@@ -206,7 +210,7 @@ class TurnSpool:
             raise OSError(None, "the lock of the spool cannot be acquired")
         return _Owner(owner_id, lock)
 
-    def _write_turn(self, segment: _Segment, content: bytes) -> SpoolEntry:
+    def _write_turn(self, segment: _SpoolSegment, content: bytes) -> SpoolEntry:
         is_new = not segment.last_number
         number = segment.last_number + 1
         try:
@@ -224,7 +228,7 @@ class TurnSpool:
     @staticmethod
     def _append(
         folder: OpenSpoolFolder,
-        segment: _Segment,
+        segment: _SpoolSegment,
         flags: int,
         record: object = None,
         *,
@@ -239,7 +243,7 @@ class TurnSpool:
             os.close(fd)
         segment.size += len(line)
 
-    def _drop_if_done(self, segment: _Segment) -> None:
+    def _drop_if_done(self, segment: _SpoolSegment) -> None:
         """Remove a segment whose turns are all done, and its owner with the last one. The lock must be held."""
         if segment.writers or len(segment.done) < segment.count:
             return
@@ -333,12 +337,12 @@ class TurnSpool:
         # Listed only now: another client may have looked after them until a moment ago.
         for name in sorted(filter(None, map(SegmentName.parse, folder.list_names())), key=lambda each: each.number):
             if name.owner == owner.id:
-                segment = _Segment(name, is_closed=True)
+                segment = _SpoolSegment(name, is_closed=True)
                 damaged += self._read_segment(folder, segment, turns)
                 owner.segments.add(segment)
         return turns, damaged
 
-    def _read_segment(self, folder: OpenSpoolFolder, segment: _Segment, turns: list[UnsavedTurn]) -> int:
+    def _read_segment(self, folder: OpenSpoolFolder, segment: _SpoolSegment, turns: list[UnsavedTurn]) -> int:
         """Read a segment and add its turns; return how many lines are damaged. A torn last line is cut off."""
         try:
             raw = folder.read(segment.name)

@@ -1,10 +1,10 @@
 """A client in its own process, which tests kill. It executes commands from its standard input.
 
 ``python client_process.py '{"storage_root": ...}'`` takes the arguments of the client. Each line of input is a command,
-``{"do": "save" | "search" | "stats" | "save_continuously" | "call_continuously" | "let_newcomers_call" | "stop_calls",
-...}``, and is answered by a line of output.
+``{"do": "save", ...}``, and is answered by a line of output; see `handle`.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -71,8 +71,7 @@ class Calls:
             turn_id = f"{caller}-{number}"
             self._note(caller, turn_id, lambda turn_id=turn_id: self._save(caller, turn_id))  # type: ignore[misc]
             self._note(caller, None, lambda: self._search(caller))
-            while not self._stop.wait(0.05) and self._client.stats()["pending_saves"]:
-                pass  # real callers pause; without a pause all later turns would wait behind a deferred one
+            self._stop.wait(0.05)
 
     def _note(self, caller: str, turn_id: str | None, call: Callable[[], str]) -> None:
         try:
@@ -95,11 +94,21 @@ class Calls:
         return "degraded" if result.trace["degraded"] else "found"
 
 
+def promise_continuously(client: MemoAirVoiceClientSync, caller: str, promised_fd: int) -> None:
+    """Save one turn after another, without waiting for those that are saved later, and write each to the descriptor."""
+    for number in itertools.count():
+        turn_id = f"{caller}-{number}"
+        client.save_response(
+            user={"id": caller}, user_text=f"I say {turn_id}.", assistant_text="Noted.", turn_id=turn_id
+        )
+        os.write(promised_fd, f"{caller} {turn_id}\n".encode())
+
+
 _calls: list[Calls] = []
 
 
 def handle(client: MemoAirVoiceClientSync, request: dict[str, Any]) -> Any:
-    """Execute a command and return its result."""
+    """Execute a command (save, search, stats, save_continuously, promise_continuously) and return its result."""
     command = request.pop("do")
     if command == "save":
         save_s, _user_calls._SAVE_TIMEOUT_S = _user_calls._SAVE_TIMEOUT_S, PATIENT_SAVE_S
@@ -120,6 +129,10 @@ def handle(client: MemoAirVoiceClientSync, request: dict[str, Any]) -> Any:
     if command == "stop_calls":
         return _calls.pop().stop()
     acknowledged = os.open(request["acknowledged"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if command == "promise_continuously":
+        for caller in request["callers"]:
+            threading.Thread(target=promise_continuously, args=(client, caller, acknowledged), daemon=True).start()
+        return None
     for thread, caller in enumerate(request["callers"]):
         threading.Thread(target=save_continuously, args=(client, caller, thread, acknowledged), daemon=True).start()
     return None

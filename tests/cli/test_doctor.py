@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,10 @@ from memoair_cli.doctor.storage import check_storage, check_storage_contents
 from memoair_cloud.database.engine import make_engine
 from memoair_cloud.database.models import CallSession
 from memoair_runtime.settings import cloud_id_of
+from memoair_voice_sync._turns.spool import TurnSpool
+from memoair_voice_sync._turns.turn import Turn
+from memoair_voice_sync._turns.unsaved_turn import UnsavedTurn
+from memoair_voice_sync._turns.user import User
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = "https://other.example"
@@ -316,6 +321,26 @@ def test_an_incomplete_last_line_is_not_an_unsent_event(machine: DoctorContext, 
         findings_of(check_storage_contents, machine)[f"project {PROJECT}"][1].message
         == "all events for the cloud are sent to it"
     )
+
+
+def test_turns_that_wait_in_the_outbox_of_clients_are_counted_and_a_problem_after_a_while(
+    machine: DoctorContext, tmp_path: Path
+) -> None:
+    root = tmp_path / "storage"
+    assert "outbox" not in findings_of(check_storage_contents, machine)
+    spool = TurnSpool(root, PROJECT, None)
+    turn = Turn.parse({"turn_id": "t1", "user_text": "zanzibarplum", "assistant_text": ""})
+    for _ in range(3):
+        spool.append(UnsavedTurn(User.parse({"id": "quincetree"}, None), turn, "call-1"))
+    spool.close()
+    [finding] = findings_of(check_storage_contents, machine)["outbox"]
+    assert (finding.status, "3 turns" in finding.message) == (FindingStatus.NOTE, True)
+    [path] = (root / "outbox.d").glob("*.jsonl")
+    os.utime(path, (time.time() - 3_600,) * 2)
+    [finding] = findings_of(check_storage_contents, machine)["outbox"]
+    assert (finding.status, "60 minutes" in finding.message) == (FindingStatus.PROBLEM, True)
+    assert "zanzibarplum" not in repr(finding)
+    assert "quincetree" not in repr(finding)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"sessions": 7}', b'{"sessions": {"call-1": "x"}}', b"\xff"])

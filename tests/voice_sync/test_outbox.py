@@ -216,8 +216,13 @@ def test_after_a_moment_without_threads_everything_is_saved(
         for number in range(5):
             outbox.put(unsaved("ada", f"t{number}"))
     assert len(outbox) == 5
-    outbox.tend()  # as the next call of the client does
-    eventually(lambda: log.saved["ada"] == ["t0", "t1", "t2", "t3", "t4"], 60.0)
+
+    def is_saved() -> bool:
+        outbox.tend()  # as each call of the client does
+        return log.saved["ada"] == ["t0", "t1", "t2", "t3", "t4"]
+
+    eventually(is_saved, 60.0)
+    eventually(lambda: not [each for each in threading.enumerate() if each.name.startswith("memoair-")], 60.0)
 
 
 def test_without_threads_close_saves_in_its_own(
