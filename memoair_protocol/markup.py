@@ -39,7 +39,9 @@ _OPENINGS = (
     r"\[(?=[a-z]?[<>~!]{1,2}[a-z]?~?\[)",
 )
 _ANY_TAG = rf"<(?=/?{_TAG_NAME}{_TAG_END})"
-_TOKEN_TAG = rf"<(?=/?(?:(?i:{_PLAIN_TOKENS}){_GAP}/?>|(?=[\w.\-]{{0,60}}(?:[_:=]|[A-Z]{{3}})){_TAG_NAME}{_TAG_END}))"
+_TOKEN_TAG = (
+    rf"<(?=/?(?:(?i:{_PLAIN_TOKENS}){_GAP}/?>|(?=[\w.\-]{{0,60}}(?:[\d_:=\-]|[A-Z]{{3}})){_TAG_NAME}{_TAG_END}))"
+)
 _BRACKETS = re.compile("|".join((*_OPENINGS, _ANY_TAG)))
 _BRACKETS_OF_TOKENS = re.compile("|".join((*_OPENINGS, _TOKEN_TAG)))
 # A role before a colon: where a text begins with it, in capitals anywhere, or behind the mark of a heading.
