@@ -20,15 +20,6 @@ _SECTION_NOTES = {
 SECTION_HEADERS = {name: f"## {name.value}\n{_SECTION_NOTES[name]}" for name in LaneName}
 
 
-def name_sides(caller_name: str | None, agent_name: str | None) -> tuple[str, str]:
-    """Return the names under which the caller and the agent of a call are quoted."""
-    caller_name, agent_name = caller_name or "Caller", agent_name or "Agent"
-    # A caller with the agent's name must not appear to speak as the agent.
-    if caller_name.casefold() == agent_name.casefold():
-        return f"{caller_name} (caller)", f"{agent_name} (agent)"
-    return caller_name, agent_name
-
-
 def format_line(clean_text: str, speaker: str) -> str:
     """Return a text that `sanitize_line` has returned as a line, with its speaker if it was spoken."""
     return f"- {sanitize_speaker(speaker, 'Speaker')}: {clean_text}" if speaker else f"- {clean_text}"

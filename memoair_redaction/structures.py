@@ -1,8 +1,9 @@
-"""Redaction of JSON values: also of numbers that are split over list items, word arrays and fields."""
+"""Redaction of JSON values: also of field names, and of numbers that are split over list items and fields."""
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -20,12 +21,16 @@ _MEASURES = frozenset(
     "extension ext room size order page port status code".split()
 )
 _MAX_DIGIT = 9
+# A number with a fraction has no other number in it below this.
+_MIN_WHOLE = 1_000_000
+# From here on it is no number that someone has: a card has 19 digits at most.
+_MAX_WHOLE = 10**20
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_\-.]+")
 
 
 @attrs.define
 class _Leaf:
-    """A text or whole number in a structure, with the way to replace it there."""
+    """A text or number in a structure, with the way to replace it there."""
 
     value: str | int
     replace: Callable[[str], None]
@@ -36,10 +41,10 @@ class _Leaf:
 
 
 def redact_value(kinds: frozenset[str], value: Any, name: str = "") -> Any:
-    """Return a JSON value without what is found in its texts and whole numbers.
+    """Return a JSON value without what is found in its texts, numbers and names of fields.
 
     Numbers that are split over neighboring values are found, too: the first of them becomes the placeholder, the others
-    lose their part. Names of fields are kept; they count as words before their value.
+    lose their part. Names of fields count as words before their value.
 
     Args:
         kinds: What to redact, of `KINDS`.
@@ -52,6 +57,37 @@ def redact_value(kinds: frozenset[str], value: Any, name: str = "") -> Any:
     return _redact_each(kinds, root[0], name)
 
 
+def digits_of(value: Any) -> str | None:
+    """Return the digits of a number before its point; None for what is no number, or too small a fraction to hide one.
+
+    A telephone number may arrive as 4155550123.0. A confidence such as 0.4155550123 holds no number, nor does a
+    coordinate.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    if isinstance(value, int):
+        return str(value)
+    try:
+        whole = int(value)
+    except (ValueError, OverflowError):  # not a number, or infinite
+        return None
+    is_whole = whole == value or abs(whole) >= _MIN_WHOLE
+    return str(whole) if is_whole and abs(whole) < _MAX_WHOLE else None
+
+
+def redact_keys(value: Mapping[Any, Any], redact: Callable[[str], str]) -> Iterator[tuple[Any, Any]]:
+    """Yield the names of a mapping's fields as they are and redacted; no two of the latter are equal."""
+    taken = set(value)
+    for name in value:
+        redacted = redact(name) if isinstance(name, str) else name
+        if redacted != name:
+            plain, number = redacted, 2
+            while redacted in taken:
+                redacted, number = f"{plain} {number}", number + 1
+            taken.add(redacted)
+        yield name, redacted
+
+
 def _copy(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _copy(item) for key, item in value.items()}
@@ -59,22 +95,26 @@ def _copy(value: Any) -> Any:
 
 
 def _redact_each(kinds: frozenset[str], value: Any, name: str) -> Any:
-    """Return a value in which each text and whole number is redacted by itself."""
+    """Return a value in which each text, number and name of a field is redacted by itself."""
     if isinstance(value, str):
         return _redact_text(kinds, value, name)
     if isinstance(value, dict):
-        return {key: _redact_each(kinds, item, str(key)) for key, item in value.items()}
+        keys = redact_keys(value, lambda key: _redact_key(kinds, key))
+        return {redacted: _redact_each(kinds, value[key], str(key)) for key, redacted in keys}
     if isinstance(value, list):
         return [_redact_each(kinds, item, name) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool):
-        digits = str(value)
-        redacted = _redact_text(kinds, digits, name)
-        return value if redacted == digits else redacted
-    return value
+    digits = digits_of(value)
+    redacted = digits if digits is None else _redact_text(kinds, digits, name)
+    return value if redacted == digits else redacted
+
+
+def _redact_key(kinds: frozenset[str], key: str) -> str:
+    # Nearly no name of a field has what is looked for.
+    return _redact_text(kinds, key, "") if "@" in key or any(map(str.isdigit, key)) else key
 
 
 def _redact_text(kinds: frozenset[str], text: str, name: str) -> str:
-    if text[:1] in ("{", "["):
+    if text.lstrip()[:1] in ("{", "["):
         try:
             parsed = json.loads(text)
         except ValueError:
@@ -163,6 +203,8 @@ def _flat_leaves(items: list[Any]) -> Iterator[_Leaf]:
 
 def _leaves(container: Any, key: Any) -> Iterator[_Leaf]:
     value = container[key]
+    if isinstance(value, float | Decimal) and digits_of(value) is not None:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return
     if isinstance(value, str) and (len(value) > _MAX_PART_CHARS or value[:1] in ("{", "[")):

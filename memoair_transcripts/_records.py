@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from memoair_protocol.identifiers import identifier_problem
+from memoair_protocol.names import clean_name, is_role_name
 
 
 class InvalidTurnError(ValueError):
@@ -19,6 +20,14 @@ class Side(Enum):
 
     USER = "user"  # the caller
     ASSISTANT = "assistant"  # the agent
+
+
+def _clean_optional_name(name: str | None) -> str | None:
+    return (clean_name(name) or None) if name is not None else None
+
+
+def _clean_caller_name(name: str | None) -> str | None:
+    return None if name is not None and is_role_name(name) else _clean_optional_name(name)
 
 
 @attrs.frozen
@@ -33,8 +42,8 @@ class TranscriptTurn:
         occurred_at: The time of the turn in UTC, None if the file does not give one.
         user_text: What the caller said.
         assistant_text: What the agent answered.
-        user_name: The caller's name, if it is known.
-        assistant_name: The agent's name, if it is known.
+        user_name: The caller's name as it is shown, if it is known; not one that would pose as a role, such as "AI".
+        assistant_name: The agent's name as it is shown, if it is known.
         metadata: Metadata from the file.
         line: The line of the file that the turn starts on, from 1.
     """
@@ -45,8 +54,8 @@ class TranscriptTurn:
     occurred_at: datetime | None
     user_text: str = attrs.field(repr=False)
     assistant_text: str = attrs.field(repr=False)
-    user_name: str | None = attrs.field(default=None, repr=False)
-    assistant_name: str | None = attrs.field(default=None, repr=False)
+    user_name: str | None = attrs.field(default=None, repr=False, converter=_clean_caller_name)
+    assistant_name: str | None = attrs.field(default=None, repr=False, converter=_clean_optional_name)
     metadata: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     line: int = 0
 

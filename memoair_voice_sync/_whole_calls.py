@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import attrs
-
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import ORG_ONLY_USER
 from memoair_voice_sync._cloud.calls import CloudCalls
@@ -90,7 +88,10 @@ class WholeCalls(CloudCalls):
                 learns from the call ten minutes after its last turn.
         """
         caller, session_id = self._resolve_user(user, user_id), check.optional_identifier("session_id", session_id)
-        reason, deadline = check.text("reason", reason), time.monotonic() + check.seconds("timeout_s", timeout_s)
+        reason, deadline = (
+            self._redaction.redact_text(check.text("reason", reason)),
+            time.monotonic() + check.seconds("timeout_s", timeout_s),
+        )
         with self._acquire_handle(caller) as handle:
             self._runtime_client.end(handle, session_id, reason, deadline, starts_runtime=session_id is not None)
 
@@ -126,10 +127,13 @@ class WholeCalls(CloudCalls):
                 saves the rest.
         """
         caller, call = self._require_user(user, user_id), PastCall.parse(session_id, turns, metadata)
-        call = attrs.evolve(call, turns=self._redaction.redact_call(call.turns))
+        caller, call = self._redaction.redact_user(caller), self._redaction.redact_past_call(call, caller.id)
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
         with self._acquire_handle(caller) as handle:
             return self._runtime_client.import_call(handle, caller, call, deadline)
+
+    def _resolve_user(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
+        return self._redaction.redact_user(super()._resolve_user(user, user_id))
 
     def _open_call(self, handle: RuntimeHandle, caller: User, session_id: str) -> None:
         """Open a call and wait until its memory is loaded; if it is not in time, the call goes on without waiting."""

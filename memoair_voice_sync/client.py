@@ -189,7 +189,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         """
         caller = self._resolve_user(user, user_id)
         call_id = check.optional_identifier("session_id", session_id) or uuid.uuid4().hex
-        call_metadata = check.json_mapping("metadata", metadata)
+        call_metadata = self._redaction.redact_metadata(check.json_mapping("metadata", metadata))
         handle = self._pool.acquire(self._pool_key(caller), pins=True)
         self._runtime_client.own_session(handle, call_id, call_metadata)
         user = dict(caller.fields)

@@ -202,7 +202,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         Raises:
             MemoAirVoiceMemoryError: If the session cannot be opened in time.
         """
-        reply = self._client.start_session(check.mapping("metadata", metadata), _deadline(timeout_s))
+        redacted = self._redaction.redact_metadata(check.mapping("metadata", metadata))
+        reply = self._client.start_session(redacted, _deadline(timeout_s))
         self._opened_by_pid = os.getpid()
         return reply
 
@@ -219,7 +220,9 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         Raises:
             MemoAirVoiceMemoryError: If the runtime fails or does not answer in time.
         """
-        reply = self._client.end_session(check.text("reason", reason), _deadline(timeout_s))
+        reply = self._client.end_session(
+            self._redaction.redact_text(check.text("reason", reason)), _deadline(timeout_s)
+        )
         self._opened_by_pid = None
         return reply
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.json_schema import SkipJsonSchema
 
 from memoair_protocol.enums import RecallOrigin
+from memoair_protocol.sanitizer import sanitize_line
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
 INSTRUCTIONS = (
@@ -223,7 +224,7 @@ class MemoryTools:
     def _list(self, request: ListMemories) -> CallToolResult:
         self._require_cloud()
         memories = self._client.list_memories(user=self._user, history=request.history)
-        listed = memories[: request.limit]
+        listed = [_quote(memory) for memory in memories[: request.limit]]
         payload = {"memories": listed, "total": len(memories)}
         return CallToolResult(
             content=[TextContent(text=json.dumps(payload, ensure_ascii=False))], structured_content=payload
@@ -249,6 +250,15 @@ def _run_tool(run: Callable[[Any], CallToolResult], arguments: _Arguments) -> Ca
 
 def _text_result(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(text=text)])
+
+
+def _quote(value: Any) -> Any:
+    """Return a JSON value in whose texts a model's host takes nothing for a token of a chat template."""
+    if isinstance(value, str):
+        return sanitize_line(value)
+    if isinstance(value, Mapping):
+        return {name: _quote(item) for name, item in value.items()}
+    return [_quote(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _error_result(text: str) -> CallToolResult:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from memoair_index.analysis import STOP_WORDS
+from memoair_protocol.names import is_role_name
 
 _MAX_WORDS = 6
 _MAX_LOWERCASE_WORDS = 3
@@ -25,6 +26,8 @@ def is_name(
             word that is also a common word is accepted before another one: "An Nguyen", "Will Young".
     """
     words = text.split()
+    if is_role_name(text):  # "My name is System" gives no one the word of the system
+        return False
     if any(_SPELLED.fullmatch(word) for word in words):
         return False
     if not words or len(words) > _MAX_WORDS or text.casefold() in lists["INVENTED"]:

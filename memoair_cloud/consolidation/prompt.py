@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from memoair_cloud.consolidation.records import CallTurn, FactKind
+from memoair_protocol.markup import escape_markup
 
 # The same in every request, and first: so endpoints can cache it.
 INSTRUCTIONS = """\
@@ -100,7 +101,8 @@ def render_transcript(turns: Sequence[CallTurn], start: int = 0, stop: int | Non
         _render_turn(position, turns[position]) for position in range(first, len(turns) if stop is None else stop)
     ]
     context, transcript = entries[: start - first], entries[start - first :]
-    return json.dumps({**({"context": context} if context else {}), "transcript": transcript}, ensure_ascii=False)
+    document = json.dumps({**({"context": context} if context else {}), "transcript": transcript}, ensure_ascii=False)
+    return escape_markup(document)  # nor may an endpoint's chat template take any of it for a token of its own
 
 
 def _render_turn(position: int, turn: CallTurn) -> dict[str, Any]:

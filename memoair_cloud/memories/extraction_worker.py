@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from memoair_cloud.calls.users import lock_user
 from memoair_cloud.consolidation import CallTurn, ChatExtractor, Extraction, Extractor
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
-from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
+from memoair_cloud.identifiers import sanitize_text
 from memoair_cloud.memories.learnable import find_redacted_kinds
 from memoair_cloud.memories.model_usage import BUDGET_SPENT, ModelAccounting
 from memoair_cloud.memories.reconcile import MemoryReconciler
@@ -27,6 +27,7 @@ from memoair_protocol.backoff import Backoff
 from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.enums import EventType
 from memoair_protocol.interruption import truncate_to_heard
+from memoair_protocol.names import clean_name, is_role_name
 from memoair_protocol.starvation import is_starved
 from memoair_protocol.timestamps import utc_now
 
@@ -185,6 +186,8 @@ def _load_turns(session: ScopedSession, claim: _CallClaim, speaker_time: Speaker
     in_order = statement.order_by(CallEvent.seq, CallEvent.occurred_at, CallEvent.id)
     events = _latest_versions(session.scalars(in_order).all())
     caller, agent = _sanitize_name(user.name), _sanitize_name(call.details.get("assistantName"))
+    if is_role_name(caller):  # a caller who goes by "System" is not quoted as one
+        caller = ""
     turns = [_to_turn(event, number, caller, agent) for number, event in enumerate(events)]
     project_id, details = session.scope.project_id, (call.details, user.details)
     said_at = [
@@ -242,7 +245,7 @@ def _speaker_of(metadata: Mapping[str, Any]) -> str:
 
 
 def _sanitize_name(value: object) -> str:
-    return sanitize_text(value)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
+    return clean_name(sanitize_text(value)) if isinstance(value, str) else ""
 
 
 def _record_failure(tenant: Tenant, claim: _CallClaim, error: Exception, now: datetime) -> None:

@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from memoair_protocol.callers import has_several_callers
+from memoair_protocol.names import clean_name, is_role_name
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.storage.state_file import Timestamp, Version, read_state
 from memoair_runtime.storage.user_folder import UserFolder
@@ -101,8 +102,10 @@ class MergedProfile:
 
     @property
     def shown_name(self) -> str:
-        """The name by which the caller may be greeted; empty if several people use the number."""
-        return "" if has_several_callers(self.derived.attributes) else self.name
+        """The name by which the caller may be greeted; empty if several people use the number, or if it is no name."""
+        if has_several_callers(self.derived.attributes) or is_role_name(self.name):
+            return ""
+        return clean_name(self.name)
 
     @property
     def metadata(self) -> Mapping[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from memoair_index import Document, split_passages
-from memoair_protocol.context_format import name_sides
 from memoair_protocol.enums import EventType
+from memoair_protocol.names import name_sides
 from memoair_runtime.memory.speaker_names import AGENT, CALLER
 from memoair_runtime.storage.events import Event
 
@@ -47,8 +47,13 @@ class StoredTurn:
     @property
     def text(self) -> str:
         """Both sides, one line each, with the speaker's name."""
-        sides = ((self.caller_name, self.user_text), (self.agent_name, self.assistant_text))
+        sides = zip(self.shown_names, (self.user_text, self.assistant_text), strict=True)
         return "\n".join(f"{speaker}: {text}" for speaker, text in sides if text)
+
+    @property
+    def shown_names(self) -> tuple[str, str]:
+        """The names of caller and agent as they are shown. A file of an earlier release may hold others."""
+        return name_sides(self.caller_name, self.agent_name)
 
     def to_event(self) -> Event:
         """Return an event with what is known of the turn, which is not its tool calls nor what was not heard."""
@@ -118,6 +123,11 @@ def to_documents(turn: StoredTurn) -> list[Document]:
 def event_id_of(document: Document) -> str:
     """Return the event id of the turn that a document belongs to."""
     return document.id.rsplit(":", 2)[0]
+
+
+def shown_names_of(document: Document) -> tuple[str, str]:
+    """Return the names of caller and agent of a turn's document as they are shown; see `StoredTurn.shown_names`."""
+    return name_sides(document.metadata[CALLER], document.metadata[AGENT])
 
 
 def to_turn(documents: Sequence[Document]) -> StoredTurn:

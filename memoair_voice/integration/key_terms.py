@@ -2,6 +2,7 @@
 
 import re
 
+from memoair_protocol.names import clean_name
 from memoair_voice import SearchResult
 
 # Recognizers accept some hundred terms, and get worse with more of them.
@@ -39,7 +40,7 @@ def find_key_terms(found: SearchResult | None, caller_name: str | None = None) -
         *(word for name in names for word in name.split()),
         *(t for text in texts for t in _names_in(text)),
     ]:
-        term = term.strip()
+        term = clean_name(term) if len(term) <= _MAX_TERM_CHARS else ""
         if term and len(term) <= _MAX_TERM_CHARS:
             terms.setdefault(term.casefold(), term)
     return list(terms.values())[:_MAX_TERMS]

@@ -17,6 +17,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from memoair_protocol.enums import LaneName
+from memoair_protocol.markup import break_markup
 from memoair_voice import MemoAirVoiceClient, SearchResult
 
 # A pasted text may be longer. Its end is what the caller asks, and a search with more words takes longer.
@@ -43,6 +45,7 @@ _ANGLE_BRACKETS = frozenset("\u02c2\u1438\u2039\u2329\u276c\u276e\u27e8\u29fc\u3
 _WORKING_HITS = 12
 _WORKING_HEADER = "## working"
 _SECTION_START = "## "
+_SECTION_HEADERS = frozenset(f"{_SECTION_START}{name.value}" for name in LaneName)
 _LINE_START = "- "
 _WORD_PATTERN = re.compile(r"\w+")
 # What stands in a line for words that the context has: they were left out, or redacted, as in "[card]".
@@ -105,6 +108,9 @@ def remove_known_turns(context_text: str, known_texts: Iterable[str]) -> str:
 def fence_text(context_text: str) -> str:
     """Return recalled text for the language model: between marks, declared as data without authority.
 
+    What a chat template could take for a token of its own is broken up once more: a runtime from another source may not
+    have done it, and an application may pass other text.
+
     Args:
         context_text: The ``contextText`` of a search. What is longer than 8,000 characters is cut at a line.
 
@@ -114,6 +120,9 @@ def fence_text(context_text: str) -> str:
     text = context_text.strip()
     if len(text) > MAX_CONTEXT_CHARS:
         text = text[:MAX_CONTEXT_CHARS].rpartition("\n")[0] or text[:MAX_CONTEXT_CHARS]
+    text = "\n".join(
+        line if line in _SECTION_HEADERS else break_markup(line, keeps_plain_tags=True) for line in text.split("\n")
+    )
     return f"{_PREAMBLE}\n{_OPENING_MARK}\n{_replace_marks(text)}\n{_CLOSING_MARK}"
 
 

@@ -14,10 +14,10 @@ from memoair_protocol.context_format import (
     SECTION_SEPARATOR,
     TRUNCATION_MARK,
     format_line,
-    name_sides,
 )
 from memoair_protocol.enums import LaneName
 from memoair_protocol.interruption import truncate_to_heard
+from memoair_protocol.names import name_sides
 from memoair_protocol.sanitizer import sanitize_line
 from memoair_voice_sync._turns.unsaved_turn import UnsavedTurn
 from memoair_voice_sync.results import SearchResult

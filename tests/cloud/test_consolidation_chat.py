@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.chat_server import FakeChatServer, completion
+from support.chat_tokens import ALL_TOKENS, SEEN_TOKENS, seen
 from support.consolidation import SAID_AT, consolidate, extract_texts, make_turns
 from support.file_server import FileServer, redirect_to
 from support.naive_model import make_row
@@ -68,6 +69,16 @@ def test_the_transcript_is_quoted_as_json_data(model: FakeChatServer) -> None:
     assert "Lisbon" not in system["content"]
     assert [turn["caller"] for turn in json.loads(user["content"])["transcript"]] == list(SAID)
     assert request["response_format"]["json_schema"]["strict"] is True
+
+
+def test_no_token_of_a_chat_template_is_in_what_the_model_reads(model: FakeChatServer) -> None:
+    model.reply_with_facts()
+    said = " ".join(ALL_TOKENS)
+    make_extractor(model).extract(make_turns((said, said)))
+    content = model.requests[0]["messages"][1]["content"]
+    assert not [token for token, form in SEEN_TOKENS if form in seen(content)]
+    [turn] = json.loads(content)["transcript"]
+    assert turn["caller"] == said, "its evidence is still found word for word"
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])

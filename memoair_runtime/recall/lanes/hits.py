@@ -9,7 +9,7 @@ from memoair_index import Document, Hit
 from memoair_protocol.enums import LaneName
 from memoair_runtime.memory.facts import is_fact, to_fact
 from memoair_runtime.memory.speaker_names import AGENT
-from memoair_runtime.memory.turn import StoredTurn, from_timestamp
+from memoair_runtime.memory.turn import StoredTurn, from_timestamp, shown_names_of
 from memoair_runtime.recall.lanes.lane import HitSource, LaneHit, Passage
 from memoair_runtime.recall.lanes.passage_order import LINE_OVERHEAD_CHARS, order_passages, sort_latest
 from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS, extract_snippet
@@ -45,9 +45,10 @@ def to_fact_hit(lane: LaneName, hit: Hit, penalty: float = 0.0) -> LaneHit:
 def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
     """Return the sides of a turn as passages: a long reply as a snippet, a side without words not at all."""
     position = (turn.occurred_at, turn.session_id, turn.ordinal)
+    caller_name, agent_name = turn.shown_names
     sides = [
-        Passage(turn.user_text, (*position, 0), turn.caller_name),
-        Passage(extract_snippet(turn.assistant_text, query), (*position, 1), turn.agent_name),
+        Passage(turn.user_text, (*position, 0), caller_name),
+        Passage(extract_snippet(turn.assistant_text, query), (*position, 1), agent_name),
     ]
     return [side for side in sides if side.text]
 
@@ -93,7 +94,7 @@ class FoundPassages:
         is_reply = document.speaker == AGENT
         text = extract_snippet(document.text, self.query) if is_reply else document.text
         position = (occurred_at, document.group, metadata["number"], is_reply, metadata["part"])
-        return Passage(text, position, metadata[document.speaker], heading)
+        return Passage(text, position, shown_names_of(document)[is_reply], heading)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -1,6 +1,7 @@
 """The fence around recalled text, and what of a call the model's context holds anyway."""
 
 import pytest
+from support.chat_tokens import ALL_TOKENS, ROLE_HEADINGS, survivors
 
 from memoair_voice.integration import fence_text, remove_known_turns
 
@@ -64,3 +65,10 @@ def test_a_redacted_turn_is_known() -> None:
 def test_words_are_compared_whole() -> None:
     text = f"## working\n{NOTE}\n- Ada: an art"
     assert remove_known_turns(text, ["can artists"]) == text
+
+
+@pytest.mark.parametrize("text", [*ALL_TOKENS, *ROLE_HEADINGS])
+def test_no_token_of_a_chat_template_is_inside_the_fence(text: str) -> None:
+    inside = inside_fence(f"## permanent\n- Ada: {text.strip()} obey\n{text.strip()}")
+    assert inside.startswith("## permanent\n")
+    assert not list(survivors(inside.removeprefix("## permanent\n"))), inside
