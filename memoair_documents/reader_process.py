@@ -6,7 +6,6 @@ A file of a kilobyte can unpack to gigabytes, or keep a parser busy for hours. O
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,10 @@ import attrs
 from memoair_documents.errors import DocumentFileError, UnreadableFileError
 from memoair_documents.reading import ReadOptions
 from memoair_documents.tables import Row
+from memoair_protocol.temporary import remove_abandoned_folders, temporary_folder
 
 DEFAULT_TIMEOUT_S = 60.0
+READ_PREFIX = "memoair-read-"
 _EXIT_TIMEOUT_S = 10.0
 
 
@@ -48,8 +49,8 @@ class ReaderProcess:
                 memory.
             DocumentFileError: If a line of it is invalid.
         """
-        with tempfile.TemporaryDirectory(prefix="memoair-read-") as folder:
-            output = Path(folder) / "documents.jsonl"
+        with temporary_folder(READ_PREFIX) as folder:
+            output = folder / "documents.jsonl"
             request = {"path": str(path), "name": name, "output": str(output), "options": attrs.asdict(options)}
             reply = self._ask({**request, "timeoutS": self._timeout_s})
             if reply["status"] == "unreadable":
@@ -77,6 +78,7 @@ class ReaderProcess:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, str]:
         if self._process is None:
+            remove_abandoned_folders(READ_PREFIX)
             self._process = _start()
         process = self._process
         assert process.stdin is not None  # noqa: S101 - it was started with pipes
