@@ -64,7 +64,7 @@ def test_files_are_private_also_in_a_folder_that_is_not(tmp_path: Path) -> None:
     assert {"cloud.db", "cloud.db-wal", "cloud.db-shm", "blobs"} <= set(modes)
     assert len(modes) >= 4 + 4  # two files in a folder each
     assert modes == wanted_modes(shared) | {name: mode for name, mode in modes.items() if not (shared / name).exists()}
-    assert stat.S_IMODE(shared.stat().st_mode) == 0o755  # somebody else may need it
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755  # other users may need it
 
 
 def test_what_an_earlier_version_has_left_readable_is_private_after_the_start(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_metrics_are_for_this_machine_or_the_token(tmp_path: Path) -> None:
             assert read("203.0.113.9", {"Authorization": wrong}) == 401
 
 
-def test_without_a_token_nobody_else_reads_the_metrics(tmp_path: Path) -> None:
+def test_without_a_token_only_this_machine_reads_the_metrics(tmp_path: Path) -> None:
     with (
         running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path) as cloud,
         closing(TestClient(create_app(cloud.services), client=("203.0.113.9", 1))) as client,
