@@ -19,7 +19,9 @@ from memoair_cloud.indexes.upload_worker import find_projects_with_uploads, proc
 from memoair_cloud.memories.exclusion import find_projects_to_clean, remove_excluded_memories
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.retention.enforcement import DroppedCounts, enforce_retention, find_projects_to_enforce
+from memoair_cloud.temporary_folders import ALL_PREFIXES
 from memoair_cloud.tenancy.access import find_project_tenant
+from memoair_protocol.temporary import remove_abandoned_folders
 from memoair_protocol.threads import ThreadUnavailableError, start_thread
 from memoair_protocol.timestamps import utc_now
 
@@ -107,6 +109,7 @@ class WorkQueue:
         if time.monotonic() >= self._next_parts_at:
             self._next_parts_at = time.monotonic() + _PARTS_INTERVAL_S
             self._blobs.remove_abandoned()
+            remove_abandoned_folders(*ALL_PREFIXES)
         purge_wal(self._engine)
 
     def run_next_task(self) -> bool:

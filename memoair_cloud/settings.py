@@ -19,6 +19,10 @@ def _default_folder() -> Path:
     return Path(platformdirs.user_data_dir("memoair", appauthor=False)) / "cloud"
 
 
+def _parse_networks(addresses: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip()) for part in addresses.split(",") if part.strip())
+
+
 class CloudSettings(BaseSettings):
     """The validated settings of one server or worker.
 
@@ -32,6 +36,8 @@ class CloudSettings(BaseSettings):
         session_idle_s: Seconds without a new event after which a call counts as ended.
         database_wait_s: Seconds to wait at the start for a database that does not respond yet.
         body_timeout_s: Seconds to wait for the next part of a request's body.
+        metrics_token: A bearer token that may read ``/metrics``, from any address.
+        metrics_addresses: The addresses or networks that may read ``/metrics`` without the token, separated by commas.
         worker_threads: The number of tasks that a worker runs concurrently.
         upload_file_bytes: The largest file of an upload, in bytes.
         upload_request_bytes: The largest request with files of an upload, in bytes. Needs as much space for temporary
@@ -90,6 +96,11 @@ class CloudSettings(BaseSettings):
     )
     body_timeout_s: float = Field(
         default=30.0, gt=0, description="seconds to wait for the next part of a request's body"
+    )
+    metrics_token: SecretStr = Field(default=SecretStr(""), description="bearer token that may read /metrics")
+    metrics_addresses: str = Field(
+        default="127.0.0.0/8,::1",
+        description="addresses or networks that may read /metrics without the token, separated by commas",
     )
     worker_threads: int = Field(default=2, ge=1, le=64, description="number of tasks that a worker runs concurrently")
     upload_file_bytes: int = Field(default=64 << 20, gt=0, description="largest file of an upload, in bytes")
@@ -163,9 +174,14 @@ class CloudSettings(BaseSettings):
     @cached_property
     def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of trusted proxies."""
-        return tuple(ip_network(part.strip()) for part in self.dashboard_proxy_addresses.split(",") if part.strip())
+        return _parse_networks(self.dashboard_proxy_addresses)
 
-    @field_validator("dashboard_proxy_addresses")
+    @cached_property
+    def metrics_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks that may read the metrics without a token."""
+        return _parse_networks(self.metrics_addresses)
+
+    @field_validator("dashboard_proxy_addresses", "metrics_addresses")
     @classmethod
     def _require_valid_networks(cls, value: str) -> str:
         for part in filter(None, map(str.strip, value.split(","))):

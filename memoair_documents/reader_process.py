@@ -7,7 +7,6 @@ import errno
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +17,11 @@ import attrs
 from memoair_documents.errors import DocumentFileError, UnreadableFileError
 from memoair_documents.reading import ReadOptions
 from memoair_documents.tables import Row
+from memoair_protocol.temporary import remove_abandoned_folders, temporary_folder
 from memoair_protocol.threads import ThreadUnavailableError, start_thread
 
 DEFAULT_TIMEOUT_S = 60.0
+READ_PREFIX = "memoair-read-"
 _EXIT_TIMEOUT_S = 10.0
 
 
@@ -50,8 +51,8 @@ class ReaderProcess:
                 memory.
             DocumentFileError: If a line of it is invalid.
         """
-        with tempfile.TemporaryDirectory(prefix="memoair-read-") as folder:
-            output = Path(folder) / "documents.jsonl"
+        with temporary_folder(READ_PREFIX) as folder:
+            output = folder / "documents.jsonl"
             request = {"path": str(path), "name": name, "output": str(output), "options": attrs.asdict(options)}
             reply = self._ask({**request, "timeoutS": self._timeout_s})
             if reply["status"] == "unreadable":
@@ -79,6 +80,7 @@ class ReaderProcess:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, str]:
         if self._process is None:
+            remove_abandoned_folders(READ_PREFIX)
             self._process = _start()
         process = self._process
         assert process.stdin is not None  # noqa: S101 - it was started with pipes

@@ -47,7 +47,7 @@ class IdentityMismatchError(RequestError):
     code = "runtime.identity_mismatch"
 
 
-class RequestTimeoutError(BadRequestError):
+class LateBodyError(BadRequestError):
     """The body did not arrive in time."""
 
     status = HTTPStatus.REQUEST_TIMEOUT

@@ -1,7 +1,6 @@
 """``memoair cloud demo``: fill a new cloud, serve it, and open its dashboard, until Ctrl-C."""
 
 import signal
-import tempfile
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from memoair_cli.options import OptionalPath, fail
 from memoair_protocol.installing import install_command
+from memoair_protocol.temporary import remove_abandoned_folders, temporary_folder
 from memoair_protocol.threads import ThreadUnavailableError, start_thread
 from memoair_protocol.timestamps import utc_now
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from memoair_cloud.settings import CloudSettings
 
 DEFAULT_CALLS = 200
+_FOLDER_PREFIX = "memoair-cloud-demo-"
 # One whose names and talks are well mixed in the first pages, which a visitor sees first.
 _SEED = 19
 _ZONE = "Europe/London"  # where the two phone lines are
@@ -91,8 +92,9 @@ def _ending_like_ctrl_c() -> Iterator[None]:
 def _folder(storage: Path | None) -> Iterator[Path]:
     """Yield an empty folder; remove it at the end, unless it is to be kept."""
     if storage is None:
-        with tempfile.TemporaryDirectory(prefix="memoair-cloud-demo-", ignore_cleanup_errors=True) as name:
-            yield Path(name)
+        remove_abandoned_folders(_FOLDER_PREFIX)  # with a database each, of demos that were killed
+        with temporary_folder(_FOLDER_PREFIX) as temporary:
+            yield temporary
         return
     folder = storage.expanduser().absolute()
     try:

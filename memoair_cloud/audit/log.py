@@ -5,7 +5,7 @@ once an hour: a person who turns pages would otherwise write a row for each page
 day for each caller.
 
 While the database takes no writes, reads are answered, and recorded when it does again. Until then, the server's log
-has them: with hashes, since it never has the ids of callers. So no read is lost if the server ends meanwhile.
+has them: with hashes, since it never has the ids of callers. So no read is lost if the server ends before that.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ def record_change(session: ScopedSession, action: AuditAction, user_id: str, tar
         user_id: The user.
         target: The id of the memory or session that it is about, if it is about one.
     """
-    session.add(_Entry.make(session.scope, action, user_id, target).make_row())
+    session.add(_AuditRecord.make(session.scope, action, user_id, target).make_row())
 
 
 def forget_user_in_audit(session: ScopedSession, user_id: str) -> None:
@@ -79,8 +79,8 @@ def forget_user_in_audit(session: ScopedSession, user_id: str) -> None:
 
 
 @attrs.frozen
-class _Entry:
-    """An entry of the log. As a deferred write, it is written without the ids of a user who was erased meanwhile."""
+class _AuditRecord:
+    """An entry of the log. As a deferred write, it is written without the ids of a user who was erased since."""
 
     project_id: str
     at: datetime
@@ -91,7 +91,7 @@ class _Entry:
     id: str = attrs.field(factory=lambda: new_id("audit"))
 
     @classmethod
-    def make(cls, scope: Scope, action: AuditAction, user_id: str, target: str | None) -> "_Entry":
+    def make(cls, scope: Scope, action: AuditAction, user_id: str, target: str | None) -> "_AuditRecord":
         return cls(scope.project_id, utc_now(), scope.actor or _UNKNOWN_ACTOR, action, target, user_id)
 
     @property
@@ -166,14 +166,14 @@ class ReadRecorder:
         repeat_s = _REPEAT_PULL_S if action is AuditAction.PULL_MEMORY else _REPEAT_S
         if recorded_at is not None and now - recorded_at < repeat_s:
             return
-        self._write(tenant, _Entry.make(tenant.scope, action, user_id, target))
+        self._write(tenant, _AuditRecord.make(tenant.scope, action, user_id, target))
         with self._lock:
             self._recorded_at[key] = now
             self._recorded_at.move_to_end(key)
             if len(self._recorded_at) > _MAX_REMEMBERED:
                 self._recorded_at.popitem(last=False)
 
-    def _write(self, tenant: Tenant, entry: _Entry) -> None:
+    def _write(self, tenant: Tenant, entry: _AuditRecord) -> None:
         if not self._deferred.is_failing:  # then this read need not wait to find out
             try:
                 with tenant.begin_write(Action.READ, _LOCK_TIMEOUT_S) as session:

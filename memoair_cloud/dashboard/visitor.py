@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from datetime import timedelta
-from ipaddress import ip_address
 
 import attrs
 from fastapi import Request
@@ -10,6 +9,7 @@ from fastapi import Request
 from memoair_cloud.dashboard.sessions import SessionStore
 from memoair_cloud.dashboard.signing import SignatureError, Signer
 from memoair_cloud.http.dependencies import Services
+from memoair_cloud.http.peers import is_from_network
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.access import Tenant, make_tenant
@@ -104,11 +104,7 @@ class Gatekeeper:
 
     def is_from_proxy(self, request: Request) -> bool:
         """Return whether a trusted proxy has sent a request."""
-        try:
-            peer = ip_address(request.client.host if request.client else "")
-        except ValueError:
-            return False
-        return any(peer in network for network in self.settings.trusted_proxies)
+        return is_from_network(request, self.settings.trusted_proxies)
 
     def is_secure(self, request: Request) -> bool:
         """Return whether the person's browser uses HTTPS, if need be as a trusted proxy says."""

@@ -2,7 +2,7 @@
 
 When a key was last used is worth a row, but not the answer to a call that is waiting. So such writes are kept in memory
 until the database takes them, whether that is in a millisecond or when a full disk has space again. What must not be
-lost meanwhile is logged by whoever defers it.
+lost until then is logged by the code that defers it.
 """
 
 import logging

@@ -14,7 +14,7 @@ from memoair_cloud.database.deferred import DeferredWrites
 from memoair_cloud.errors import InvalidKeyError, InvalidRequestError
 from memoair_cloud.http.middleware import CloudMetrics
 from memoair_cloud.http.rate_limit import RateLimit
-from memoair_cloud.http.readiness import Readiness
+from memoair_cloud.http.readiness import ReadinessCheck
 from memoair_cloud.identifiers import check_identifier
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.queue import WorkQueue
@@ -50,8 +50,8 @@ class Services:
     )
     reads: ReadRecorder = attrs.field(default=attrs.Factory(lambda self: ReadRecorder(self.deferred), takes_self=True))
     days: DayCache = attrs.field(factory=DayCache)
-    readiness: Readiness = attrs.field(
-        default=attrs.Factory(lambda self: Readiness(self.engine, self.blobs), takes_self=True)
+    readiness: ReadinessCheck = attrs.field(
+        default=attrs.Factory(lambda self: ReadinessCheck(self.engine, self.blobs), takes_self=True)
     )
 
 

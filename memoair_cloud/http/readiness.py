@@ -20,7 +20,7 @@ TIMEOUT_S = 5.0
 _LOCK_TIMEOUT_S = 2.0
 
 
-class Readiness:
+class ReadinessCheck:
     """Checks a server in a thread of its own, so that a check that hangs delays nothing else. Thread-safe.
 
     Requests that arrive during a check share its result: the number of checks, each of which writes, does not grow with

@@ -23,7 +23,7 @@ _BLOCK_BYTES = 1 << 20
 _PROBE_BYTES = 1 << 20
 # Longer than a writer takes between two blocks.
 _MIN_PART_AGE = timedelta(hours=1)
-# In an object store, nothing says whether somebody is still at work on a file.
+# In an object store, nothing says whether a writer is still at work on a file.
 _MIN_REMOTE_PART_AGE = timedelta(days=1)
 # How stores of fsspec call the time of the last change.
 _CHANGE_TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")

@@ -1,9 +1,7 @@
 """Build index files from a project's documents and publish them in the blob store."""
 
 import logging
-import tempfile
 from datetime import timedelta
-from pathlib import Path
 
 from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -12,11 +10,13 @@ from sqlalchemy.orm import Session
 
 from memoair_cloud.database.models import OrgBuild, OrgDocument, OrgFile, Project
 from memoair_cloud.indexes.blobs import BlobStore
+from memoair_cloud.temporary_folders import BUILD_PREFIX
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_index import Index, split_document
 from memoair_protocol.hashes import hash_file
 from memoair_protocol.starvation import is_starved
+from memoair_protocol.temporary import temporary_folder
 from memoair_protocol.timestamps import utc_now
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def build_org_index(engine: Engine, blobs: BlobStore, project_id: str) -> int | 
     try:
         index = Index()
         index.add(chunk for row in rows for chunk in split_document(row.id, row.text, row.details, row.index_name))
-        with tempfile.TemporaryDirectory(prefix="memoair-build-") as folder:
-            file = Path(folder) / "org.index"
+        with temporary_folder(BUILD_PREFIX) as folder:
+            file = folder / "org.index"
             index.merge(file, lambda: {"projectId": project_id, "orgVersion": version})
             size, sha256 = file.stat().st_size, hash_file(file)
             _register_pending_file(tenant, sha256)

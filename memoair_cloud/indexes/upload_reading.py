@@ -1,9 +1,7 @@
 """Read the files of an upload, and find out what each of their documents changes in the index."""
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,6 +13,7 @@ from memoair_cloud.identifiers import check_identifier, sanitize_text
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.upload_states import DocumentAction, FileState
 from memoair_cloud.indexes.uploads import blob_key
+from memoair_cloud.temporary_folders import UPLOAD_PREFIX
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_documents.errors import DocumentFileError, UnreadableFileError
@@ -23,6 +22,7 @@ from memoair_documents.reading import ReadOptions, is_table
 from memoair_documents.tables import Row
 from memoair_protocol.json_guards import is_deeper_than
 from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH
+from memoair_protocol.temporary import temporary_folder
 
 MAX_DOCUMENT_BYTES = 4 << 20  # a page of a projection has 8 MB
 _BATCH_DOCUMENTS = 200
@@ -112,8 +112,8 @@ class UploadReader:
         reason: str | None = None
         count = 0
         try:
-            with tempfile.TemporaryDirectory(prefix="memoair-upload-") as folder:
-                path = Path(folder) / "file"
+            with temporary_folder(UPLOAD_PREFIX) as folder:
+                path = folder / "file"
                 _, blocks = self._blobs.stream(blob_key(self._tenant, self._upload.id, file.sha256))
                 with path.open("wb") as target:
                     for block in blocks:

@@ -3,11 +3,9 @@
 The data is what a machine would pull now, so the answer is the one that an agent gets whose machine is in sync.
 """
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,9 +14,11 @@ from memoair_cloud.errors import InvalidRequestError, ServiceUnavailableError
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.projections.org import build_org_projection, get_org_file
 from memoair_cloud.projections.users import build_permanent_projection, build_profile_projection
+from memoair_cloud.temporary_folders import PREVIEW_PREFIX
 from memoair_cloud.tenancy.access import Tenant
 from memoair_protocol.enums import LaneName
 from memoair_protocol.limits import MAX_QUERY_CHARS
+from memoair_protocol.temporary import temporary_folder
 from memoair_runtime.preview import (
     Budgets,
     InvalidSearchError,
@@ -180,8 +180,8 @@ def _load_documents(tenant: Tenant, blobs: BlobStore) -> Iterator[dict[str, Any]
     if sha256 is None:
         yield changes
         return
-    with tempfile.TemporaryDirectory(prefix="memoair-preview-") as folder:
-        path = Path(folder) / "org.index"
+    with temporary_folder(PREVIEW_PREFIX) as folder:
+        path = folder / "org.index"
         try:
             with path.open("wb") as target:
                 for block in blobs.stream(sha256)[1]:

@@ -29,9 +29,9 @@ from memoair_protocol.token_proof import CHALLENGE_HEADER, PROOF_HEADER, WRONG_T
 from memoair_runtime.errors import (
     BadRequestError,
     InternalError,
+    LateBodyError,
     PayloadTooLargeError,
     RequestError,
-    RequestTimeoutError,
     UnauthorizedError,
 )
 from memoair_runtime.http.acceptor import Acceptor
@@ -322,7 +322,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = self.rfile.read(length) if length else b""
         except TimeoutError:
             self.close_connection = True
-            raise RequestTimeoutError(f"the body did not arrive within {READ_TIMEOUT_S:g} s") from None
+            raise LateBodyError(f"the body did not arrive within {READ_TIMEOUT_S:g} s") from None
         if len(content) < length:
             self.close_connection = True
             raise BadRequestError("the body is shorter than its Content-Length")

@@ -24,7 +24,7 @@ _ENCRYPTION_REQUESTS = (80877103, 80877104)
 
 
 class RecoveringServer:
-    """Stands before a PostgreSQL server. It rejects connections as one that starts up, until it is told not to."""
+    """Stands before a PostgreSQL server. It rejects connections as one that starts up, for a number of times."""
 
     def __init__(self, url: str, rejections: int) -> None:
         self._url = urlsplit(url)

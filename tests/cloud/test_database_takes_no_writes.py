@@ -23,7 +23,7 @@ from support.clouds import Client, RunningCloud, running, turn
 from support.commands import free_port, is_ready, run_in_background, serve_arguments
 from support.waiting import eventually
 
-from memoair_cloud.audit.log import AuditAction, _Entry
+from memoair_cloud.audit.log import AuditAction, _AuditRecord
 from memoair_cloud.dashboard.sessions import SessionStore
 from memoair_cloud.dashboard.signing import Signer
 from memoair_cloud.database.access_models import AuditEntry, DashboardSession, SigningSecret
@@ -33,7 +33,7 @@ from memoair_cloud.database.migrate import migrate
 from memoair_cloud.database.models import ApiKey
 from memoair_cloud.database.writer_gate import MAX_WAITING
 from memoair_cloud.errors import ServiceUnavailableError
-from memoair_cloud.http.readiness import Readiness
+from memoair_cloud.http.readiness import ReadinessCheck
 from memoair_cloud.logs import JsonLines
 from memoair_cloud.tenancy.access import authenticate
 from memoair_protocol.timestamps import utc_now
@@ -173,7 +173,7 @@ def test_an_entry_of_the_audit_log_that_comes_late_does_not_name_a_user_who_was_
 ) -> None:
     tenant = authenticate(cloud.services.engine, str(client.key)).make_tenant(cloud.services.engine)
     scope = tenant.for_project(client.identity["project"]).scope
-    late = _Entry.make(scope, AuditAction.READ_CALL, client.identity["user"], "call-1")
+    late = _AuditRecord.make(scope, AuditAction.READ_CALL, client.identity["user"], "call-1")
     client.send(turn("one"))
     client.ok("DELETE", client.path)
     with begin_short_write(cloud.services.engine, 30) as session:
@@ -245,7 +245,7 @@ def test_writers_that_wait_for_a_lock_leave_reads_a_connection(tmp_path: Path) -
         with no_writes(url):
             batches = [{"events": [turn(f"e{n}")]} for n in range(MAX_WAITING)]
             waiting = [pool.submit(client.call, "POST", EVENTS, batch) for batch in batches]
-            # Beyond those that may wait for the lock, a writer is told at once as soon as the lock is stuck.
+            # Beyond those that may wait for the lock, a writer gets an error at once as soon as the lock is stuck.
             deadline = time.monotonic() + 20
             while True:
                 impatient = Client(cloud.url, client.key, **client.identity)
@@ -264,7 +264,7 @@ def test_writers_that_wait_for_a_lock_leave_reads_a_connection(tmp_path: Path) -
 
 
 class HangingStore:
-    """A blob store that does not respond until it is told to."""
+    """A blob store that does not respond until `may_respond` is set."""
 
     folder = None
 
@@ -280,7 +280,7 @@ class HangingStore:
 def test_a_check_of_a_store_that_hangs_ends_and_is_made_once(tmp_path: Path) -> None:
     with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path) as cloud:
         store = HangingStore()
-        readiness = Readiness(cloud.services.engine, store, timeout_s=2)  # type: ignore[arg-type]
+        readiness = ReadinessCheck(cloud.services.engine, store, timeout_s=2)  # type: ignore[arg-type]
 
         async def check_often() -> list[Any]:
             return await asyncio.gather(*(readiness.check() for _ in range(20)), return_exceptions=True)

@@ -2,13 +2,14 @@
 
 from contextlib import suppress
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
-from memoair_cloud.errors import InternalServerError, ServiceUnavailableError
+from memoair_cloud.errors import InternalServerError, InvalidKeyError, InvalidRequestError, ServiceUnavailableError
 from memoair_cloud.http.dependencies import ServicesDep
 from memoair_cloud.http.errors import error_responses
+from memoair_cloud.http.metrics_access import check_may_read_metrics
 from memoair_cloud.http.schemas.base import StatusOut
 from memoair_cloud.memories.model_usage import get_model_usage
 from memoair_cloud.operations import get_backlog, list_dead_letters
@@ -42,10 +43,14 @@ async def readyz(services: ServicesDep) -> StatusOut:
     "/metrics",
     operation_id="metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **error_responses([InternalServerError])},
+    responses={
+        200: {"content": {"text/plain": {}}},
+        **error_responses([InternalServerError, InvalidKeyError, InvalidRequestError]),
+    },
 )
-def metrics(services: ServicesDep) -> Response:
-    """Return the metrics in Prometheus format."""
+def metrics(request: Request, services: ServicesDep) -> Response:
+    """Return the metrics in Prometheus format, to this machine or with the token of the settings."""
+    check_may_read_metrics(request, services.settings)
     with suppress(SQLAlchemyError):  # the request metrics are still reported
         _refresh_gauges(services)
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,39 @@
+"""Where a request comes from: the address of the connection, whatever the request says about others."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from fastapi import Request
+
+# What proxies add about the client. Its content is not read here: anyone may send it.
+_FORWARDING_HEADERS = (
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Server",
+    "X-Real-IP",
+    "CF-Connecting-IP",
+    "True-Client-IP",
+)
+
+
+def is_from_network(request: Request, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    """Return whether the connection of a request is from one of these networks."""
+    peer = _find_peer(request)
+    return peer is not None and any(peer in network for network in networks)
+
+
+def is_forwarded(request: Request) -> bool:
+    """Return whether a proxy says that it forwards a request. Then the address of the connection is the proxy's."""
+    return any(name in request.headers for name in _FORWARDING_HEADERS)
+
+
+def _find_peer(request: Request) -> IPv4Address | IPv6Address | None:
+    try:
+        peer = ip_address(request.client.host if request.client else "")
+    except ValueError:
+        return None
+    # A server that listens on all addresses of IPv6 gets those of IPv4 in this form.
+    return getattr(peer, "ipv4_mapped", None) or peer
