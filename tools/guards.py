@@ -359,7 +359,7 @@ DASHBOARD = (
         "a form of another site is refused",
         f"{CLOUD}/dashboard/page_route.py",
         'not in ("same-origin", "none")',
-        "not in request.headers",
+        "in ()",
         (ACCESS, "-k", "form"),
     ),
     Guard(
