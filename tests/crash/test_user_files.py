@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from crash.power import NOW, SimulatedProcess, survivors, user_folder
+from crash.power import CRASHES, NOW, SimulatedProcess, survivors, user_folder
 from support.crash_disk import CrashDisk
 
 from memoair_protocol.enums import EventType
@@ -36,7 +36,7 @@ def test_every_turn_of_the_logs_is_sent_whatever_is_left_of_the_positions(
     saved = 0
     with CrashDisk(disk_root) as disk:
         for _ in range(8):
-            with disk.killing(rng.choice([None, 5, 5, rng.randint(4, 8)])):  # 5: before the line is synced
+            with disk.killing(rng.choice([None, 6, 6, rng.randint(4, 9)])):  # 6: before the line is synced
                 saved += 1
                 SimulatedProcess(disk_root, rng.choice("ab"), CLOUD).save(f"turn-{saved}", "hello " * rng.randint(1, 9))
             if rng.random() < 0.6:
@@ -50,6 +50,20 @@ def test_every_turn_of_the_logs_is_sent_whatever_is_left_of_the_positions(
         in_logs = {event.event_id for process in processes for event in process.events}
         assert in_logs <= accepted, "a turn is never sent"
         assert not push(root)
+
+
+def test_a_position_is_not_ahead_of_a_log_that_its_writer_did_not_sync(tmp_path: Path, disk_root: Path) -> None:
+    with CrashDisk(disk_root) as disk:
+        SimulatedProcess(disk_root, "a", CLOUD).save("turn-0", "hello")
+        with disk.killing(6):  # before the line is synced
+            SimulatedProcess(disk_root, "a", CLOUD).save("turn-1", "my boots are red, and I said so " * 5)
+        assert len(push(disk_root)) == 3  # the start of the session, and both turns
+        disk.promise("sent")
+    for crash, root in survivors(disk, tmp_path, count=2 * CRASHES):
+        if crash.promises:
+            process = SimulatedProcess(root, "a", CLOUD)
+            later = {process.save(f"later-{number}", "hello again") for number in range(5)}
+            assert later <= push(root)
 
 
 def push(root: Path, on_sent: Callable[[set[str]], None] = lambda _: None) -> set[str]:
