@@ -148,6 +148,20 @@ DURABILITY = (
         CRASH_STORES,
     ),
     Guard(
+        "a damaged manifest of documents is pulled again",
+        f"{RUNTIME}/org/manifest.py",
+        "    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:",
+        "    except OSError as error:",
+        (*CRASH_STORES, "tests/crash/test_runtimes.py"),
+    ),
+    Guard(
+        "a page of the cloud's copy has its checksum",
+        f"{RUNTIME}/storage/replica_file.py",
+        "            if zlib.crc32(content[begin:at]) != line.crc:",
+        "            if False:",
+        ("tests/crash/test_user_files.py", "tests/runtime/test_sync_files.py"),
+    ),
+    Guard(
         "SQLite waits for the disk",
         f"{CLOUD}/database/engine.py",
         "PRAGMA synchronous=FULL",
