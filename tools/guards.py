@@ -425,7 +425,7 @@ CALLS = (
         f"{RUNTIME}/sync/outbox.py",
         "        if self._erased_at is not None and event.occurred_at <= self._erased_at:",
         "        if False:",
-        ("tests/crash/test_user_files.py", "tests/runtime/test_sync_push.py", "-k", "erased or erasure"),
+        ("tests/crash/test_user_files.py", "-k", "interrupted"),
     ),
     Guard(
         "an unsent turn is not dropped",

@@ -12,6 +12,7 @@ from support.crash_disk import CrashDisk
 from memoair_protocol.enums import EventType
 from memoair_runtime.errors import ErasedTurnError
 from memoair_runtime.storage.erasure import erase, finish_interrupted
+from memoair_runtime.storage.erasure_record import record_erasure
 from memoair_runtime.storage.events import EventOrigin, new_event
 from memoair_runtime.storage.replica_file import ReplicaFact, ReplicaFile, ReplicaPage
 from memoair_runtime.storage.trace_file import TraceFile
@@ -169,6 +170,17 @@ def test_nothing_that_was_erased_comes_back(tmp_path: Path, disk_root: Path, kil
         assert all(turn[1] in (SECRET, "I am back") for name in sessions for turn in _turns(root, name))
         finish_interrupted(user_folder(root))
         erase(user_folder(root), erased_at, keeps_later=True)
+
+
+def test_what_an_interrupted_erasure_has_left_is_not_sent(disk_root: Path) -> None:
+    folder, erased_at = user_folder(disk_root), NOW + timedelta(minutes=1)
+    SimulatedProcess(disk_root, "first", CLOUD).save("turn-of-first", SECRET)
+    record_erasure(folder, erased_at, [])  # and then the machine stopped
+    assert [session_id for session_id, _ in folder.list_session_logs()] == ["first"]
+    assert push(disk_root) == set()
+    later = SimulatedProcess(disk_root, "later", CLOUD)
+    later.save("turn-later", "I am back", NOW + timedelta(hours=1))
+    assert push(disk_root) == {event.event_id for event in later.events}
 
 
 def _turns(root: Path, session_id: str) -> list[tuple[str, str]]:
