@@ -23,13 +23,13 @@ PROJECT, USER = "proj_test", "caller_42"
 NOW = datetime(2026, 3, 3, 12, 0, tzinfo=timezone.utc)
 
 
-def survivors(disk: CrashDisk, folder: Path, seed: int = 0) -> Iterator[tuple[Crash, Path]]:
+def survivors(disk: CrashDisk, folder: Path, seed: int = 0, count: int = CRASHES) -> Iterator[tuple[Crash, Path]]:
     """Yield the disks that a power failure could have left, each in a folder of its own for the length of the loop.
 
     Within the loop nothing waits for the real disk: thousands of syncs would take minutes, and prove nothing.
     """
     with mock.patch.multiple(os, fsync=_skip_sync, fdatasync=_skip_sync):
-        for number, crash in enumerate(disk.crashes(count=CRASHES, seed=seed)):
+        for number, crash in enumerate(disk.crashes(count=count, seed=seed)):
             root = crash.write_to(folder / f"after-{number}")
             try:
                 yield crash, root

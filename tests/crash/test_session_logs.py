@@ -42,7 +42,7 @@ def test_every_acknowledged_turn_is_there_once(tmp_path: Path, seed: int) -> Non
             assert "afterwards" in later
 
 
-@pytest.mark.parametrize("operations", range(4, 7))
+@pytest.mark.parametrize("operations", range(4, 8))
 def test_what_a_dead_process_wrote_is_durable_before_its_repetition_is_acknowledged(
     tmp_path: Path, operations: int
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from crash.power import PROJECT, survivors
+from crash.power import CRASHES, PROJECT, survivors
 from support.artifacts import runtime_archive
 from support.crash_disk import CrashDisk
 
@@ -130,9 +130,10 @@ def test_a_pulled_runtime_is_whole_or_is_pulled_again(tmp_path: Path, disk_root:
     reference = parse_reference("ghcr.io/acme/voice-runtime", "1.0", None)
     with CrashDisk(disk_root) as disk:
         pull_runtime(disk_root, archive)
+        disk.promise("pulled")
     expected = {path.name: path.read_bytes() for path in disk_root.rglob("memoair-runtime/**/*") if path.is_file()}
     assert "voice-runtime" in expected
-    for _, root in survivors(disk, tmp_path):
+    for _, root in survivors(disk, tmp_path, count=2 * CRASHES):
         cached = CacheWriter(root).find(reference, PLATFORM)
         if cached is not None:
             top = cached.program.parent.parent

@@ -6,12 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from crash.power import NOW, SimulatedProcess, survivors, user_folder
+from crash.power import CRASHES, NOW, SimulatedProcess, survivors, user_folder
 from support.crash_disk import CrashDisk
 
 from memoair_protocol.enums import EventType
 from memoair_runtime.errors import ErasedTurnError
 from memoair_runtime.storage.erasure import erase, finish_interrupted
+from memoair_runtime.storage.erasure_record import record_erasure
 from memoair_runtime.storage.events import EventOrigin, new_event
 from memoair_runtime.storage.replica_file import ReplicaFact, ReplicaFile, ReplicaPage
 from memoair_runtime.storage.trace_file import TraceFile
@@ -36,7 +37,7 @@ def test_every_turn_of_the_logs_is_sent_whatever_is_left_of_the_positions(
     saved = 0
     with CrashDisk(disk_root) as disk:
         for _ in range(8):
-            with disk.killing(rng.choice([None, 5, 5, rng.randint(4, 8)])):  # 5: before the line is synced
+            with disk.killing(rng.choice([None, 6, 6, rng.randint(4, 9)])):  # 6: before the line is synced
                 saved += 1
                 SimulatedProcess(disk_root, rng.choice("ab"), CLOUD).save(f"turn-{saved}", "hello " * rng.randint(1, 9))
             if rng.random() < 0.6:
@@ -50,6 +51,20 @@ def test_every_turn_of_the_logs_is_sent_whatever_is_left_of_the_positions(
         in_logs = {event.event_id for process in processes for event in process.events}
         assert in_logs <= accepted, "a turn is never sent"
         assert not push(root)
+
+
+def test_a_position_is_not_ahead_of_a_log_that_its_writer_did_not_sync(tmp_path: Path, disk_root: Path) -> None:
+    with CrashDisk(disk_root) as disk:
+        SimulatedProcess(disk_root, "a", CLOUD).save("turn-0", "hello")
+        with disk.killing(6):  # before the line is synced
+            SimulatedProcess(disk_root, "a", CLOUD).save("turn-1", "my boots are red, and I said so " * 5)
+        assert len(push(disk_root)) == 3  # the start of the session, and both turns
+        disk.promise("sent")
+    for crash, root in survivors(disk, tmp_path, count=2 * CRASHES):
+        if crash.promises:
+            process = SimulatedProcess(root, "a", CLOUD)
+            later = {process.save(f"later-{number}", "hello again") for number in range(5)}
+            assert later <= push(root)
 
 
 def push(root: Path, on_sent: Callable[[set[str]], None] = lambda _: None) -> set[str]:
@@ -155,6 +170,17 @@ def test_nothing_that_was_erased_comes_back(tmp_path: Path, disk_root: Path, kil
         assert all(turn[1] in (SECRET, "I am back") for name in sessions for turn in _turns(root, name))
         finish_interrupted(user_folder(root))
         erase(user_folder(root), erased_at, keeps_later=True)
+
+
+def test_what_an_interrupted_erasure_has_left_is_not_sent(disk_root: Path) -> None:
+    folder, erased_at = user_folder(disk_root), NOW + timedelta(minutes=1)
+    SimulatedProcess(disk_root, "first", CLOUD).save("turn-of-first", SECRET)
+    record_erasure(folder, erased_at, [])  # and then the machine stopped
+    assert [session_id for session_id, _ in folder.list_session_logs()] == ["first"]
+    assert push(disk_root) == set()
+    later = SimulatedProcess(disk_root, "later", CLOUD)
+    later.save("turn-later", "I am back", NOW + timedelta(hours=1))
+    assert push(disk_root) == {event.event_id for event in later.events}
 
 
 def _turns(root: Path, session_id: str) -> list[tuple[str, str]]:

@@ -149,6 +149,24 @@ def test_a_file_without_a_valid_replica_of_this_cloud_counts_as_empty(tmp_path: 
     assert ReplicaFile(path, None).refresh().events, "without a cloud, the replica of any cloud is used"
 
 
+@pytest.mark.parametrize("damage", ["a changed word", "a line of another page", "a missing line"])
+def test_a_page_of_which_a_part_is_old_does_not_count(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "cloud.jsonl"
+    writer = ReplicaFile(path, CLOUD)
+    writer.append(ReplicaPage(1, [make_event(1)]))
+    writer.append(ReplicaPage(2, [make_event(2), make_event(3, text="The boots are red.")]))
+    *start, old, changed, last = path.read_bytes().splitlines(keepends=True)
+    damaged = {
+        "a changed word": [old, changed.replace(b"red", b"tan")],
+        "a line of another page": [old, start[1]],
+        "a missing line": [changed],
+    }
+    path.write_bytes(b"".join([*start, *damaged[damage], last]))  # the last line of the page is there
+    replica = ReplicaFile(path, CLOUD)
+    assert [event.event_id for event in replica.refresh().events] == [make_event(1).event_id]
+    assert replica.version == 1, "the page is pulled again"
+
+
 # The outbox
 
 

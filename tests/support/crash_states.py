@@ -143,7 +143,7 @@ class _Kept:
 def crashes(
     inodes: dict[int, Inode], operations: Sequence[Operation], *, count: int, seed: int, root: int
 ) -> Iterator[Crash]:
-    """Yield different disks: first one of each style after each promise, then random ones until there are enough.
+    """Yield different disks: one of each style after each promise, in random order, then random ones.
 
     Args:
         inodes: Everything that was ever on the disk.
@@ -161,7 +161,10 @@ def crashes(
         if attempt < len(chosen):
             position, style = chosen[attempt]
         else:
-            position, style = rng.randint(0, len(operations)), rng.choice(_Kept.STYLES)
+            # Half of them right after a promise, where most is at stake.
+            is_after_promise = promised and rng.random() < 0.5
+            position = rng.choice(promised) if is_after_promise else rng.randint(0, len(operations))
+            style = rng.choice(_Kept.STYLES)
         crash = _crash_at(inodes, operations[:position], style, rng, root)
         key = hash((len(crash.promises), frozenset(crash.tree.items())))
         if key not in seen:
