@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from memoair_cli.options import fail
 from memoair_protocol.addresses import parse_base_url
 from memoair_protocol.cloud_replies import CloudUnreachableError
+from memoair_protocol.erasure_marks import DeviceTime
 from memoair_protocol.http_headers import encode_header
+from memoair_protocol.timestamps import utc_now
 from memoair_runtime.settings import cloud_id_of
 from memoair_runtime.storage.erasure import erase_unserved_user
 from memoair_runtime.storage.erasure_record import CloudErasure
@@ -54,7 +56,8 @@ def erase_here(folder: UserFolder, base_url: str, erased_at: datetime | None) ->
         return {"status": "nothing", "sessions": 0}
     cloud = cloud_id_of(parse_base_url(base_url) or base_url)
     try:
-        is_erased = erase_unserved_user(folder, None if erased_at is None else CloudErasure(cloud, erased_at))
+        in_cloud = None if erased_at is None else CloudErasure(cloud, erased_at)
+        is_erased = erase_unserved_user(folder, in_cloud, utc_now(), DeviceTime.now())
     except OSError:
         return {"status": "failed", "sessions": sessions}
     return {"status": "removed" if is_erased else "served", "sessions": sessions}

@@ -94,7 +94,7 @@ class SyncScheduler:
         self._is_startup_delay_over = False
         self._has_pulled = False
         self._pushes_first = False  # the last pull has failed: turns do not wait until one succeeds
-        self._pending_erasures: list[datetime | None] = []  # for the thread to record
+        self._pending_erasures: list[tuple[datetime | None, str | None]] = []  # for the thread to record
         self._close_deadline: float | None = None
         self._thread: threading.Thread | None = None
         metrics.events_unsynced.set_function(lambda: outbox.count)
@@ -165,12 +165,12 @@ class SyncScheduler:
             self._submit_and_wait(_SyncRequest(None, deadline))
         return self._outbox.count
 
-    def on_erased(self, at: datetime | None) -> None:
+    def on_erased(self, at: datetime | None, mark: str | None) -> None:
         """Reset the counts, and have the thread record the erasure."""
         self._outbox.clear()
         self._rejected_events.reset()
         with self._condition:
-            self._pending_erasures.append(at)
+            self._pending_erasures.append((at, mark))
             self._pull_at = 0.0
             self._condition.notify_all()
 
@@ -299,8 +299,8 @@ class SyncScheduler:
     def _apply_erasures(self, session: "SyncSession") -> None:
         with self._condition:
             erasures, self._pending_erasures = self._pending_erasures, []
-        for at in erasures:
-            session.user.record_erasure(at)
+        for at, mark in erasures:
+            session.user.record_erasure(at, mark)
 
     def _pull(self, session: "SyncSession") -> None:
         with self._condition:
