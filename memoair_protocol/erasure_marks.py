@@ -7,7 +7,6 @@ clock of the machine that nobody sets, from its start on. Without either, it can
 
 import hashlib
 import os
-import sys
 import time
 import uuid
 from datetime import datetime
@@ -116,11 +115,9 @@ class DeviceClock(NamedTuple):
 
 
 def _read_clock() -> float:
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    if sys.platform == "darwin":  # where the clock of `time.monotonic` stands still during sleep
-        return time.clock_gettime(time.CLOCK_MONOTONIC)
-    return time.monotonic()
+    # On Linux and macOS, the clock of `time.monotonic` stands still during sleep; these do not.
+    clock = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @lru_cache(maxsize=4)

@@ -10,13 +10,14 @@ from pathlib import Path
 import attrs
 import pytest
 from prometheus_client import generate_latest
+from sqlalchemy import update
 from support.clouds import Client, RunningCloud, running, turn
 from support.devices import Device, device
 from support.waiting import eventually
 
 from memoair_cloud.calls.erased_events import ErasureOrder, Order, Sender
 from memoair_cloud.calls.event_parsing import IncomingEvent
-from memoair_cloud.database.models import ForgottenUser
+from memoair_cloud.database.models import CallSession, ForgottenUser
 from memoair_protocol.enums import EventType
 from memoair_protocol.erasure_marks import DeviceClock, DeviceTime, ErasureMark
 from memoair_runtime.storage.user_folder import UserFolder
@@ -219,6 +220,19 @@ def test_a_record_with_a_time_in_the_future_is_corrected(
         now = datetime.now(timezone.utc)
         said = {"occurredAt": (now + timedelta(seconds=30)).isoformat()}  # as a client's outbox tells it later
         assert runtime.save("t2", "After.", session_id="two", metadata=said) != "None"
+
+
+def test_a_call_that_was_received_or_claimed_while_the_clock_was_ahead_is_learned_from(
+    cloud: RunningCloud, client: Client
+) -> None:
+    client.send(turn("t1", "one"))
+    worker = cloud.services.queue._extraction_worker
+    assert worker.find_due_projects() == []  # it may go on
+    far = datetime.now(timezone.utc) + timedelta(days=400)
+    for column in (CallSession.claimed_until, CallSession.retry_at):
+        with cloud.services.engine.begin() as connection:
+            connection.execute(update(CallSession).values({CallSession.received_at: far, column: far}))
+        assert worker.find_due_projects() == [client.identity["project"]]
 
 
 # The rule itself
