@@ -2,7 +2,7 @@
 
 An erasure has a number, which the cloud gives it. A machine that has carried it out marks what it logs from then on
 with the number: that was said after the erasure. For what a machine logged before it knew, the age is measured by a
-clock of the machine that nobody sets, from its start on. Without either, it cannot be known.
+clock of the machine that cannot be set, from its start on. Without either, it cannot be known.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class ErasureMark(NamedTuple):
 
     @classmethod
     def parse(cls, text: object) -> "ErasureMark | None":
-        """Return the mark of a text; None if it is none, as with an event that was logged before one was known."""
+        """Return the mark of a text; None for another text, as of an event that was logged before one was known."""
         if not isinstance(text, str) or len(text) > _MAX_MARK_CHARS:
             return None
         epoch, separator, number = text.rpartition(":")
@@ -68,7 +68,7 @@ class DeviceTime(NamedTuple):
 
     @classmethod
     def parse(cls, text: object) -> "DeviceTime | None":
-        """Return the time of a text; None if it is none."""
+        """Return the time of a text; None for another text."""
         if not isinstance(text, str):
             return None
         boot, separator, uptime = text.partition(":")

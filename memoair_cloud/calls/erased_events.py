@@ -18,7 +18,7 @@ _SAME_TIME = timedelta(seconds=2)
 _MAX_TRANSIT = timedelta(seconds=3)
 
 
-class Order(Enum):
+class EventOrder(Enum):
     """When an event happened, compared to the erasures of its user."""
 
     AFTER = "after"  # or as far as a machine without marks can say
@@ -55,29 +55,29 @@ class ErasureOrder:
     erased_sessions: AbstractSet[str]
     sender: Sender | None
 
-    def of(self, event: IncomingEvent) -> Order:
+    def of(self, event: IncomingEvent) -> EventOrder:
         """Return when an event happened."""
         mark = ErasureMark.parse(event.erasure)
         if mark is not None and mark.includes(ErasureMark(self.epoch or "", self.erasure.asked_version)):
             # The machine had carried out the erasure when it logged this. One for inactivity goes by time alone.
             is_asked = self.erasure.version == self.erasure.asked_version
-            return Order.AFTER if is_asked or event.occurred_at > self.erasure.forgotten_at else Order.BEFORE
+            return EventOrder.AFTER if is_asked or event.occurred_at > self.erasure.forgotten_at else EventOrder.BEFORE
         if event.session_id in self.erased_sessions:
-            return Order.BEFORE
+            return EventOrder.BEFORE
         if event.erasure is None or self.erasure.asked_at is None:
-            return Order.BEFORE if self._latest_time(event) <= self.erasure.forgotten_at else Order.AFTER
+            return EventOrder.BEFORE if self._latest_time(event) <= self.erasure.forgotten_at else EventOrder.AFTER
         return self._by_age(event, self.erasure.asked_at)
 
-    def _by_age(self, event: IncomingEvent, asked_at: datetime) -> Order:
-        """Order an event that a machine logged as it happened, without knowing of the last erasure."""
+    def _by_age(self, event: IncomingEvent, asked_at: datetime) -> EventOrder:
+        """EventOrder an event that a machine logged as it happened, without knowing of the last erasure."""
         logged_at = DeviceTime.parse(event.clock)
         if logged_at is None or self.sender is None:
-            return Order.UNKNOWN
+            return EventOrder.UNKNOWN
         age_s = self.sender.clock.time.seconds_since(logged_at)
         if age_s is None or age_s < 0:
-            return Order.UNKNOWN
+            return EventOrder.UNKNOWN
         erased_at = max(asked_at, self.erasure.forgotten_at) + _MAX_TRANSIT  # which would make an event look younger
-        return Order.BEFORE if self.sender.sent_at - timedelta(seconds=age_s) <= erased_at else Order.AFTER
+        return EventOrder.BEFORE if self.sender.sent_at - timedelta(seconds=age_s) <= erased_at else EventOrder.AFTER
 
     def _latest_time(self, event: IncomingEvent) -> datetime:
         """Return the time of an event that says so itself, corrected if the machine's clock is ahead."""

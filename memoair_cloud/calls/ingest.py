@@ -8,7 +8,7 @@ import attrs
 import msgspec
 from sqlalchemy import select
 
-from memoair_cloud.calls.erased_events import MAX_CLOCK_SKEW, ErasureOrder, Order, Sender, correct_impossible_time
+from memoair_cloud.calls.erased_events import MAX_CLOCK_SKEW, ErasureOrder, EventOrder, Sender, correct_impossible_time
 from memoair_cloud.calls.event_parsing import IncomingEvent, extract_event_id, parse_event
 from memoair_cloud.calls.users import find_erased_sessions, find_erasure, lock_or_create_user
 from memoair_cloud.database.columns import EncodedJson
@@ -26,8 +26,8 @@ from memoair_protocol.erasure_marks import DeviceClock
 from memoair_protocol.timestamps import utc_now
 
 _ERASED_MESSAGES = {
-    Order.BEFORE: "the user was erased after this event",
-    Order.UNKNOWN: "the user was erased, and it cannot be known whether this event is from before that",
+    EventOrder.BEFORE: "the user was erased after this event",
+    EventOrder.UNKNOWN: "the user was erased, and it cannot be known whether this event is from before that",
 }
 _OTHER_WORDS = "the event id belongs to a turn with other words; send them as an event of its own that corrects it"
 
@@ -254,11 +254,11 @@ def _select_new_events(
             else:
                 result.duplicate.append(event.event_id)
             continue
-        place = Order.AFTER if order is None else order.of(event)
-        if place is Order.AFTER:
+        place = EventOrder.AFTER if order is None else order.of(event)
+        if place is EventOrder.AFTER:
             new_events.append(event)
         else:
-            result.undecided += place is Order.UNKNOWN
+            result.undecided += place is EventOrder.UNKNOWN
             result.record_rejection(event.event_id, UserErasedError(_ERASED_MESSAGES[place]))
     return new_events
 

@@ -70,8 +70,9 @@ def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
         digests = [{"digest": hash_session_id(project_id, user_id, session_id)} for session_id in session_ids]
         session.insert_missing(ForgottenSession, digests)
         # A machine's clock may be slightly ahead, and this one's may have been set back since events arrived.
-        arrivals = session.scalars(select(func.max(CallSession.received_at)).where(CallSession.user_id == user_id))
-        up_to = max(now, user.last_seen_at, arrivals.one() or now)
+        received = select(func.max(CallSession.received_at)).where(CallSession.user_id == user_id)
+        last_received_at: datetime | None = session.scalar(received)
+        up_to = max(now, user.last_seen_at, last_received_at or now)
         receipt = _erase(session, user, up_to, now, "request")
     purge_wal(tenant.engine)
     return receipt

@@ -15,7 +15,7 @@ from support.clouds import Client, RunningCloud, running, turn
 from support.devices import Device, device
 from support.waiting import eventually
 
-from memoair_cloud.calls.erased_events import ErasureOrder, Order, Sender
+from memoair_cloud.calls.erased_events import ErasureOrder, EventOrder, Sender
 from memoair_cloud.calls.event_parsing import IncomingEvent
 from memoair_cloud.database.models import CallSession, ForgottenUser
 from memoair_protocol.enums import EventType
@@ -243,7 +243,7 @@ BOOT = DeviceTime("boot", 100_000.0)
 EVENT = IncomingEvent("e", EventType.TURN, "s", 1, NOW, "{}", None)
 
 
-def order(event_changes: dict[str, object], erasure: ForgottenUser | None = None, **changes: object) -> Order:
+def order(event_changes: dict[str, object], erasure: ForgottenUser | None = None, **changes: object) -> EventOrder:
     asked = ForgottenUser(version=7, forgotten_at=ERASED_AT, asked_version=7, asked_at=ERASED_AT)
     known = ErasureOrder(erasure or asked, "epoch", set(), Sender(DeviceClock(BOOT, NOW), NOW))
     event = IncomingEvent(
@@ -256,7 +256,7 @@ def logged(age_s: float, boot: str = "boot") -> str:
     return str(DeviceTime(boot, BOOT.uptime_s - age_s))
 
 
-AFTER, BEFORE, UNKNOWN = Order.AFTER, Order.BEFORE, Order.UNKNOWN
+AFTER, BEFORE, UNKNOWN = EventOrder.AFTER, EventOrder.BEFORE, EventOrder.UNKNOWN
 LONG_AGO = NOW - timedelta(days=9)
 
 
@@ -278,7 +278,7 @@ LONG_AGO = NOW - timedelta(days=9)
     ],
 )
 def test_an_event_is_ordered_by_what_was_known_then_by_its_age_then_by_its_time(
-    event: dict[str, object], expected: Order
+    event: dict[str, object], expected: EventOrder
 ) -> None:
     assert order(event) is expected
 
