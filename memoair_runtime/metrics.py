@@ -44,6 +44,11 @@ class RuntimeMetrics:
         self.events_refused = prometheus.Counter(
             "memoair_runtime_events_refused", "Events that the cloud rejected permanently", registry=self._registry
         )
+        self.events_forgotten = prometheus.Counter(
+            "memoair_runtime_events_forgotten",
+            "Events that the cloud rejected because they are, or may be, from before an erasure of their user",
+            registry=self._registry,
+        )
         self.traces_dropped = prometheus.Counter(
             "memoair_runtime_recall_traces_dropped",
             "Recall traces that were not kept: too many at once, or refused",

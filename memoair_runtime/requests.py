@@ -254,9 +254,10 @@ class PullRequest(DeadlineRequest, frozen=True, rename="camel", kw_only=True):
 
 
 class ForgetRequest(DeadlineRequest, frozen=True, rename="camel", kw_only=True):
-    """POST /v1/runtime/forget. ``forgotten_at`` is when the cloud erased the user, if the client knows."""
+    """POST /v1/runtime/forget: when the cloud erased the user, and the mark of that, if the client knows."""
 
     forgotten_at: str | None = None
+    erasure: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
     def forgotten_time(self) -> datetime | None:
         """Return ``forgotten_at`` as a datetime, or None.

@@ -8,6 +8,7 @@ from typing import Any
 
 from memoair_protocol.defaults import ORG_ONLY_MODE
 from memoair_protocol.enums import LaneName, TraceMode, Variant
+from memoair_protocol.erasure_marks import DeviceTime
 from memoair_protocol.identifiers import identifier_problem
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.cloud_sync import make_sync
@@ -335,12 +336,12 @@ class RuntimeService:
             return {"status": "ok", "removed": {"sessions": 0, "turns": 0}}
         forgotten_at = request.forgotten_time()
         deadline = max(_deadline_of(request, DEFAULT_ERASE_MS), time.monotonic() + MIN_ERASE_S)
-        now = utc_now()
-        # A cloud whose clock is ahead rejects events up to its own time.
         cloud_id = self._settings.cloud_id
-        in_cloud = CloudErasure(cloud_id, forgotten_at) if cloud_id and forgotten_at else None
-        erased = self._eraser.erase(deadline, max(now, forgotten_at or now), in_cloud=in_cloud)
-        self._sync.on_erased(forgotten_at)
+        in_cloud = CloudErasure(cloud_id, forgotten_at, request.erasure) if cloud_id and forgotten_at else None
+        erased = self._eraser.erase(deadline, utc_now(), in_cloud=in_cloud, clock=DeviceTime.now())
+        if in_cloud is not None and in_cloud.mark is not None:
+            self._store.set_erasure_mark(in_cloud.mark)
+        self._sync.on_erased(forgotten_at, request.erasure)
         return {"status": "ok", "removed": {"sessions": erased.sessions, "turns": erased.turns}}
 
     def shut_down(self, request: DeadlineRequest) -> dict[str, Any]:

@@ -316,7 +316,7 @@ class UserCalls(WholeCalls):
         removed = None
         if not self._org_only:  # otherwise no user data is stored here
             with self._acquire_handle(caller) as handle:
-                erase = partial(self._runtime_client.erase, handle, receipt.get("forgottenAt"))
+                erase = partial(self._runtime_client.erase, handle, receipt)
                 removed = erase(time.monotonic() + phase_timeout_s)
                 # A save that timed out may have reached the runtime after the erasure and stored its turn again.
                 removed_later = (

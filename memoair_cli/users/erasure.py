@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from memoair_cli.options import fail
 from memoair_protocol.addresses import parse_base_url
 from memoair_protocol.cloud_replies import CloudUnreachableError
+from memoair_protocol.erasure_marks import DeviceTime
 from memoair_protocol.http_headers import encode_header
 from memoair_protocol.private_files import UnsafePathError
+from memoair_protocol.timestamps import utc_now
 from memoair_protocol.turn_spool import erase_user
 from memoair_runtime.settings import cloud_id_of
 from memoair_runtime.storage.erasure import erase_unserved_user
@@ -58,7 +60,8 @@ def erase_here(folder: UserFolder, base_url: str, erased_at: datetime | None) ->
         if not os.path.lexists(folder.path):  # a client may have promised turns of a caller whom no runtime has served
             had_any = erase_user(folder.root, folder.project_id, folder.user_id, before=erased_at)
             return {"status": "removed" if had_any else "nothing", "sessions": 0}
-        is_erased = erase_unserved_user(folder, None if erased_at is None else CloudErasure(cloud, erased_at))
+        in_cloud = None if erased_at is None else CloudErasure(cloud, erased_at)
+        is_erased = erase_unserved_user(folder, in_cloud, utc_now(), DeviceTime.now())
     except UnsafePathError as error:
         return {"status": "failed", "sessions": sessions, "reason": str(error)}
     except OSError:

@@ -54,6 +54,8 @@ class _Event(_WireStruct, frozen=True, rename="camel"):
     seq: Annotated[int, msgspec.Meta(ge=0, le=_MAX_SEQ)]
     occurred_at: str
     payload: msgspec.Raw
+    erasure: Any = None
+    clock: Any = None
 
 
 class IncomingEvent(msgspec.Struct, frozen=True):
@@ -69,6 +71,9 @@ class IncomingEvent(msgspec.Struct, frozen=True):
         start: The parsed payload of a session start; None for other events.
         corrects: The id of the event that a turn corrects; None if it corrects none.
         turn_id: The id of a turn, as the application calls it; None for other events.
+        erasure: What the machine knew of erasures of the user when it logged the event as it happened; see
+            `memoair_protocol.erasure_marks`. None for an event that only says when it happened.
+        clock: When that was, by the machine's own clock.
     """
 
     event_id: str
@@ -80,6 +85,8 @@ class IncomingEvent(msgspec.Struct, frozen=True):
     start: StartPayload | None
     corrects: str | None = None
     turn_id: str | None = None
+    erasure: str | None = None
+    clock: str | None = None
 
     @property
     def turn_key(self) -> tuple[str, str, str] | None:
@@ -145,6 +152,8 @@ def parse_event(content: bytes) -> IncomingEvent:
         start=payload if isinstance(payload, StartPayload) else None,
         corrects=corrected_event_id({CORRECTS_KEY: payload.corrects}) if isinstance(payload, _TurnPayload) else None,
         turn_id=sanitize_text(payload.turn_id) if isinstance(payload, _TurnPayload) else None,
+        erasure=event.erasure if isinstance(event.erasure, str) else None,
+        clock=event.clock if isinstance(event.clock, str) else None,
     )
 
 

@@ -1,17 +1,18 @@
 """Ingest events: each one once, in any order, a batch in one transaction."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import attrs
 import msgspec
 from sqlalchemy import select
 
+from memoair_cloud.calls.erased_events import MAX_CLOCK_SKEW, ErasureOrder, EventOrder, Sender, correct_impossible_time
 from memoair_cloud.calls.event_parsing import IncomingEvent, extract_event_id, parse_event
 from memoair_cloud.calls.users import find_erased_sessions, find_erasure, lock_or_create_user
 from memoair_cloud.database.columns import EncodedJson
-from memoair_cloud.database.models import CallEvent, CallSession, EndUser
+from memoair_cloud.database.models import CallEvent, CallSession, EndUser, Project
 from memoair_cloud.errors import ApiError, ConflictError, InvalidRequestError, UserErasedError
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
 from memoair_cloud.recall_traces.linking import link_new_turns
@@ -21,10 +22,13 @@ from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.grants import Action
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
+from memoair_protocol.erasure_marks import DeviceClock
 from memoair_protocol.timestamps import utc_now
 
-# How far a machine's clock may be ahead for its timestamps to be accepted unchanged.
-MAX_CLOCK_SKEW = timedelta(minutes=5)
+_ERASED_MESSAGES = {
+    EventOrder.BEFORE: "the user was erased after this event",
+    EventOrder.UNKNOWN: "the user was erased, and it cannot be known whether this event is from before that",
+}
 _OTHER_WORDS = "the event id belongs to a turn with other words; send them as an event of its own that corrects it"
 
 
@@ -53,6 +57,7 @@ class IngestResult:
             look like a loss, and to ask for them again would never end.
         duplicate: The ids of events that were saved before.
         rejected: The events that were not saved, with the reasons.
+        undecided: The number of rejected events of which it cannot be known whether they are from before an erasure.
         has_ended_call: Whether one of the calls has ended, so that it can be consolidated.
     """
 
@@ -60,6 +65,7 @@ class IngestResult:
     expired: list[str] = attrs.field(factory=list)
     duplicate: list[str] = attrs.field(factory=list)
     rejected: list[EventRejection] = attrs.field(factory=list)
+    undecided: int = 0
     has_ended_call: bool = False
 
     def record_repeat(self, event_id: str) -> None:
@@ -75,7 +81,14 @@ class IngestResult:
         self.rejected.append(EventRejection(event_id, error.code, error.message))
 
 
-def ingest(tenant: Tenant, batch: Iterable[bytes], *, now: datetime | None = None) -> IngestResult:
+def ingest(
+    tenant: Tenant,
+    batch: Iterable[bytes],
+    *,
+    now: datetime | None = None,
+    device: DeviceClock | None = None,
+    sent_at: datetime | None = None,
+) -> IngestResult:
     """Save the events of one user. Accepted events are durable when this returns.
 
     Invalid events are rejected one by one; the others are saved.
@@ -84,6 +97,8 @@ def ingest(tenant: Tenant, batch: Iterable[bytes], *, now: datetime | None = Non
         tenant: The project and the user that the events belong to.
         batch: The events, each as JSON.
         now: When they arrive; by default the current time.
+        device: The clocks of the machine that sends them, if it says.
+        sent_at: When its request began to arrive, and with it the time of these clocks; by default ``now``.
 
     Raises:
         InvalidRequestError: If the request does not name the user.
@@ -95,7 +110,9 @@ def ingest(tenant: Tenant, batch: Iterable[bytes], *, now: datetime | None = Non
     events, repeated_ids = _parse_batch(batch, user_id, result)
     with tenant.begin_write(Action.INGEST) as session:
         if events:
-            _store_events(session, user_id, events, result, now or utc_now())
+            now = now or utc_now()
+            sender = None if device is None else Sender(device, sent_at or now)
+            _store_events(session, user_id, events, result, now, sender)
     for event_id in repeated_ids:
         result.record_repeat(event_id)
     return result
@@ -128,10 +145,17 @@ def _other_session_error() -> ConflictError:
 
 
 def _store_events(
-    session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult, now: datetime
+    session: ScopedSession,
+    user_id: str,
+    events: list[IncomingEvent],
+    result: IngestResult,
+    now: datetime,
+    sender: Sender | None,
 ) -> None:
     user = lock_or_create_user(session, user_id, events[0].occurred_at)
-    new_events = [_clamp_clock_skew(event, now) for event in _select_new_events(session, user_id, events, result)]
+    order = _find_order(session, user_id, events, now, sender)
+    selected_events = _select_new_events(session, user_id, events, order, result)
+    new_events = [_clamp_clock_skew(event, now) for event in selected_events]
     new_events = _drop_expired(session, user, new_events, now, result)
     if not new_events:
         if (
@@ -195,14 +219,27 @@ def _group_by_session(events: Iterable[IncomingEvent]) -> dict[str, list[Incomin
     return groups
 
 
+def _find_order(
+    session: ScopedSession, user_id: str, events: list[IncomingEvent], now: datetime, sender: Sender | None
+) -> ErasureOrder | None:
+    """Return what orders events against the erasures of their user; None if there were none."""
+    erasure = find_erasure(session, user_id)
+    if erasure is None:
+        return None
+    correct_impossible_time(erasure, now)
+    epoch = session.scalars(select(Project.epoch).where(Project.id == session.scope.project_id)).one()
+    erased_sessions = find_erased_sessions(session, user_id, {event.session_id for event in events})
+    return ErasureOrder(erasure, epoch, erased_sessions, sender)
+
+
 def _select_new_events(
-    session: ScopedSession, user_id: str, events: list[IncomingEvent], result: IngestResult
+    session: ScopedSession,
+    user_id: str,
+    events: list[IncomingEvent],
+    order: ErasureOrder | None,
+    result: IngestResult,
 ) -> list[IncomingEvent]:
     """Return the events to save; record the outcome of the others in the result."""
-    erasure = find_erasure(session, user_id)
-    erased_sessions = (
-        find_erased_sessions(session, user_id, {event.session_id for event in events}) if erasure else set[str]()
-    )
     stored_sessions = _find_stored_events(session, user_id, events)
     changed_ids = _find_changed_turns(
         session, user_id, [event for event in events if event.event_id in stored_sessions]
@@ -216,10 +253,13 @@ def _select_new_events(
                 result.record_rejection(event.event_id, ConflictError(_OTHER_WORDS))
             else:
                 result.duplicate.append(event.event_id)
-        elif event.session_id in erased_sessions or (erasure and event.occurred_at <= erasure.forgotten_at):
-            result.record_rejection(event.event_id, UserErasedError("the user was erased after this event"))
-        else:
+            continue
+        place = EventOrder.AFTER if order is None else order.of(event)
+        if place is EventOrder.AFTER:
             new_events.append(event)
+        else:
+            result.undecided += place is EventOrder.UNKNOWN
+            result.record_rejection(event.event_id, UserErasedError(_ERASED_MESSAGES[place]))
     return new_events
 
 

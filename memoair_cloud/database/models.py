@@ -292,6 +292,9 @@ class ForgottenUser(ProjectOwned, Base):
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     forgotten_at: Mapped[datetime]
     version: Mapped[int]  # the project's forgotten_version after the last erasure
+    # The same after the last erasure that was asked for, and when that was: see `memoair_cloud.calls.erased_events`.
+    asked_version: Mapped[int] = mapped_column(server_default="0", default=0)
+    asked_at: Mapped[datetime | None]
     memory_version: Mapped[int]  # where the user's versions continue if they call again
     profile_version: Mapped[int]
     receipt: Mapped[dict[str, Any] | None]  # what was removed, in numbers

@@ -13,8 +13,12 @@ from memoair_cloud.errors import InternalServerError
 from memoair_cloud.http.errors import make_error_response
 from memoair_cloud.http.model_metrics import ModelCollector
 from memoair_cloud.http.spans import start_request_span
+from memoair_protocol.erasure_marks import SERVER_TIME_HEADER
+from memoair_protocol.timestamps import format_utc, utc_now
 
 log = logging.getLogger(__name__)
+
+_SERVER_TIME = SERVER_TIME_HEADER.lower().encode()
 
 _METHODS = frozenset(["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"])
 _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -95,6 +99,7 @@ class ObservabilityMiddleware:
             await self._app(scope, receive, send)
             return
         started_at = time.monotonic()
+        scope.setdefault("state", {})["arrived_at"] = utc_now()  # before the body, which may take long
         request_id = _request_id(scope)
         span = start_request_span(dict(scope["headers"]))
         status: int | None = None
@@ -103,7 +108,8 @@ class ObservabilityMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+                own = (b"x-request-id", request_id.encode()), (_SERVER_TIME, format_utc(utc_now()).encode())
+                message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
 
         try:

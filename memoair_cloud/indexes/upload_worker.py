@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Engine, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from memoair_cloud.database.leases import is_over
 from memoair_cloud.database.upload_models import Upload, UploadedDocument, UploadedFile
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.documents import NewDocument, count_chunks, remove_documents, write_documents
@@ -33,7 +34,7 @@ class _LostClaimError(Exception):
 
 def find_projects_with_uploads(engine: Engine, now: datetime) -> list[str]:
     """Return the projects in which an upload is to be processed, expired or cleaned up."""
-    is_free = or_(Upload.claimed_until.is_(None), Upload.claimed_until < now)
+    is_free = is_over(Upload.claimed_until, now, CLAIM)
     due = or_(
         and_(Upload.state.in_([state.value for state in WORKING]), is_free),
         and_(Upload.state.in_([state.value for state in WAITING]), Upload.updated_at < now - EXPIRES_AFTER),
@@ -87,7 +88,7 @@ def _claim(tenant: Tenant) -> Upload | None:
     with tenant.begin_write() as session:
         is_due = and_(
             Upload.state.in_([state.value for state in WORKING]),
-            or_(Upload.claimed_until.is_(None), Upload.claimed_until < now),
+            is_over(Upload.claimed_until, now, CLAIM),
         )
         statement = select(Upload).where(is_due).order_by(Upload.created_at, Upload.id).limit(1)
         upload = session.scalar(statement.with_for_update(skip_locked=True, key_share=True))

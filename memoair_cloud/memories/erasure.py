@@ -17,6 +17,7 @@ from memoair_cloud.retention.holds import check_not_held, is_held
 from memoair_cloud.retention.policy import lock_project
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
+from memoair_protocol.erasure_marks import ErasureMark
 from memoair_protocol.hashes import hash_user_id
 from memoair_protocol.timestamps import format_utc, parse_timestamp, utc_now
 
@@ -33,6 +34,8 @@ class ErasureReceipt:
         reason: ``"request"``, or ``"retention"`` if the user was not heard of for longer than the project's period.
         removed: The number of removed rows by kind.
         user_id: The id of the user; None in a receipt that is read again.
+        erasure: The mark of what a machine logs after it has carried out the erasure; None in a receipt that is read
+            again. See `memoair_protocol.erasure_marks`.
     """
 
     digest: str
@@ -42,6 +45,7 @@ class ErasureReceipt:
     reason: str
     removed: dict[str, int]
     user_id: str | None = None
+    erasure: str | None = None
 
 
 def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
@@ -65,7 +69,10 @@ def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
         session_ids = session.scalars(select(CallSession.id).where(CallSession.user_id == user_id)).all()
         digests = [{"digest": hash_session_id(project_id, user_id, session_id)} for session_id in session_ids]
         session.insert_missing(ForgottenSession, digests)
-        up_to = max(now, user.last_seen_at)  # a machine's clock may be slightly ahead
+        # A machine's clock may be slightly ahead, and this one's may have been set back since events arrived.
+        received = select(func.max(CallSession.received_at)).where(CallSession.user_id == user_id)
+        last_received_at: datetime | None = session.scalar(received)
+        up_to = max(now, user.last_seen_at, last_received_at or now)
         receipt = _erase(session, user, up_to, now, "request")
     purge_wal(tenant.engine)
     return receipt
@@ -119,8 +126,11 @@ def _erase(session: ScopedSession, user: EndUser, up_to: datetime, now: datetime
         project_id=project_id, digest=hash_user_id(project_id, user_id)
     )
     erasure.version, erasure.forgotten_at = project.forgotten_version, up_to
+    if reason == "request":
+        erasure.asked_version, erasure.asked_at = erasure.version, up_to
     erasure.memory_version, erasure.profile_version = user.memory_version + 1, user.profile_version + 1
-    receipt = ErasureReceipt(erasure.digest, up_to, now, project.forgotten_version, reason, removed, user_id)
+    mark = str(ErasureMark(project.epoch or "", erasure.asked_version or 0))
+    receipt = ErasureReceipt(erasure.digest, up_to, now, project.forgotten_version, reason, removed, user_id, mark)
     if any(removed.values()) or erasure.receipt is None:
         erasure.receipt = {
             "forgottenAt": format_utc(up_to),

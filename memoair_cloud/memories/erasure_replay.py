@@ -77,6 +77,7 @@ def _replay(session: ScopedSession, digest: str, user_id: str | None, erased_at:
     )
     project.forgotten_version += 1
     erasure.version, erasure.forgotten_at = project.forgotten_version, erased_at
+    erasure.asked_version, erasure.asked_at = erasure.version, erased_at
     last = user or erasure
     erasure.memory_version, erasure.profile_version = last.memory_version + 1, last.profile_version + 1
     session.add(erasure)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from memoair_cloud.calls.users import lock_user
 from memoair_cloud.consolidation import CallTurn, ChatExtractor, Extraction, Extractor
+from memoair_cloud.database.leases import is_before, is_over
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser
 from memoair_cloud.identifiers import sanitize_text
 from memoair_cloud.memories.learnable import find_redacted_kinds
@@ -145,9 +146,9 @@ def due_condition(now: datetime, idle_timeout: timedelta) -> ColumnElement[bool]
     """Return the SQL condition that selects the calls to consolidate now."""
     return and_(
         CallSession.learned_count < CallSession.event_count,
-        or_(CallSession.ended_at.is_not(None), CallSession.received_at < now - idle_timeout),
-        or_(CallSession.claimed_until.is_(None), CallSession.claimed_until < now),
-        or_(CallSession.retry_at.is_(None), CallSession.retry_at <= now),
+        or_(CallSession.ended_at.is_not(None), is_before(CallSession.received_at, now - idle_timeout, now)),
+        is_over(CallSession.claimed_until, now, _CLAIM_DURATION),
+        is_over(CallSession.retry_at, now + timedelta(microseconds=1), timedelta(seconds=_BACKOFF.max_s)),
         CallSession.failures < MAX_FAILURES,
     )
 

@@ -10,6 +10,7 @@ from memoair_cloud.database.models import Project
 from memoair_cloud.projections.org import get_org_file
 from memoair_cloud.projections.users import get_versions
 from memoair_cloud.tenancy.access import Tenant
+from memoair_protocol.erasure_marks import ErasureMark
 from memoair_protocol.timestamps import format_utc
 
 # The default limits of a recall.
@@ -39,6 +40,7 @@ def build_bootstrap(tenant: Tenant) -> dict[str, Any]:
             "retentionVersion": project.retention_version,
             "forgottenVersion": project.forgotten_version,
             "forgottenAt": format_utc(versions.forgotten_at) if versions and versions.forgotten_at else None,
+            "erasure": str(ErasureMark(project.epoch or "", versions.asked_version)) if versions else None,
             "orgFile": get_org_file(session),
             "budgets": BUDGETS,
             "recallTraces": project.recall_traces,

@@ -30,12 +30,14 @@ class UserVersions:
         floor: The version at which the user's memory began. A machine with an earlier version holds erased data.
         profile: The version of the profile.
         forgotten_at: When the user was last erased; None if never.
+        asked_version: The number of the last erasure that was asked for; 0 if none was.
     """
 
     memory: int
     floor: int
     profile: int
     forgotten_at: datetime | None
+    asked_version: int
 
 
 def get_versions(session: ScopedSession, user_id: str) -> UserVersions:
@@ -49,6 +51,7 @@ def get_versions(session: ScopedSession, user_id: str) -> UserVersions:
         floor=user.memory_floor if user else last_versions[0],
         profile=user.profile_version if user else last_versions[1],
         forgotten_at=erasure.forgotten_at if erasure else None,
+        asked_version=erasure.asked_version if erasure else 0,
     )
 
 

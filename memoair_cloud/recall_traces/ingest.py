@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from sqlalchemy import select
 
-from memoair_cloud.calls.ingest import MAX_CLOCK_SKEW
+from memoair_cloud.calls.erased_events import MAX_CLOCK_SKEW
 from memoair_cloud.calls.users import find_erased_sessions, find_erasure, lock_or_create_user
 from memoair_cloud.database.models import Project
 from memoair_cloud.database.recall_trace_models import RecalledDocument, RecallTrace

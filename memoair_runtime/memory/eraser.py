@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from memoair_protocol.erasure_marks import DeviceTime
 from memoair_runtime.memory.reranker import BackgroundReranker
 from memoair_runtime.memory.session_writer import SessionWriter
 from memoair_runtime.memory.user_store import UserStore
@@ -42,14 +43,16 @@ class Eraser:
         *,
         keeps_later: bool = False,
         in_cloud: CloudErasure | None = None,
+        clock: DeviceTime | None = None,
     ) -> ErasedCounts:
         """Erase the user's data on this machine.
 
         Args:
             deadline: How long to wait for logs that are being read, in monotonic seconds.
-            erased_at: The time of the erasure.
-            keeps_later: Whether to keep the sessions in which every event is at or after this time.
-            in_cloud: The erasure in the cloud, if that is known.
+            erased_at: The time of the erasure, by the clock of this machine.
+            keeps_later: Whether to keep the sessions in which every event is after this time.
+            in_cloud: The erasure in the cloud, if that is known. What is logged from now on gets its mark.
+            clock: The time of the erasure by the clock that cannot be set, if known.
 
         Returns:
             How much was deleted.
@@ -61,7 +64,9 @@ class Eraser:
             with self._store.exclusive(deadline), self._writer.exclusive():
                 try:
                     self._drop_traces()
-                    return erasure.erase(self._store.folder, erased_at, keeps_later=keeps_later, in_cloud=in_cloud)
+                    return erasure.erase(
+                        self._store.folder, erased_at, keeps_later=keeps_later, in_cloud=in_cloud, clock=clock
+                    )
                 finally:
                     self._store.reset()
                     self._reranker.erase()

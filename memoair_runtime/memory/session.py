@@ -233,7 +233,7 @@ class LoggedSession:
                 self._is_start_pending = False
                 check_not_ended(self)
             if self._state is not SessionState.OPEN or info != self._logged_start:
-                append([self._new_start_event(now)])
+                append([self._new_start_event(now, is_live=True)])
             self._is_start_pending = False
 
     def save_turn(self, payload: Mapping[str, Any], occurred_at: datetime | None, now: datetime) -> str:
@@ -296,13 +296,15 @@ class LoggedSession:
             # Not kept in memory: corrections are rare.
             corrected = turn_elsewhere or self._log.find_event(versions[-1].event_id)
             payload, occurred_at = as_correction(payload, occurred_at, versions[-1].event_id, corrected)
-        occurred_at = occurred_at or now
+        is_live, occurred_at = occurred_at is None, occurred_at or now
         if not events and (self._is_start_pending or self._state is SessionState.NEW):
-            events.append(self._new_start_event(min(now, occurred_at)))
-        event = self._new_event(EventType.TURN, occurred_at, payload, len(events))
+            events.append(self._new_start_event(min(now, occurred_at), is_live=is_live))
+        event = self._new_event(EventType.TURN, occurred_at, payload, len(events), is_live=is_live)
         if corrected is not None and turn_elsewhere is None:
             # It may repeat words of the turn that it corrects, so it goes where that one goes.
-            event = msgspec.structs.replace(event, cloud=corrected.cloud)
+            event = msgspec.structs.replace(
+                event, cloud=corrected.cloud, erasure=corrected.erasure, clock=corrected.clock
+            )
         events.append(event)
         return SavedTurn(event.event_id)
 
@@ -323,7 +325,7 @@ class LoggedSession:
             return
         with self._open_for_append() as append:
             if self._state is not SessionState.ENDED:
-                append([self._new_event(EventType.SESSION_END, now, {"reason": reason})])
+                append([self._new_event(EventType.SESSION_END, now, {"reason": reason}, is_live=True)])
 
     @contextmanager
     def _open_for_append(self) -> Iterator[Callable[[Sequence[Event]], None]]:
@@ -340,13 +342,15 @@ class LoggedSession:
 
                 yield log
 
-    def _new_start_event(self, at: datetime) -> Event:
+    def _new_start_event(self, at: datetime, *, is_live: bool) -> Event:
         payload = {"user": self._requested_start.user, "metadata": self._requested_start.metadata}
-        return self._new_event(EventType.SESSION_START, at, payload)
+        return self._new_event(EventType.SESSION_START, at, payload, is_live=is_live)
 
-    def _new_event(self, type_: EventType, at: datetime, payload: Mapping[str, Any], seq_offset: int = 0) -> Event:
+    def _new_event(
+        self, type_: EventType, at: datetime, payload: Mapping[str, Any], seq_offset: int = 0, *, is_live: bool
+    ) -> Event:
         last_seq = max(self._last_seq, self._elsewhere.last_seq(self.id))
-        return new_event(type_, self.id, last_seq + seq_offset + 1, at, payload, self._origin)
+        return new_event(type_, self.id, last_seq + seq_offset + 1, at, payload, self._origin, is_live=is_live)
 
     def _apply_event(self, event: Event) -> None:
         self._state = _STATE_AFTER[event.type]

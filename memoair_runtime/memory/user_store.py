@@ -17,7 +17,8 @@ from memoair_runtime.memory.user_memory import UserMemory
 from memoair_runtime.readiness import Readiness, ReadinessGate
 from memoair_runtime.settings import RuntimeSettings
 from memoair_runtime.storage import erasure
-from memoair_runtime.storage.events import Event, EventOrigin
+from memoair_runtime.storage.erasure_record import read_erasure_mark
+from memoair_runtime.storage.events import ErasureKnowledge, Event, EventOrigin
 from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.replica_file import ReplicaPage
 from memoair_runtime.storage.retention import drop_old_turns, find_user_cutoff, read_rules
@@ -52,12 +53,13 @@ class UserStore:
         self.folder = UserFolder(settings.storage_root, settings.project_id, settings.user_id)
         self.memory = UserMemory(read_snapshot(self.folder))
         self._replica = CloudReplica(self.folder, self.memory, settings.cloud_id)
+        self._erasures = ErasureKnowledge(read_erasure_mark(self.folder, settings.cloud_id))
         self.sessions = Sessions(
             self.folder,
             self.memory.apply_event,
             on_logged,
             is_durable=not settings.org_only,
-            origin=EventOrigin(settings.cloud_id, settings.agent_id),
+            origin=EventOrigin(settings.cloud_id, settings.agent_id, self._erasures),
             elsewhere=self._replica,
         )
         self.unread_logs = 0
@@ -182,6 +184,10 @@ class UserStore:
             self._snapshot.write_if_due(self.sessions.loaded_versions(), is_idle=not self.sessions.count_active())
 
     # Erasure
+
+    def set_erasure_mark(self, mark: str) -> None:
+        """Mark what is logged from now on: the erasure that the mark names has been carried out here."""
+        self._erasures.mark = mark
 
     @contextmanager
     def exclusive(self, deadline: float) -> Iterator[None]:

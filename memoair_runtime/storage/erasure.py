@@ -15,10 +15,10 @@ import attrs
 from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.durable import sync_folder
 from memoair_protocol.enums import EventType
+from memoair_protocol.erasure_marks import DeviceTime
 from memoair_protocol.private_files import is_real_folder, read_private_file, remove_private_tree
-from memoair_protocol.timestamps import utc_now
 from memoair_protocol.turn_spool import erase_user
-from memoair_runtime.storage.erasure_record import CloudErasure, record_erasure
+from memoair_runtime.storage.erasure_record import CloudErasure, LastErasure, record_erasure
 from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.folder_names import ID_FILE
 from memoair_runtime.storage.process_lock import ProcessLock
@@ -42,16 +42,22 @@ class ErasedCounts:
 
 
 def erase(
-    folder: UserFolder, erased_at: datetime, *, keeps_later: bool, in_cloud: CloudErasure | None = None
+    folder: UserFolder,
+    erased_at: datetime,
+    *,
+    keeps_later: bool,
+    in_cloud: CloudErasure | None = None,
+    clock: DeviceTime | None = None,
 ) -> ErasedCounts:
     """Delete what a user said and everything derived from it, and record that; see `erasure_record`.
 
     Args:
         folder: The user's folder.
-        erased_at: The time of the erasure.
+        erased_at: The time of the erasure, by the clock of this machine.
         keeps_later: Whether to keep the sessions in which every event is at or after this time: the user has called
             again since the erasure.
         in_cloud: The erasure in the cloud, if that is known.
+        clock: The time of the erasure by the clock that cannot be set, if known.
 
     Returns:
         How much was deleted.
@@ -64,14 +70,15 @@ def erase(
     erase_user(folder.root, folder.project_id, folder.user_id, before=erased_at if keeps_later else None)
     erased: list[Path] = []
     events: list[Event] = []
+    moment = LastErasure(erased_at, clock)
     for path in folder.list_session_folders():
         session_events, is_readable = _read_events(SessionFolder(path).log)
-        is_later = is_readable and session_events and all(event.occurred_at >= erased_at for event in session_events)
+        is_later = is_readable and session_events and not any(map(moment.includes, session_events))
         if not (keeps_later and is_later):
             erased.append(path)
             events += session_events
     events += ReplicaFile(folder.cloud_replica, None).refresh().events
-    record_erasure(folder, erased_at, events, in_cloud)  # before the first of them is gone
+    record_erasure(folder, erased_at, events, in_cloud, clock)  # before the first of them is gone
     renamed = [path.rename(path.with_name(f"{DELETED_PREFIX}{uuid.uuid4().hex}")) for path in erased]
     for path in renamed:
         remove_private_tree(path)
@@ -97,12 +104,16 @@ def finish_interrupted(folder: UserFolder) -> None:
         sync_folder(folder.path)
 
 
-def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure | None) -> bool:
+def erase_unserved_user(
+    folder: UserFolder, in_cloud: CloudErasure | None, erased_at: datetime, clock: DeviceTime
+) -> bool:
     """Erase a user that no runtime serves at present.
 
     Args:
         folder: The user's folder.
         in_cloud: The erasure; later sessions are kept, see `erase`. None erases everything on this machine.
+        erased_at: The time of the erasure, by the clock of this machine.
+        clock: The same by the clock that cannot be set.
 
     Returns:
         False if a runtime serves the user; it will erase the data itself.
@@ -115,10 +126,7 @@ def erase_unserved_user(folder: UserFolder, in_cloud: CloudErasure | None) -> bo
     if not runtime_lock.try_acquire():
         return False
     try:
-        if in_cloud is None:
-            erase(folder, utc_now(), keeps_later=False)
-        else:
-            erase(folder, in_cloud.at, keeps_later=True, in_cloud=in_cloud)
+        erase(folder, erased_at, keeps_later=in_cloud is not None, in_cloud=in_cloud, clock=clock)
         remove_folder_without_data(folder)
     finally:
         runtime_lock.release()

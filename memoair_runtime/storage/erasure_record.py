@@ -5,7 +5,9 @@ turn. It holds neither words nor ids. It is durable before the first log is dele
 """
 
 import hashlib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +16,16 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import EventType
+from memoair_protocol.erasure_marks import DeviceTime, ErasureMark
 from memoair_protocol.private_files import read_private_file
 from memoair_protocol.starvation import raise_if_starved
+from memoair_protocol.timestamps import utc_now
 from memoair_runtime.storage.events import Event
-from memoair_runtime.storage.state_file import Timestamp, check_times
+from memoair_runtime.storage.state_file import Timestamp, check_times, read_state
 from memoair_runtime.storage.turn_words import TurnWords
 from memoair_runtime.storage.user_folder import ERASURE_RECORD_PREFIX, LogVersionKey, UserFolder, create_project_folder
+
+log = logging.getLogger(__name__)
 
 # An id with so many letters and digits is unique by itself, as a UUID is. Applications use shorter ones again in
 # another call: "turn-1".
@@ -34,11 +40,13 @@ class CloudErasure:
 
     Attributes:
         cloud: Identifies the cloud.
-        at: When the user was erased there.
+        at: When the user was erased there, by the clock of the cloud.
+        mark: The mark of what is logged after it, if the cloud gives one.
     """
 
     cloud: str
     at: datetime
+    mark: str | None = None
 
 
 class _ErasureRecord(msgspec.Struct, frozen=True, rename="camel"):
@@ -48,11 +56,15 @@ class _ErasureRecord(msgspec.Struct, frozen=True, rename="camel"):
         erased_at: What was said up to this time has been erased.
         turns: Digests of the erased turns.
         clouds: When clouds erased the user, by their ids: a cloud that loses this is to be reminded of it.
+        clock: When that was by the clock of this machine that cannot be set; empty if unknown.
+        marks: The marks of what is logged after it, by cloud.
     """
 
     erased_at: Timestamp
     turns: frozenset[int] = frozenset()
     clouds: dict[str, Timestamp] = {}
+    clock: str = ""
+    marks: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         """Reject times that are out of range."""
@@ -62,8 +74,40 @@ class _ErasureRecord(msgspec.Struct, frozen=True, rename="camel"):
 _decode_record = msgspec.json.Decoder(_ErasureRecord).decode
 
 
+@attrs.frozen
+class LastErasure:
+    """Up to when a user has been erased on this machine.
+
+    Attributes:
+        at: The time by the clock of this machine.
+        clock: The same by the clock that cannot be set, if known.
+        marks: The marks of what is logged after it, by cloud.
+    """
+
+    at: datetime
+    clock: DeviceTime | None = None
+    marks: Mapping[str, str] = attrs.field(factory=dict)
+
+    def includes(self, event: Event) -> bool:
+        """Return whether an event in a log was said before: a crash, or another process, has left it there.
+
+        What was logged as it happened is ordered by the clock that cannot be set, or by what was known; else by time.
+        """
+        logged_at = DeviceTime.parse(event.clock)
+        if logged_at is not None and self.clock is not None and logged_at.boot == self.clock.boot:
+            return logged_at.uptime_s <= self.clock.uptime_s
+        mark, last = ErasureMark.parse(event.erasure), ErasureMark.parse(self.marks.get(str(event.cloud)))
+        if mark is not None and last is not None and mark.includes(last):
+            return False
+        return event.occurred_at <= self.at
+
+
 def record_erasure(
-    folder: UserFolder, erased_at: datetime, events: Iterable[Event], in_cloud: CloudErasure | None = None
+    folder: UserFolder,
+    erased_at: datetime,
+    events: Iterable[Event],
+    in_cloud: CloudErasure | None = None,
+    clock: DeviceTime | None = None,
 ) -> None:
     """Record an erasure, in addition to earlier ones. It is on the disk when this returns.
 
@@ -72,6 +116,7 @@ def record_erasure(
         erased_at: What was said up to this time is erased.
         events: The events that are erased.
         in_cloud: The erasure in the cloud, if that is known.
+        clock: The time of the erasure by the clock that cannot be set, if known.
 
     Raises:
         OSError: The record cannot be written, or an earlier one cannot be read.
@@ -89,6 +134,8 @@ def record_erasure(
         max(erased_at, known.erased_at) if known else erased_at,
         (known.turns if known else frozenset[int]()).union(*turns),
         {**(known.clouds if known else {}), **({in_cloud.cloud: in_cloud.at} if in_cloud else {})},
+        "" if clock is None else str(clock),
+        {**(known.marks if known else {}), **({in_cloud.cloud: in_cloud.mark} if in_cloud and in_cloud.mark else {})},
     )
     create_project_folder(folder.root, folder.project_id)
     # Also if nothing is new: the process that wrote it may have died before it was on the disk.
@@ -117,14 +164,30 @@ def find_cloud_erasures(project: Path, cloud: str) -> dict[str, datetime]:
     return found
 
 
-def read_erasure_time(folder: UserFolder) -> datetime | None:
-    """Return the time up to which a user has been erased on this machine; None if never.
+def read_last_erasure(folder: UserFolder) -> LastErasure | None:
+    """Return up to when a user has been erased on this machine; None if never.
 
     Raises:
         OSError: The record cannot be read.
     """
     record = _read(folder)
-    return record.erased_at if record else None
+    return None if record is None else LastErasure(record.erased_at, DeviceTime.parse(record.clock), record.marks)
+
+
+class _KnownErasure(msgspec.Struct, frozen=True):
+    """What is read of ``cloud_state.json``."""
+
+    cloud: str
+    erasure: str | None = None
+
+
+_decode_known = msgspec.json.Decoder(_KnownErasure).decode
+
+
+def read_erasure_mark(folder: UserFolder, cloud: str | None) -> str:
+    """Return the mark of the last erasure in a cloud that was carried out here; empty if that is unknown."""
+    known = None if cloud is None else read_state(folder.pull_state, _decode_known)
+    return (known.erasure or "") if known is not None and known.cloud == cloud else ""
 
 
 class ErasedTurns:
@@ -181,13 +244,24 @@ class _LoadedRecord:
 
 
 def _read(folder: UserFolder) -> _ErasureRecord | None:
-    """Return the record of a user; None without one. A damaged one is an OSError: it must not look like none."""
+    """Return the record of a user; None without one. A damaged one is an OSError: it must not look like none.
+
+    A time in the future is corrected, on the disk too: the erasure has happened, so a clock was ahead. Else nothing
+    that is said until then would be kept.
+    """
     try:
-        return _decode_record(read_private_file(folder.erasure_record))
+        record = _decode_record(read_private_file(folder.erasure_record))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError):
         raise OSError("the record of an erasure is damaged") from None
+    now = utc_now()
+    if record.erased_at > now + _MAX_CLOCK_SKEW:
+        record = msgspec.structs.replace(record, erased_at=now)
+        with suppress(OSError):  # the next reader corrects it
+            write_file(folder.erasure_record, msgspec.json.encode(record), durable=False)
+        log.warning("an erasure was recorded with a time in the future, which is corrected: action=erasure_time_fixed")
+    return record
 
 
 def _is_unique(turn_id: str) -> bool:

@@ -58,11 +58,12 @@ class SyncInterface(Protocol):
             The number of events that have not been sent.
         """
 
-    def on_erased(self, at: datetime | None) -> None:
+    def on_erased(self, at: datetime | None, mark: str | None) -> None:
         """Take note that the user's data on this machine was erased.
 
         Args:
             at: When the cloud erased its data, if known.
+            mark: The mark of that erasure, if the cloud gives one.
         """
 
     def health(self) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class NullSync:
         """Return 0: no event waits for a cloud."""
         return 0
 
-    def on_erased(self, at: datetime | None) -> None:
+    def on_erased(self, at: datetime | None, mark: str | None) -> None:
         """Do nothing."""
 
     def health(self) -> dict[str, Any]:

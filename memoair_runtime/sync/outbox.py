@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from datetime import datetime
 from enum import Enum
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from memoair_protocol.enums import EventType
 from memoair_protocol.private_files import open_private_reader
 from memoair_protocol.starvation import is_starved, raise_if_starved
 from memoair_runtime.storage.cursors import FINGERPRINT_BYTES, START_OF_LOG, Cursor, Cursors, log_fingerprint
-from memoair_runtime.storage.erasure_record import read_erasure_time
+from memoair_runtime.storage.erasure_record import LastErasure, read_last_erasure
 from memoair_runtime.storage.events import Event, decode_line
 from memoair_runtime.storage.user_folder import UserFolder
 
@@ -118,7 +117,7 @@ class Outbox:
         elif selection is Selection.LOCAL:
             self._mark = None
         self._cursors = Cursors(folder, cloud if self._mark == cloud else f"{cloud}/{self._mark or 'local'}")
-        self._erased_at: datetime | None = None
+        self._last_erasure: LastErasure | None = None
         self._lock = threading.Lock()
         self._uncounted: dict[str, list[float]] = {}  # by session: when events were logged since `scan`
         self._unsent: dict[str, _UnsentEvents] = {}
@@ -191,7 +190,7 @@ class Outbox:
 
     def _scan(self, uncounted: dict[str, list[float]], *, all_sessions: bool) -> None:
         """Count; ``uncounted`` receives what was logged since the last scan, as long as it is not counted."""
-        self._erased_at = read_erasure_time(self._folder)
+        self._last_erasure = read_last_erasure(self._folder)
         have_cursors_changed = self._cursors.refresh()  # another process has sent some
         with self._lock:
             uncounted |= self._uncounted
@@ -345,7 +344,7 @@ class Outbox:
                 yield OutboxLine(session_id, offset, event.event_id, content, event.type is EventType.TURN, agent_id)
 
     def _is_to_be_sent(self, event: Event) -> bool:
-        if self._erased_at is not None and event.occurred_at <= self._erased_at:
+        if self._last_erasure is not None and self._last_erasure.includes(event):
             return False
         mark = self._cursors.unmarked_cloud if event.cloud is msgspec.UNSET else event.cloud
         return mark is not None if self._selection is Selection.FOR_ANY_CLOUD else mark == self._mark

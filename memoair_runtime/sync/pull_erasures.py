@@ -152,7 +152,8 @@ class ErasurePuller:
 
     def _try_erase(self, folder: UserFolder, before: datetime) -> bool:
         try:
-            return erase_unserved_user(folder, CloudErasure(self._cloud, before))
+            in_cloud = CloudErasure(self._cloud, before)
+            return erase_unserved_user(folder, in_cloud, *self._transport.to_local_time(before))
         except OSError as error:
             log.error("cannot delete the data of an erased user: action=erase_failed errno=%s", error.errno)
             return False

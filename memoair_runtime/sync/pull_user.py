@@ -13,6 +13,7 @@ import msgspec
 
 from memoair_protocol.durable import write_file
 from memoair_protocol.enums import LaneName
+from memoair_protocol.erasure_marks import ErasureMark
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.user_store import UserStore
@@ -46,6 +47,7 @@ class UserPullState(msgspec.Struct, frozen=True):
         etag: Tag for the next conditional request.
         bootstrap: The versions that the cloud reported.
         forgotten_at: When the cloud erased the user, as of the last erasure on this machine.
+        erasure: The mark of that erasure.
         epoch: The epoch of the cloud from which profile, events and facts have been pulled.
         marks: Whether all events of the user have been logged with their cloud, as far as this file tells; see
             `memoair_runtime.storage.cursors`. It stays False in a file of an earlier version.
@@ -55,6 +57,7 @@ class UserPullState(msgspec.Struct, frozen=True):
     etag: HeaderValue | None = None
     bootstrap: Bootstrap | None = None
     forgotten_at: Timestamp | None = None
+    erasure: str | None = None
     epoch: str | None = None
     marks: bool = False
 
@@ -201,9 +204,13 @@ class UserPuller:
         self._save_state()
         self._store.write_snapshot_if_due()
 
-    def record_erasure(self, at: datetime | None) -> None:
+    def record_erasure(self, at: datetime | None, mark: str | None) -> None:
         """Record that the user was erased on this machine, and when in the cloud, if known; then count the events."""
-        self._state = UserPullState(self._state.cloud, forgotten_at=at or self._state.forgotten_at, marks=True)
+        known = self._state
+        self._state = UserPullState(
+            known.cloud, forgotten_at=at or known.forgotten_at, erasure=mark or known.erasure, marks=True
+        )
+        self._store.set_erasure_mark(self._state.erasure or "")
         self._save_state()
         self._outbox.scan(all_sessions=True)
 
@@ -213,16 +220,31 @@ class UserPuller:
         Raises:
             StorageUnavailableError: The user could not be erased.
         """
-        cloud_erased_at, local_erased_at = bootstrap.forgotten_at, self._state.forgotten_at
-        if cloud_erased_at is None or (local_erased_at is not None and cloud_erased_at <= local_erased_at):
-            return
-        deadline, in_cloud = time.monotonic() + _ERASE_TIMEOUT_S, CloudErasure(self._state.cloud, cloud_erased_at)
-        erased = self._eraser.erase(deadline, cloud_erased_at, keeps_later=True, in_cloud=in_cloud)
-        log.warning("erased a user: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
-        self._state = msgspec.structs.replace(self._state, forgotten_at=cloud_erased_at)
-        self._save_state()
-        self._outbox.clear()
-        self._rejected_events.reset()
+        at = bootstrap.forgotten_at
+        if at is not None and self._is_erasure_new(at, bootstrap.erasure):
+            deadline, in_cloud = (
+                time.monotonic() + _ERASE_TIMEOUT_S,
+                CloudErasure(self._state.cloud, at, bootstrap.erasure),
+            )
+            local_at, clock = self._transport.to_local_time(at)
+            erased = self._eraser.erase(deadline, local_at, keeps_later=True, in_cloud=in_cloud, clock=clock)
+            log.warning("erased a user: action=forgotten sessions=%d turns=%d", erased.sessions, erased.turns)
+            self._state = msgspec.structs.replace(self._state, forgotten_at=at, erasure=bootstrap.erasure)
+            self._save_state()
+            self._outbox.clear()
+            self._rejected_events.reset()
+        if bootstrap.erasure is not None:  # from here on, what is logged was said after the erasure
+            self._state = msgspec.structs.replace(self._state, erasure=bootstrap.erasure)
+            self._store.set_erasure_mark(bootstrap.erasure)
+
+    def _is_erasure_new(self, at: datetime, mark: str | None) -> bool:
+        """Return whether an erasure was not carried out here: by its number, since the cloud's clock may be set."""
+        known_at, known_mark, last_mark = self._state.forgotten_at, *map(ErasureMark.parse, (self._state.erasure, mark))
+        if known_at is None or at > known_at:
+            return True
+        if last_mark is None or known_mark is None:
+            return False
+        return known_mark.epoch == last_mark.epoch and known_mark.number < last_mark.number
 
     def _pull_profile(self, bootstrap: Bootstrap) -> bool:
         generation, known_version = self._store.generation, self._store.profile_version

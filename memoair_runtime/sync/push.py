@@ -119,8 +119,11 @@ class Pusher:
         if rejected:
             self._rejected_events.record(rejected)
             self._metrics.events_refused.inc(len(rejected))
-            self.has_seen_erasure |= ERASED_CODE in rejected.values()
-            log.warning("the cloud permanently rejected events: action=events_refused events=%d", len(rejected))
+            forgotten = sum(code == ERASED_CODE for code in rejected.values())
+            self.has_seen_erasure |= forgotten > 0
+            self._metrics.events_forgotten.inc(forgotten)
+            message = "the cloud permanently rejected events: action=events_refused events=%d forgotten=%d"
+            log.warning(message, len(rejected), forgotten)
         self._metrics.events_pushed.inc(len(codes) - len(rejected))
         done_count = self._outbox.acknowledge(batch, codes.keys())
         if batch.event_lines and not done_count:

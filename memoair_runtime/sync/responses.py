@@ -46,6 +46,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         org_manifest_version: Version of the documents.
         forgotten_version: Version of the list of erasures.
         forgotten_at: When the cloud erased the user last.
+        erasure: The mark of what is logged after that; None if the cloud gives none.
         org_file: The index file of documents that the cloud built last.
         sync_token: Identifies this state.
         retention_version: Version of how long turns are kept; None if the cloud does not say.
@@ -59,6 +60,7 @@ class Bootstrap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     org_manifest_version: Version
     forgotten_version: Version
     forgotten_at: Timestamp | None = None
+    erasure: str | None = None
     org_file: OrgFileInfo | None = None
     sync_token: str
     epoch: str | None = None

@@ -84,7 +84,7 @@ class SyncScheduler:
         self._is_startup_delay_over = False
         self._has_pulled = False
         self._pushes_first = False  # the last pull has failed: turns do not wait until one succeeds
-        self._pending_erasures: list[datetime | None] = []  # for the thread to record
+        self._pending_erasures: list[tuple[datetime | None, str | None]] = []  # for the thread to record
         self._close_deadline: float | None = None
         self._thread: threading.Thread | None = None
         metrics.events_unsynced.set_function(lambda: outbox.count)
@@ -154,12 +154,12 @@ class SyncScheduler:
             self._submit_and_wait(SyncRequest(None, deadline))
         return self._outbox.count
 
-    def on_erased(self, at: datetime | None) -> None:
+    def on_erased(self, at: datetime | None, mark: str | None) -> None:
         """Reset the counts, and have the thread record the erasure."""
         self._outbox.clear()
         self._rejected_events.reset()
         with self._condition:
-            self._pending_erasures.append(at)
+            self._pending_erasures.append((at, mark))
             self._pull_at = 0.0
             self._condition.notify_all()
 
@@ -297,7 +297,7 @@ class SyncScheduler:
 
     def _apply_erasures(self, session: "SyncSession") -> None:
         while self._pending_erasures:  # one that cannot be recorded now stays
-            session.user.record_erasure(self._pending_erasures[0])
+            session.user.record_erasure(*self._pending_erasures[0])
             with self._condition:
                 del self._pending_erasures[0]
 

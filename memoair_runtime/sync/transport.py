@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -22,9 +23,10 @@ import requests
 
 from memoair_protocol.cloud_http import CloudHttp, read_body, read_chunks
 from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
+from memoair_protocol.erasure_marks import DEVICE_CLOCK_HEADER, SERVER_TIME_HEADER, DeviceClock, DeviceTime
 from memoair_protocol.http_headers import identity_headers
 from memoair_protocol.private_files import create_private_file
-from memoair_protocol.timestamps import format_utc
+from memoair_protocol.timestamps import format_utc, parse_timestamp, to_utc, utc_now
 from memoair_runtime.sync import responses
 from memoair_runtime.sync.errors import CloudError, FailureKind, IdentityPart, invalid_response, rejected_identity
 
@@ -36,6 +38,8 @@ _TRANSIENT_STATUSES = frozenset([HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARL
 _INVALID_STATUSES = frozenset(
     [HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY]
 )
+# A difference of clocks up to this is the time that a reply takes, and the rounding of its date.
+_SAME_TIME = timedelta(seconds=10)
 _API_PATH = "/v1/voice-sdk"
 
 ResponseT = TypeVar("ResponseT")
@@ -162,6 +166,7 @@ class CloudTransport:
         """
         content = gzip.compress(b'{"events":[' + b",".join(events) + b"]}", _GZIP_LEVEL)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        headers[DEVICE_CLOCK_HEADER] = DeviceClock.now().to_header()
         with (
             self.unabortable(),
             self._request("POST", "/events", deadline, content=content, headers=headers, agent_id=agent_id) as reply,
@@ -199,6 +204,16 @@ class CloudTransport:
         finally:
             self._is_unabortable = before
 
+    def to_local_time(self, at: datetime) -> tuple[datetime, DeviceTime]:
+        """Return the clocks of this machine at a time that the cloud names: its clock and ours may differ by hours.
+
+        The time since then is measured by the cloud's clock alone, with its last reply. A time in its future counts as
+        now.
+        """
+        now, device_now = utc_now(), DeviceTime.now()
+        since = max(timedelta(0), self._connection.cloud_time(device_now) - at)
+        return now - since, DeviceTime(device_now.boot, max(0.0, device_now.uptime_s - since.total_seconds()))
+
     def close(self) -> None:
         """Close the connection. Calling it again has no effect."""
         self._connection.close()
@@ -230,6 +245,7 @@ class CloudTransport:
         http = self._connection.get()
         try:
             with http.open(method, f"{_API_PATH}{path}", content, headers, timeouts=timeouts) as reply:
+                self._connection.note_time(reply.headers)
                 self._raise_for_status(reply, deadline, has_content=content is not None, is_handshake=is_handshake)
                 yield reply
         except CloudUnreachableError as error:
@@ -292,6 +308,26 @@ class _Connection:
         self._base_url = base_url
         self._key = key
         self._http: CloudHttp | None = None
+        self._cloud_time: tuple[DeviceTime, datetime] | None = None  # of the last reply
+
+    def note_time(self, headers: Mapping[str, str]) -> None:
+        """Note the time of the cloud from a reply; its ``Date`` has whole seconds, and may be some seconds old."""
+        now = utc_now()
+        try:
+            if exact := headers.get(SERVER_TIME_HEADER):
+                self._cloud_time = DeviceTime.now(), parse_timestamp(exact)
+                return
+            cloud_now = to_utc(parsedate_to_datetime(headers.get("Date") or ""))
+        except ValueError:
+            return
+        self._cloud_time = DeviceTime.now(), cloud_now if abs(cloud_now - now) > _SAME_TIME else now
+
+    def cloud_time(self, device_now: DeviceTime) -> datetime:
+        """Return the time of the cloud, as far as is known; our clock may have been set since the last reply."""
+        if self._cloud_time is None:
+            return utc_now()
+        noted_at, cloud_time = self._cloud_time
+        return cloud_time + timedelta(seconds=device_now.uptime_s - noted_at.uptime_s)
 
     def get(self) -> CloudHttp:
         if self._http is None:

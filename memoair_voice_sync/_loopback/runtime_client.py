@@ -167,12 +167,13 @@ class RuntimeClient:
         body = {"scopes": list(scopes), "deadlineMs": _runtime_share_ms(deadline)}
         return self._post("sync/pull", body, deadline).get("status") == "ok"
 
-    def erase(self, erased_at: str | None, deadline: float) -> dict[str, int]:
+    def erase(self, receipt: Mapping[str, Any], deadline: float) -> dict[str, int]:
         """Erase the user on this machine and return what was removed, by kind.
 
-        ``erased_at`` is the time of the erasure in the cloud. Raises the error of the runtime if the disk fails.
+        ``receipt`` is that of the cloud, empty without one. Raises the error of the runtime if the disk fails.
         """
-        body = {"deadlineMs": _runtime_share_ms(deadline), **({"forgottenAt": erased_at} if erased_at else {})}
+        known = {name: receipt[name] for name in ("forgottenAt", "erasure") if receipt.get(name)}
+        body = {"deadlineMs": _runtime_share_ms(deadline), **known}
         removed: dict[str, int] = self._post("forget", body, deadline).get("removed", {})
         return removed
 

@@ -261,10 +261,10 @@ class UserRuntimeClient:
         with self._memory(handle).bumping_version():
             return self._client(handle).pull(scopes, deadline)
 
-    def erase(self, handle: RuntimeHandle, erased_at: str | None, deadline: float) -> dict[str, int]:
+    def erase(self, handle: RuntimeHandle, receipt: Mapping[str, Any], deadline: float) -> dict[str, int]:
         """Erase the user on this machine and return what was removed, as `RuntimeClient.erase` does."""
         with self._memory(handle).bumping_version():
-            return self._client(handle).erase(erased_at, deadline)
+            return self._client(handle).erase(receipt, deadline)
 
     def _open(
         self,

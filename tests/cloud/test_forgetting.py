@@ -56,6 +56,7 @@ def test_erasing_a_user_removes_all_their_data_and_counts_it(cloud: RunningCloud
         "digest": hashlib.sha256(f"{client.identity['project']}\0000xab12".encode()).hexdigest(),
         "version": 1,
         "reason": "request",
+        "erasure": receipt["erasure"],
         "removed": {
             "sessions": 2,
             "events": 5,
@@ -68,7 +69,11 @@ def test_erasing_a_user_removes_all_their_data_and_counts_it(cloud: RunningCloud
         },
     }
     client.ok("DELETE", client.path)  # removes nothing more, and the receipt stays
-    assert client.ok("GET", f"/v1/voice-sdk/erasures/{receipt['digest']}") == {**receipt, "userId": None}
+    assert client.ok("GET", f"/v1/voice-sdk/erasures/{receipt['digest']}") == {
+        **receipt,
+        "userId": None,
+        "erasure": None,
+    }
     rows = dump_rows(cloud, client)
     assert not [row for row in rows if "0xab12" in row]
     assert not [row for row in rows if "coffee" in row and "other" not in row]

@@ -75,8 +75,8 @@ class Device:
         body = {"deadlineMs": deadline_ms, **({"scopes": list(scopes)} if scopes else {})}
         return self.service.pull(msgspec.convert(body, requests.PullRequest))
 
-    def forget(self, at: str | None = None) -> Any:
-        return self.service.erase_user(requests.ForgetRequest(forgotten_at=at))
+    def forget(self, at: str | None = None, erasure: str | None = None) -> Any:
+        return self.service.erase_user(requests.ForgetRequest(forgotten_at=at, erasure=erasure))
 
     @property
     def sync(self) -> Any:

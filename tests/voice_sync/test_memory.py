@@ -225,7 +225,7 @@ def test_ids_of_any_characters_are_separate_and_stay_below_the_storage_root(
     new_memory: NewMemory, storage_root: Path
 ) -> None:
     for user_id in ("../../etc/\N{TELEPHONE RECEIVER} a/b", "A", "a"):
-        with new_memory(user_id=user_id, session_id="..") as memory:
+        with new_memory(user_id=user_id, session_id="../..") as memory:
             memory.start_session()
             assert recall(memory, "words").permanent == []
             save(memory, "t1", f"words of {user_id}")

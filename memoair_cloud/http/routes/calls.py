@@ -1,9 +1,10 @@
 """Routes for calls: ingest events, list users, sessions and events."""
 
+import logging
 from typing import Annotated
 
 import attrs
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 
 from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.calls import queries
@@ -28,6 +29,9 @@ from memoair_cloud.http.schemas.calls import (
     UserOut,
     UsersOut,
 )
+from memoair_protocol.erasure_marks import DeviceClock
+
+log = logging.getLogger(__name__)
 
 Time = Annotated[UtcTime | None, Query(description="RFC 3339; without an offset in UTC")]
 
@@ -47,11 +51,23 @@ router = APIRouter(prefix="/v1/voice-sdk", tags=["calls"], route_class=EventsRou
 
 
 @router.post("/events", operation_id="ingestEvents", responses=error_responses(PROJECT_ERRORS, BatchTooLargeError))
-def ingest_events(tenant: ProjectTenant, services: ServicesDep, body: EventsIn) -> ReceiptOut:
+def ingest_events(
+    tenant: ProjectTenant,
+    services: ServicesDep,
+    body: EventsIn,
+    request: Request,
+    x_device_clock: Annotated[str | None, Header(description="the clocks of the sending machine")] = None,
+) -> ReceiptOut:
     """Save events of the user that X-User-Id names, each one once. Accepted events are durable."""
     if len(body.events) > MAX_EVENTS:
         raise BatchTooLargeError(f"a batch can have at most {MAX_EVENTS} events", limit=MAX_EVENTS)
-    result = ingest(tenant, body.events)
+    result = ingest(
+        tenant, body.events, device=DeviceClock.from_header(x_device_clock), sent_at=request.state.arrived_at
+    )
+    if result.undecided:
+        services.metrics.events.labels("undecided").inc(result.undecided)
+        fields = {"project": tenant.scope.project_id, "events": result.undecided}
+        log.warning("events may be from before an erasure", extra={"action": "events_undecided", "fields": fields})
     for outcome in ("accepted", "duplicate", "rejected"):
         services.metrics.events.labels(outcome).inc(len(getattr(result, outcome)))
     if result.has_ended_call:

@@ -66,7 +66,8 @@ class BootstrapOut(ResponseBody):
     """The current versions. Without X-User-Id, the fields about a user are null.
 
     With another `epoch` than before, the data was restored from a backup: a machine requests everything again, sends
-    its events again, and reports the erasures that it knows. Null means unknown, and changes nothing.
+    its events again, and reports the erasures that it knows. Null means unknown, and changes nothing. A machine marks
+    what it logs of the user with `erasure`, once it has carried out the erasure at `forgottenAt`.
     """
 
     profile_version: int | None
@@ -76,6 +77,7 @@ class BootstrapOut(ResponseBody):
     retention_version: int
     forgotten_version: int
     forgotten_at: datetime | None
+    erasure: str | None
     org_file: FileOut | None
     budgets: BudgetsOut
     recall_traces: TraceMode | None

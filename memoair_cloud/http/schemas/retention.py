@@ -101,3 +101,4 @@ class ForgettingOut(ResponseBody):
     version: int
     reason: Literal["request", "retention"]
     removed: dict[str, int]
+    erasure: str | None = None
