@@ -207,7 +207,7 @@ def _read_table(header: bytes, read: Callable[[int], bytes], path: Path) -> tupl
         raise ContainerError(f"{path}: the table of contents is damaged")
     try:
         return _table_decoder.decode(encoded), crc
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ContainerError(f"{path}: the table of contents is invalid") from None
 
 

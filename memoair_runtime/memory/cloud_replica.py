@@ -210,7 +210,7 @@ class CloudReplica:
             if version_key == self._profile_version_key:
                 return
             stored = _decode_profile_file(read_private_file(path))
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         self._profile_version_key = version_key
         if self._cloud in (None, stored.cloud):

@@ -96,7 +96,7 @@ def read_manifest(folder: ProjectFolder) -> OrgManifest | None:
         return _decode_manifest(read_private_file(folder.org_manifest))
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         log.warning(
             "failed to read the manifest of the documents: action=manifest_unread error=%s", type(error).__name__
         )

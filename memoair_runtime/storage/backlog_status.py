@@ -45,7 +45,7 @@ def read_status(path: Path) -> BacklogStatus:
     """Return the status; an empty one without a readable file."""
     try:
         return _decode(read_private_file(path))
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return BacklogStatus()
 
 

@@ -126,7 +126,7 @@ class Cursors:
             if version_key == self._version_key:
                 return False
             self._file = _decode_file(read_private_file(self._path))
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self._version_key, self._file = None, None
         else:
             self._version_key = version_key
@@ -179,7 +179,7 @@ class Cursors:
             return self._file.cloud if self._file.unmarked is msgspec.UNSET else self._file.unmarked
         try:
             state = _decode_pull_state(read_private_file(self._folder.pull_state))
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return None if state.marks else state.cloud
 

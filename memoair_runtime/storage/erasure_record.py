@@ -99,7 +99,7 @@ def find_cloud_erasures(project: Path, cloud: str) -> dict[str, datetime]:
     """
     found = {}
     for path in project.glob(f"{ERASURE_RECORD_PREFIX}*.json"):
-        with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             record = _decode_record(read_private_file(path))
             if cloud in record.clouds:
                 found[path.stem.removeprefix(ERASURE_RECORD_PREFIX)] = record.clouds[cloud]
@@ -175,7 +175,7 @@ def _read(folder: UserFolder) -> _ErasureRecord | None:
         return _decode_record(read_private_file(folder.erasure_record))
     except FileNotFoundError:
         return None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise OSError("the record of an erasure is damaged") from None
 
 

@@ -67,7 +67,7 @@ def find_holder(folder: UserFolder) -> LeaseRecord | None:
         holder = _decode_record(read_private_file(folder.lease, _MAX_RECORD_BYTES))
     except UnsafePathError:
         raise
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return holder if holder.is_valid() and holder.is_alive() else None
 

@@ -68,7 +68,7 @@ def read_rules(project: ProjectFolder) -> RetentionRules | None:
     """Return what a cloud said last; None if none said anything, or if that cannot be read."""
     try:
         return _decode_rules(read_private_file(project.retention))
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

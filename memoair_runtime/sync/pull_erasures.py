@@ -153,7 +153,7 @@ class ErasurePuller:
     def _read_state(self) -> _ErasurePullState:
         try:
             state = _decode_state(read_private_file(self._folder.erasures))
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _ErasurePullState(self._cloud)
         return state if state.cloud == self._cloud else _ErasurePullState(self._cloud)
 

@@ -280,7 +280,7 @@ class UserPuller:
         self._is_state_loaded = True
         try:
             state = _decode_state(read_private_file(self._folder.pull_state))
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         if state.cloud == self._state.cloud:
             self._state = state

@@ -138,5 +138,5 @@ def read_backlog(path: Path | None) -> dict[str, Any] | None:
             "refused_events": status["refused"],
             "sync": status["state"],
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
