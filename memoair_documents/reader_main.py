@@ -12,6 +12,7 @@ from typing import Any
 
 from memoair_documents.errors import DocumentFileError, UnreadableFileError
 from memoair_documents.reading import ReadOptions, read_documents
+from memoair_protocol.input_files import read_regular_file
 
 MAX_MEMORY_BYTES = 1 << 30
 MAX_OUTPUT_BYTES = 512 << 20
@@ -34,7 +35,7 @@ def main() -> None:
 def _read(request: dict[str, Any]) -> dict[str, str]:
     options = request["options"]
     try:
-        content = Path(request["path"]).read_bytes()
+        content = read_regular_file(Path(request["path"]))
         read_options = ReadOptions(options["encoding"], tuple(options["text_columns"]), options["id_column"])
         size = 0
         with Path(request["output"]).open("wb") as output:

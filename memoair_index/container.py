@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from memoair_protocol.durable import sync_folder
+from memoair_protocol.input_files import open_regular_file
 
 _MAGIC = b"MEMOAIR\x01"
 _HEADER = struct.Struct("<8sII")
@@ -73,7 +74,7 @@ class Container:
     def __init__(self, path: Path, kind: str, version: int) -> None:
         """Open a file of this kind and version; raises `ContainerError`, or OSError if reading fails."""
         self.path = path
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             file_size = os.fstat(file.fileno()).st_size
             self._table, self.checksum = _read_table(file.read(_HEADER.size), file.read, path)
             _check_table(self._table, kind, version, file_size, path)
@@ -206,7 +207,7 @@ def _read_table(header: bytes, read: Callable[[int], bytes], path: Path) -> tupl
         raise ContainerError(f"{path}: the table of contents is damaged")
     try:
         return _table_decoder.decode(encoded), crc
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ContainerError(f"{path}: the table of contents is invalid") from None
 
 

@@ -358,7 +358,7 @@ class StoreSnapshot:
 def _decode_record(content: bytes | memoryview) -> StoredDocument:
     try:
         return _decode_json(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ContainerError("the index file is damaged: a document's record is invalid") from None
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from memoair_protocol.input_files import open_regular_file, read_regular_file
 from memoair_protocol.installing import install_command
 
 MODEL_FILE = "model.onnx"
@@ -126,7 +127,7 @@ def _truncate(text: str) -> str:
 
 def _open_tokenizer(path: Path) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_buffer(path.read_bytes())
+        tokenizer = Tokenizer.from_buffer(read_regular_file(path))
     except OSError as error:
         raise TransformerError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
@@ -168,7 +169,7 @@ def _fingerprint(*paths: Path) -> str:
     crc = zlib.crc32(str(MAX_TOKENS).encode())
     for path in paths:
         try:
-            with path.open("rb") as file:
+            with open_regular_file(path) as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     crc = zlib.crc32(chunk, crc)
         except OSError as error:

@@ -95,7 +95,7 @@ def _count_project(folder: ProjectFolder, cloud_id: str | None, max_sessions: in
 def _count_lease(user: UserFolder, report: ProjectReport) -> None:
     try:
         lease = _read_lease(read_private_file(user.lease))
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
     is_active = lease.is_alive()
     report.active_leases += is_active

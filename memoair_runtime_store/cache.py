@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 import platformdirs
 
+from memoair_protocol.input_files import read_regular_file
 from memoair_runtime_store.errors import RuntimeStoreError, to_public_error
 from memoair_runtime_store.reference import Platform, Reference, cache_key, current_platform
 
@@ -65,13 +66,14 @@ class Cache:
         Raises:
             RuntimeStoreError: Other users could have changed the program, or the cache is not readable.
         """
-        entry = self._read_json(self.entry_file(cache_key(reference, target)))
+        entry_file = self.entry_file(cache_key(reference, target))
+        entry = self._read_json(entry_file)
         if entry is None:
             return None
         program = self._find_program(self.content_folder(str(entry.get("content"))))
         if program is None:
             return None
-        for path in (self.root / "named", program, *program.parents):
+        for path in (entry_file, self.root / "named", program, *program.parents):
             if path == self.root or self.root in path.parents:
                 check_owner(path)
         version = entry.get("version")
@@ -110,7 +112,7 @@ class Cache:
 
     def _read_json(self, path: Path) -> dict[str, Any] | None:
         try:
-            payload = json.loads(path.read_bytes())
+            payload = json.loads(read_regular_file(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as error:

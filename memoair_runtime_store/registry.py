@@ -14,6 +14,7 @@ import attrs
 import requests
 
 from memoair_protocol.addresses import is_loopback
+from memoair_protocol.input_files import read_regular_file
 from memoair_runtime_store.downloader import Downloader, origin_of
 from memoair_runtime_store.errors import RuntimeStoreError, not_found
 from memoair_runtime_store.reference import OciReference, Platform
@@ -254,7 +255,7 @@ def _docker_credentials(registry: str) -> str | None:
     if registry == _DOCKER_HUB:
         names.append("https://index.docker.io/v1/")
     try:
-        auths = json.loads((folder / "config.json").read_bytes())["auths"]
+        auths = json.loads(read_regular_file(folder / "config.json"))["auths"]
         credentials = next(auth for name in names if (auth := auths.get(name, {}).get("auth")))
         base64.b64decode(credentials, validate=True)
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, StopIteration, RuntimeError):

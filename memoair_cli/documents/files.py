@@ -11,6 +11,7 @@ from memoair_documents.errors import DocumentFileError, UnreadableFileError
 from memoair_documents.reader_process import ReaderProcess
 from memoair_documents.reading import ReadOptions, needs_reader_process, read_documents
 from memoair_documents.tables import Row
+from memoair_protocol.input_files import check_regular_file, read_regular_file
 
 STDIN = Path("-")
 # Larger files are no texts that people wrote; they would not fit into a request either.
@@ -87,6 +88,7 @@ def read_file(source: SourceFile, options: ReadOptions, reader: ReaderProcess) -
     is_stdin = source.path == STDIN
     try:
         if needs_reader_process(source.id):
+            check_regular_file(source.path)
             yield from reader.read(source.path, source.id, options)
             return
         yield from read_documents(source.id, _read(source.path), options, detects_json_lines=is_stdin)
@@ -97,6 +99,7 @@ def read_file(source: SourceFile, options: ReadOptions, reader: ReaderProcess) -
 def _read(path: Path) -> bytes:
     if path == STDIN:
         return sys.stdin.buffer.read()
-    if path.stat().st_size > _MAX_FILE_BYTES:
+    content = read_regular_file(path, _MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
         raise UnreadableFileError(f"larger than {_MAX_FILE_BYTES >> 20} MB")
-    return path.read_bytes()
+    return content

@@ -35,6 +35,7 @@ from memoair_cli.options import (
     warn_renamed,
 )
 from memoair_protocol.defaults import CLOUD_BASE_URL
+from memoair_protocol.input_files import check_regular_file
 from memoair_transcripts import FORMATS, TranscriptOptions, TranscriptTexts, parse_timestamp
 from memoair_voice_sync import MemoAirVoiceClientSync
 from memoair_voice_sync.redaction import KINDS
@@ -208,7 +209,7 @@ def _check_files(files: Sequence[Path]) -> None:
         if file.is_dir():
             fail(f"{display_name(file)} is a folder; pass the files in it", ImportExit.USAGE)
         try:
-            file.open("rb").close()
+            check_regular_file(file)
         except OSError as error:
             fail(f"{display_name(file)}: {error.strerror}", ImportExit.USAGE)
     if sum(file == STDIN for file in files) > 1:

@@ -18,6 +18,7 @@ from memoair_cli.importing.events import CallEvents, ImportEvent
 from memoair_cli.importing.state import ImportState
 from memoair_cli.importing.tally import ImportCounts, ImportTally
 from memoair_cli.importing.targets import ImportInterruptedError, ImportTarget, TargetError
+from memoair_protocol.input_files import open_regular_file
 from memoair_protocol.keyed_queue import KeyedQueue
 from memoair_transcripts import Rejection, TranscriptOptions, TranscriptTexts, read_transcript
 
@@ -236,7 +237,7 @@ def _open_input(path: Path) -> Iterator[BinaryIO]:
     if path == STDIN:
         yield sys.stdin.buffer
         return
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         yield file
 
 

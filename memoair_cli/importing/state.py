@@ -15,6 +15,7 @@ import platformdirs
 from memoair_cli.importing.batches import EventBatch
 from memoair_cli.importing.events import ImportEvent
 from memoair_protocol.durable import write_file
+from memoair_protocol.input_files import check_regular_file, read_regular_file
 
 # A batch is at least a call, except for very long ones. Beyond the limit, the oldest are dropped.
 _MAX_BATCHES = 100_000
@@ -55,6 +56,8 @@ class ImportState:
         if self._hash(batch) in self._positions:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.path.exists():
+            check_regular_file(self.path)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "ab") as file:
             file.write(b"\n" + self._hash(batch))  # in one write; on a line of its own whatever the file holds
@@ -78,6 +81,6 @@ def _identify(event: ImportEvent) -> bytes:
 
 def _read_lines(path: Path) -> list[bytes]:
     try:
-        return path.read_bytes().split()
+        return read_regular_file(path).split()
     except OSError:
         return []

@@ -23,6 +23,7 @@ from memoair_cli.options import (
     require,
 )
 from memoair_protocol.defaults import CLOUD_BASE_URL
+from memoair_protocol.input_files import open_regular_file
 from memoair_protocol.installing import install_command
 from memoair_voice_sync import MemoAirVoiceClientSync
 
@@ -137,7 +138,7 @@ def _read_token(file: Path | None) -> str:
     if file:
         source = str(file)
         try:
-            with file.open("rb") as opened:
+            with open_regular_file(file) as opened:
                 # As in a header: bytes beyond ASCII are rejected below.
                 token = opened.read(_MAX_TOKEN_BYTES + 1).decode("latin-1").strip()
         except OSError as error:

@@ -68,5 +68,5 @@ def _read_json(path: Path) -> Any:
         return json.loads(read_private_file(path))
     except FileNotFoundError:
         return None
-    except ValueError:  # it is derived, and written again by the next runtime
+    except (ValueError, RecursionError):  # it is derived, and written again by the next runtime
         return None

@@ -11,6 +11,7 @@ import filelock
 import msgspec
 
 from memoair_index import ContainerError, Index, split_document
+from memoair_protocol.input_files import read_regular_file
 from memoair_protocol.private_files import check_private_file
 from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.org.source import LoadedOrgIndex
@@ -123,7 +124,8 @@ def _read_lines(path: Path) -> list[_DocumentLine]:
     """Return the documents of a file. Log invalid lines and skip them; raise ValueError if no line is valid."""
     documents: dict[str, _DocumentLine] = {}  # of two documents with the same id, the later one counts
     skipped = []
-    for line_number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
+    content = read_regular_file(path).removeprefix(codecs.BOM_UTF8)
+    for line_number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
         try:

@@ -78,5 +78,5 @@ class RejectedEvents:
 def _read_record(line: bytes) -> _RejectedEvent | None:
     try:
         return _decode_line(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -85,7 +85,7 @@ class TracePusher:
     def _is_for_cloud(self, line: bytes) -> bool:
         try:
             return _decode_line(line).cloud == self._cloud
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
 
 

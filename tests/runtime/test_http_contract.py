@@ -1,7 +1,6 @@
 """The runtime's API, v1: every endpoint replies with exactly the documented names and types."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,11 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.runtimes import PATIENT_MS, PROJECT, USER, RunningRuntime
 from support.timing import least
 from support.waiting import eventually
+
+from memoair_runtime.storage.project_folder import ProjectFolder
 
 NUMBER = (int, float)
 LANES = ("profile", "working", "permanent", "org")
@@ -683,10 +685,11 @@ def test_metrics_count_requests_searches_and_turns(runtime: RunningRuntime) -> N
 
 
 def test_a_lane_that_is_still_loading_is_reported_and_the_others_answer(tmp_path: Path, org_file: Path) -> None:
-    """The documents come from a named pipe without a writer: the lane keeps loading."""
-    slow = tmp_path / "slow.jsonl"
-    os.mkfifo(slow)
-    with closing(RunningRuntime(tmp_path / "storage", ORG_FILE=str(slow))) as runtime:
+    """Another process seems to index the documents for a long time: the lane keeps loading."""
+    folder = ProjectFolder(tmp_path / "storage", PROJECT)
+    folder.create()
+    lock = filelock.FileLock(folder.org_file_index(org_file).with_suffix(".lock"))
+    with lock, closing(RunningRuntime(folder.root, ORG_FILE=str(org_file))) as runtime:
         runtime.save("call-1", "t1", "I like boots.")
         eventually(lambda: runtime.health()["lanes"]["permanent"] == "ready")
 

@@ -42,6 +42,7 @@ from support.file_server import (
     stall,
 )
 from support.loopback_server import LoopbackHandler
+from support.other_users import give_away, needs_superuser
 from support.registries import PASSWORD, LocalRegistry, debian_registry, find_debian_registry
 from support.waiting import eventually
 
@@ -220,18 +221,19 @@ def test_a_read_only_cache_is_usable(local: LocalRegistry, cache: Path) -> None:
                 path.chmod(path.stat().st_mode | 0o200)
 
 
-@pytest.mark.parametrize("what", ["program", "content", "named", ""])
+@pytest.mark.parametrize("what", ["program", "entry", "content", "named", ""])
 def test_a_runtime_that_other_users_may_write_is_not_run(local: LocalRegistry, cache: Path, what: str) -> None:
     RegistryClient(local.host).push("1", (runtime_archive(), None))
     found = pull_runtime(f"{local.host}/{REPO}:1", cache)
-    (found.program if what == "program" else cache / what).chmod(0o777)
+    [entry] = cache.glob("named/*.json")
+    {"program": found.program, "entry": entry}.get(what, cache / what).chmod(0o777)
     with pytest.raises(MemoAirVoiceMemoryError, match="chmod go-w") as raised:
         pull_runtime(f"{local.host}/{REPO}:1", cache)
     assert raised.value.code == "runtime.start_failed"
 
 
 @pytest.mark.parametrize("what", ["program", "content", "named"])
-def test_a_runtime_of_another_user_is_not_run(
+def test_a_cached_runtime_of_another_user_is_not_found(
     local: LocalRegistry, cache: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     RegistryClient(local.host).push("1", (runtime_archive(), None))
@@ -243,6 +245,18 @@ def test_a_runtime_of_another_user_is_not_run(
         monkeypatch.setattr("memoair_runtime_store.cache.os.geteuid", lambda: 12_345)
     with pytest.raises(MemoAirVoiceMemoryError, match="belongs to another user") as raised:
         find_cached(parse_reference(f"{local.host}/{REPO}:1", None, None), cache)
+    assert raised.value.code == "runtime.start_failed"
+
+
+@needs_superuser
+@pytest.mark.parametrize("what", ["program", "entry", "content", "named", ""])
+def test_a_runtime_of_another_user_is_not_run(local: LocalRegistry, cache: Path, what: str) -> None:
+    RegistryClient(local.host).push("1", (runtime_archive(), None))
+    found = pull_runtime(f"{local.host}/{REPO}:1", cache)
+    [entry] = cache.glob("named/*.json")
+    give_away({"program": found.program, "entry": entry}.get(what, cache / what))
+    with pytest.raises(MemoAirVoiceMemoryError, match="belongs to another user") as raised:
+        pull_runtime(f"{local.host}/{REPO}:1", cache)
     assert raised.value.code == "runtime.start_failed"
 
 
