@@ -29,6 +29,12 @@ class UnknownMethodError(BadRequestError):
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
 
+class LateBodyError(BadRequestError):
+    """The body of the request did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
 class UnauthorizedError(RequestError):
     """The bearer token is missing or invalid."""
 

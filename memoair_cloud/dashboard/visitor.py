@@ -2,24 +2,24 @@
 
 from contextlib import suppress
 from datetime import timedelta
-from ipaddress import ip_address
 
 import attrs
 from fastapi import Request
 
 from memoair_cloud.dashboard.sessions import SessionStore
 from memoair_cloud.dashboard.signing import SignatureError, Signer
+from memoair_cloud.http.client_address import find_client, is_from_proxy
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.settings import CloudSettings
-from memoair_cloud.tenancy.access import Tenant, make_tenant
+from memoair_cloud.tenancy.access import Credentials, Tenant, make_tenant
 from memoair_cloud.tenancy.grants import Grant
 from memoair_cloud.tenancy.scoped import Actor
 
 SESSION_COOKIE = "memoair_session"
 COOKIE_PATH = "/dashboard"
 _MAX_PROXY_NAME_CHARS = 200
-# Of attempts to sign in, from one address. A key cannot be guessed: this stops the noise of those who try.
+# Wrong keys to sign in, from one address. A key cannot be guessed: this stops the noise of those who try.
 _SIGN_INS_PER_S = 0.2
 
 
@@ -61,7 +61,7 @@ class Gatekeeper:
         services: The services of the application.
         signer: Signs cookies and forms.
         sessions: The sessions of people who signed in with a key.
-        sign_ins: Limits attempts to sign in, by address.
+        sign_ins: Limits attempts to sign in with a wrong key, by address.
     """
 
     services: Services
@@ -103,11 +103,7 @@ class Gatekeeper:
 
     def is_from_proxy(self, request: Request) -> bool:
         """Return whether a trusted proxy has sent a request."""
-        try:
-            peer = ip_address(request.client.host if request.client else "")
-        except ValueError:
-            return False
-        return any(peer in network for network in self.settings.trusted_proxies)
+        return is_from_proxy(request, self.settings)
 
     def is_secure(self, request: Request) -> bool:
         """Return whether the person's browser uses HTTPS, if need be as a trusted proxy says."""
@@ -115,11 +111,16 @@ class Gatekeeper:
             return scheme.strip().lower() == "https"
         return request.url.scheme == "https"
 
-    def client_address(self, request: Request) -> str:
-        """Return the address of the person's browser, if need be as a trusted proxy says."""
-        if self.is_from_proxy(request) and (forwarded := request.headers.get("x-forwarded-for")):
-            return forwarded.rpartition(",")[2].strip()  # the last one: those before it anyone may have written
-        return request.client.host if request.client else ""
+    def sign_in(self, request: Request, key: str) -> tuple[str, Credentials]:
+        """Start a session with a key, as `SessionStore.sign_in` does.
+
+        Raises:
+            InvalidKeyError: If the key is unknown or revoked.
+            RateLimitedError: If too many wrong keys came from the address.
+        """
+        address = find_client(request, self.settings)
+        with self.services.key_throttle.guarding(key, address, self.sign_ins):
+            return self.sessions.sign_in(key)
 
     def _find_signed_in(self, request: Request) -> Visitor:
         if SESSION_COOKIE not in request.cookies:

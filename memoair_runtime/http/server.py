@@ -26,7 +26,14 @@ from memoair_protocol.addresses import is_loopback_url
 from memoair_protocol.limits import MAX_RUNTIME_BODY_BYTES
 from memoair_protocol.processes import max_descriptors
 from memoair_protocol.token_proof import CHALLENGE_HEADER, PROOF_HEADER, WRONG_TOKEN, Challenge, Ends
-from memoair_runtime.errors import BadRequestError, InternalError, PayloadTooLargeError, RequestError, UnauthorizedError
+from memoair_runtime.errors import (
+    BadRequestError,
+    InternalError,
+    LateBodyError,
+    PayloadTooLargeError,
+    RequestError,
+    UnauthorizedError,
+)
 from memoair_runtime.http.acceptor import Acceptor
 from memoair_runtime.http.connections import Connections
 from memoair_runtime.http.routes import Route, Routes
@@ -305,7 +312,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise PayloadTooLargeError(
                 f"the body is larger than {MAX_RUNTIME_BODY_BYTES} bytes", limit=MAX_RUNTIME_BODY_BYTES
             )
-        content = self.rfile.read(length) if length else b""
+        try:
+            content = self.rfile.read(length) if length else b""
+        except TimeoutError:
+            self.close_connection = True
+            raise LateBodyError("the body did not arrive in time") from None
         if len(content) < length:
             self.close_connection = True
             raise BadRequestError("the body is shorter than its Content-Length")
