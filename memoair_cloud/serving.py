@@ -1,20 +1,25 @@
 """Run a server or a worker until the process is asked to stop."""
 
+import asyncio
 import logging
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from memoair_cloud.database.migrate import migrate
 from memoair_cloud.http.app import create_app, make_services
+from memoair_cloud.http.connection_gate import ConnectionGate
 from memoair_cloud.http.dependencies import Services
+from memoair_cloud.http.guarded_protocol import GuardedProtocol
+from memoair_cloud.http.paced_acceptor import PacedAcceptor
 from memoair_cloud.queue import Worker
 from memoair_cloud.settings import CloudSettings
 from memoair_cloud.starting import StartError, explaining_start_errors, prepare_database
@@ -85,8 +90,12 @@ def _serve(
 ) -> None:
     with _running_worker(services, threads):
         app = create_app(services)
+        gate = ConnectionGate.for_this_process()
         config = uvicorn.Config(
             app,
+            http=cast("type[asyncio.Protocol]", partial(GuardedProtocol, gate=gate)),
+            ws="none",  # it would take a connection over, and there is no route for it
+            loop="asyncio",
             host=settings.host,
             port=settings.port,
             log_config=None,
@@ -96,7 +105,7 @@ def _serve(
             timeout_keep_alive=_KEEP_ALIVE_TIMEOUT_S,
             timeout_graceful_shutdown=int(_STOP_TIMEOUT_S),
         )
-        _Server(config, None if on_started is None else partial(on_started, app)).run()
+        _Server(config, gate, None if on_started is None else partial(on_started, app)).run()
 
 
 def run_worker(settings: CloudSettings) -> None:
@@ -141,18 +150,37 @@ def _log_wait(reason: str) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server that reports its URL. With the port 0, it is not known before."""
+    """A server behind a gate, that reports its URL. With the port 0, it is not known before."""
 
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[str], None] | None) -> None:
+    def __init__(self, config: uvicorn.Config, gate: ConnectionGate, on_started: Callable[[str], None] | None) -> None:
         super().__init__(config)
+        self._gate = gate
+        self._acceptors: list[PacedAcceptor] = []
         self._on_started = on_started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen."""
         await super().startup(sockets=sockets)
+        if self.started:
+            with suppress(NotImplementedError):
+                listeners = [listener for server in self.servers for listener in server.sockets]
+                self._acceptors = [
+                    PacedAcceptor(listener.fileno(), self._gate, self._make_protocol) for listener in listeners
+                ]
         if self.started and self._on_started is not None:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._on_started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop to listen, and finish the requests in progress."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets=sockets)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return GuardedProtocol(
+            gate=self._gate, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
 
 def _on_stop_signal(callback: Callable[[], None]) -> None:

@@ -33,6 +33,8 @@ class CloudSettings(BaseSettings):
         port: The port to listen on; 0 picks a free one.
         requests_per_s: The sustained rate of one API key in one server process, in requests per second.
         requests_at_once: The burst of one API key in one server process, in requests.
+        wrong_keys_at_once: Wrong API keys from one address at once; one more is allowed every second. Valid keys from
+            there are admitted in any case.
         session_idle_s: Seconds without a new event after which a call counts as ended.
         database_wait_s: Seconds to wait at the start for a database that does not respond yet.
         body_timeout_s: Seconds to wait for the next part of a request's body.
@@ -48,7 +50,8 @@ class CloudSettings(BaseSettings):
         dashboard: Whether to serve the dashboard.
         dashboard_idle_s: Seconds without a request after which a person is signed out.
         dashboard_session_s: Seconds after which a person is signed out in any case.
-        dashboard_sign_ins_at_once: Attempts to sign in from one address at once; one more is allowed every 5 seconds.
+        dashboard_sign_ins_at_once: Attempts to sign in from one address at once with a wrong key; one more is
+            allowed every 5 seconds.
         dashboard_proxy_header: The header in which a proxy that has authenticated a person sends their name. Trusted
             only from ``dashboard_proxy_addresses``.
         dashboard_proxy_addresses: The addresses or networks of trusted proxies, separated by commas. Only theirs
@@ -84,6 +87,9 @@ class CloudSettings(BaseSettings):
         default=200.0, gt=0, description="sustained requests per second of one key to one server process"
     )
     requests_at_once: int = Field(default=400, gt=0, description="burst of requests of one key to one server process")
+    wrong_keys_at_once: int = Field(
+        default=30, gt=0, description="wrong API keys from one address at once; one more every second"
+    )
 
     session_idle_s: float = Field(
         default=600.0,
@@ -116,7 +122,7 @@ class CloudSettings(BaseSettings):
     dashboard_idle_s: float = Field(default=3_600.0, gt=0, description="seconds without a request until signed out")
     dashboard_session_s: float = Field(default=43_200.0, gt=0, description="seconds until signed out in any case")
     dashboard_sign_ins_at_once: int = Field(
-        default=10, gt=0, description="attempts to sign in from one address at once; one more every 5 seconds"
+        default=10, gt=0, description="wrong keys to sign in from one address at once; one more every 5 seconds"
     )
     dashboard_proxy_header: str | None = Field(
         default=None, description="header with the name of a person that a trusted proxy has authenticated"

@@ -42,7 +42,7 @@ class Ends(NamedTuple):
 
 
 class Challenge(NamedTuple):
-    """A challenge. It proves that the client knows the token: a runtime proves the same to nobody else."""
+    """A challenge. It proves that the client knows the token: a runtime answers no other one."""
 
     nonce: str
     client_proof: str

@@ -29,6 +29,12 @@ class UnknownMethodError(BadRequestError):
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
 
+class LateBodyError(BadRequestError):
+    """The body of the request did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
 class UnauthorizedError(RequestError):
     """The bearer token is missing or invalid."""
 
@@ -45,12 +51,6 @@ class IdentityMismatchError(RequestError):
     """The request names another project or user than the one that this process serves."""
 
     code = "runtime.identity_mismatch"
-
-
-class LateBodyError(BadRequestError):
-    """The body did not arrive in time."""
-
-    status = HTTPStatus.REQUEST_TIMEOUT
 
 
 class PayloadTooLargeError(RequestError):

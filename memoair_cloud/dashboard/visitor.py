@@ -8,18 +8,19 @@ from fastapi import Request
 
 from memoair_cloud.dashboard.sessions import SessionStore
 from memoair_cloud.dashboard.signing import SignatureError, Signer
+from memoair_cloud.http.client_address import find_client, is_from_proxy
 from memoair_cloud.http.dependencies import Services
-from memoair_cloud.http.peers import is_from_network
+from memoair_cloud.http.peers import last_value
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.settings import CloudSettings
-from memoair_cloud.tenancy.access import Tenant, make_tenant
+from memoair_cloud.tenancy.access import Credentials, Tenant, make_tenant
 from memoair_cloud.tenancy.grants import Grant
 from memoair_cloud.tenancy.scoped import Actor
 
 SESSION_COOKIE = "memoair_session"
 COOKIE_PATH = "/dashboard"
 _MAX_PROXY_NAME_CHARS = 200
-# Of attempts to sign in, from one address. A key cannot be guessed: this stops the noise of those who try.
+# Wrong keys to sign in, from one address. A key cannot be guessed: this stops the noise of those who try.
 _SIGN_INS_PER_S = 0.2
 
 
@@ -61,7 +62,7 @@ class Gatekeeper:
         services: The services of the application.
         signer: Signs cookies and forms.
         sessions: The sessions of people who signed in with a key.
-        sign_ins: Limits attempts to sign in, by address.
+        sign_ins: Limits attempts to sign in with a wrong key, by address.
     """
 
     services: Services
@@ -104,19 +105,24 @@ class Gatekeeper:
 
     def is_from_proxy(self, request: Request) -> bool:
         """Return whether a trusted proxy has sent a request."""
-        return is_from_network(request, self.settings.trusted_proxies)
+        return is_from_proxy(request, self.settings)
 
     def is_secure(self, request: Request) -> bool:
         """Return whether the person's browser uses HTTPS, if need be as a trusted proxy says."""
-        if self.is_from_proxy(request) and (scheme := _last_value(request, "x-forwarded-proto")):
+        if self.is_from_proxy(request) and (scheme := last_value(request, "x-forwarded-proto")):
             return scheme.lower() == "https"
         return request.url.scheme == "https"
 
-    def client_address(self, request: Request) -> str:
-        """Return the address of the person's browser, if need be as a trusted proxy says."""
-        if self.is_from_proxy(request) and (forwarded := _last_value(request, "x-forwarded-for")):
-            return forwarded
-        return request.client.host if request.client else ""
+    def sign_in(self, request: Request, key: str) -> tuple[str, Credentials]:
+        """Start a session with a key, as `SessionStore.sign_in` does.
+
+        Raises:
+            InvalidKeyError: If the key is unknown or revoked.
+            RateLimitedError: If too many wrong keys came from the address.
+        """
+        address = find_client(request, self.settings)
+        with self.services.key_throttle.guarding(key, address, self.sign_ins):
+            return self.sessions.sign_in(key)
 
     def _find_signed_in(self, request: Request) -> Visitor:
         if SESSION_COOKIE not in request.cookies:
@@ -140,11 +146,3 @@ class Gatekeeper:
         grant, actor = Grant(settings.dashboard_proxy_scope), Actor("proxy", name)
         tenant = make_tenant(self.services.engine, settings.dashboard_proxy_account, grant, actor)
         return Visitor(tenant, name, f"proxy {name}", has_session=False)
-
-
-def _last_value(request: Request, header: str) -> str:
-    """Return the last value of a header that proxies add to: those before it, anyone may have written.
-
-    A proxy may add to the header that the client sent, or send another one after it.
-    """
-    return ",".join(request.headers.getlist(header)).rpartition(",")[2].strip()

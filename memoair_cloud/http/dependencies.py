@@ -12,6 +12,8 @@ from memoair_cloud.analytics.days import DayCache
 from memoair_cloud.audit.log import ReadRecorder
 from memoair_cloud.database.deferred import DeferredWrites
 from memoair_cloud.errors import InvalidKeyError, InvalidRequestError
+from memoair_cloud.http.client_address import find_client
+from memoair_cloud.http.key_throttle import KeyThrottle
 from memoair_cloud.http.middleware import CloudMetrics
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.http.readiness import ReadinessCheck
@@ -20,6 +22,8 @@ from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.access import Tenant, authenticate, note_last_use
+
+_WRONG_KEYS_PER_S = 1.0
 
 
 @attrs.frozen
@@ -37,6 +41,8 @@ class Services:
         reads: Records in the audit log who reads a caller's data.
         days: Figures of days that are over.
         readiness: Checks whether the server is ready.
+        key_throttle: Slows down clients that try API keys.
+        wrong_keys: The limit of wrong keys per address.
     """
 
     engine: Engine
@@ -52,6 +58,14 @@ class Services:
     days: DayCache = attrs.field(factory=DayCache)
     readiness: ReadinessCheck = attrs.field(
         default=attrs.Factory(lambda self: ReadinessCheck(self.engine, self.blobs), takes_self=True)
+    )
+    key_throttle: KeyThrottle = attrs.field(
+        default=attrs.Factory(lambda self: KeyThrottle(self.engine), takes_self=True)
+    )
+    wrong_keys: RateLimit = attrs.field(
+        default=attrs.Factory(
+            lambda self: RateLimit(_WRONG_KEYS_PER_S, self.settings.wrong_keys_at_once), takes_self=True
+        )
     )
 
 
@@ -77,7 +91,7 @@ def admit_request(request: Request) -> Tenant:
 
     Raises:
         InvalidKeyError: If the API key is missing, unknown or revoked.
-        RateLimitedError: If the key sends requests too often.
+        RateLimitedError: If the key sends requests too often, or the client's address too many wrong keys.
     """
     tenant: Tenant | None = getattr(request.state, "tenant", None)
     if tenant is not None:
@@ -86,7 +100,9 @@ def admit_request(request: Request) -> Tenant:
     if scheme.lower() != "bearer" or not key.strip():
         raise InvalidKeyError("an API key is required: Authorization: Bearer memoair_pk_...")
     services = get_services(request)
-    credentials = authenticate(services.engine, key.strip())
+    address = find_client(request, services.settings)
+    with services.key_throttle.guarding(key.strip(), address, services.wrong_keys):
+        credentials = authenticate(services.engine, key.strip())
     request.state.account_id, request.state.key_id = credentials.account_id, credentials.key_id
     services.rate_limit.acquire(credentials.key_id)
     note_last_use(credentials, services.deferred)

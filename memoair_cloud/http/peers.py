@@ -30,6 +30,14 @@ def is_forwarded(request: Request) -> bool:
     return any(name in request.headers for name in _FORWARDING_HEADERS)
 
 
+def last_value(request: Request, header: str) -> str:
+    """Return the last value of a header that proxies add to: those before it, anyone may have written.
+
+    A proxy may add to the header that the client sent, or send another one after it.
+    """
+    return ",".join(request.headers.getlist(header)).rpartition(",")[2].strip()
+
+
 def _find_peer(request: Request) -> IPv4Address | IPv6Address | None:
     try:
         peer = ip_address(request.client.host if request.client else "")

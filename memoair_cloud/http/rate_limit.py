@@ -1,4 +1,4 @@
-"""Rate limiting by API key, with token buckets."""
+"""Rate limiting by API key or address, with token buckets."""
 
 import threading
 import time
@@ -50,10 +50,21 @@ class RateLimit:
             self._buckets.move_to_end(key_id)
             if len(self._buckets) > _MAX_BUCKETS:
                 self._buckets.popitem(last=False)
-            bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.refilled_at) * self._rate_per_s)
-            bucket.refilled_at = now
-            if bucket.tokens >= 1:
+            wait_s = self._refill(bucket, now)
+            if wait_s == 0:
                 bucket.tokens -= 1
                 return
-            wait_s = (1 - bucket.tokens) / self._rate_per_s
         raise RateLimitedError("too many requests with this key", retryAfterS=round(wait_s, 3))
+
+    def wait_s(self, key_id: str, now: float | None = None) -> float:
+        """Return in how many seconds the next request of a key would be admitted; 0 if it would be now."""
+        now = time.monotonic() if now is None else now
+        with self._lock:
+            bucket = self._buckets.get(key_id)
+            return 0.0 if bucket is None else self._refill(bucket, now)
+
+    def _refill(self, bucket: _Bucket, now: float) -> float:
+        """Add the tokens since the last time; return the seconds until there is a whole one."""
+        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.refilled_at) * self._rate_per_s)
+        bucket.refilled_at = now
+        return max(0.0, (1 - bucket.tokens) / self._rate_per_s)

@@ -55,6 +55,13 @@ def authenticate(engine: Engine, key: str) -> Credentials:
     return _load_credentials(engine, ApiKey.sha256 == hash_key(key))
 
 
+def list_key_hashes(engine: Engine, limit: int) -> list[str]:
+    """Return the hashes of the valid keys; of more than ``limit`` those that were used last."""
+    statement = select(ApiKey.sha256).where(ApiKey.revoked_at.is_(None))
+    with Session(engine) as session:
+        return list(session.scalars(statement.order_by(ApiKey.last_used_at.desc().nulls_last()).limit(limit)))
+
+
 def find_credentials(engine: Engine, key_id: str) -> Credentials:
     """Return the credentials of an API key by its id, for someone who has shown the key before.
 

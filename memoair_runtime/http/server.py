@@ -322,7 +322,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = self.rfile.read(length) if length else b""
         except TimeoutError:
             self.close_connection = True
-            raise LateBodyError(f"the body did not arrive within {READ_TIMEOUT_S:g} s") from None
+            raise LateBodyError("the body did not arrive in time") from None
         if len(content) < length:
             self.close_connection = True
             raise BadRequestError("the body is shorter than its Content-Length")

@@ -178,6 +178,7 @@ class RunningCloud:
 def running(database_url: str, folder: Path, port: int = 0, **settings: Any) -> Iterator[RunningCloud]:
     """Run a server for as long as the block runs, on a free port or on a given one."""
     folder.mkdir(parents=True, exist_ok=True)
+    settings = {"wrong_keys_at_once": 10_000, **settings}  # tests come from one address
     cloud_settings = CloudSettings(database_url=database_url, blob_url=(folder / "blobs").as_uri(), **settings)
     with open_services(cloud_settings) as services, _open_listener(port) as listener:
         config = uvicorn.Config(

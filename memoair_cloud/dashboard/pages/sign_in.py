@@ -38,8 +38,7 @@ def sign_in(
     """Start a session with a key."""
     gatekeeper = gatekeeper_of(request)
     try:
-        gatekeeper.sign_ins.acquire(gatekeeper.client_address(request))
-        token, credentials = gatekeeper.sessions.sign_in(key.strip())
+        token, credentials = gatekeeper.sign_in(request, key.strip())
     except RateLimitedError as error:
         wait_s = max(1, round(error.details.get("retryAfterS", 1)))
         message = f"Too many attempts from this address. Wait {wait_s} seconds, then try again."
