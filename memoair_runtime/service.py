@@ -9,16 +9,15 @@ from typing import Any
 from memoair_protocol.defaults import ORG_ONLY_MODE
 from memoair_protocol.enums import LaneName, TraceMode, Variant
 from memoair_protocol.erasure_marks import DeviceTime
-from memoair_protocol.identifiers import identifier_problem
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.cloud_sync import make_sync
 from memoair_runtime.coalescing_job import CoalescingJob
 from memoair_runtime.errors import (
     BadRequestError,
     DrainingError,
-    IdentityMismatchError,
     StorageUnavailableError,
 )
+from memoair_runtime.identity import check_identity, check_savable
 from memoair_runtime.lifecycle import Lifecycle, LifecycleState
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.reranker import BackgroundReranker
@@ -161,7 +160,7 @@ class RuntimeService:
             BadRequestError: If the identity is missing or a field is invalid.
         """
         self._check_request(request)
-        self._check_identity()
+        check_savable(self._settings)
         if request.user_id is None or (request.workspace_id is None and request.project_id is None):
             raise BadRequestError("workspaceId and userId are required")
         if request.mode not in (None, ORG_ONLY_MODE):
@@ -245,7 +244,7 @@ class RuntimeService:
             SessionNotFoundError: If the session has ended.
         """
         self._check_request(request)
-        self._check_identity()
+        check_savable(self._settings)
         [saved] = self._save_turns(request.session_id, [request])
         reply = {"localEventId": None, "forgotten": True} if saved.is_erased else {"localEventId": saved.event_id}
         return reply | self._report_rejection()
@@ -253,7 +252,7 @@ class RuntimeService:
     def save_turns(self, request: TurnsRequest) -> dict[str, Any]:
         """Save several turns of a session as `save_turn` does, with one write. Under ``forgotten``, how many were."""
         self._check_request(request)
-        self._check_identity()
+        check_savable(self._settings)
         saved = self._save_turns(request.session_id, request.each())
         forgotten = sum(turn.is_erased for turn in saved)
         event_ids = [turn.event_id for turn in saved]
@@ -379,19 +378,7 @@ class RuntimeService:
     def _check_request(self, request: IdentifiedRequest) -> None:
         if self._lifecycle.state is LifecycleState.DRAINING:
             raise DrainingError(_DRAINING_MESSAGE)
-        for kind, requested_id, served_id in (
-            ("project", request.workspace_id, self._settings.project_id),
-            ("project", request.project_id, self._settings.project_id),
-            ("user", request.user_id, self._settings.user_id),
-        ):
-            if requested_id is not None and requested_id != served_id:
-                raise IdentityMismatchError(f"identity mismatch: the request does not name the {kind} of this runtime")
-
-    def _check_identity(self) -> None:
-        """Refuse to save under an id that the cloud rejects. What was saved under it can be searched and erased."""
-        for name, value in (("workspaceId", self._settings.project_id), ("userId", self._settings.user_id)):
-            if problem := identifier_problem(value):
-                raise BadRequestError(f"{name} {problem}; data can be read and erased under it, but not saved")
+        check_identity(request, self._settings)
 
 
 def _reply_with_trace(
