@@ -37,7 +37,7 @@ MIN_WAIT_S = 1.0
 # For steps whose duration does not matter: long enough for a loaded machine. A process that hangs never ends.
 TIMEOUT_S = 30.0
 # A session whose id is too long for the name of its folder.
-LOCKED_SESSION = "a locked session " * 12
+LOCKED_SESSION = "-".join(["a locked session"] * 12)
 
 
 def post(path: str, **body: Any) -> bytes:
