@@ -244,28 +244,32 @@ def test_a_thread_survives_what_a_handler_raises_and_logs_no_words(caplog: pytes
 
 def test_keys_that_fail_take_only_their_share_of_the_threads() -> None:
     may_end = threading.Event()
-    failing: list[int] = []
+    attempts: list[str] = []
     handled: list[str] = []
 
     def handle(item: str) -> float | None:
-        if item != "bad":
+        if not item.startswith("bad"):
             handled.append(item)
             return None
-        failing.append(1)
-        if len(failing) > 6:  # each key has failed once
-            may_end.wait(60)
-        return None if may_end.is_set() else 0.0
+        is_first = item not in attempts
+        attempts.append(item)
+        if is_first:
+            return 0.0
+        may_end.wait(60)
+        return None
 
     queue = KeyedQueue(handle, name=NAME, max_threads=3, max_retrying=2)
-    for number in range(6):
-        queue.put(f"bad-{number}", "bad")
-    eventually(lambda: len(failing) == 8)
-    for number in range(20):
-        queue.put("good", f"t{number}")
-    eventually(lambda: len(handled) == 20)
-    assert len(failing) == 8
-    may_end.set()
-    eventually(lambda: not queue)
+    try:
+        for number in range(6):
+            queue.put(f"bad-{number}", f"bad-{number}")
+        eventually(lambda: len(attempts) == 8, 60.0)  # each has failed once, and two of them are tried again
+        for number in range(20):
+            queue.put("good", f"t{number}")
+        eventually(lambda: len(handled) == 20, 60.0)
+        assert len(attempts) == 8
+    finally:
+        may_end.set()
+    eventually(lambda: not queue, 60.0)
 
 
 def test_items_are_handed_over_together_and_those_that_are_left_come_again() -> None:

@@ -142,8 +142,8 @@ class BridgeMemory:
             return Outcome.REFUSED if error.code in _PERMANENT_CODES else Outcome.LOST
         remaining_s = deadline - time.monotonic()
         if event_id is None and remaining_s > 0:
-            # No runtime took the turn within a second, so the client goes on trying, in the memory of this worker. It
-            # is safe only on disk, so wait for that, too. A turn that is saved twice with the same id is there once.
+            # No runtime took the turn within a second. It is in the outbox on the disk, and the client goes on trying.
+            # Wait until it is in the memory, too. A turn that is saved twice with the same id is there once.
             outcome = self.save_report(caller, platform, call_id, [turn], timeout_s=remaining_s)
             return Outcome.DEFERRED if outcome is Outcome.UNAVAILABLE else outcome
         return Outcome.KEPT if event_id is not None else Outcome.DEFERRED
