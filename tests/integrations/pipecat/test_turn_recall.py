@@ -9,6 +9,7 @@ import pytest
 from memoair_pipecat import MemoAirMemoryProcessor
 from memoair_pipecat._context import UserMessageTracker
 from memoair_pipecat._recall import TurnRecall
+from pipecat.frames.frames import LLMMessagesAppendFrame, TextFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 from support.pipecat_calls import PipecatCall, ScriptedLLM
 from support.waiting import wait_until
@@ -79,7 +80,6 @@ async def test_for_a_model_that_reads_no_context_nothing_is_searched(
     client: MemoAirVoiceClient, monkeypatch: pytest.MonkeyPatch, saved_turns: Callable[[], list[tuple[str, str]]]
 ) -> None:
     from integrations.pipecat.test_realtime import RealtimeLLM
-    from pipecat.frames.frames import TextFrame
 
     searches: list[Any] = []
 
@@ -91,9 +91,12 @@ async def test_for_a_model_that_reads_no_context_nothing_is_searched(
     await client.load_index(user_id="ada")
     llm: ScriptedLLM = RealtimeLLM([])
     async with PipecatCall(MemoAirMemoryProcessor(client=client, user_id="ada"), llm=llm) as call:
-        for number, text in enumerate(("Boots?", "Which color?")):
-            await call.queue_frames(TextFrame(text))
-            await wait_until(lambda number=number: len(call.heard_texts) > number)
-    assert call.llm.contexts
+        await call.queue_frames(TextFrame("Boots?"))
+        await wait_until(lambda: call.heard_texts)
+        before = len(call.llm.contexts)
+        typed = {"role": "user", "content": "Which color are my boots?"}  # an unanswered question in the context
+        await call.queue_frames(LLMMessagesAppendFrame(messages=[typed], run_llm=True))
+        await wait_until(lambda: len(call.llm.contexts) > before)
+    assert call.llm.contexts[-1].get_messages()[-1] == typed
     assert searches == []
-    assert saved_turns() == [("Boots?", "You said: Boots?"), ("Which color?", "You said: Which color?")]
+    assert ("Boots?", "You said: Boots?") in saved_turns()
