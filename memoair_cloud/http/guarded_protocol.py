@@ -1,7 +1,7 @@
 """The server's protocol with the time-outs that uvicorn lacks, behind a bound of connections.
 
 Uvicorn ends connections that idle between two requests. It waits without end for the head of a request, for the rest of
-a body that nobody reads, and for a client that does not read its response.
+a body that is not read, and for a client that does not read its response.
 """
 
 import asyncio

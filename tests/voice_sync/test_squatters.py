@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from memoair_voice_sync import MemoAirVoiceMemorySync
 from memoair_voice_sync._loopback.proven_connection import ALLOW_UNPROVEN_VARIABLE
 from memoair_voice_sync._loopback.transport import ConnectionBrokenError, RuntimeTransport
 
-TOKEN = "a-token-that-nobody-else-knows"
+TOKEN = "a-token-of-this-test-only"
 WORDS = "my account number is twelve"
 TURN = json.dumps({"userText": WORDS}).encode()
 Respond = Callable[[bytes], bytes]
@@ -162,7 +164,7 @@ def test_the_next_connection_is_proven_as_well(tmp_path: Path) -> None:
     assert TOKEN.encode() not in squatter.heard
 
 
-def test_a_runtime_proves_itself_to_nobody_without_the_token(runtime: RunningRuntime) -> None:
+def test_a_runtime_does_not_prove_itself_to_others(runtime: RunningRuntime) -> None:
     for challenge in ("", "nonsense", f"{'0' * 32} {'0' * 64}"):
         head = f"GET /v1/runtime/health HTTP/1.1\r\nHost: 127.0.0.1\r\nMemoAir-Challenge: {challenge}\r\n\r\n"
         reply = runtime.exchange(head.encode())
@@ -199,3 +201,36 @@ def test_a_runtime_without_a_token_is_named_once_in_the_log(
         with closing(RuntimeTransport("127.0.0.1", runtime.port, None)) as transport:
             transport.verify_identity(PROJECT, USER, deadline())
     assert caplog.text.count("runtime_without_token") == 1
+
+
+OLDER_RUNTIME = f"""
+import http.server
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b'{{"status": "ok", "workspaceId": "{PROJECT}", "userId": "{USER}", "localEventId": "e"}}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+def test_an_older_runtime_that_was_started_here_needs_no_proof() -> None:
+    """It ends each connection after its reply, as well."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OLDER_RUNTIME], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as older:
+        assert older.stdout is not None
+        try:
+            with closing(RuntimeTransport("127.0.0.1", int(older.stdout.readline()), TOKEN)) as transport:
+                transport.verify_identity(PROJECT, USER, deadline())
+                assert transport.call("POST", "/v1/runtime/turn/after", TURN, deadline())["localEventId"] == "e"
+        finally:
+            older.kill()
