@@ -57,7 +57,7 @@ def erase_here(folder: UserFolder, base_url: str, erased_at: datetime | None) ->
     sessions = len(folder.list_session_folders())
     cloud = cloud_id_of(parse_base_url(base_url) or base_url)
     try:
-        if not os.path.lexists(folder.path):  # a client may have promised turns of a caller whom no runtime has served
+        if not os.path.lexists(folder.path):  # a client may have promised turns of a caller that no runtime has served
             had_any = erase_user(folder.root, folder.project_id, folder.user_id, before=erased_at)
             return {"status": "removed" if had_any else "nothing", "sessions": 0}
         in_cloud = None if erased_at is None else CloudErasure(cloud, erased_at)
