@@ -409,8 +409,8 @@ CALLS = (
     Guard(
         "an erased event is refused",
         f"{CLOUD}/calls/ingest.py",
-        "        place = EventOrder.AFTER if order is None else order.of(event)",
-        "        place = EventOrder.AFTER",
+        "else order.of(event)",
+        "else EventOrder.AFTER",
         ("tests/cloud/test_forgetting.py", "-k", "rejected"),
     ),
     Guard(
