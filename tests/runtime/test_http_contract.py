@@ -271,7 +271,8 @@ def test_a_turn_is_logged_with_the_event_id_of_the_reply(runtime: RunningRuntime
 
     start, turn = runtime.log_lines("logged")[:2]
     for seq, line in enumerate((start, turn), 1):
-        assert set(line) == {"eventId", "type", "sessionId", "seq", "occurredAt", "payload", "cloud"}
+        fields = {"eventId", "type", "sessionId", "seq", "occurredAt", "payload", "cloud"}
+        assert set(line) == fields | {"erasure", "clock"}  # by which it is ordered against erasures
         assert (line["sessionId"], line["seq"]) == ("logged", seq)
         assert_utc_timestamp(line["occurredAt"])
     assert turn["eventId"] == body["localEventId"]
