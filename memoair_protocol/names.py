@@ -16,6 +16,8 @@ _NOT_IN_NAMES = str.maketrans(dict.fromkeys(':#<>[]{}|"\u2039\u203a\u3008\u3009\
 _UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 # At the ends of a name these are no part of it, but a closing parenthesis.
 _ENDS = "-*.,;!?/\\_+=~&%$@'`\u00b4\u2018\u2019\u201c\u201d\u2026\u2013\u2014\u00b7\u3002\uff61\u3001 "
+# An initial and "Jr." keep their full stop. For the comparison of names it does not count.
+_ABBREVIATED_END = re.compile(r"(?:^|[\s.])(?:[^\W\d_]|[JjSs]r)\.$")
 _WORDS = re.compile(r"[^\W_]+")
 # Letters and digits that look like Latin letters, after case is folded.
 _ALIKE = {
@@ -88,8 +90,9 @@ def clean_name(name: str) -> str:
 
 
 def _strip_signs(name: str) -> str:
+    end = "." if _ABBREVIATED_END.search(name) else ""
     name = name.lstrip(_ENDS + ")").rstrip(_ENDS + "(")
-    return name.rstrip(_ENDS + ")") if "(" not in name else name
+    return (name.rstrip(_ENDS + ")") if "(" not in name else name) + end
 
 
 def name_key(name: str) -> str:

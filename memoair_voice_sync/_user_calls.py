@@ -3,7 +3,8 @@
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._loopback.prefetch import PREFETCH_TIMEOUT_S, PrefetchCache, PrefetchedResult, SearchArguments
 from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
+from memoair_voice_sync._pool.handle import RuntimeHandle
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._recall.mode import check_origin
 from memoair_voice_sync._recall.observer import RecallObserver
@@ -365,9 +367,11 @@ class UserCalls(WholeCalls):
             deadline = time.monotonic() + _SAVE_TIMEOUT_S * (1 if head.failures else _FIRST_RETRY_SHARE)
             self._runtime_client.save_all(handle, head.user, turns, deadline, session_id=head.session_id)
 
-    def _pool_key(self, caller: User) -> str:
-        self._outbox.tend()
-        return super()._pool_key(caller)
+    @contextmanager
+    def _acquire_handle(self, caller: User) -> Iterator[RuntimeHandle]:
+        self._outbox.tend()  # not with the key of the pool: that is asked for in event loops, and this reads the disk
+        with super()._acquire_handle(caller) as handle:
+            yield handle
 
     def _reset_after_fork(self) -> None:
         self._outbox.reset_after_fork()

@@ -469,8 +469,8 @@ def test_a_killed_server_leaves_no_runtime(server: McpServer, tmp_path: Path) ->
             {"MEMOAIR_PROJECT_ID": PROJECT, "MEMOAIR_USER_ID": "ana", "MEMOAIR_API_KEY": "memoair_pk_x"},
             "MEMOAIR_AGENT_ID is not set",
         ),
-        ({"MEMOAIR_PROJECT_ID": "p" * 2_000, "MEMOAIR_USER_ID": "ana"}, "project_id is longer than 1024 characters"),
-        ({"MEMOAIR_PROJECT_ID": PROJECT, "MEMOAIR_USER_ID": "a" * 2_000}, "is longer than 1024 characters"),
+        ({"MEMOAIR_PROJECT_ID": "p" * 2_000, "MEMOAIR_USER_ID": "ana"}, "MEMOAIR_PROJECT_ID is longer than 512 bytes"),
+        ({"MEMOAIR_PROJECT_ID": PROJECT, "MEMOAIR_USER_ID": "a" * 2_000}, "MEMOAIR_USER_ID is longer than 512 bytes"),
     ],
 )
 def test_an_incomplete_identity_is_rejected_before_anything_starts(environ: dict[str, str], message: str) -> None:

@@ -309,7 +309,7 @@ def test_redact_removes_numbers_before_anything_is_sent(server: EventServer, tmp
         (["-", "--occurred-at", "today"], "--occurred-at must be an ISO 8601 timestamp"),
         (["-", "--format", "otter"], "--format must be one of jsonl, text, webvtt, srt, twilio, vapi, retell"),
         (["-", "--redact-kind", "name"], "--redact-kind must be one of iban, card, phone, email"),
-        (["-", "--user", " ana"], "user_id begins or ends with whitespace"),
+        (["-", "--user", " ana"], "user_id begins or ends with white space"),
         (["-", "--refused", "/nowhere/refused.jsonl"], "/nowhere/refused.jsonl is not writable"),
         (["-", "--threads", "0"], "--threads"),
         ([], "FILE"),
