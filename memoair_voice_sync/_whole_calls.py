@@ -89,7 +89,7 @@ class WholeCalls(CloudCalls):
         """
         caller, session_id = self._resolve_user(user, user_id), check.optional_identifier("session_id", session_id)
         reason, deadline = (
-            self._redaction.redact_text(check.text("reason", reason)),
+            self._redaction.redact_reason(check.text("reason", reason)),
             time.monotonic() + check.seconds("timeout_s", timeout_s),
         )
         with self._acquire_handle(caller) as handle:

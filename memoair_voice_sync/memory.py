@@ -221,7 +221,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
             MemoAirVoiceMemoryError: If the runtime fails or does not answer in time.
         """
         reply = self._client.end_session(
-            self._redaction.redact_text(check.text("reason", reason)), _deadline(timeout_s)
+            self._redaction.redact_reason(check.text("reason", reason)), _deadline(timeout_s)
         )
         self._opened_by_pid = None
         return reply

@@ -46,7 +46,7 @@ def begin_short_write(engine: Engine, lock_timeout_s: float = _LOCK_TIMEOUT_S) -
 class DeferredWrites:
     """Writes that wait until the database takes them, in the order in which they were deferred. Thread-safe.
 
-    One thread makes them, which starts with the first one.
+    One thread makes them. It runs only while there are some.
 
     Args:
         engine: The database of the server.
@@ -58,7 +58,6 @@ class DeferredWrites:
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._waiting: dict[Hashable, DeferredWrite] = {}
-        self._has_work = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_failing = False
@@ -82,7 +81,6 @@ class DeferredWrites:
             if key not in self._waiting and len(self._waiting) >= self._max_waiting:
                 return False
             self._waiting[key] = write
-            self._has_work.set()
             if self._thread is None and not self._closing.is_set():
                 try:
                     self._thread = start_thread(self._run, name="memoair-deferred-writes")
@@ -99,10 +97,9 @@ class DeferredWrites:
         """Try once more to make the writes that wait, and end the thread. Closing again has no effect."""
         with self._lock:
             self._closing.set()
-            self._has_work.set()
             thread = self._thread
         if thread is None:
-            self._step()  # none could be started, or none was needed
+            self._run()  # none could be started, or none was needed
         else:
             thread.join(_CLOSE_TIMEOUT_S)
 
@@ -110,12 +107,13 @@ class DeferredWrites:
         run_loop(self._step, report=self._report, wait=self._closing.wait)
 
     def _step(self) -> bool:
-        """Make the writes that wait; return whether to go on."""
-        self._has_work.wait()
+        """Make the writes that wait; return whether there may be more."""
         with self._lock:
-            self._has_work.clear()  # before the next line: otherwise a `close` between them would not be noticed
             is_last = self._closing.is_set()
             writes = dict(self._waiting)
+            if not writes:  # in the same step as the check: a write that is put now starts another thread
+                self._thread = None
+                return False
         try:
             self._make(writes)
         except Exception as error:
@@ -123,18 +121,15 @@ class DeferredWrites:
             if is_last:
                 self._report(error)
                 return False
-            self._has_work.set()
             raise
         self._is_failing = False
         with self._lock:
             for key, write in writes.items():
                 if self._waiting.get(key) is write:
                     del self._waiting[key]
-        return not is_last
+        return True
 
     def _make(self, writes: dict[Hashable, DeferredWrite]) -> None:
-        if not writes:
-            return
         try:
             with begin_short_write(self._engine) as session:
                 for write in writes.values():

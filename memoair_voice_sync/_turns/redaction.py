@@ -16,6 +16,8 @@ from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 _TIME_FIELD = "occurredAt"
 _MAX_QUESTION_CHARS = 200
 _MIN_ID_DIGITS = 7
+# Why calls end, if the application says nothing else.
+_OWN_REASONS = frozenset(["completed", "closed", "imported"])
 # Names of fields that frameworks and this package read. They come from programs, and no caller says them.
 _KNOWN_FIELDS = frozenset(
     "id name type function arguments result output ok status error latencyMs hits call_id heard interrupted occurredAt"
@@ -104,6 +106,10 @@ class Redaction:
         if isinstance(self.hook, TalkRedactor):
             return self.hook.redact_said(text)
         return self._redact_said(text)
+
+    def redact_reason(self, reason: str) -> str:
+        """Return why a call has ended as the hook leaves it. Our own words are no caller's, and need no hook."""
+        return reason if reason in _OWN_REASONS else self.redact_text(reason)
 
     def redact_call(self, turns: Sequence[Turn]) -> list[Turn]:
         """Return the turns of a whole call without what the hook removes; see `redact_turn`."""

@@ -204,6 +204,7 @@ def test_bootstrap_returns_all_current_versions(cloud: RunningCloud, client: Cli
         "retentionVersion": 0,
         "forgottenVersion": 0,
         "forgottenAt": None,
+        "erasure": f"{empty.body['epoch']}:0",
         "orgFile": None,
         "budgets": {
             "contextCharCap": 8_000,

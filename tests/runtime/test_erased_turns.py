@@ -154,8 +154,8 @@ def test_a_session_that_is_being_deleted_is_not_found_any_more(tmp_path: Path, m
         assert (path / "session.jsonl").exists()
         delete(path)
 
-    delete = erasure.shutil.rmtree
-    monkeypatch.setattr(erasure.shutil, "rmtree", look)
+    delete = erasure.remove_private_tree
+    monkeypatch.setattr(erasure, "remove_private_tree", look)
     erasure.erase(folder, utc_now(), keeps_later=False)
     assert found == [[], []], "half of a session could have been read"
 

@@ -109,7 +109,7 @@ def _readers(root: Path, user: UserFolder, project: ProjectFolder) -> list[Calla
         lambda: read_manifest(project),
         lambda: profile.read_snapshot(user),
         lambda: retention.find_user_cutoff(retention.read_rules(project), 3, user, now),
-        lambda: erasure_record.read_erasure_time(user),
+        lambda: erasure_record.read_last_erasure(user),
         lambda: erasure_record.ErasedTurns(user).contains("t1", TurnWords("a", "b", "c"), None),
         lambda: erasure_record.find_cloud_erasures(project.path, "c"),
         lambda: read_status(project.backlog_status("c")),

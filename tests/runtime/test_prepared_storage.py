@@ -17,6 +17,7 @@ from support.clients import clients_over
 from support.other_users import give_away, needs_owners, needs_superuser
 from support.runtimes import PROJECT, USER, RunningRuntime
 
+from memoair_protocol.erasure_marks import DeviceTime
 from memoair_protocol.processes import process_start_time
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.main import EXIT_STORAGE
@@ -251,7 +252,7 @@ def test_the_folder_of_a_user_that_is_a_link_is_neither_erased_nor_trimmed(root:
     with pytest.raises(PermissionError, match="is a link"):
         erase(folder, utc_now(), keeps_later=False)
     with pytest.raises(PermissionError, match="is a link"):
-        erase_unserved_user(folder, CloudErasure("cloud", utc_now()))
+        erase_unserved_user(folder, CloudErasure("cloud", utc_now()), utc_now(), DeviceTime.now())
     with pytest.raises(PermissionError, match="is a link"):
         drop_unserved(folder, utc_now())
 

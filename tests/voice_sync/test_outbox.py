@@ -108,7 +108,8 @@ def test_many_turns_of_a_caller_are_saved_with_few_requests(
     eventually(lambda: not outbox, 60.0)
 
     assert log.saved["ada"] == [f"t{number}" for number in range(250)]
-    assert log.batches in ([100, 50, 100], [100, 50, 100, 0])
+    assert len(log.batches) <= 6, "the first attempt may have begun with the first turns only"
+    assert max(log.batches) == 100
     eventually(lambda: files(root) == [])
 
 
