@@ -194,7 +194,7 @@ def test_an_answer_that_ends_after_the_next_turn_changes_nothing(served: ServedB
     eventually(lambda: sorted(texts_of(served.bridge, "call-late")) == expected)
     before = served.bridge.count(platform="vapi", outcome="superseded")
     model.goes_on.set()
-    eventually(lambda: served.bridge.count(platform="vapi", outcome="superseded") == before + 1)
+    eventually(lambda: served.bridge.count(platform="vapi", outcome="superseded") > before)
     assert sorted(texts_of(served.bridge, "call-late")) == expected
 
 
