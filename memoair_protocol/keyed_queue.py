@@ -157,6 +157,11 @@ class KeyedQueue(Generic[_Item]):
             self._changed.notify()
         return True
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there are items and no thread handles any, because the process could start none."""
+        return bool(self._lines) and not self._threads
+
     def wake(self) -> None:
         """Start the threads that are missing, because the process could start none when there was something to do."""
         with self._changed:

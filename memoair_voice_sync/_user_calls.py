@@ -81,6 +81,7 @@ class UserCalls(WholeCalls):
             spool=spool,
             max_threads=max_saving_threads,
         )
+        pool.waiting_work.append(self._outbox)
         self._prefetch_cache = PrefetchCache(self._run_prefetch)
         self._counter_lock = threading.Lock()
         self._degraded = DegradedSearches()
@@ -281,6 +282,8 @@ class UserCalls(WholeCalls):
         now = datetime.now(timezone.utc).isoformat()
         turn = attrs.evolve(turn, metadata={"occurredAt": now, **turn.metadata})
         self._outbox.put(UnsavedTurn(caller, turn, pending_id, is_named=call_id is not None))
+        if self._outbox.is_waiting:
+            self._pool.wake_supervisor()
         with self._counter_lock:
             self._deferred_saves += 1
         return None

@@ -16,7 +16,7 @@ from memoair_voice_sync._closing import closed_error
 from memoair_voice_sync._pool.backlog import BacklogSupervisor
 from memoair_voice_sync._pool.handle import HandleState, RuntimeHandle
 from memoair_voice_sync._pool.retirement import Retirement
-from memoair_voice_sync._pool.supervisor import Supervisor
+from memoair_voice_sync._pool.supervisor import Supervisor, WaitingWork
 from memoair_voice_sync._pool.sync_health import UNKNOWN, query_sync_stats
 from memoair_voice_sync._processes.backlog_process import BacklogProcess
 from memoair_voice_sync._processes.launchers import Launcher, launcher_for
@@ -81,7 +81,8 @@ class RuntimePool:
         )
         self._condition = threading.Condition()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # by user id, least recently used first
-        self.retirement = Retirement(spec.project_id, self._launcher.exit_code, self._wake_supervisor)
+        self._retirement = Retirement(spec.project_id, self._launcher.exit_code, self.wake_supervisor)
+        self.waiting_work: list[WaitingWork] = [self._retirement]
         self._is_closed = False
         self._close_lock = threading.Lock()
         self._evictions = self._restarts = 0  # of handles that were dropped
@@ -120,7 +121,7 @@ class RuntimePool:
                     self._evict_least_recent()
                 entry = self._entries[user_id] = _Entry(
                     RuntimeHandle(
-                        user_id, self._launch, self._resolver.status, self._start_finished, self.retirement.retire
+                        user_id, self._launch, self._resolver.status, self._start_finished, self._retirement.retire
                     )
                 )
             entry.in_use += 1
@@ -215,7 +216,7 @@ class RuntimePool:
             self.backlog.request_stop()
         self._supervisor.close(max(0.1, deadline - time.monotonic()) + drain_s)
         # Every runtime is killed in the end. One that was still starting is ended as soon as it has started.
-        self.retirement.wait_until_done(max(0.1, deadline - time.monotonic()) + drain_s)
+        self._retirement.wait_until_done(max(0.1, deadline - time.monotonic()) + drain_s)
         if self.backlog is not None:
             self.backlog.close()
         self._launcher.close(max(0.5, deadline - time.monotonic()))
@@ -232,7 +233,7 @@ class RuntimePool:
                 {**_collect_runtime_stats(entry), **sync_by_handle.get(entry.handle, UNKNOWN)} for entry in entries
             ],
             "backlog": None if self.backlog is None else self.backlog.stats(),
-            "retiring": len(self.retirement),
+            "retiring": len(self._retirement),
             "evictions": evictions,
             "restarts": restarts + sum(handle.restarts for handle in handles),
         }
@@ -257,11 +258,11 @@ class RuntimePool:
         self._restarts += handle.restarts
         runtime = handle.end()
         if runtime is not None:
-            self.retirement.retire(runtime, drain_s, handle)
+            self._retirement.retire(runtime, drain_s, handle)
 
     def _launch(self, handle: RuntimeHandle) -> StartedRuntime:
         """Start a runtime for a handle. If runtimes that are being ended hold all ports, wait for one."""
-        self.retirement.start_began()
+        self._retirement.start_began()
         org_only = self._spec.org_only or handle.user_id == ORG_ONLY_USER
         spec = attrs.evolve(
             self._spec,
@@ -276,11 +277,11 @@ class RuntimePool:
             return running
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
-            retiring_pids = self.retirement.retiring_pids
+            retiring_pids = self._retirement.retiring_pids
             try:
-                return self._launcher.launch(spec, deadline, self.retirement.excluded_pids)
+                return self._launcher.launch(spec, deadline, self._retirement.excluded_pids)
             except MemoAirVoiceMemoryError as error:
-                if error.code != "pool.port_exhausted" or not self.retirement.wait_for_port(retiring_pids, deadline):
+                if error.code != "pool.port_exhausted" or not self._retirement.wait_for_port(retiring_pids, deadline):
                     raise
 
     def _start_backlog(self, deadline: float) -> BacklogProcess | None:
@@ -300,13 +301,14 @@ class RuntimePool:
         return running
 
     def _start_finished(self) -> None:
-        self.retirement.start_finished()
+        self._retirement.start_finished()
         if self._watches_more or any(
             handle.runtime is not None and handle.runtime.is_ours for handle in self.handles()
         ):
             self._supervisor.wake()
 
-    def _wake_supervisor(self) -> None:
+    def wake_supervisor(self) -> None:
+        """Let the supervisor check everything now, such as new `waiting_work`. Never raises."""
         self._supervisor.wake()
 
     def _reset_after_fork(self) -> None:
@@ -316,7 +318,7 @@ class RuntimePool:
         for entry in self._entries.values():
             entry.handle.reset_after_fork()
         self._entries.clear()
-        self.retirement.reset_after_fork()
+        self._retirement.reset_after_fork()
         if self.backlog is not None:
             self.backlog.reset_after_fork()
         self._launcher.reset_after_fork()

@@ -4,6 +4,7 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -13,14 +14,24 @@ from memoair_protocol.threads import ThreadUnavailableError, run_loop, start_thr
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._pool.backlog import BacklogSupervisor
 from memoair_voice_sync._pool.handle import RuntimeHandle
-from memoair_voice_sync._pool.retirement import Retirement
 from memoair_voice_sync._processes.started_runtime import StartedRuntime
 
 # How often to poll runtimes that have no socket to report their exit, and the memory of all runtimes.
 _POLL_INTERVAL_S = 1.0
-# How often to try again to end a runtime for which the process had no thread.
-_RETIRE_INTERVAL_S = 0.2
+# How often to try again to start threads for what waits for one.
+_THREAD_RETRY_INTERVAL_S = 0.2
 _MEGABYTE = 1 << 20
+
+
+class WaitingWork(Protocol):
+    """Work that is done in threads, and that waits if the process can start none at the moment."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is work that no thread does."""
+
+    def start_waiting(self) -> object:
+        """Try again to start a thread for it."""
 
 
 class Supervised(Protocol):
@@ -36,8 +47,8 @@ class Supervised(Protocol):
         """Take away the place of a handle that has not been used since that moment (monotonic seconds)."""
 
     @property
-    def retirement(self) -> Retirement:
-        """The runtimes that are being ended."""
+    def waiting_work(self) -> Sequence[WaitingWork]:
+        """What may wait for threads."""
 
     @property
     def backlog(self) -> BacklogSupervisor | None:
@@ -137,7 +148,9 @@ class Supervisor:
 
     def _supervise(self, wake_socket: socket.socket) -> None:
         """Check everything once, and wait until there is something to check."""
-        self._pool.retirement.start_waiting()
+        for work in self._pool.waiting_work:
+            if work.is_waiting:
+                work.start_waiting()
         self._check_runtimes()
         backlog = self._pool.backlog
         if backlog is not None:
@@ -179,8 +192,8 @@ class Supervisor:
             # No handle notifies the supervisor when it is released: one in use counts as released now at the earliest.
             idle_since = [self._pool.idle_since(handle) for handle in handles]
             pauses = [max(0.0, (now if since is None else since) + self._idle_ttl_s - now) for since in idle_since]
-        if self._pool.retirement.is_waiting:
-            pauses.append(_RETIRE_INTERVAL_S)
+        if any(work.is_waiting for work in self._pool.waiting_work):
+            pauses.append(_THREAD_RETRY_INTERVAL_S)
         if handles and (self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))):
             pauses.append(_POLL_INTERVAL_S)
         backlog = self._pool.backlog

@@ -135,6 +135,15 @@ class TurnOutbox:
                     self._tend_at = 0.0
                     log.warning("the spool is not looked after yet: action=spool_untended")
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether turns wait for a thread, because the process could start none."""
+        return self._queue.is_waiting
+
+    def start_waiting(self) -> None:
+        """Try again to start the threads."""
+        self._queue.wake()
+
     def put(self, turn: UnsavedTurn) -> None:
         """Save a turn as soon as possible; with a spool, it is on the disk when this returns.
 
