@@ -15,6 +15,15 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as extended what a test says is so with one of the databases."""
+    for item in items:
+        marker = item.get_closest_marker("extended_on")
+        callspec = getattr(item, "callspec", None)
+        if marker is not None and callspec is not None and marker.args[0] in callspec.id:
+            item.add_marker(pytest.mark.extended)
+
+
 @pytest.fixture(autouse=True)
 def no_memoair_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the developer's own MEMOAIR variables from the environment."""

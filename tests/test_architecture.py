@@ -155,3 +155,15 @@ def test_only_integrations_import_what_integrations_share() -> None:
     users = {module for module in MODULES if any(f"{name}.".startswith(f"{core}.") for name in find_imports(module))}
     assert {module for module in users if not module.startswith(core)} == set()
     assert f"{core}.turn_writer" in users
+
+
+def test_tests_that_run_alone_are_where_the_test_command_looks_for_them() -> None:
+    marked = {path.relative_to(ROOT).parts[1] for path in (ROOT / "tests").rglob("test_*.py") if _is_alone(path)}
+    assert marked == {"chaos", "e2e"}
+
+
+def _is_alone(path: Path) -> bool:
+    return any(
+        isinstance(node, ast.Attribute) and ast.unparse(node) == "pytest.mark.alone"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    )

@@ -34,7 +34,7 @@ from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceClientSync, MemoAirVoiceMemoryError
 
-USER_COUNT, MAX_RUNTIMES = 300, 20
+USER_COUNT, MAX_RUNTIMES = 200, 20
 # For each runtime the client has a channel and a connection; the others belong to the fork server and the supervisor.
 DESCRIPTORS_PER_RUNTIME, OTHER_DESCRIPTORS = 2, 10
 THREADS = 6

@@ -22,6 +22,7 @@ from memoair_cloud.settings import CloudSettings
 pytestmark = pytest.mark.timeout(600)
 
 
+@pytest.mark.extended_on("sqlite")
 def test_two_servers_can_start_at_once_on_an_empty_database(new_database: Callable[[], str], tmp_path: Path) -> None:
     url = new_database()
     ports = [free_port(), free_port()]
@@ -47,6 +48,7 @@ def test_two_servers_can_start_at_once_on_an_empty_database(new_database: Callab
         assert secret not in logs
 
 
+@pytest.mark.extended_on("sqlite")
 def test_a_first_customer_is_set_up_from_the_command_line(new_database: Callable[[], str], tmp_path: Path) -> None:
     url, port = new_database(), free_port()
     issued = json.loads(run_process("cloud", "init", "--database-url", url, "--account", "F", "--json", home=tmp_path))

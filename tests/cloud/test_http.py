@@ -205,6 +205,7 @@ def test_a_rate_limit_refills() -> None:
         limit.acquire("key", now=200.0)
 
 
+@pytest.mark.extended_on("sqlite")
 @pytest.mark.timeout(600)
 def test_generated_requests_get_documented_responses(cloud: RunningCloud, client: Client) -> None:
     headers = {"Authorization": f"Bearer {client.key}", "X-Project-Id": client.identity["project"]}

@@ -78,6 +78,7 @@ def check_each_event_is_saved_once(client: Client, sent: list[list[dict[str, Any
     }
 
 
+@pytest.mark.extended_on("sqlite")
 def test_a_server_killed_during_ingestion_saves_each_event_once(new_database: Callable[[], str], folder: Path) -> None:
     url, port = new_database(), free_port()
     with running(url, folder) as cloud:

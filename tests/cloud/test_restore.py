@@ -72,6 +72,7 @@ def served(folder: Path, url: str, port: int) -> Iterator[None]:
             assert server.wait(60) == 0
 
 
+@pytest.mark.extended_on("sqlite")
 @pytest.mark.timeout(600)
 def test_the_steps_of_the_page_bring_everything_back_but_erased_users(
     new_database: Callable[[], str],

@@ -289,9 +289,10 @@ def test_the_first_commands_of_the_readme_are_the_demo_and_the_tests() -> None:
     commands = re.findall(r"^\$ (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert commands[0].endswith("memoair demo")
-    # All tests run: three at a time those that may run beside others, then the rest.
+    # Three at a time those that may run beside others, then the rest, and none twice with another database.
     assert commands[1].endswith(
-        "python -m pytest -q -n 3 --dist loadfile -m 'not alone' && .venv-test/bin/python -m pytest -q -m alone"
+        "python -m pytest -q -n 3 --dist loadfile -m 'not alone and not extended'"
+        " && .venv-test/bin/python -m pytest -q -m alone tests/chaos tests/e2e"
     )
     assert commands[2].endswith("'.[cloud]' && .venv-cloud/bin/memoair cloud demo")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from _pytest.mark import ParameterSet
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
@@ -106,9 +107,17 @@ def test_a_bare_name_is_refused_by_this_test(command: str) -> None:
         check_is_ours(argument)
 
 
-def commands_of_the_page() -> list[str]:
+# Each takes ten seconds. The other commands of the page are tried on demand.
+ALWAYS_TRIED = (".", "'.[cloud]'", ". ./integrations/livekit")
+
+
+def commands_of_the_page() -> list[ParameterSet]:
     page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
-    return [command for command in re.findall(r"`pip install ([^`]+)`", page) if command.startswith((".", "'."))]
+    commands = [command for command in re.findall(r"`pip install ([^`]+)`", page) if command.startswith((".", "'."))]
+    assert set(ALWAYS_TRIED) <= set(commands)
+    return [
+        pytest.param(command, marks=[] if command in ALWAYS_TRIED else [pytest.mark.extended]) for command in commands
+    ]
 
 
 @pytest.mark.timeout(900)  # it resolves all requirements, and builds our wheel

@@ -53,6 +53,7 @@ def test_the_oldest_version_is_the_one_that_the_package_declares(framework: str)
 
 
 @pytest.mark.timeout(900)  # it installs packages, and runs tests in another process
+@pytest.mark.extended
 @pytest.mark.parametrize("framework", sorted(_OLDEST))
 def test_the_oldest_version_works(framework: str, tmp_path: Path) -> None:
     if framework == "pipecat" and sys.version_info < (3, 11):

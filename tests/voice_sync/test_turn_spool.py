@@ -71,10 +71,10 @@ def segments(root: Path) -> list[Path]:
 
 def test_a_turn_comes_back_as_it_was_and_its_words_are_readable_by_this_user_only(root: Path) -> None:
     first = new_spool(root)
-    turn = put(first, unsaved("ada", "t1"))
+    turn = put(first, unsaved("yolanda", "t1"))
     assert stat.S_IMODE((root / turn_spool.SPOOL_FOLDER).stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in files(root)} == {0o600}
-    assert not [path for path in files(root) if "ada" in path.name or PROJECT in path.name]
+    assert not [path for path in files(root) if "yolanda" in path.name or PROJECT in path.name]
     first.close()
 
     second = new_spool(root)
@@ -87,7 +87,7 @@ def test_a_turn_comes_back_as_it_was_and_its_words_are_readable_by_this_user_onl
 
 def test_the_turns_of_a_client_that_lives_are_left_alone(root: Path) -> None:
     first, second, third = new_spool(root), new_spool(root), new_spool(root)
-    put(first, unsaved("ada", "t1"))
+    put(first, unsaved("yolanda", "t1"))
     assert second.adopt(100) == []
     first.close()
     assert ids(second.adopt(100)) == ["t1"]
@@ -99,7 +99,7 @@ def test_the_turns_of_a_client_that_lives_are_left_alone(root: Path) -> None:
 
 def test_another_project_or_cloud_sees_none_of_it(root: Path) -> None:
     first = new_spool(root, cloud="https://cloud.example")
-    put(first, unsaved("ada", "t1"))
+    put(first, unsaved("yolanda", "t1"))
     first.close()
     for spool in (new_spool(root), new_spool(root, "proj_other", "https://cloud.example")):
         assert (spool.adopt(100), spool.count()) == ([], 0)
