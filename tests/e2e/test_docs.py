@@ -39,7 +39,7 @@ EXAMPLES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "example
 # Commands that the tests of the pages do not run, by their ends, and where they run instead.
 ELSEWHERE = {
     "memoair demo": "in an environment with nothing but the wheel (test_wheel.py)",
-    "pytest -q -m alone": "it runs these tests",
+    "pytest -q -m alone tests/chaos tests/e2e": "it runs these tests",
     "memoair cloud demo": "until Ctrl-C (test_cloud_demo.py)",
 }
 
