@@ -81,7 +81,7 @@ class UserCalls(WholeCalls):
             spool=spool,
             max_threads=max_saving_threads,
         )
-        pool.waiting_work.append(self._outbox)
+        pool.waiting_work.add(self._outbox)
         self._prefetch_cache = PrefetchCache(self._run_prefetch)
         self._counter_lock = threading.Lock()
         self._degraded = DegradedSearches()

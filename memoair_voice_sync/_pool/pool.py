@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import attrs
 import psutil
@@ -82,7 +83,8 @@ class RuntimePool:
         self._condition = threading.Condition()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # by user id, least recently used first
         self._retirement = Retirement(spec.project_id, self._launcher.exit_code, self.wake_supervisor)
-        self.waiting_work: list[WaitingWork] = [self._retirement]
+        # Not strongly: the thread of the supervisor must not keep an unclosed client alive.
+        self.waiting_work: WeakSet[WaitingWork] = WeakSet([self._retirement])
         self._is_closed = False
         self._close_lock = threading.Lock()
         self._evictions = self._restarts = 0  # of handles that were dropped

@@ -4,7 +4,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -47,7 +47,7 @@ class Supervised(Protocol):
         """Take away the place of a handle that has not been used since that moment (monotonic seconds)."""
 
     @property
-    def waiting_work(self) -> Sequence[WaitingWork]:
+    def waiting_work(self) -> Iterable[WaitingWork]:
         """What may wait for threads."""
 
     @property
@@ -148,7 +148,7 @@ class Supervisor:
 
     def _supervise(self, wake_socket: socket.socket) -> None:
         """Check everything once, and wait until there is something to check."""
-        for work in self._pool.waiting_work:
+        for work in list(self._pool.waiting_work):
             if work.is_waiting:
                 work.start_waiting()
         self._check_runtimes()
@@ -192,7 +192,7 @@ class Supervisor:
             # No handle notifies the supervisor when it is released: one in use counts as released now at the earliest.
             idle_since = [self._pool.idle_since(handle) for handle in handles]
             pauses = [max(0.0, (now if since is None else since) + self._idle_ttl_s - now) for since in idle_since]
-        if any(work.is_waiting for work in self._pool.waiting_work):
+        if any(work.is_waiting for work in list(self._pool.waiting_work)):
             pauses.append(_THREAD_RETRY_INTERVAL_S)
         if handles and (self._memory_limit_bytes or any(runtime.channel is None for runtime in _runtimes_of(handles))):
             pauses.append(_POLL_INTERVAL_S)
