@@ -148,9 +148,7 @@ class Supervisor:
 
     def _supervise(self, wake_socket: socket.socket) -> None:
         """Check everything once, and wait until there is something to check."""
-        for work in list(self._pool.waiting_work):
-            if work.is_waiting:
-                work.start_waiting()
+        self._start_waiting_work()
         self._check_runtimes()
         backlog = self._pool.backlog
         if backlog is not None:
@@ -165,6 +163,12 @@ class Supervisor:
             selector.select(self._wait_s(handles))
         with suppress(OSError):
             wake_socket.recv(1 << 10)
+
+    def _start_waiting_work(self) -> None:
+        # Not in the method that waits: its variables would keep an unclosed client alive.
+        for work in list(self._pool.waiting_work):
+            if work.is_waiting:
+                work.start_waiting()
 
     def _check_runtimes(self) -> None:
         for handle in self._pool.handles():
