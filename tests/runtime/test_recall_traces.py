@@ -5,9 +5,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 from support.devices import Device, device
-from support.runtimes import RunningRuntime
+from support.runtimes import PROJECT, USER, RunningRuntime
 from support.scripted_cloud import ScriptedCloud, error_body, hangs, responds_with
 from support.waiting import eventually
 
@@ -15,6 +16,7 @@ from memoair_protocol.enums import TraceMode
 from memoair_runtime import trace_recorder
 from memoair_runtime.storage import trace_file
 from memoair_runtime.storage.trace_file import TraceFile
+from memoair_runtime.storage.user_folder import UserFolder
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -314,6 +316,8 @@ def test_an_erased_user_leaves_no_traces(cloud: ScriptedCloud, root: Path) -> No
         runtime.search("jam", "later")  # waits in memory
         runtime.forget()
         assert runtime.traces() == []
+        with filelock.FileLock(UserFolder(root, PROJECT, USER).lock("traces"), timeout=30):
+            pass  # what was being sent is refused: the real cloud knows the erasure, and refuses it, too
         cloud.behave_well()
         runtime.flush()
         assert runtime.traces() == []
