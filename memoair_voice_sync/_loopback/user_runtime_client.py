@@ -25,7 +25,8 @@ R = TypeVar("R")
 
 # The time to open the session in the background, after a search.
 _OPEN_TIMEOUT_S = 5.0
-_AMEND_TIMEOUT_S = 1.0
+# A runtime that hangs must not lose what became of the search, and hooks must not wait for it for long.
+_AMEND_TIMEOUT_S = 3.0
 _POLL_INTERVAL_S = 0.005
 # How long to wait for what the cloud knows of a user from other machines.
 _FIRST_PULL_TIMEOUT_S = 3.0
