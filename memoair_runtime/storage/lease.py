@@ -15,9 +15,8 @@ from memoair_protocol.addresses import is_loopback
 from memoair_protocol.durable import write_file
 from memoair_protocol.private_files import UnsafePathError, check_private_file
 from memoair_protocol.processes import is_own_process, process_start_time
-from memoair_protocol.starvation import raise_if_starved
 from memoair_runtime.storage.process_lock import ProcessLock
-from memoair_runtime.storage.state_file import read_state
+from memoair_runtime.storage.state_file import read_trusted_state
 from memoair_runtime.storage.user_folder import UserFolder
 
 # How long a holder may take to say where it listens. It does so within milliseconds, unless it is shutting down.
@@ -65,14 +64,7 @@ def find_holder(folder: UserFolder) -> LeaseRecord | None:
     Raises:
         UnsafePathError: Another user of the machine could have written the record.
     """
-    try:
-        check_private_file(folder.lease)
-    except UnsafePathError:
-        raise
-    except OSError as error:
-        raise_if_starved(error)
-        return None
-    holder = read_state(folder.lease, _decode_record, max_bytes=_MAX_RECORD_BYTES)
+    holder = read_trusted_state(folder.lease, _decode_record, _MAX_RECORD_BYTES)
     return holder if holder is not None and holder.is_valid() and holder.is_alive() else None
 
 

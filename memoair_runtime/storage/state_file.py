@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from memoair_protocol.private_files import open_private_reader
+from memoair_protocol.private_files import UnsafePathError, open_private_reader
 from memoair_protocol.retention import MAX_RETENTION_DAYS
 from memoair_protocol.starvation import raise_if_starved
 
@@ -46,8 +46,23 @@ def read_state(path: Path, decode: Callable[[bytes], StateT], max_bytes: int = -
         OSError: If it cannot be opened for want of descriptors or memory. It is neither missing nor damaged then.
     """
     try:
+        return read_trusted_state(path, decode, max_bytes)
+    except UnsafePathError:
+        return None
+
+
+def read_trusted_state(path: Path, decode: Callable[[bytes], StateT], max_bytes: int = -1) -> StateT | None:
+    """Do the same for a file that decides which process to trust: one that another user could have written is an error.
+
+    Raises:
+        UnsafePathError: Another user of the machine could have written the file.
+        OSError: As `read_state`.
+    """
+    try:
         with open_private_reader(path) as file:
             inode, content = os.fstat(file.fileno()).st_ino, file.read(max_bytes)
+    except UnsafePathError:
+        raise
     except OSError as error:
         raise_if_starved(error)
         return None
