@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import resource
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
-from support.clouds import Client, RunningCloud, running, turn
+from support.clouds import Client, RunningCloud, locked_sqlite, running, turn
 from support.commands import free_port, is_ready, run_in_background, serve_arguments
 from support.waiting import eventually
 
@@ -73,13 +72,8 @@ def no_writes(url: str) -> Iterator[None]:
     """Let a database take no writes in the block: another process holds SQLite's lock; PostgreSQL is read-only."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        blocker = sqlite3.connect(str(parsed.database), isolation_level=None)
-        blocker.execute("BEGIN IMMEDIATE")
-        try:
+        with locked_sqlite(url, "IMMEDIATE"):
             yield
-        finally:
-            blocker.execute("ROLLBACK")
-            blocker.close()
         return
     server = parsed.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
     with psycopg.connect(server, autocommit=True) as connection:

@@ -1,7 +1,6 @@
 """Outages of the server or its database during ingestion: each event is saved once."""
 
 import random
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import psycopg
 import pytest
 import urllib3
 from sqlalchemy.engine import make_url
-from support.clouds import Client, running, turn
+from support.clouds import Client, locked_sqlite, running, turn
 from support.commands import free_port, run_in_background, serve_arguments
 from support.waiting import eventually
 
@@ -137,13 +136,8 @@ def database_outage(url: str) -> Iterator[None]:
     """Make the database unavailable for as long as the block runs."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        blocker = sqlite3.connect(str(parsed.database), isolation_level=None)
-        blocker.execute("BEGIN EXCLUSIVE")
-        try:
+        with locked_sqlite(url, "EXCLUSIVE"):
             yield
-        finally:
-            blocker.execute("ROLLBACK")
-            blocker.close()
         return
     name = parsed.database
     server = parsed.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)

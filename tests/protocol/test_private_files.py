@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.other_users import OTHER_UID, give_away, needs_owners, needs_superuser
+from support.other_users import OTHER_UID, give_away, make_shared_root, needs_owners, needs_superuser
 
 from memoair_protocol import private_files
 from memoair_protocol.durable import make_private_folders, write_file
@@ -29,10 +29,7 @@ SECRET = b"a file of the victim"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return a storage root in which every user may create files."""
-    root = tmp_path / "root"
-    root.mkdir()
-    root.chmod(0o1777)
-    return root
+    return make_shared_root(tmp_path)
 
 
 @pytest.fixture

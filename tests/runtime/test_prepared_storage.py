@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.calls import user_folder, write_call
 from support.clients import clients_over
-from support.other_users import give_away, needs_owners, needs_superuser
+from support.other_users import give_away, make_shared_root, needs_owners, needs_superuser
 from support.runtimes import PROJECT, USER, RunningRuntime
 
 from memoair_protocol.erasure_marks import DeviceTime
@@ -38,10 +38,7 @@ SECRET = b"a file of the victim\n"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return a storage root in which every user may create files, as in ``/tmp``."""
-    root = tmp_path / "root"
-    root.mkdir()
-    root.chmod(0o1777)
-    return root
+    return make_shared_root(tmp_path)
 
 
 @pytest.fixture

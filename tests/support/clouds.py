@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import urllib3
 import uvicorn
+from sqlalchemy import make_url
 
 from memoair_cloud.http.app import create_app
 from memoair_cloud.http.dependencies import Services
@@ -269,3 +271,15 @@ def recall_trace(trace_id: str, session_id: str = "call-1", **more: Any) -> Any:
 def _event(type_: str, event_id: str, session_id: str, seq: int, payload: Any, more: Any) -> Any:
     event = {"eventId": event_id, "type": type_, "sessionId": session_id, "seq": seq, "occurredAt": OCCURRED_AT}
     return {**event, "payload": payload, **more}
+
+
+@contextmanager
+def locked_sqlite(url: str, kind: str) -> Iterator[None]:
+    """Hold the lock of a SQLite database in the block, as another process would: ``IMMEDIATE`` or ``EXCLUSIVE``."""
+    blocker = sqlite3.connect(str(make_url(url).database), isolation_level=None)
+    blocker.execute(f"BEGIN {kind}")
+    try:
+        yield
+    finally:
+        blocker.execute("ROLLBACK")
+        blocker.close()

@@ -19,3 +19,11 @@ def give_away(path: Path, mode: int | None = None) -> Path:
     if mode is not None:
         path.chmod(mode)
     return path
+
+
+def make_shared_root(folder: Path) -> Path:
+    """Make a storage root in which every user may create files, as in ``/tmp``; return it."""
+    root = folder / "root"
+    root.mkdir()
+    root.chmod(0o1777)
+    return root
