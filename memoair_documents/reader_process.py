@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,21 @@ class ReaderProcess:
         process, self._process = self._process, None
         if process is None:
             return
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
         try:
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):  # a request may still be in its buffer, which nobody reads any more
+                        pipe.close()
             process.wait(_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
+            pass
+        finally:
             process.kill()
             process.wait()
 
     def _ask(self, request: dict[str, Any]) -> dict[str, str]:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()  # it was killed between two files, and the next one is not to blame
         if self._process is None:
             remove_abandoned_folders(READ_PREFIX)
             self._process = _start()

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import psutil
 import pytest
+from support.clients import frozen
 from support.starvation import without_threads
 from support.waiting import eventually
 
@@ -97,6 +99,36 @@ def test_a_reader_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     try:
         with pytest.raises(reader_process.UnreadableFileError, match="longer than"):
             list(reader.read(path, path.name, ReadOptions()))
+    finally:
+        reader.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGSTOP on Windows")
+def test_a_reader_that_is_ended_while_it_is_asked_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "stamps.md"
+    path.write_text("# Stamps\n\nWe sell stamps.\n")
+    reader = ReaderProcess(timeout_s=20.0)
+    try:
+        assert list(reader.read(path, path.name, ReadOptions()))
+        [process] = psutil.Process().children()
+        reader._timeout_s = 0.2
+        a_pipe_and_a_bit = "x" * 67_000 + ".md"  # so that the end of the request waits in our buffer
+        with frozen(process.pid), pytest.raises(reader_process.UnreadableFileError, match="longer than"):
+            list(reader.read(path, a_pipe_and_a_bit, ReadOptions()))
+    finally:
+        reader.close()
+
+
+def test_a_file_is_read_although_the_reader_was_killed_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "stamps.md"
+    path.write_text("# Stamps\n\nWe sell stamps.\n")
+    reader = ReaderProcess()
+    try:
+        assert list(reader.read(path, path.name, ReadOptions()))
+        [process] = psutil.Process().children()
+        process.kill()
+        eventually(lambda: process.status() == psutil.STATUS_ZOMBIE)
+        assert list(reader.read(path, path.name, ReadOptions()))
     finally:
         reader.close()
 
