@@ -73,7 +73,7 @@ class ReaderProcess:
         try:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    with suppress(OSError):  # a request may still be in its buffer, which nobody reads any more
+                    with suppress(OSError):  # a request may still be in its buffer, and its reader has ended
                         pipe.close()
             process.wait(_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
