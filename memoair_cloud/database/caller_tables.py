@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.base import ProjectOwned
+from memoair_cloud.database.evaluation_models import EvaluationCase, EvaluationResult
 from memoair_cloud.database.models import (
     CallerProfile,
     CallEvent,
@@ -18,6 +19,7 @@ from memoair_cloud.database.models import (
     Memory,
     MemoryChange,
 )
+from memoair_cloud.database.outcome_models import CallOutcome
 from memoair_cloud.database.recall_trace_models import RecallTrace
 
 
@@ -63,5 +65,8 @@ CALLER_TABLES = (
     CallerTable("memoryChanges", MemoryChange, Lifetime.FACTS),
     CallerTable("profiles", CallerProfile, Lifetime.CALLER),
     CallerTable("recallTraces", RecallTrace, Lifetime.TRACES, "occurred_at"),
+    CallerTable("outcomes", CallOutcome, Lifetime.CALLER),
+    CallerTable("evaluationCases", EvaluationCase, Lifetime.CALLER),
+    CallerTable("evaluationResults", EvaluationResult, Lifetime.CALLER),
     CallerTable("holds", LegalHold, Lifetime.CALLER),
 )

@@ -135,6 +135,7 @@ class CallSession(ProjectOwned, Base):
     failures: Mapped[int] = mapped_column(default=0)  # consecutive failures of consolidation
     retry_at: Mapped[datetime | None]
     failure: Mapped[str | None]
+    prompt_version: Mapped[int | None]  # of the agent's prompt, as the application said when the call began
     # What the last consolidation took of a language model, and the facts that were dropped, by reason; no words.
     model_usage: Mapped[dict[str, Any] | None]
 

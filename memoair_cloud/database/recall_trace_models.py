@@ -25,6 +25,7 @@ class RecallTrace(ProjectOwned, Base):
     turn_id: Mapped[str | None]  # the turn that followed the search, as the application calls it
     turn_event_id: Mapped[str | None]  # its event
     agent_id: Mapped[str | None]
+    prompt_version: Mapped[int | None]  # of the agent's prompt in this call, if the machine knew it
     occurred_at: Mapped[datetime]
     received_at: Mapped[datetime]
     mode: Mapped[str]  # "ids" or "text"

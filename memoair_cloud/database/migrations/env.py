@@ -4,7 +4,10 @@ from alembic import context
 
 from memoair_cloud.database import (  # noqa: F401 - fill the metadata
     access_models,
+    evaluation_models,
     models,
+    outcome_models,
+    prompt_models,
     recall_trace_models,
     upload_models,
 )

@@ -1,0 +1,1 @@
+"""Evaluation suites of agents, their runs, and replays of past calls."""

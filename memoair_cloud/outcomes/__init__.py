@@ -1,0 +1,1 @@
+"""Outcomes of calls, as applications report them."""

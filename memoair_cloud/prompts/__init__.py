@@ -1,0 +1,1 @@
+"""Prompts of agents: immutable versions, and labels that move between them."""

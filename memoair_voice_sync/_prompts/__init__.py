@@ -1,0 +1,1 @@
+"""The prompt of the agent: fetched in the background, and read from the disk."""
