@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from memoair_cloud.audit.log import AuditAction, record_agent_change
 from memoair_cloud.database.models import Agent, Project
 from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.evaluation.locking import lock_evaluations_of_agent
@@ -137,6 +138,7 @@ def delete_agent(tenant: Tenant, agent_id: str) -> Agent:
     with tenant.begin_write() as session:
         agent = _get_agent(session, agent_id)
         lock_evaluations_of_agent(session, agent_id)
+        record_agent_change(session, AuditAction.DELETED_AGENT, agent_id)
         session.delete(agent)
         return agent
 
