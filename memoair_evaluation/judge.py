@@ -40,7 +40,7 @@ More than what is expected is no fault, if it does not contradict it. Style is n
 Answer with one JSON object {"verdict": ..., "reason": ...} and nothing else."""
 
 
-class Verdict(str, Enum):
+class AnswerVerdict(str, Enum):
     """What the judge says of an answer."""
 
     RIGHT = "right"
@@ -49,16 +49,16 @@ class Verdict(str, Enum):
     UNCLEAR = "unclear"  # also if the model failed
 
 
-GRADES: Mapping[Verdict, float | None] = {
-    Verdict.RIGHT: 1.0,
-    Verdict.PARTLY: 0.5,
-    Verdict.WRONG: 0.0,
-    Verdict.UNCLEAR: None,
+GRADES: Mapping[AnswerVerdict, float | None] = {
+    AnswerVerdict.RIGHT: 1.0,
+    AnswerVerdict.PARTLY: 0.5,
+    AnswerVerdict.WRONG: 0.0,
+    AnswerVerdict.UNCLEAR: None,
 }
 _SCHEMA = {
     "type": "object",
     "properties": {
-        "verdict": {"type": "string", "enum": [verdict.value for verdict in Verdict]},
+        "verdict": {"type": "string", "enum": [verdict.value for verdict in AnswerVerdict]},
         "reason": {"type": "string"},
     },
     "required": ["verdict", "reason"],
@@ -67,7 +67,7 @@ _SCHEMA = {
 _GRADE_FORM = AnswerForm("grade", _SCHEMA, f"It has these fields: {json.dumps(_SCHEMA['properties'])}")
 
 
-class SpokenTurn(Protocol):
+class TalkTurn(Protocol):
     """What the judge needs of a turn of the talk."""
 
     @property
@@ -87,7 +87,7 @@ class JudgedCase(Protocol):
         """The question of the caller."""
 
     @property
-    def talk(self) -> Sequence[SpokenTurn]:
+    def talk(self) -> Sequence[TalkTurn]:
         """The talk before it."""
 
     @property
@@ -108,7 +108,7 @@ class Grade:
         failure: The name of the error if the model failed. Messages of endpoints quote what was sent.
     """
 
-    verdict: Verdict
+    verdict: AnswerVerdict
     answer: str = attrs.field(repr=False)
     reason: str = attrs.field(repr=False)
     usage: TokenUsage
@@ -180,7 +180,7 @@ class Judge:
         except Exception as error:  # noqa: BLE001 - one case that cannot be judged must not end a run
             raise_if_starved(error)
             failure = type(error).__name__
-            return Grade(Verdict.UNCLEAR, answer, "", usage, self._cost_of(usage), failure)
+            return Grade(AnswerVerdict.UNCLEAR, answer, "", usage, self._cost_of(usage), failure)
         return Grade(verdict, answer, reason, usage, self._cost_of(usage))
 
     def _cost_of(self, usage: TokenUsage) -> float | None:
@@ -210,11 +210,11 @@ def _render_grading(case: JudgedCase, answer: str) -> str:
     return escape_markup(json.dumps(content, ensure_ascii=False))
 
 
-def _parse_verdict(reply: ChatReply) -> tuple[Verdict, str]:
+def _parse_verdict(reply: ChatReply) -> tuple[AnswerVerdict, str]:
     """Return what a reply says; raise ValueError if it is no grade."""
     begin, end = reply.content.find("{"), reply.content.rfind("}")
     if begin < 0 or end < begin:
         raise ValueError("the reply is no JSON object")
     answer = json.loads(reply.content[begin : end + 1])
     reason = answer.get("reason") if isinstance(answer.get("reason"), str) else ""
-    return Verdict(str(answer.get("verdict")).strip().lower()), str(reason)[:MAX_ANSWER_CHARS]
+    return AnswerVerdict(str(answer.get("verdict")).strip().lower()), str(reason)[:MAX_ANSWER_CHARS]

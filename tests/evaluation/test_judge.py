@@ -8,7 +8,7 @@ import attrs
 import pytest
 from support.chat_server import FakeChatServer, completion
 
-from memoair_evaluation.judge import Grade, Judge, Verdict
+from memoair_evaluation.judge import Grade, Judge, AnswerVerdict
 from memoair_protocol.chat_client import ChatEndpoint
 from memoair_protocol.chat_usage import ModelPrices
 
@@ -50,7 +50,7 @@ def test_an_answer_is_graded_against_what_is_expected(
     model: FakeChatServer, verdict: str, number: float | None
 ) -> None:
     grade_of_case = grade(model, {"verdict": verdict, "reason": "because"})
-    assert (grade_of_case.verdict, grade_of_case.grade) == (Verdict(verdict), number)
+    assert (grade_of_case.verdict, grade_of_case.grade) == (AnswerVerdict(verdict), number)
     assert grade_of_case.answer == "Fourteen days."
     assert grade_of_case.to_scores()["grade"] == number
     assert "Fourteen" not in json.dumps(grade_of_case.to_scores())
@@ -98,7 +98,7 @@ def test_a_reply_that_is_no_grade_is_asked_for_again_and_then_unclear(model: Fak
     model.reply_with("Fourteen days.")
     model.reply_with(reply)
     found = make_judge(model).grade(Case("How long?"), CONTEXT)
-    assert (found.verdict, found.answer) == (Verdict.UNCLEAR, "Fourteen days.")
+    assert (found.verdict, found.answer) == (AnswerVerdict.UNCLEAR, "Fourteen days.")
     assert found.failure in ("ValueError", "JSONDecodeError")
     assert found.usage.requests == 3
 
@@ -106,7 +106,7 @@ def test_a_reply_that_is_no_grade_is_asked_for_again_and_then_unclear(model: Fak
 def test_a_grade_in_other_words_around_the_json_is_read(model: FakeChatServer) -> None:
     model.reply_with("Fourteen days.")
     model.reply_with('Here it is:\n```json\n{"verdict": "Right", "reason": 3}\n```')
-    assert make_judge(model).grade(Case("How long?"), CONTEXT).verdict is Verdict.RIGHT
+    assert make_judge(model).grade(Case("How long?"), CONTEXT).verdict is AnswerVerdict.RIGHT
 
 
 def test_a_model_that_fails_makes_the_verdict_unclear_and_quotes_nothing(
@@ -114,7 +114,7 @@ def test_a_model_that_fails_makes_the_verdict_unclear_and_quotes_nothing(
 ) -> None:
     model.fail_with(500, "How long? secret-key")
     found = make_judge(model).grade(Case("How long?"), CONTEXT)
-    assert (found.verdict, found.grade, found.failure) == (Verdict.UNCLEAR, None, "InternalServerError")
+    assert (found.verdict, found.grade, found.failure) == (AnswerVerdict.UNCLEAR, None, "InternalServerError")
     assert "How long" not in caplog.text + json.dumps(found.to_details()) + repr(found)
 
 
