@@ -8,7 +8,7 @@ import attrs
 import pytest
 from support.chat_server import FakeChatServer, completion
 
-from memoair_evaluation.judge import Grade, Judge, AnswerVerdict
+from memoair_evaluation.judge import AnswerVerdict, Grade, Judge
 from memoair_protocol.chat_client import ChatEndpoint
 from memoair_protocol.chat_usage import ModelPrices
 
