@@ -23,6 +23,7 @@ from memoair_cloud.tenancy.grants import Action
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
 from memoair_protocol.erasure_marks import DeviceClock
+from memoair_protocol.session_prompt import find_prompt_version
 from memoair_protocol.timestamps import utc_now
 
 _ERASED_MESSAGES = {
@@ -304,6 +305,7 @@ def _load_or_create_calls(
                 id=event.session_id,
                 agent_id=session.scope.agent_id,
                 details={},
+                prompt_version=None,
                 start_seq=None,
                 boundary_seq=None,
                 started_at=event.occurred_at,
@@ -342,8 +344,13 @@ def _update_boundaries(call: CallSession, user: EndUser, event: IncomingEvent) -
         call.ended_at = event.occurred_at if is_end else None
     if event.start is None:
         return
+    prompt_version = find_prompt_version(event.start.metadata)
     if call.start_seq is None or event.seq > call.start_seq:
         call.start_seq, call.details = event.seq, dict(event.start.metadata or {})
+        # A later start, on another machine or after an eviction, may not know the prompt.
+        call.prompt_version = prompt_version or call.prompt_version
+    elif call.prompt_version is None:
+        call.prompt_version = prompt_version
     user_part = event.user
     if (user_part.name or user_part.metadata) and (user.described_at is None or event.occurred_at >= user.described_at):
         name = None if user_part.name is None else sanitize_text(user_part.name)[:MAX_NAME_CHARS]

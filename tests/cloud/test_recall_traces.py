@@ -35,7 +35,7 @@ def with_status(trace_id: str, status: str, **more: Any) -> Any:
 
 
 def test_a_trace_is_saved_once_and_comes_back(client: Client) -> None:
-    sent = recall_trace("one", turnId="t-2", newField={"of": "a later version"})
+    sent = recall_trace("one", turnId="t-2", promptVersion=5, newField={"of": "a later version"})
     assert client.send_traces(sent, sent)["duplicate"] == ["one"]
     assert client.send_traces(sent) == {"accepted": [], "duplicate": ["one"], "rejected": []}
 
@@ -60,6 +60,7 @@ def test_a_trace_is_saved_once_and_comes_back(client: Client) -> None:
         "confidence": 0.75,
         "orgVersion": 3,
         "memoryVersion": 7,
+        "promptVersion": 5,
     }
     assert {name: trace[name] for name in expected} == expected
     assert trace["lanes"]["org"] == {"status": "ok", "ms": 0.5, "hits": 1, "chars": 40, "confidence": 0.75}
@@ -109,6 +110,7 @@ def test_an_invalid_trace_does_not_block_the_others(client: Client) -> None:
         "size": recall_trace("size", mode="text", query="x" * 70_000),
         "old": recall_trace("old", occurredAt=days_ago(31)),
         "off": recall_trace("off", mode="off"),
+        "prompt": recall_trace("prompt", promptVersion=0),
     }
     receipt = client.send_traces(recall_trace("good"), *invalid.values(), "not a trace")
     assert receipt["accepted"] == ["good"]
