@@ -25,3 +25,6 @@ MAX_ERASURES = 400
 MAX_TRACE_BYTES = 64 << 10
 MAX_TRACES = 200
 MAX_TRACES_BYTES = 4 << 20
+# Outcomes of calls for the cloud: an id may have 512 bytes, and each names up to three.
+MAX_OUTCOMES = 1_000
+MAX_OUTCOMES_BYTES = 2 << 20

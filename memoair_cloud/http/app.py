@@ -23,6 +23,7 @@ from memoair_cloud.http.routes import (
     health,
     indexes,
     memories,
+    outcomes,
     projections,
     projects,
     recall_traces,
@@ -85,7 +86,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SingleHeaders)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
     # The traces of a session before the session: its id may have slashes.
-    resources = (projects, recall_traces, calls, memories, retention, uploads, indexes, projections)
+    resources = (projects, recall_traces, calls, outcomes, memories, retention, uploads, indexes, projections)
     for module in (*resources, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:

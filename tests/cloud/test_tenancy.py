@@ -49,6 +49,8 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/voice-sdk/events"): {"events": [turn("intruder")]},
     ("POST", "/v1/voice-sdk/recall-traces"): {"traces": [recall_trace("intruder")]},
     ("GET", "/v1/voice-sdk/recall-traces/searched"): None,
+    ("POST", "/v1/voice-sdk/outcomes"): {"outcomes": [{"sessionId": "call-1", "outcome": "intruder"}]},
+    ("GET", "/v1/voice-sdk/outcomes"): None,
     ("GET", "/v1/voice-sdk/bootstrap"): None,
     ("GET", "/v1/voice-sdk/projections/org"): None,
     ("GET", "/v1/voice-sdk/projections/org/file/{file}"): None,
@@ -92,6 +94,7 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/index/faq/uploads",
     "/v1/voice-sdk/events",
     "/v1/voice-sdk/recall-traces",
+    "/v1/voice-sdk/outcomes",
     "/v1/voice-sdk/bootstrap",
     "/v1/voice-sdk/projections/org",
     "/v1/voice-sdk/projections/profile",
@@ -130,6 +133,7 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
     a, b = cloud.tenant("acme").with_identity(user="caller"), cloud.tenant("acme").with_identity(user="caller")
     a.send(session_start("start"), turn("said", said="I live in Lisbon."), session_end("end"))
     a.send_traces(recall_trace("searched"))
+    a.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": [{"sessionId": "call-1", "outcome": "resolved", "score": 1}]})
     a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
     uploads = {}
     for index in ("faq", "site"):
