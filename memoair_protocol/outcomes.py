@@ -2,7 +2,8 @@
 
 import re
 
-MAX_OUTCOME_CHARS = 64
+# Beyond that, a score is a mistake, and the squares of some would be no numbers.
+MAX_SCORE = 1e12
 OUTCOME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _OUTCOME = re.compile(OUTCOME_PATTERN)
 

@@ -4,7 +4,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
+from datetime import time as time_of_day
 from functools import cached_property
 
 import attrs
@@ -104,6 +105,20 @@ class DayCache:
                 while len(self._days) > _MAX_DAYS:
                     self._days.popitem(last=False)
         return figures
+
+
+def list_days(since: datetime, until: datetime, zone: tzinfo) -> list[date]:
+    """Return the days of a period in a time zone, oldest first."""
+    first = since.astimezone(zone).date()
+    last = (until - timedelta(microseconds=1)).astimezone(zone).date()
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def bound_day(day: date, since: datetime, until: datetime, zone: tzinfo) -> Day:
+    """Return the part of a day that is in a period."""
+    begin = datetime.combine(day, time_of_day(), zone)
+    end = datetime.combine(day + timedelta(days=1), time_of_day(), zone)
+    return max(since, begin), min(until, end)
 
 
 def compute_recall_by_agent(days: Sequence[DayFigures]) -> dict[str | None, RecallFigures]:

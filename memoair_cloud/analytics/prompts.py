@@ -144,6 +144,12 @@ def load_prompt_figures(
     ]
 
 
+def find_version(found: Iterable[PromptFigures], key: PromptKey) -> PromptFigures:
+    """Return the figures of a version; empty ones if it was not heard in the period."""
+    nothing = PromptFigures(key, CallCounts(), 0, RecallTally().to_figures(), 0, {})
+    return next((figures for figures in found if figures.key == key), nothing)
+
+
 def _sort_key(key: PromptKey) -> tuple[bool, str, bool, int]:
     """Sort by agent, calls without an agent last; then the latest version first, calls without a version last."""
     return key.agent_id is None, key.agent_id or "", key.version is None, -(key.version or 0)

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from memoair_cloud.http.schemas.base import DocumentedAs, Identifier, RequestBody, ResponseBody, UtcTime
 from memoair_cloud.outcomes.reporting import ReportedOutcome
 from memoair_protocol.limits import MAX_OUTCOMES
-from memoair_protocol.outcomes import OUTCOME_PATTERN
+from memoair_protocol.outcomes import MAX_SCORE, OUTCOME_PATTERN
 
 
 class OutcomeIn(RequestBody):
@@ -19,7 +19,7 @@ class OutcomeIn(RequestBody):
     session_id: Identifier
     user_id: Identifier | None = None
     outcome: Annotated[str, Field(pattern=OUTCOME_PATTERN)]
-    score: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    score: Annotated[float, Field(allow_inf_nan=False, ge=-MAX_SCORE, le=MAX_SCORE)] | None = None
     occurred_at: Annotated[UtcTime, Field(strict=False)] | None = None
     outcome_id: Identifier | None = None
 
