@@ -14,7 +14,13 @@ from starlette.requests import ClientDisconnect
 from memoair_cloud.errors import ApiError, BatchTooLargeError, DocumentBatchTooLargeError, InvalidRequestError
 from memoair_cloud.http.dependencies import admit_request
 from memoair_protocol.json_guards import is_deeper_than
-from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_DOCUMENTS_BYTES, MAX_EVENTS_BYTES, MAX_TRACES_BYTES
+from memoair_protocol.limits import (
+    MAX_CLOUD_JSON_DEPTH,
+    MAX_DOCUMENTS_BYTES,
+    MAX_EVENTS_BYTES,
+    MAX_OUTCOMES_BYTES,
+    MAX_TRACES_BYTES,
+)
 from memoair_protocol.prompt_template import MAX_PROMPT_CHARS
 
 MAX_BODY_BYTES = 64 << 10
@@ -108,6 +114,12 @@ class TracesRoute(JsonRoute):
     """A route that accepts a batch of recall traces."""
 
     max_bytes = MAX_TRACES_BYTES
+
+
+class OutcomesRoute(JsonRoute):
+    """A route that accepts a batch of outcomes."""
+
+    max_bytes = MAX_OUTCOMES_BYTES
 
 
 class DocumentsRoute(JsonRoute):
