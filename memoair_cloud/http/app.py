@@ -21,6 +21,7 @@ from memoair_cloud.http.routes import (
     api_docs,
     audit,
     calls,
+    evaluations,
     health,
     indexes,
     memories,
@@ -101,7 +102,7 @@ def create_app(services: Services) -> FastAPI:
         projections,
         prompts,
     )
-    for module in (*resources, audit, health, api_docs, files):
+    for module in (*resources, evaluations, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:
         add_dashboard(app, services)

@@ -15,6 +15,7 @@ from memoair_cloud.errors import ApiError, BatchTooLargeError, DocumentBatchTooL
 from memoair_cloud.http.dependencies import admit_request
 from memoair_protocol.json_guards import is_deeper_than
 from memoair_protocol.limits import (
+    MAX_CASES_BYTES,
     MAX_CLOUD_JSON_DEPTH,
     MAX_DOCUMENTS_BYTES,
     MAX_EVENTS_BYTES,
@@ -120,6 +121,17 @@ class OutcomesRoute(JsonRoute):
     """A route that accepts a batch of outcomes."""
 
     max_bytes = MAX_OUTCOMES_BYTES
+
+
+class CasesRoute(JsonRoute):
+    """A route that accepts a batch of cases of an evaluation."""
+
+    max_bytes = MAX_CASES_BYTES
+
+    def _decode_body(self, content: bytes) -> Any:
+        if content.count(b",") > _MAX_COMMAS:
+            raise BatchTooLargeError("the body contains too many values")
+        return super()._decode_body(content)
 
 
 class DocumentsRoute(JsonRoute):
