@@ -16,6 +16,7 @@ from memoair_protocol.sanitizer import sanitize_line
 
 _LANES = ("working", "permanent", "org")  # those whose hits have a source; the profile is text alone
 _CHANGE_DIGITS = 6  # more would only be the noise of a division
+_UNITS = 10**_CHANGE_DIGITS
 _MAX_LISTED = 100
 KINDS = ("document", "fact", "turn")
 _SUMMARY_NAMES = {"document": "documents", "fact": "facts", "turn": "turns"}
@@ -56,7 +57,7 @@ def to_expectation(item: Mapping[str, str]) -> dict[str, str]:
     Args:
         item: An item as `RecalledItem.to_wire` writes it.
     """
-    names = {"document": ("document", "index"), "fact": ("fact",), "turn": ("turn",)}[item["kind"]]
+    names = {"document": ("document", "index"), "fact": ("fact",), "turn": ("turn", "session")}[item["kind"]]
     return {name: item[name] for name in names if item[name]}
 
 
@@ -157,7 +158,7 @@ def measure_change(before: str, after: str) -> float:
     places = [place[line] for line in first if line in place]
     moved = len(places) - _count_ascending(places)
     share = 1.0 - (2 * len(places) - moved / 2) / total
-    return max(round(share, _CHANGE_DIGITS), 10**-_CHANGE_DIGITS) if share > 0.0 else 0.0
+    return max(round(share, _CHANGE_DIGITS), 1 / _UNITS) if share > 0.0 else 0.0
 
 
 def _list_content_lines(context: str) -> list[tuple[str, str, int]]:
@@ -206,7 +207,7 @@ class ReplaySummary:
 
     questions: int = 0
     changed: int = 0
-    _total: float = 0.0
+    _total: int = 0  # in units of the last digit: the sum of floats would depend on their order
     _counts: dict[tuple[str, str], Counter[tuple[str, str]]] = attrs.field(factory=dict)
 
     def add(self, change: Mapping[str, Any], *, is_changed: bool) -> None:
@@ -220,7 +221,7 @@ class ReplaySummary:
         if not is_changed:
             return
         self.changed += 1
-        self._total += change["change"]
+        self._total += round(change["change"] * _UNITS)
         for direction in ("appeared", "vanished"):
             for item in change[direction]:
                 counter = self._counts.setdefault((item["kind"], direction), Counter())
@@ -232,7 +233,7 @@ class ReplaySummary:
             "questions": self.questions,
             "changed": self.changed,
             "changedShare": _divide(self.changed, self.questions),
-            "meanChange": _divide(self._total, self.questions),
+            "meanChange": _divide(self._total / _UNITS, self.questions),
             "documents": {direction: self._list_documents(direction) for direction in ("appeared", "vanished")},
             "counts": {
                 _SUMMARY_NAMES[kind]: {
