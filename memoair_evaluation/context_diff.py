@@ -34,8 +34,8 @@ class DiffRow:
 
     Attributes:
         kind: ``same``, ``changed``, ``removed`` (only before) or ``added`` (only afterwards).
-        before: The line before; None if there is none beside the other.
-        after: The line afterwards; None if there is none.
+        before: The line before; None for an added one.
+        after: The line afterwards; None for a removed one.
     """
 
     kind: str

@@ -15,7 +15,7 @@ from memoair_evaluation.scoring import CaseResult
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
 from memoair_protocol.enums import LaneName
 from memoair_protocol.limits import MAX_TIMEOUT_MS
-from memoair_runtime.preview import Budgets, PreviewData, PreviewUser, open_preview
+from memoair_runtime.preview import Budgets, PreviewData, PreviewedMemory, PreviewUser, open_preview
 from memoair_runtime.preview import PreviewDocuments as EngineDocuments
 
 __all__ = ["CaseQuestion", "Engine", "EngineDocuments", "open_engine"]
@@ -80,10 +80,39 @@ class Engine:
         Raises:
             InvalidSearchError: If the filter is invalid.
         """
+        with self.open_memory(user, settings) as memory:
+            return memory.ask(question)
+
+    @contextmanager
+    def open_memory(
+        self, user: Given | PreviewUser | None, settings: RecallSettings = _DEFAULT_SETTINGS
+    ) -> Iterator["EngineMemory"]:
+        """Yield the memory of a caller, to be asked any number of questions while it grows.
+
+        Args:
+            user: What is known of the caller; None for an unknown one.
+            settings: The settings of the searches.
+        """
         known = to_user(user) if isinstance(user, Given) else user or PreviewUser()
         data = PreviewData(**attrs.asdict(known, recurse=False), **attrs.asdict(self._documents, recurse=False))
         with open_preview(data, _to_budgets(settings)) as memory:
-            return memory.search(_to_search(question, settings), question.at.timestamp())
+            yield EngineMemory(memory, settings)
+
+
+@attrs.frozen
+class EngineMemory:
+    """The memory of a caller, and the documents. Made by `Engine.open_memory`; for one thread."""
+
+    _memory: PreviewedMemory
+    _settings: RecallSettings
+
+    def apply_event(self, event: Mapping[str, Any]) -> None:
+        """Add an event, such as the next turn of a call."""
+        self._memory.apply_event(event)
+
+    def ask(self, question: CaseQuestion) -> dict[str, Any]:
+        """Return the reply to a question, as `Engine.ask` does."""
+        return self._memory.search(_to_search(question, self._settings), question.at.timestamp())
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def to_expectation(item: Mapping[str, str]) -> dict[str, str]:
 
 
 @attrs.frozen
-class RecalledContext:
+class AskedContext:
     """What was recalled for a question.
 
     Attributes:
@@ -74,7 +74,7 @@ class RecalledContext:
     items: frozenset[RecalledItem] = frozenset()
 
     @classmethod
-    def of(cls, reply: Mapping[str, Any], facts: Mapping[str, str]) -> "RecalledContext":
+    def of(cls, reply: Mapping[str, Any], facts: Mapping[str, str]) -> "AskedContext":
         """Return what a reply of the engine recalls.
 
         Args:
@@ -130,7 +130,7 @@ class ContextChange:
         }
 
 
-def compare_contexts(before: RecalledContext, after: RecalledContext) -> ContextChange:
+def compare_contexts(before: AskedContext, after: AskedContext) -> ContextChange:
     """Return how a context changes."""
     return ContextChange(
         measure_change(before.text, after.text),

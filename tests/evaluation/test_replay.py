@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memoair_evaluation.context_diff import diff_contexts
 from memoair_evaluation.replay import (
-    RecalledContext,
+    AskedContext,
     ReplaySummary,
     compare_contexts,
     measure_change,
@@ -96,7 +96,7 @@ def test_documents_facts_and_turns_appear_and_vanish() -> None:
         "profile": None,
     }
 
-    change = compare_contexts(RecalledContext.of(before, facts), RecalledContext.of(after, facts)).to_wire()
+    change = compare_contexts(AskedContext.of(before, facts), AskedContext.of(after, facts)).to_wire()
 
     assert change["change"] == 1.0
     assert change["appeared"] == [
@@ -115,7 +115,7 @@ def test_what_appeared_becomes_an_expectation() -> None:
         "permanent": [_hit("turn", "e1", turnId="t1", sessionId="s1"), _hit("fact", "f1", "allergic to nuts")],
         "org": [_hit("document", "new", documentId="new")],
     }
-    change = compare_contexts(RecalledContext(""), RecalledContext.of(reply, {})).to_wire()
+    change = compare_contexts(AskedContext(""), AskedContext.of(reply, {})).to_wire()
 
     expectations = [to_expectation(item) for item in change["appeared"]]
     assert expectations == [{"document": "new"}, {"fact": "allergic to nuts"}, {"turn": "t1", "session": "s1"}]
