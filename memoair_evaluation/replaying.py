@@ -8,7 +8,7 @@ import attrs
 from memoair_evaluation.candidate import RecallSettings
 from memoair_evaluation.engine import CaseQuestion, Engine
 from memoair_evaluation.past_talk import order_events
-from memoair_evaluation.replay import ContextChange, AskedContext, compare_contexts
+from memoair_evaluation.replay import AskedContext, ContextChange, compare_contexts
 from memoair_protocol.timestamps import parse_timestamp
 from memoair_runtime.preview import PreviewUser
 
