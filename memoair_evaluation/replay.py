@@ -52,13 +52,14 @@ class RecalledItem:
 
 
 def to_expectation(item: Mapping[str, str]) -> dict[str, str]:
-    """Return the expectation of a case that an item must be recalled, or must not.
+    """Return the expectation of a case that an item must be recalled, or must not. It names a turn by its event.
 
     Args:
         item: An item as `RecalledItem.to_wire` writes it.
     """
-    names = {"document": ("document", "index"), "fact": ("fact",), "turn": ("turn", "session")}[item["kind"]]
-    return {name: item[name] for name in names if item[name]}
+    if item["kind"] == "turn":
+        return {"turn": item["id"]}
+    return {name: item[name] for name in ("document", "index", "fact") if item.get(name)}
 
 
 @attrs.frozen

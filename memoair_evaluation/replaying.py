@@ -31,14 +31,18 @@ class ReplayedQuestion:
     """A question of a past call, asked twice.
 
     Attributes:
-        event_id: The turn in which it was asked.
+        first_id: The turn in which it was asked, as it was asked for.
+        event_id: The last correction of that turn, or the same.
+        session_id: The call.
         question: The question.
         before: The context of the present state.
         after: The context of the candidate.
         change: How much they differ, and in what.
     """
 
+    first_id: str
     event_id: str
+    session_id: str
     question: str = attrs.field(repr=False)
     before: str = attrs.field(repr=False)
     after: str = attrs.field(repr=False)
@@ -74,13 +78,16 @@ def replay_questions(
         for event in order_events(user.events):
             if not left:
                 return
-            if event["eventId"] in left:
-                left.remove(event["eventId"])
-                if text := get_question(event["payload"]):
-                    question = CaseQuestion(text, parse_timestamp(event["occurredAt"]), event["sessionId"])
+            content = event.content
+            if event.first_id in left:
+                left.remove(event.first_id)
+                if text := get_question(content["payload"]):
+                    question = CaseQuestion(text, parse_timestamp(content["occurredAt"]), content["sessionId"])
                     before = AskedContext.of(memory.ask(question), facts)
                     after = AskedContext.of(other_memory.ask(question), facts)
                     change = compare_contexts(before, after)
-                    yield ReplayedQuestion(event["eventId"], text, before.text, after.text, change)
-            memory.apply_event(event)
-            other_memory.apply_event(event)
+                    yield ReplayedQuestion(
+                        event.first_id, content["eventId"], content["sessionId"], text, before.text, after.text, change
+                    )
+            memory.apply_event(content)
+            other_memory.apply_event(content)

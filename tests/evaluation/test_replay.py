@@ -118,7 +118,7 @@ def test_what_appeared_becomes_an_expectation() -> None:
     change = compare_contexts(AskedContext(""), AskedContext.of(reply, {})).to_wire()
 
     expectations = [to_expectation(item) for item in change["appeared"]]
-    assert expectations == [{"document": "new"}, {"fact": "allergic to nuts"}, {"turn": "t1", "session": "s1"}]
+    assert expectations == [{"document": "new"}, {"fact": "allergic to nuts"}, {"turn": "e1"}]
 
 
 def test_a_summary_counts_contexts_and_names_documents_but_no_words_of_callers() -> None:

@@ -109,7 +109,7 @@ def test_a_replay_is_the_same_each_time_whatever_the_order_of_the_events() -> No
 def test_the_numbers_of_a_call_count_more_than_its_clock() -> None:
     events = [_turn("late", "c", seq=3, at="10:05"), _turn("first", "a", at="10:10"), _turn("second", "b", seq=2)]
     events.append(_turn("elsewhere", "d", "other", at="10:07"))
-    assert [event["eventId"] for event in order_events(events)] == ["elsewhere", "first", "second", "late"]
+    assert [event.first_id for event in order_events(events)] == ["elsewhere", "first", "second", "late"]
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
@@ -123,9 +123,11 @@ def test_a_corrected_turn_has_the_words_of_its_last_correction_at_its_own_place(
     ]
     ordered = order_events(events[::-1] if is_reversed else events)
 
-    assert [event["eventId"] for event in ordered] == ["a", "b", "lost"]
-    assert ordered[0]["payload"]["userText"] == "My boots are red."
-    assert "corrects" not in ordered[0]["payload"]
+    assert [event.first_id for event in ordered] == ["a", "b", "lost"]
+    corrected = ordered[0].content
+    assert (corrected["eventId"], corrected["seq"]) == ("a3", 1)
+    assert corrected["payload"]["userText"] == "My boots are red."
+    assert "corrects" not in corrected["payload"]
 
 
 def test_events_that_correct_each_other_end_no_replay() -> None:
