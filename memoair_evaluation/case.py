@@ -55,6 +55,8 @@ __all__ = [
 # No suite that people keep is larger. A file of more is most likely not a suite.
 MAX_SUITE_BYTES = 256 << 20
 _MAX_SHOWN_PROBLEMS = 20
+# No turn was spoken before, and the times of other turns are some minutes from these.
+_MIN_YEAR, _MAX_YEAR = 1900, 9_000
 _FIELD_NAME = re.compile(r"contains unknown field `([A-Za-z0-9_.-]{1,40})`")
 _ENUMS = {"": ", ".join(lane.value for lane in LaneName)}
 
@@ -352,6 +354,9 @@ def _to_expectation(wire: _WireExpectation, field: str) -> Expectation:
 
 def _to_time(text: str | None, field: str) -> datetime | None:
     try:
-        return None if text is None else parse_timestamp(text)
+        time = None if text is None else parse_timestamp(text)
     except ValueError:
         raise InvalidCaseError(field, "not an ISO 8601 timestamp such as 2026-01-05T10:00:00Z") from None
+    if time is not None and not _MIN_YEAR <= time.year <= _MAX_YEAR:
+        raise InvalidCaseError(field, f"the year is not from {_MIN_YEAR} to {_MAX_YEAR}")
+    return time

@@ -1,6 +1,6 @@
 """Compare what two states recall for a question of a past call: how much the context changes, and what of it.
 
-Everything here is computed from the replies of the engine, without a clock and without chance.
+Everything here is computed from what the engine has composed, without a clock and without chance.
 """
 
 from bisect import bisect_left
@@ -11,10 +11,9 @@ from typing import Any
 
 import attrs
 
-from memoair_protocol.context_format import SECTION_HEADERS, format_line
-from memoair_protocol.sanitizer import sanitize_line
+from memoair_protocol.context_format import SECTION_HEADERS
+from memoair_runtime.preview import ComposedContext
 
-_LANES = ("working", "permanent", "org")  # those whose hits have a source; the profile is text alone
 _CHANGE_DIGITS = 6  # more would only be the noise of a division
 _UNITS = 10**_CHANGE_DIGITS
 _MAX_LISTED = 100
@@ -63,44 +62,56 @@ def to_expectation(item: Mapping[str, str]) -> dict[str, str]:
 
 
 @attrs.frozen
+class CalledTurn:
+    """Where a turn was said.
+
+    Attributes:
+        session_id: The call.
+        turn_id: Its id, as the application calls it; empty if it has none.
+    """
+
+    session_id: str
+    turn_id: str = ""
+
+
+@attrs.frozen
 class AskedContext:
     """What was recalled for a question.
 
     Attributes:
         text: The context for the language model.
-        items: What was found: the documents, facts and turns among the hits, and facts that the context states.
+        items: The documents, facts and turns that are in it.
     """
 
     text: str = attrs.field(repr=False)
     items: frozenset[RecalledItem] = frozenset()
 
     @classmethod
-    def of(cls, reply: Mapping[str, Any], facts: Mapping[str, str]) -> "AskedContext":
-        """Return what a reply of the engine recalls.
+    def of(cls, context: ComposedContext, facts: Mapping[str, str], turns: Mapping[str, CalledTurn]) -> "AskedContext":
+        """Return what a context recalls.
 
         Args:
-            reply: The reply, as a runtime gives it.
-            facts: The texts of the facts that are known, by id. Lanes put facts into the context that are no hits.
+            context: The context, as the engine has composed it.
+            facts: The texts of the facts that are known, by id.
+            turns: The turns that were said before, by event.
         """
-        text: str = reply["contextText"]
-        items = {_to_item(hit) for lane in _LANES for hit in reply.get(lane) or () if hit["source"]["kind"] in KINDS}
-        lines = set(text.split("\n"))
-        items |= {
-            RecalledItem("fact", fact_id, text=fact)
-            for fact_id, fact in facts.items()
-            if fact and format_line(sanitize_line(fact), "") in lines
-        }
-        return cls(text, frozenset(items))
+        items = [
+            _to_item(kind, id_, index_name or "", facts, turns)
+            for kind, id_, index_name in context.sources
+            if kind in KINDS
+        ]
+        return cls(context.text, frozenset(items))
 
 
-def _to_item(hit: Mapping[str, Any]) -> RecalledItem:
-    source = hit["source"]
-    kind = source["kind"]
+def _to_item(
+    kind: str, id_: str, index_name: str, facts: Mapping[str, str], turns: Mapping[str, CalledTurn]
+) -> RecalledItem:
     if kind == "document":
-        return RecalledItem(kind, source["documentId"], source.get("indexName") or "")
+        return RecalledItem(kind, id_, index_name)
     if kind == "fact":
-        return RecalledItem(kind, source["id"], text=hit["text"])
-    return RecalledItem(kind, source["id"], turn_id=source.get("turnId") or "", session_id=source.get("sessionId", ""))
+        return RecalledItem(kind, id_, text=facts.get(id_, ""))
+    turn = turns.get(id_, CalledTurn(""))
+    return RecalledItem(kind, id_, turn_id=turn.turn_id, session_id=turn.session_id)
 
 
 @attrs.frozen
@@ -119,7 +130,7 @@ class ContextChange:
 
     @property
     def is_changed(self) -> bool:
-        """Whether the context says something else, or the same in another order. What was found may differ without."""
+        """Whether the context says something else, or the same in another order."""
         return self.change > 0.0
 
     def to_wire(self) -> dict[str, Any]:

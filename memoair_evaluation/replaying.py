@@ -8,7 +8,7 @@ import attrs
 from memoair_evaluation.candidate import RecallSettings
 from memoair_evaluation.engine import CaseQuestion, Engine
 from memoair_evaluation.past_talk import order_events
-from memoair_evaluation.replay import AskedContext, ContextChange, compare_contexts
+from memoair_evaluation.replay import AskedContext, CalledTurn, ContextChange, compare_contexts
 from memoair_protocol.timestamps import parse_timestamp
 from memoair_runtime.preview import PreviewUser
 
@@ -69,25 +69,26 @@ def replay_questions(
         candidate: The other one.
     """
     facts = {fact["id"]: fact["text"] for fact in user.facts}
+    turns: dict[str, CalledTurn] = {}
     known = PreviewUser(user.profile, (), user.facts)
+    memory = present.engine.open_memory(known, present.settings)
+    other_memory = candidate.engine.open_memory(known, candidate.settings)
     left = set(event_ids)
-    with (
-        present.engine.open_memory(known, present.settings) as memory,
-        candidate.engine.open_memory(known, candidate.settings) as other_memory,
-    ):
-        for event in order_events(user.events):
-            if not left:
-                return
-            content = event.content
-            if event.first_id in left:
-                left.remove(event.first_id)
-                if text := get_question(content["payload"]):
-                    question = CaseQuestion(text, parse_timestamp(content["occurredAt"]), content["sessionId"])
-                    before = AskedContext.of(memory.ask(question), facts)
-                    after = AskedContext.of(other_memory.ask(question), facts)
-                    change = compare_contexts(before, after)
-                    yield ReplayedQuestion(
-                        event.first_id, content["eventId"], content["sessionId"], text, before.text, after.text, change
-                    )
-            memory.apply_event(content)
-            other_memory.apply_event(content)
+    for event in order_events(user.events):
+        if not left:
+            return
+        content = event.content
+        if event.first_id in left:
+            left.remove(event.first_id)
+            if text := get_question(content["payload"]):
+                question = CaseQuestion(text, parse_timestamp(content["occurredAt"]), content["sessionId"])
+                before, after = (
+                    AskedContext.of(each.ask(question).contexts[0], facts, turns) for each in (memory, other_memory)
+                )
+                change = compare_contexts(before, after)
+                yield ReplayedQuestion(
+                    event.first_id, content["eventId"], content["sessionId"], text, before.text, after.text, change
+                )
+        turns[content["eventId"]] = CalledTurn(content["sessionId"], str(content["payload"].get("turnId") or ""))
+        memory.apply_event(content)
+        other_memory.apply_event(content)

@@ -1,7 +1,5 @@
 """How much a context changes, what appears and vanishes, and contexts side by side."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 from memoair_evaluation.context_diff import diff_contexts
 from memoair_evaluation.replay import (
     AskedContext,
+    CalledTurn,
     ReplaySummary,
     compare_contexts,
     measure_change,
@@ -17,6 +16,7 @@ from memoair_evaluation.replay import (
 )
 from memoair_protocol.context_format import SECTION_HEADERS
 from memoair_protocol.enums import LaneName
+from memoair_runtime.preview import ComposedContext, SourceKey
 
 _WORDS = st.sampled_from(["boots", "refunds", "30 days", "Ünïcode", "a  b", "- x", ""])
 _LINES = st.lists(_WORDS.map("- {}".format), max_size=8)
@@ -31,8 +31,10 @@ def _org(*lines: str) -> str:
     return "\n".join([SECTION_HEADERS[LaneName.ORG], *lines])
 
 
-def _hit(kind: str, hit_id: str, text: str = "some text", **source: str) -> dict[str, Any]:
-    return {"id": hit_id, "text": text, "source": {"lane": "org", "id": hit_id, "kind": kind, **source}}
+def _sources(*items: str) -> frozenset[SourceKey]:
+    """Return the sources of a context: each item is a kind and an id."""
+    pairs = [item.split() for item in items]
+    return frozenset((kind, source_id, "returns" if kind == "document" else None) for kind, source_id in pairs)
 
 
 @pytest.mark.parametrize(
@@ -77,26 +79,11 @@ def test_one_line_of_very_many_is_still_a_change() -> None:
 
 
 def test_documents_facts_and_turns_appear_and_vanish() -> None:
-    facts = {"f1": "allergic to nuts", "f2": "lives in Bonn"}
-    before = {
-        "contextText": "## permanent\n- allergic to nuts",
-        "permanent": [_hit("turn", "e1", turnId="t1", sessionId="s1")],
-        "org": [_hit("document", "old", documentId="old", indexName="returns")],
-        "working": [],
-        "profile": None,
-    }
-    after = {
-        "contextText": "## permanent\n- lives in Bonn",
-        "permanent": [_hit("turn", "e1", turnId="t1", sessionId="s1")],
-        "org": [
-            _hit("document", "new", documentId="new", indexName="returns"),
-            _hit("document", "new", "another passage", documentId="new", indexName="returns"),
-        ],
-        "working": [],
-        "profile": None,
-    }
+    facts, turns = {"f1": "allergic to nuts", "f2": "lives in Bonn"}, {"e1": CalledTurn("s1", "t1")}
+    before = ComposedContext("- allergic to nuts", _sources("document old", "fact f1", "turn e1", "profile caller"))
+    after = ComposedContext("- lives in Bonn", _sources("document new", "fact f2", "turn e1"))
 
-    change = compare_contexts(AskedContext.of(before, facts), AskedContext.of(after, facts)).to_wire()
+    change = compare_contexts(AskedContext.of(before, facts, turns), AskedContext.of(after, facts, turns)).to_wire()
 
     assert change["change"] == 1.0
     assert change["appeared"] == [
@@ -110,15 +97,13 @@ def test_documents_facts_and_turns_appear_and_vanish() -> None:
 
 
 def test_what_appeared_becomes_an_expectation() -> None:
-    reply = {
-        "contextText": "",
-        "permanent": [_hit("turn", "e1", turnId="t1", sessionId="s1"), _hit("fact", "f1", "allergic to nuts")],
-        "org": [_hit("document", "new", documentId="new")],
-    }
-    change = compare_contexts(AskedContext(""), AskedContext.of(reply, {})).to_wire()
+    context = ComposedContext("", _sources("document new", "fact f1", "turn e1"))
+    asked = AskedContext.of(context, {"f1": "allergic to nuts"}, {"e1": CalledTurn("s1", "t1")})
+    change = compare_contexts(AskedContext(""), asked).to_wire()
 
     expectations = [to_expectation(item) for item in change["appeared"]]
-    assert expectations == [{"document": "new"}, {"fact": "allergic to nuts"}, {"turn": "e1"}]
+    assert expectations == [{"document": "new", "index": "returns"}, {"fact": "allergic to nuts"}, {"turn": "e1"}]
+    assert change["appeared"][-1] == {"kind": "turn", "id": "e1", "turn": "t1", "session": "s1"}
 
 
 def test_a_summary_counts_contexts_and_names_documents_but_no_words_of_callers() -> None:
