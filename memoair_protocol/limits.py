@@ -25,3 +25,6 @@ MAX_ERASURES = 400
 MAX_TRACE_BYTES = 64 << 10
 MAX_TRACES = 200
 MAX_TRACES_BYTES = 4 << 20
+# A case of an evaluation, and how many of them one request may have.
+MAX_CASE_BYTES = 1 << 20
+MAX_CASES = 1_000

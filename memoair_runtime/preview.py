@@ -18,6 +18,7 @@ from memoair_index import Index, document_group, split_document
 from memoair_protocol.enums import LaneName, Variant
 from memoair_protocol.interruption import truncate_to_heard
 from memoair_runtime.errors import BadRequestError
+from memoair_runtime.filters import parse_filter
 from memoair_runtime.memory.facts import lasting_fact_texts
 from memoair_runtime.memory.profile import CloudProfile, UserProfile
 from memoair_runtime.memory.reranker import BackgroundReranker
@@ -39,7 +40,17 @@ from memoair_runtime.storage.project_folder import ProjectFolder
 from memoair_runtime.storage.replica_file import ReplicaFact
 from memoair_runtime.transformer_model import TransformerModel
 
-__all__ = ["Budgets", "InvalidSearchError", "PreviewData", "PreviewedMemory", "open_preview", "preview_search"]
+__all__ = [
+    "Budgets",
+    "InvalidSearchError",
+    "PreviewData",
+    "PreviewDocuments",
+    "PreviewUser",
+    "PreviewedMemory",
+    "check_filter",
+    "open_preview",
+    "preview_search",
+]
 
 # A reply comes by its deadline, or a moment after it. This is for a fault.
 _MAX_WAIT_S = 60.0
@@ -48,6 +59,37 @@ _parse_search = BodyParser(SearchRequest)
 
 class InvalidSearchError(ValueError):
     """The search is invalid; the message names the field and not its value."""
+
+
+@attrs.frozen
+class PreviewUser:
+    """What is known of a user, as the projections of a cloud have it.
+
+    Attributes:
+        profile: The profile of the user; None without a user.
+        events: The events of the user's sessions.
+        facts: The facts about the user.
+    """
+
+    profile: Mapping[str, Any] | None = None
+    events: Sequence[Mapping[str, Any]] = ()
+    facts: Sequence[Mapping[str, Any]] = ()
+
+
+@attrs.frozen
+class PreviewDocuments:
+    """The documents of a project, as its projection has them.
+
+    Attributes:
+        index_file: The index file of the documents, if there is one.
+        documents: Documents that were added or changed since the file was built: ``indexName``, ``id``, ``text``,
+            ``metadata``.
+        removed: Those that were removed since then: ``indexName`` and ``id``.
+    """
+
+    index_file: Path | None = None
+    documents: Sequence[Mapping[str, Any]] = ()
+    removed: Sequence[Mapping[str, Any]] = ()
 
 
 @attrs.frozen
@@ -83,11 +125,12 @@ class PreviewedMemory:
         """Add an event, such as the next turn of a call."""
         _apply_event(self._memory, event)
 
-    def search(self, search: Mapping[str, Any]) -> dict[str, Any]:
+    def search(self, search: Mapping[str, Any], now: float | None = None) -> dict[str, Any]:
         """Return the reply that a runtime would give.
 
         Args:
             search: The body of a search, as in ``POST /v1/runtime/search_memory``.
+            now: When it is asked, in seconds since the epoch; None for now.
 
         Raises:
             InvalidSearchError: If the search is invalid.
@@ -96,7 +139,9 @@ class PreviewedMemory:
         try:
             request = _parse_search(msgspec.json.encode(search))
             self._memory.index_pending()
-            self._service.search(request, frozenset(LaneName), Variant.DEFAULT, [], time.monotonic(), replies.put)
+            self._service.search(
+                request, frozenset(LaneName), Variant.DEFAULT, [], time.monotonic(), replies.put, now=now
+            )
             return dict(replies.get(timeout=_MAX_WAIT_S))
         except BadRequestError as error:
             raise InvalidSearchError(error.message) from None
@@ -144,6 +189,18 @@ def preview_search(data: PreviewData, search: Mapping[str, Any], budgets: Budget
     """
     with open_preview(data, budgets) as memory:
         return memory.search(search)
+
+
+def check_filter(filter_: Mapping[str, Any]) -> None:
+    """Check a condition on metadata, as a search has it.
+
+    Raises:
+        InvalidSearchError: If it is invalid.
+    """
+    try:
+        parse_filter(filter_)
+    except BadRequestError as error:
+        raise InvalidSearchError(error.message) from None
 
 
 def _build_memory(data: PreviewData) -> UserMemory:

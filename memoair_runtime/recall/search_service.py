@@ -48,6 +48,7 @@ class SearchService:
         started_at: float,
         reply: Callable[[dict[str, Any]], None],
         on_answered: Callable[[FinishedSearch], None] | None = None,
+        now: float | None = None,
     ) -> None:
         """Search the requested lanes and build the reply.
 
@@ -59,6 +60,7 @@ class SearchService:
             started_at: Time of the monotonic clock at which the request arrived, in seconds; the timeout runs from it.
             reply: Called once with the reply's body, by whichever thread has it in time.
             on_answered: Called after that, with what the search has found. None by default.
+            now: When the question is asked, in seconds since the epoch, for relative dates; None for now.
 
         Raises:
             BadRequestError: If the filter is invalid.
@@ -69,7 +71,12 @@ class SearchService:
         if intent is None:
             notes = [*notes, "unknown intent; answer_current_user is used instead"]
         lane_requests = self._build_lane_requests(
-            request, allowed_lanes, intent or Intent.ANSWER_CURRENT_USER, variant, deadline
+            request,
+            allowed_lanes,
+            intent or Intent.ANSWER_CURRENT_USER,
+            variant,
+            deadline,
+            time.time() if now is None else now,
         )
 
         def answer(outcomes: Outcomes) -> None:
@@ -133,8 +140,9 @@ class SearchService:
         intent: Intent,
         variant: Variant,
         deadline: float,
+        now: float,
     ) -> list[LaneRequest]:
-        predicate, now = request.filter_predicate(), time.time()
+        predicate = request.filter_predicate()
         selected_lanes = allowed_lanes.intersection(LaneName if request.lanes is None else request.lanes)
         lane_requests = []
         for lane in self._lanes:
