@@ -87,11 +87,14 @@ def make_candidate(form: CandidateForm) -> dict[str, Any]:
     """
     if not form.lanes:
         raise InvalidRequestError("choose at least one lane", field="lane")
+    budget = (MAX_BUDGET_CHARS, MIN_BUDGET_CHARS)
     recall = {
         "lanes": None if set(form.lanes) == set(_LANES) else list(form.lanes),
         "topK": {lane: parse_number(f"hits of {lane}", value, MAX_TOP_K, 0) for lane, value in form.top_k.items()},
-        "contextChars": parse_number("characters of the context", form.context_chars, MAX_BUDGET_CHARS, MIN_BUDGET_CHARS),
-        "laneChars": parse_number("characters of each lane", form.lane_chars, MAX_BUDGET_CHARS, MIN_BUDGET_CHARS),
+        "contextChars": parse_number(
+            "characters of the context", form.context_chars, MAX_BUDGET_CHARS, MIN_BUDGET_CHARS
+        ),
+        "laneChars": parse_number("characters of each lane", form.lane_chars, *budget),
         "minConfidence": parse_share("least confidence", form.min_confidence),
         "timeoutMs": parse_number("milliseconds", form.timeout_ms, int(MAX_TIMEOUT_MS)),
     }
