@@ -13,6 +13,7 @@ depends_on = None
 _PROJECT = ("projects", ["project_id"], ["id"])
 _AGENT = ("agents", ["project_id", "agent_id"], ["project_id", "id"])
 _USER = ("end_users", ["project_id", "user_id"], ["project_id", "id"])
+_RUN = ("evaluation_runs", ["project_id", "run_id"], ["project_id", "id"])
 _SUITE = ("evaluation_suites", ["project_id", "suite_id"], ["project_id", "id"])
 
 
@@ -78,14 +79,19 @@ def _create_evaluations() -> None:
     _create(
         "evaluation_document_sets",
         ["id"],
-        [_text("name"), sa.Column("sha256", sa.String(64), nullable=True), _number("size")],
-        [_number("document_count"), _number("org_version", nullable=True), _time("created_at"), _text("created_by")],
+        [_text("name"), _text("state"), sa.Column("is_pinned", sa.Boolean(), nullable=False)],
+        [sa.Column("sha256", sa.String(64), nullable=True), _number("size"), _number("part_count")],
+        [_number("document_count"), _number("org_version", nullable=True)],
+        [_time("created_at"), _text("created_by"), _time("updated_at")],
+        [_text("claim", nullable=True), _time("claimed_until", nullable=True)],
+        [_number("failures"), _text("failure", nullable=True)],
         indexes=[["created_at", "id"]],
     )
     _create(
         "evaluation_runs",
         ["id"],
-        [_text("agent_id"), _text("suite_id", nullable=True), _text("kind"), _text("state")],
+        [_text("agent_id"), _text("suite_id", nullable=True), _text("document_set_id", nullable=True)],
+        [_text("kind"), _text("state")],
         [sa.Column("is_open", sa.Boolean(), nullable=False), _text("candidate"), _text("settings")],
         [_time("created_at"), _text("created_by"), _time("updated_at")],
         [_time(name, nullable=True) for name in ("started_at", "finished_at", "claimed_until")],
@@ -97,11 +103,19 @@ def _create_evaluations() -> None:
         indexes=[["suite_id", "created_at", "id"], ["agent_id", "created_at", "id"]],
     )
     _create(
+        "evaluation_pending_cases",
+        ["run_id", "case_id"],
+        [_number("position"), _text("content"), sa.Column("sha256", sa.String(64), nullable=False)],
+        [_text("user_id", nullable=True)],
+        references=[_RUN, _USER],
+        indexes=[["user_id"], ["run_id", "position", "case_id"]],
+    )
+    _create(
         "evaluation_results",
         ["run_id", "case_id"],
         [_number("position"), sa.Column("case_sha256", sa.String(64), nullable=False), _text("user_id", nullable=True)],
         [sa.Column("change", sa.Double(), nullable=False), _text("scores"), _text("details")],
-        references=[("evaluation_runs", ["project_id", "run_id"], ["project_id", "id"]), _USER],
+        references=[_RUN, _USER],
         indexes=[["user_id"], ["run_id", "position", "case_id"], ["run_id", "change", "case_id"]],
     )
 
