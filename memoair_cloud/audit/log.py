@@ -1,4 +1,4 @@
-"""Record who read or changed what about a caller.
+"""Record who read or changed what about a caller, and who changed what of an agent.
 
 Changes are recorded in the transaction that makes them. Reads are recorded before they are answered, and repeated ones
 once an hour: a person who turns pages would otherwise write a row for each page. What machines fetch is recorded once a
@@ -13,8 +13,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 import attrs
 from sqlalchemy import select, update
@@ -56,6 +58,11 @@ class AuditAction(str, Enum):
     ERASED_CALLER = "caller.erased"
     HELD_CALLER = "caller.held"
     RELEASED_CALLER = "caller.released"
+    DELETED_AGENT = "agent.deleted"
+    PUSHED_PROMPT = "prompt.pushed"
+    MOVED_LABEL = "prompt.label_moved"
+    ROLLED_BACK_LABEL = "prompt.label_rolled_back"
+    REMOVED_LABEL = "prompt.label_removed"
 
 
 def record_change(session: ScopedSession, action: AuditAction, user_id: str, target: str | None = None) -> None:
@@ -68,6 +75,40 @@ def record_change(session: ScopedSession, action: AuditAction, user_id: str, tar
         target: The id of the memory or session that it is about, if it is about one.
     """
     session.add(_AuditRecord.make(session.scope, action, user_id, target).make_row())
+
+
+def record_agent_change(
+    session: ScopedSession,
+    action: AuditAction,
+    agent_id: str,
+    target: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Record a change of an agent, in the transaction that performs it.
+
+    Args:
+        session: The session of the transaction.
+        action: What is done.
+        agent_id: The agent.
+        target: The version or the label of its prompt, if it is about one.
+        details: From which version to which, for example. Neither the text of a prompt nor notes.
+    """
+    actor = session.scope.actor or _UNKNOWN_ACTOR
+    session.add(
+        AuditEntry(
+            project_id=session.scope.project_id,
+            at=utc_now(),
+            id=new_id("audit"),
+            actor_kind=actor.kind,
+            actor_id=actor.id,
+            actor_name=actor.name,
+            action=action.value,
+            target=target,
+            user_digest="",
+            agent_id=agent_id,
+            details=None if details is None else dict(details),
+        )
+    )
 
 
 def forget_user_in_audit(session: ScopedSession, user_id: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from memoair_cloud.audit.log import AuditAction, record_agent_change
 from memoair_cloud.database.models import Agent, Project
 from memoair_cloud.errors import ConflictError, NotFoundError
 from memoair_cloud.identifiers import random_suffix, slugify
@@ -131,10 +132,11 @@ def get_agent(tenant: Tenant, agent_id: str) -> Agent:
 def delete_agent(tenant: Tenant, agent_id: str) -> Agent:
     """Delete an agent, and return what it was; raise `NotFoundError` if it does not exist.
 
-    Its calls stay, and requests that name it are rejected.
+    Its calls stay, its prompts go, and requests that name it are rejected.
     """
     with tenant.begin_write() as session:
         agent = _get_agent(session, agent_id)
+        record_agent_change(session, AuditAction.DELETED_AGENT, agent_id)
         session.delete(agent)
         return agent
 

@@ -21,6 +21,9 @@ def upgrade() -> None:
     """Create the tables, and the columns for the version of the prompt."""
     op.add_column("call_sessions", sa.Column("prompt_version", sa.BigInteger(), nullable=True))
     op.add_column("recall_traces", sa.Column("prompt_version", sa.BigInteger(), nullable=True))
+    for column in ("agent_id", "details"):
+        op.add_column("audit_entries", _text(column, nullable=True))
+    op.create_index("ix_audit_entries_agent_id", "audit_entries", ["project_id", "agent_id", "at", "id"])
     _create_prompts()
     _create(
         "call_outcomes",
@@ -37,7 +40,7 @@ def _create_prompts() -> None:
     _create(
         "prompt_versions",
         ["agent_id", "number"],
-        [_text("text"), sa.Column("sha256", sa.String(64), nullable=False), _text("notes")],
+        [_text("text"), sa.Column("sha256", sa.String(64), nullable=False), _text("placeholders"), _text("notes")],
         [_time("created_at"), _text("created_by")],
         references=[_AGENT],
     )
@@ -52,7 +55,9 @@ def _create_prompts() -> None:
     _create(
         "prompt_label_moves",
         ["agent_id", "id"],
-        [_text("name"), _number("number", nullable=True), _time("moved_at"), _text("moved_by")],
+        [_text("name"), _number("number", nullable=True), _number("replaced", nullable=True)],
+        [sa.Column("is_rollback", sa.Boolean(), nullable=False), _text("back_to", nullable=True)],
+        [_time("moved_at"), _text("moved_by")],
         references=[_AGENT],
         indexes=[["agent_id", "name", "moved_at", "id"]],
     )
