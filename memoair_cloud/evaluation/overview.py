@@ -10,10 +10,11 @@ from sqlalchemy import ColumnElement, Text, case, func, or_, select, tuple_, typ
 
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.evaluation_models import (
-    EvaluationCase,
+    EvaluationDocumentSet,
     EvaluationResult,
     EvaluationRun,
     EvaluationSuite,
+    SuiteCase,
 )
 from memoair_cloud.errors import NotFoundError
 from memoair_cloud.tenancy.access import Tenant
@@ -24,9 +25,7 @@ _BY_NAME = PageOrder[EvaluationSuite](
     (str, str, str),
     lambda suite: (suite.name, suite.agent_id, suite.id),
 )
-_BY_POSITION = PageOrder[EvaluationCase](
-    (EvaluationCase.position, EvaluationCase.id), (int, str), lambda row: (row.position, row.id)
-)
+_BY_POSITION = PageOrder[SuiteCase]((SuiteCase.position, SuiteCase.id), (int, str), lambda row: (row.position, row.id))
 # As `memoair_cloud.database.columns.Json` writes it. A text in quotes cannot contain it: its quotes are escaped.
 _HAS_FAILED = type_coerce(EvaluationResult.scores, Text()).contains('"passed":false', autoescape=True)
 _FAILED_FIRST = case((_HAS_FAILED, 0), else_=1)
@@ -93,8 +92,8 @@ def list_suite_summaries(
     with tenant.begin_read() as session:
         page = _BY_NAME.fetch_page(session, statement, cursor, limit)
         ids = [suite.id for suite in page.rows]
-        counted = select(EvaluationCase.suite_id, func.count()).where(EvaluationCase.suite_id.in_(ids))
-        counts = dict(session.execute(counted.group_by(EvaluationCase.suite_id)).tuples().all())
+        counted = select(SuiteCase.suite_id, func.count()).where(SuiteCase.suite_id.in_(ids))
+        counts = dict(session.execute(counted.group_by(SuiteCase.suite_id)).tuples().all())
         order = [column.desc() for column in _LATEST_FIRST.columns]
         runs = select(EvaluationRun).order_by(*order).limit(1)
         latest = {suite_id: session.scalar(runs.where(EvaluationRun.suite_id == suite_id)) for suite_id in ids}
@@ -120,9 +119,7 @@ def find_run_agent(tenant: Tenant, run_id: str) -> str:
     return agent_id
 
 
-def search_cases(
-    tenant: Tenant, suite_id: str, text: str, cursor: str | None, limit: int
-) -> ResultPage[EvaluationCase]:
+def search_cases(tenant: Tenant, suite_id: str, text: str, cursor: str | None, limit: int) -> ResultPage[SuiteCase]:
     """Return a page of the cases of a suite that contain all words of a text, in their order; empty finds all.
 
     Letters beyond ASCII are found as they are written.
@@ -130,12 +127,12 @@ def search_cases(
     Raises:
         InvalidRequestError: If the cursor is invalid.
     """
-    statement = select(EvaluationCase).where(EvaluationCase.suite_id == suite_id)
-    content = type_coerce(EvaluationCase.content, Text())
+    statement = select(SuiteCase).where(SuiteCase.suite_id == suite_id)
+    content = type_coerce(SuiteCase.content, Text())
     for word in text.split():
         stored = json.dumps(word)[1:-1]  # as `memoair_cloud.database.columns.Json` writes it
         found: list[ColumnElement[bool]] = [
-            EvaluationCase.id.icontains(word, autoescape=True),
+            SuiteCase.id.icontains(word, autoescape=True),
             content.icontains(stored, autoescape=True),
         ]
         statement = statement.where(or_(*found))
@@ -145,7 +142,7 @@ def search_cases(
 
 def count_cases(tenant: Tenant, suite_id: str) -> int:
     """Return the number of cases of a suite."""
-    statement = select(func.count()).select_from(EvaluationCase).where(EvaluationCase.suite_id == suite_id)
+    statement = select(func.count()).select_from(SuiteCase).where(SuiteCase.suite_id == suite_id)
     with tenant.begin_read() as session:
         return session.scalar(statement) or 0
 
@@ -217,3 +214,20 @@ def _compare_versions(before: EvaluationRun | None, run: EvaluationRun) -> dict[
         "engine": (before.engine_version, run.engine_version),
     }
     return {name: (old, new) for name, (old, new) in versions.items() if old != new}
+
+
+def load_set_names(tenant: Tenant) -> dict[str, str]:
+    """Return the names of the project's document sets by id."""
+    with tenant.begin_read() as session:
+        rows = session.execute(select(EvaluationDocumentSet.id, EvaluationDocumentSet.name)).tuples()
+        return dict(rows.all())
+
+
+def list_case_sources(tenant: Tenant, suite_id: str) -> list[tuple[str, str | None]]:
+    """Return the callers of whose calls a suite has copies, each with the call, once."""
+    statement = select(SuiteCase.user_id, SuiteCase.source).where(
+        SuiteCase.suite_id == suite_id, SuiteCase.user_id.is_not(None)
+    )
+    with tenant.begin_read() as session:
+        found = {(user_id, (source or {}).get("sessionId")) for user_id, source in session.execute(statement).tuples()}
+    return sorted(found, key=str)
