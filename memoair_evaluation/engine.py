@@ -134,7 +134,7 @@ class Engine:
 
 @attrs.frozen
 class EngineMemory:
-    """The memory of a caller over the documents of an engine, made by `Engine.open_memory`. For one thread at a time."""
+    """The memory of a caller over the documents of an engine; see `Engine.open_memory`. For one thread at a time."""
 
     _memory: PreviewedMemory
     _settings: RecallSettings
