@@ -1,10 +1,10 @@
 """Cases of an evaluation in a second, and what a case costs compared with a plain search by the same engine.
 
 The documents have tags. Every case is another caller, with turns and facts that are given and a talk before the
-question, so nothing of one case serves the next one. A case takes: building the caller's memory, the search, the context
-at the default budgets and at half, the trace, and the scores. A plain search is one over a memory that is open, in the
-same process and in turns with the cases. The time is that of the whole process tree's processor, per case, so that other
-load on the machine counts less, and the elapsed time.
+question, so nothing of one case serves the next one. A case takes: building the caller's memory, the search, the
+context at the default budgets and at half, the trace, and the scores. A plain search is one over a memory that is open,
+in the same process and in turns with the cases. All cases are run by one process. Its processor time counts other load
+on the machine less than the elapsed time does.
 """
 
 import argparse
