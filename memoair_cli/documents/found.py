@@ -88,11 +88,11 @@ def _print_skipped(path: str, reason: str) -> None:
     typer.echo(f"skipped {path}: {reason}", err=True)
 
 
-def check_encoding(encoding: str | None) -> str | None:
+def check_encoding(encoding: str | None, exit_code: int = 1) -> str | None:
     """Return the encoding; exit if there is no such one."""
     try:
         if encoding is not None:
             codecs.lookup(encoding)
     except LookupError:
-        fail(f"unknown encoding: {encoding}")
+        fail(f"unknown encoding: {encoding}", exit_code)
     return encoding
