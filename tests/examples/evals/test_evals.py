@@ -49,4 +49,4 @@ def test_the_workflow_fails_for_documents_that_lose_an_answer(checkout: Path) ->
 def test_the_readme_shows_the_commands_of_the_workflow() -> None:
     readme = (EXAMPLE / "README.md").read_text(encoding="utf-8")
     assert "memoair eval returns.jsonl --documents documents --fail-under 0.9" in readme
-    assert ["eval", "returns.jsonl", "--documents"] == read_commands()[1][:3]
+    assert read_commands()[1][:3] == ["eval", "returns.jsonl", "--documents"]
