@@ -119,6 +119,17 @@ class Engine:
         memory = self.open_user(user, settings)
         return memory.trace(_to_search(question, settings, explains=explains), question.at.timestamp(), [half])
 
+    def open_memory(
+        self, user: Given | PreviewUser | None, settings: RecallSettings = _DEFAULT_SETTINGS
+    ) -> "EngineMemory":
+        """Return the memory of a caller, to be asked any number of questions while it grows.
+
+        Args:
+            user: What is known of the caller; None for an unknown one.
+            settings: The settings of the searches.
+        """
+        return EngineMemory(self.open_user(user, settings), settings)
+
     def open_user(
         self, user: Given | PreviewUser | None, settings: RecallSettings = _DEFAULT_SETTINGS
     ) -> PreviewedMemory:
@@ -130,6 +141,22 @@ class Engine:
         """
         known = to_user(user) if isinstance(user, Given) else user or PreviewUser()
         return self._documents.open_user(known, _to_budgets(settings), keeps_deadline=False)
+
+
+@attrs.frozen
+class EngineMemory:
+    """The memory of a caller over the documents of an engine; see `Engine.open_memory`. For one thread at a time."""
+
+    _memory: PreviewedMemory
+    _settings: RecallSettings
+
+    def apply_event(self, event: Mapping[str, Any]) -> None:
+        """Add an event, such as the next turn of a call."""
+        self._memory.apply_event(event)
+
+    def ask(self, question: CaseQuestion) -> PreviewedSearch:
+        """Return what is recalled for a question, as `Engine.trace` does, with the one context of the reply."""
+        return self._memory.trace(_to_search(question, self._settings, explains=False), question.at.timestamp())
 
 
 @contextmanager

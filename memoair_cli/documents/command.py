@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 from urllib.parse import quote
@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.progress import track
 
 from memoair_cli.cloud_client import connect, post, request
-from memoair_cli.documents.found import MAX_DOCUMENT_BYTES, FoundDocuments, check_encoding, read_all_documents
+from memoair_cli.documents.reading import FoundDocuments, check_encoding, read_paths, split_batches
 from memoair_cli.options import AgentId, ApiKey, BaseUrl, ProjectId, check_id, fail, pluralize, require
 from memoair_documents.reading import ReadOptions
 from memoair_protocol.defaults import CLOUD_BASE_URL
-from memoair_protocol.limits import MAX_DOCUMENTS
 
 if TYPE_CHECKING:
     from memoair_protocol.cloud_http import CloudHttp
@@ -49,8 +48,7 @@ def add_documents(
     A line of a .jsonl file ({"id", "text", "metadata"}) and a row of a .csv file are a document each, any other file
     is one as a whole. Adding a file again replaces its document.
     """
-    # All files before the first is sent, so that an error leaves the index as it was.
-    found = read_all_documents(paths, ReadOptions(check_encoding(encoding), tuple(text_column or ()), id_column))
+    found = read_paths(paths, ReadOptions(check_encoding(encoding), tuple(text_column or ()), id_column))
     if not found.documents:
         fail("the files contain no documents")
     if dry_run and not delete_missing:
@@ -65,7 +63,7 @@ def add_documents(
             _print_ids(found, missing)
             return
         reply: Any = None
-        batches = list(_split_batches(found.documents.values()))
+        batches = list(split_batches(found.documents.values()))
         for batch in _show_progress(batches):
             body = b'{"name":%b,"documents":[%b]}' % (json.dumps(name).encode(), b",".join(batch))
             reply = post(cloud, f"{_INDEX_PATH}/create", body, **headers)
@@ -98,19 +96,6 @@ def _find_missing(cloud: "CloudHttp", name: str, found: FoundDocuments, headers:
                 if document_id not in found.documents
                 and not {document_id, document_id.rpartition("#")[0]} & found.skipped_ids
             ]
-
-
-def _split_batches(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for document in documents:
-        if batch and (len(batch) == MAX_DOCUMENTS or size + len(document) > MAX_DOCUMENT_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(document)
-        size += len(document) + 1
-    if batch:
-        yield batch
 
 
 def _show_progress(batches: list[list[bytes]]) -> Iterable[list[bytes]]:

@@ -1,7 +1,8 @@
-"""Read files and folders into documents, for the commands that need all of them before they begin."""
+"""Read the documents in folders and files, and divide them into requests."""
 
 import codecs
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from memoair_documents.errors import DocumentFileError, UnreadableFileError
 from memoair_documents.reader_process import ReaderProcess
 from memoair_documents.reading import ReadOptions
 from memoair_protocol.identifiers import identifier_problem
+from memoair_protocol.limits import MAX_DOCUMENTS
 
 # The limit of one request (1 MB), with some room for the rest of its body.
-MAX_DOCUMENT_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000
 
 
 @attrs.frozen
@@ -33,8 +35,10 @@ class FoundDocuments:
     skipped_ids: set[str] = attrs.field(factory=set)
 
 
-def read_all_documents(paths: list[Path], options: ReadOptions, exit_code: int = 1) -> FoundDocuments:
-    """Read all files. What is skipped in folders is printed; exit if a file that was named cannot be read.
+def read_paths(paths: Sequence[Path], options: ReadOptions, exit_code: int = 1) -> FoundDocuments:
+    """Return the documents in folders and files; exit with a message if one that was named cannot be read.
+
+    All of them are read before any is used, so that an error changes nothing.
 
     Args:
         paths: Folders and files.
@@ -45,7 +49,7 @@ def read_all_documents(paths: list[Path], options: ReadOptions, exit_code: int =
         return _read_files(paths, options, reader, exit_code)
 
 
-def _read_files(paths: list[Path], options: ReadOptions, reader: ReaderProcess, exit_code: int) -> FoundDocuments:
+def _read_files(paths: Sequence[Path], options: ReadOptions, reader: ReaderProcess, exit_code: int) -> FoundDocuments:
     found = FoundDocuments()
     file_by_id: dict[str, Path] = {}
     try:
@@ -75,17 +79,25 @@ def _encode(document: dict[str, Any], source: SourceFile, line: int) -> bytes:
         content = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:  # also half of a surrogate pair
         raise DocumentFileError(f"{place}: the document has a character or a number that JSON cannot have") from None
-    if len(content) > MAX_DOCUMENT_BYTES:
-        raise DocumentFileError(
-            f"{place}: the document has {len(content):,} bytes; split it below {MAX_DOCUMENT_BYTES:,}"
-        )
+    if len(content) > _MAX_BYTES:
+        raise DocumentFileError(f"{place}: the document has {len(content):,} bytes; split it below {_MAX_BYTES:,}")
     if problem := identifier_problem(document["id"]):
         raise DocumentFileError(f"{place}: the id {problem}")
     return content
 
 
-def _print_skipped(path: str, reason: str) -> None:
-    typer.echo(f"skipped {path}: {reason}", err=True)
+def split_batches(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield documents in JSON in batches, each of which fits into a request."""
+    batch: list[bytes] = []
+    size = 0
+    for document in documents:
+        if batch and (len(batch) == MAX_DOCUMENTS or size + len(document) > _MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(document)
+        size += len(document) + 1
+    if batch:
+        yield batch
 
 
 def check_encoding(encoding: str | None, exit_code: int = 1) -> str | None:
@@ -96,3 +108,7 @@ def check_encoding(encoding: str | None, exit_code: int = 1) -> str | None:
     except LookupError:
         fail(f"unknown encoding: {encoding}", exit_code)
     return encoding
+
+
+def _print_skipped(path: str, reason: str) -> None:
+    typer.echo(f"skipped {path}: {reason}", err=True)
