@@ -10,7 +10,7 @@ import attrs
 import typer
 from rich.console import Console
 
-from memoair_cli.documents.found import check_encoding
+from memoair_cli.documents.reading import check_encoding
 from memoair_cli.evaluation.local_run import read_documents, run_cases
 from memoair_cli.evaluation.report import print_run
 from memoair_cli.evaluation.run_file import InvalidRunFileError, RunRecord, default_history_file, read_run, write_run
@@ -117,10 +117,10 @@ def evaluate(
     if before is not None and (case or tag):  # then the other cases are not missing
         ids = {each.id for each in cases}
         before = [each for each in before if each.case_id in ids]
-    read_options = ReadOptions(check_encoding(encoding))
-    found = read_documents(documents or [], read_options, EvalExit.USAGE)
-    _warn_of_idle_cases(cases, has_documents=bool(found))
+    read_options = ReadOptions(check_encoding(encoding, EvalExit.USAGE))
     try:
+        found = read_documents(documents or [], read_options, EvalExit.USAGE)
+        _warn_of_idle_cases(cases, has_documents=bool(found))
         results = run_cases(cases, found, chosen.recall)
     except KeyboardInterrupt:
         fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
