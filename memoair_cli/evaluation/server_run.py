@@ -1,10 +1,12 @@
 """Run a suite on a server: push it if it is a file, send documents, start the run, show how far it is, fetch it."""
 
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -85,10 +87,13 @@ def run_on_server(
     with ExitStack() as stack:
         try:
             server = _Server(stack.enter_context(connect(wanted.base_url, wanted.api_key)), wanted)
+            if against not in (None, LAST):
+                server.check_run(str(against))  # before the run is made that is to be compared with it
             suite_id = server.push_suite()
             if wanted.documents is not None:
-                set_id = server.create_set()
-                stack.callback(server.delete, f"document-sets/{set_id}")
+                with _deferred_interrupt():
+                    set_id = server.create_set()
+                    stack.callback(server.delete, f"document-sets/{set_id}")
                 server.send_documents(set_id, wanted.documents)
                 wanted = attrs.evolve(wanted, candidate=attrs.evolve(wanted.candidate, document_set_id=set_id))
             run = server.run(suite_id, wanted.candidate, with_judge=wanted.with_judge)
@@ -107,6 +112,10 @@ class _Server:
         self._cloud = cloud
         self._wanted = wanted
         self._headers = dict(wanted.headers)
+
+    def check_run(self, run_id: str) -> None:
+        """End the command unless there is such a run."""
+        self._get(f"runs/{quote(run_id, safe='')}")
 
     def push_suite(self) -> str:
         """Return the id of the suite; create it and push the cases, if there are any."""
@@ -142,11 +151,14 @@ class _Server:
     def run(self, suite_id: str, candidate: Candidate, *, with_judge: bool) -> dict[str, Any]:
         """Start a run, wait until it is done, and return it. An interrupt cancels it."""
         body = {"suiteId": suite_id, "candidate": candidate.to_wire(), "judge": with_judge}
-        run: dict[str, Any] = self._post("runs", body)
+        run: dict[str, Any] = {}
         try:
+            with _deferred_interrupt():
+                run = self._post("runs", body)
             run = self._wait(run)
         except BaseException:
-            self.delete(f"runs/{run['runId']}")
+            if run:
+                self.delete(f"runs/{run['runId']}")
             raise
         if run["state"] != "done":
             reason = f": {make_printable(run['failure'])}" if run["failure"] else ""
@@ -234,6 +246,31 @@ class _Server:
 
     def _send(self, method: str, path: str, body: Any) -> Any:
         return request(self._cloud, method, f"{_ROOT}/{path}", self._headers, json.dumps(body).encode())
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt only after the block, so that the id of what a request has created is known.
+
+    A second interrupt is raised at once.
+    """
+    interrupts: list[int] = []
+
+    def note(signal_number: int, _: object) -> None:
+        interrupts.append(signal_number)
+        if len(interrupts) > 1:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 def _split(items: Iterable[dict[str, Any]], max_items: int) -> Iterator[list[dict[str, Any]]]:
