@@ -58,10 +58,11 @@ def test_a_version_is_kept_exactly_and_never_changes(client: Client) -> None:
         "createdAt": "",
         "createdBy": answer.body["createdBy"],
         "labels": [],
+        "isNew": True,
     }
     assert answer.body["createdBy"].startswith("first key (memoair_pk_")
     push(client, "Another.")
-    assert client.ok("GET", f"{PROMPTS}/1") == answer.body
+    assert {**client.ok("GET", f"{PROMPTS}/1"), "isNew": True} == answer.body
     for method in ("PUT", "PATCH", "DELETE"):
         assert client.error_of(method, f"{PROMPTS}/1") == (405, "cloud.invalid")
 
@@ -70,7 +71,7 @@ def test_the_same_text_is_no_new_version_and_its_labels_move_all_the_same(client
     push_all(client, "One.", "Two.")
     again = client.call("POST", PROMPTS, {"text": "Two.", "notes": "late", "labels": ["production"]})
     assert (again.status, again.body["version"], again.body["labels"]) == (200, 2, ["production"])
-    assert again.body["notes"] == ""
+    assert (again.body["notes"], again.body["isNew"]) == ("", False)
     # A push whose reply was lost is repeated with the version that its sender knew.
     assert client.call("POST", PROMPTS, {"text": "Two.", "expectedVersion": 1}).status == 200
     # The text of an older version is a new version: this is another way back.
