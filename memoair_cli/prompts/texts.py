@@ -105,7 +105,7 @@ def fetch_prompt(cloud: "CloudHttp", headers: Mapping[str, str], reference: str)
 
 
 def find_latest(cloud: "CloudHttp", headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the latest version, or exit if there is none."""
+    """Return the latest version, or exit if the agent has no prompt."""
     found = request(cloud, "GET", f"{PROMPTS_PATH}?limit=1", headers)["prompts"]
     if not found:
         fail("the agent has no prompt yet: push one with memoair prompt push FILE")
