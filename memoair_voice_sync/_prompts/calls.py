@@ -92,7 +92,8 @@ class PromptCalls:
         Raises:
             ValueError: If a placeholder has no value, or one that is too long or no valid Unicode; the message names
                 the placeholder, and never the value. `memoair_protocol.prompt_template.PromptTemplateError` is one.
-            TypeError: If a value is a container or bytes, or an argument has the wrong type.
+            TypeError: If a value is bytes, a container, or of a class without a text of its own, or an argument has the
+                wrong type.
             MemoAirVoiceMemoryError: This machine does not know the prompt, there is no ``default``, and the cloud
                 fails: ``cloud.timeout``, ``cloud.unreachable`` (also without a cloud), ``cloud.not_found`` (there is no
                 such label or version), ``cloud.unauthorized``, ``cloud.forbidden``, or another error of it. Or
@@ -176,7 +177,9 @@ def _merge(values: Mapping[str, object] | None, placeholders: Mapping[str, objec
 
 
 def _format_value(name: str, value: object) -> str:
-    if isinstance(value, bytes | bytearray | Mapping | list | tuple | set | frozenset):
+    kind = type(value)
+    has_no_text = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__  # "<Caller object at 0x...>"
+    if has_no_text or isinstance(value, bytes | bytearray | Mapping | list | tuple | set | frozenset):
         raise TypeError(f"the value of the placeholder {name} must be a text or a number, not {type(value).__name__}")
     failure: str | None = None
     text = ""

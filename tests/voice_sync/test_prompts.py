@@ -238,6 +238,7 @@ class Unprintable:
             TypeError,
             "the value of the placeholder shop must be a text or a number, not bytes",
         ),
+        ({"shop": object()}, TypeError, "the value of the placeholder shop must be a text or a number, not object"),
         ({"shop": 1, "values": {"shop": 2}}, ValueError, "shop: given in values= and as an argument"),
         ({"values": [SECRET]}, TypeError, "values must be a dict"),
         ({"shop": SECRET, "label": "Not a label"}, ValueError, "label must be"),
