@@ -11,6 +11,7 @@ from memoair_cli.demo import play_demo
 from memoair_cli.doctor.command import doctor
 from memoair_cli.importing.command import import_files
 from memoair_cli.mcp.command import serve_mcp
+from memoair_cli.prompts import app as prompts
 from memoair_cli.search import search
 from memoair_cli.syncing.command import sync
 from memoair_cli.users.command import app as users
@@ -24,6 +25,7 @@ for commands in (
     users,
     calls.app,
     memories.app,
+    prompts,
     runtimes.app,
 ):
     app.add_typer(commands)

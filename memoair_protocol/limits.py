@@ -25,3 +25,10 @@ MAX_ERASURES = 400
 MAX_TRACE_BYTES = 64 << 10
 MAX_TRACES = 200
 MAX_TRACES_BYTES = 4 << 20
+# A case of an evaluation, and how many of them one request may have.
+MAX_CASE_BYTES = 1 << 20
+MAX_CASES = 1_000
+MAX_CASES_BYTES = 16 << 20
+# Outcomes of calls for the cloud: an id may have 512 bytes, and each names up to three.
+MAX_OUTCOMES = 1_000
+MAX_OUTCOMES_BYTES = 2 << 20

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 MAX_PROMPT_CHARS = 100_000
 MAX_PROMPT_VALUE_CHARS = 10_000
-# A label of a version, such as "production".
-PROMPT_LABEL_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-_PROMPT_LABEL = re.compile(PROMPT_LABEL_PATTERN.removesuffix("$"))
+MAX_PROMPT_LABEL_CHARS = 64
+# A label of a version, such as "production". One of digits only would look like a version.
+PROMPT_LABEL_PATTERN = "^(?:[a-z]|[0-9]+[a-z._-])[a-z0-9._-]*$"
+_PROMPT_LABEL = re.compile(PROMPT_LABEL_PATTERN)
 _NAME = "[A-Za-z][A-Za-z0-9_]{0,63}"
 # The third alternative lets a placeholder stand in braces of its own: {{{name}}} is {VALUE}. The last one is malformed.
 _TOKEN = re.compile(
@@ -41,7 +42,12 @@ def find_placeholders(text: str) -> tuple[str, ...]:
         >>> find_placeholders("Greet {{caller}} for {{ shop }}. {{caller}} likes JSON: {{{{}}")
         ('caller', 'shop')
     """
-    return tuple(dict.fromkeys(match["name"] for match in _find_tokens(text) if match["name"]))
+    return tuple(dict.fromkeys(text[start:end].strip("{} \t") for start, end in locate_placeholders(text)))
+
+
+def locate_placeholders(text: str) -> list[tuple[int, int]]:
+    """Return where the placeholders of a prompt begin and end, in order; raises as `find_placeholders`."""
+    return [match.span() for match in _find_tokens(text) if match["name"]]
 
 
 def render_prompt(text: str, values: Mapping[str, object]) -> str:
@@ -90,9 +96,9 @@ def render_prompt(text: str, values: Mapping[str, object]) -> str:
 def is_prompt_label(name: str) -> bool:
     """Return whether a name is valid for a label of a prompt: up to 64 of ``a-z``, ``0-9``, ``.``, ``_`` and ``-``.
 
-    It begins with a letter or digit.
+    It begins with a letter or digit, and is no number.
     """
-    return _PROMPT_LABEL.fullmatch(name) is not None
+    return len(name) <= MAX_PROMPT_LABEL_CHARS and _PROMPT_LABEL.fullmatch(name) is not None
 
 
 def _find_tokens(text: str) -> Iterator[re.Match[str]]:

@@ -7,6 +7,28 @@ htmx.config.allowScriptTags = false;
 htmx.config.historyCacheSize = 0; // callers' words must not stay in the browser's storage
 htmx.config.selfRequestsOnly = true;
 
+// A dashed line, with its name, where a row of the table has a mark.
+function drawMarks(plot, rows, color) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = color;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
+  ctx.font = `${11 * devicePixelRatio}px system-ui`;
+  rows.forEach((row, index) => {
+    if (!row.dataset.mark) return;
+    const x = Math.round(plot.valToPos(index, "x", true));
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    const isRight = x > bbox.left + bbox.width / 2;
+    ctx.textAlign = isRight ? "right" : "left";
+    ctx.fillText(row.dataset.mark, x + (isRight ? -4 : 4) * devicePixelRatio, bbox.top + bbox.height - 6 * devicePixelRatio);
+  });
+  ctx.restore();
+}
+
 function drawCharts() {
   const style = getComputedStyle(document.documentElement);
   const color = style.getPropertyValue("--pico-color").trim();
@@ -16,18 +38,24 @@ function drawCharts() {
   for (const chart of document.querySelectorAll("[data-chart]")) {
     const table = document.getElementById(chart.dataset.chart);
     if (!table) continue;
-    const names = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.trim());
-    const rows = [...table.tBodies[0].rows];
-    const data = [rows.map((row) => Number(row.cells[0].dataset.value))];
-    names.forEach((_, index) => data.push(rows.map((row) => {
-      const value = row.cells[index + 1].dataset.value;
+    // Columns may be chosen by data-series; rows can be left out, and be in the order of a list, latest first.
+    const heads = [...table.tHead.rows[0].cells];
+    const marked = heads.filter((cell) => "series" in cell.dataset);
+    const columns = (marked.length ? marked : heads.slice(1)).map((cell) => cell.cellIndex);
+    const names = columns.map((index) => heads[index].textContent.trim());
+    const rows = [...table.tBodies[0].rows].filter((row) => !("skip" in row.dataset));
+    if ("reversed" in chart.dataset) rows.reverse();
+    const data = [rows.map((_, index) => index)];
+    for (const column of columns) data.push(rows.map((row) => {
+      const value = row.cells[column].dataset.value;
       return value === "" ? null : Number(value);
-    })));
+    }));
     chart.replaceChildren();
     const axis = { stroke: color, grid: { stroke: grid }, ticks: { stroke: grid }, font: "12px system-ui" };
     new uPlot({
       width: Math.max(240, chart.clientWidth), height: 180, tzDate: (seconds) => new Date(seconds * 1e3),
-      cursor: { drag: { x: false, y: false } }, scales: { x: { time: false } },
+      cursor: { drag: { x: false, y: false } }, scales: { x: { time: false }, ...("percent" in chart.dataset && { y: { range: [0, 100] } }) },
+      hooks: { draw: [(plot) => drawMarks(plot, rows, color)] },
       axes: [
         { ...axis, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) && rows[tick] ? rows[tick].cells[0].dataset.label : "")) },
         { ...axis, size: 56 },
@@ -65,6 +93,21 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Rows of a form: the last one is copied, without what was typed.
+function addRow(button) {
+  const rows = button.parentElement.querySelector("[data-rows]");
+  const row = rows.lastElementChild.cloneNode(true);
+  for (const field of row.querySelectorAll("input, textarea")) field.value = field.defaultValue = "";
+  if (row.ariaLabel) row.ariaLabel = row.ariaLabel.replace(/\d+(?!.*\d)/, (number) => Number(number) + 1);
+  rows.append(row);
+  row.querySelector("select, textarea, input:not([type=hidden])").focus();
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-add-row]");
+  if (button) addRow(button);
+});
+
 document.addEventListener("change", (event) => {
   if (event.target.matches("form[data-auto] select")) event.target.form.requestSubmit();
 });
@@ -78,6 +121,7 @@ document.addEventListener("submit", (event) => {
 });
 
 addEventListener("DOMContentLoaded", () => {
+  for (const element of document.querySelectorAll("[data-add-row]")) element.hidden = false;
   if (window.uPlot) drawCharts();
   let width = innerWidth;
   addEventListener("resize", () => {

@@ -1,4 +1,4 @@
-"""Record who read or changed what about a caller.
+"""Record who read or changed what about a caller, and who changed what of an agent.
 
 Changes are recorded in the transaction that makes them. Reads are recorded before they are answered, and repeated ones
 once an hour: a person who turns pages would otherwise write a row for each page. What machines fetch is recorded once a
@@ -13,8 +13,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 import attrs
 from sqlalchemy import select, update
@@ -48,6 +50,7 @@ class AuditAction(str, Enum):
     READ_CALL = "call.read"  # what was said in a call, and what was recalled for it
     READ_MEMORIES = "memories.read"  # the facts about them, or one of them with its history
     PULL_MEMORY = "memory.pulled"  # a machine fetched what is known of them
+    COPIED_CASE = "case.copied"  # what was said in a call became a case of an evaluation
     TRIED_RECALL = "recall.tried"  # a question was asked in their name
     EXPORTED_CALLER = "caller.exported"
     CORRECTED_MEMORY = "memory.corrected"
@@ -56,6 +59,11 @@ class AuditAction(str, Enum):
     ERASED_CALLER = "caller.erased"
     HELD_CALLER = "caller.held"
     RELEASED_CALLER = "caller.released"
+    DELETED_AGENT = "agent.deleted"
+    PUSHED_PROMPT = "prompt.pushed"
+    MOVED_LABEL = "prompt.label_moved"
+    ROLLED_BACK_LABEL = "prompt.label_rolled_back"
+    REMOVED_LABEL = "prompt.label_removed"
 
 
 def record_change(session: ScopedSession, action: AuditAction, user_id: str, target: str | None = None) -> None:
@@ -68,6 +76,40 @@ def record_change(session: ScopedSession, action: AuditAction, user_id: str, tar
         target: The id of the memory or session that it is about, if it is about one.
     """
     session.add(_AuditRecord.make(session.scope, action, user_id, target).make_row())
+
+
+def record_agent_change(
+    session: ScopedSession,
+    action: AuditAction,
+    agent_id: str,
+    target: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Record a change of an agent, in the transaction that performs it.
+
+    Args:
+        session: The session of the transaction.
+        action: What is done.
+        agent_id: The agent.
+        target: The version or the label of its prompt, if it is about one.
+        details: From which version to which, for example. Neither the text of a prompt nor notes.
+    """
+    actor = session.scope.actor or _UNKNOWN_ACTOR
+    session.add(
+        AuditEntry(
+            project_id=session.scope.project_id,
+            at=utc_now(),
+            id=new_id("audit"),
+            actor_kind=actor.kind,
+            actor_id=actor.id,
+            actor_name=actor.name,
+            action=action.value,
+            target=target,
+            user_digest="",
+            agent_id=agent_id,
+            details=None if details is None else dict(details),
+        )
+    )
 
 
 def forget_user_in_audit(session: ScopedSession, user_id: str) -> None:
@@ -158,32 +200,51 @@ class ReadRecorder:
         Raises:
             ServiceUnavailableError: If the database takes no writes and too many reads wait to be recorded.
         """
+        self.record_all(tenant, action, [(user_id, target)])
+
+    def record_all(self, tenant: Tenant, action: AuditAction, read: Iterable[tuple[str, str | None]]) -> None:
+        """Record that data of several users is read, as `record` does, in one transaction.
+
+        Args:
+            tenant: Who reads.
+            action: What is read.
+            read: The users, each with the id of a session or memory, if one is read.
+
+        Raises:
+            ServiceUnavailableError: If the database takes no writes and too many reads wait to be recorded.
+        """
         actor = tenant.scope.actor or _UNKNOWN_ACTOR
-        key = (tenant.scope.project_id, actor.kind, actor.id, action.value, user_id, target or "")
         now = time.monotonic()
-        with self._lock:
-            recorded_at = self._recorded_at.get(key)
         repeat_s = _REPEAT_PULL_S if action is AuditAction.PULL_MEMORY else _REPEAT_S
-        if recorded_at is not None and now - recorded_at < repeat_s:
+        due = {}
+        for user_id, target in dict.fromkeys(read):
+            key = (tenant.scope.project_id, actor.kind, actor.id, action.value, user_id, target or "")
+            with self._lock:
+                recorded_at = self._recorded_at.get(key)
+            if recorded_at is None or now - recorded_at >= repeat_s:
+                due[key] = _AuditRecord.make(tenant.scope, action, user_id, target)
+        if not due:
             return
-        self._write(tenant, _AuditRecord.make(tenant.scope, action, user_id, target))
+        self._write(tenant, list(due.values()))
         with self._lock:
-            self._recorded_at[key] = now
-            self._recorded_at.move_to_end(key)
-            if len(self._recorded_at) > _MAX_REMEMBERED:
+            for key in due:
+                self._recorded_at[key] = now
+                self._recorded_at.move_to_end(key)
+            while len(self._recorded_at) > _MAX_REMEMBERED:
                 self._recorded_at.popitem(last=False)
 
-    def _write(self, tenant: Tenant, entry: _AuditRecord) -> None:
+    def _write(self, tenant: Tenant, entries: Sequence[_AuditRecord]) -> None:
         if not self._deferred.is_failing:  # then this read need not wait to find out
             try:
                 with tenant.begin_write(Action.READ, _LOCK_TIMEOUT_S) as session:
-                    session.add(entry.make_row())
+                    session.add_all(entry.make_row() for entry in entries)
             except Exception as error:
                 if not is_outage(error):
                     raise
             else:
                 return
         # What is neither in the table nor going to be there is not read.
-        if not self._deferred.put(("audit", entry.id), entry):
-            raise ServiceUnavailableError("the audit log cannot be written", store="database")
-        entry.log_as_deferred()
+        for entry in entries:
+            if not self._deferred.put(("audit", entry.id), entry):
+                raise ServiceUnavailableError("the audit log cannot be written", store="database")
+            entry.log_as_deferred()

@@ -14,7 +14,9 @@ _ENTRY_ORDER = PageOrder[AuditEntry](
 )
 
 
-def list_audit_entries(tenant: Tenant, user_id: str | None, cursor: str | None, limit: int) -> ResultPage[AuditEntry]:
+def list_audit_entries(
+    tenant: Tenant, user_id: str | None, cursor: str | None, limit: int, *, agent_id: str | None = None
+) -> ResultPage[AuditEntry]:
     """Return a page of the project's audit log, latest entry first.
 
     Args:
@@ -22,6 +24,7 @@ def list_audit_entries(tenant: Tenant, user_id: str | None, cursor: str | None, 
         user_id: Only entries about this user, also if they are erased; None for all.
         cursor: The cursor of the previous page, or None.
         limit: The maximum number of entries.
+        agent_id: Only changes of this agent, also if it is deleted; None for all.
 
     Raises:
         InvalidRequestError: If the cursor is invalid.
@@ -29,5 +32,7 @@ def list_audit_entries(tenant: Tenant, user_id: str | None, cursor: str | None, 
     statement = select(AuditEntry)
     if user_id is not None:
         statement = statement.where(AuditEntry.user_digest == hash_user_id(tenant.scope.project_id, user_id))
+    if agent_id is not None:
+        statement = statement.where(AuditEntry.agent_id == agent_id)
     with tenant.begin_read() as session:
         return _ENTRY_ORDER.fetch_page(session, statement, cursor, limit)

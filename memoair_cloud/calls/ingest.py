@@ -15,6 +15,7 @@ from memoair_cloud.database.columns import EncodedJson
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser, Project
 from memoair_cloud.errors import ApiError, ConflictError, InvalidRequestError, UserErasedError
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
+from memoair_cloud.outcomes.resolving import link_to_new_calls
 from memoair_cloud.recall_traces.linking import link_new_turns
 from memoair_cloud.retention.holds import is_held
 from memoair_cloud.retention.policy import MIN_PERIOD, load_policy
@@ -166,10 +167,13 @@ def _store_events(
         return
     user.memory_version += 1
     calls = _load_or_create_calls(session, user, new_events, now)
+    new_session_ids = [call.id for call in calls.values() if call in session.new]
     for session_id, call_events in _group_by_session(new_events).items():
         _apply_events(calls[session_id], user, call_events)
     result.has_ended_call = any(call.ended_at is not None for call in calls.values())
     session.flush()  # sessions first: the events refer to them
+    if new_session_ids:
+        link_to_new_calls(session, user_id, new_session_ids)
     session.bulk_insert(CallEvent, [_event_row(event, user, now) for event in new_events])
     link_new_turns(session, user_id, [event.turn_key for event in new_events if event.turn_key is not None])
     result.accepted.extend(event.event_id for event in new_events)

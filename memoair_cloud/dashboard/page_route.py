@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from memoair_cloud.dashboard.rendering import render
 from memoair_cloud.dashboard.signing import SignatureError
@@ -98,7 +100,7 @@ class PageRoute(APIRoute):
             raise BatchTooLargeError(f"the form exceeds {self.max_form_bytes} bytes")
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise ForbiddenError("the form comes from another site", reason="form")
-        sent = request.headers.get(FORM_HEADER) or str((await request.form()).get(FORM_FIELD) or "")
+        sent = request.headers.get(FORM_HEADER) or await self._read_token(request)
         gatekeeper, form_key = gatekeeper_of(request), self._form_key(request)
         try:
             digest = await run_in_threadpool(gatekeeper.signer.verify, "form", sent, _FORM_MAX_AGE_S)
@@ -107,6 +109,14 @@ class PageRoute(APIRoute):
         if not form_key or digest != hashlib.sha256(form_key.encode()).hexdigest():
             message = "the form is too old, or not from this dashboard: go back, load the page again and repeat"
             raise ForbiddenError(message, reason="form")
+
+    async def _read_token(self, request: Request) -> str:
+        try:
+            return str((await request.form()).get(FORM_FIELD) or "")
+        except HTTPException as error:  # of the parser: too many fields, for example
+            raise InvalidRequestError(f"invalid form: {error.detail}") from None
+        except ClientDisconnect:
+            raise InvalidRequestError("the form is incomplete") from None
 
     def _form_key(self, request: Request) -> str:
         form_key: str = request.state.visitor.form_key

@@ -25,6 +25,7 @@ class ShownHit:
         id: Its id.
         score: Its score; None if it has none.
         in_context: Whether the context had room for it.
+        text: Its text; None if it is not stored any more.
         html: Its text, with the words of the answer marked; None if it is not stored any more.
         used_count: The number of marked words.
         terms: Why it was found: the terms of its score, the largest first.
@@ -39,6 +40,7 @@ class ShownHit:
     id: str
     score: float | None
     in_context: bool
+    text: str | None = attrs.field(repr=False)
     html: Markup | None
     used_count: int
     terms: Sequence[tuple[str, float]]
@@ -115,6 +117,7 @@ def show_hit(lane: str, hit: Mapping[str, Any], stored: HitText | None, answer: 
         id=str(hit.get("id")),
         score=score if isinstance(score, (int, float)) else None,
         in_context=hit.get("inContext") is not False,
+        text=None if stored is None else stored.text,
         html=html,
         used_count=used,
         terms=sorted(((str(name), float(value)) for name, value in terms.items() if value), key=lambda term: -term[1]),

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from memoair_cloud.database.base import ProjectOwned
-from memoair_cloud.database.evaluation_models import EvaluationCase, EvaluationResult
+from memoair_cloud.database.evaluation_models import EvaluationResult, PendingCase, SuiteCase
 from memoair_cloud.database.models import (
     CallerProfile,
     CallEvent,
@@ -65,8 +65,9 @@ CALLER_TABLES = (
     CallerTable("memoryChanges", MemoryChange, Lifetime.FACTS),
     CallerTable("profiles", CallerProfile, Lifetime.CALLER),
     CallerTable("recallTraces", RecallTrace, Lifetime.TRACES, "occurred_at"),
-    CallerTable("outcomes", CallOutcome, Lifetime.CALLER),
-    CallerTable("evaluationCases", EvaluationCase, Lifetime.CALLER),
+    CallerTable("outcomes", CallOutcome, Lifetime.TURNS),
+    CallerTable("evaluationCases", SuiteCase, Lifetime.CALLER),
+    CallerTable("pendingEvaluationCases", PendingCase, Lifetime.CALLER),
     CallerTable("evaluationResults", EvaluationResult, Lifetime.CALLER),
     CallerTable("holds", LegalHold, Lifetime.CALLER),
 )

@@ -10,6 +10,7 @@ from memoair_cloud.database.base import Base, ProjectOwned
 
 _AGENT = ["agents.project_id", "agents.id"]
 _SUITE = ["evaluation_suites.project_id", "evaluation_suites.id"]
+_RUN = ["evaluation_runs.project_id", "evaluation_runs.id"]
 _USER = ["end_users.project_id", "end_users.id"]
 
 
@@ -33,7 +34,7 @@ class EvaluationSuite(ProjectOwned, Base):
     )
 
 
-class EvaluationCase(ProjectOwned, Base):
+class SuiteCase(ProjectOwned, Base):
     """A case of a suite. One that was copied from a caller goes when they are erased."""
 
     __tablename__ = "evaluation_cases"
@@ -42,7 +43,8 @@ class EvaluationCase(ProjectOwned, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int]
     content: Mapped[dict[str, Any]]  # as `memoair_evaluation.case` writes it
-    sha256: Mapped[str] = mapped_column(String(64))  # of the content: tells whether two runs had the same case
+    sha256: Mapped[str] = mapped_column(String(64))  # of what may change its scores: tells whether two runs had it
+    size: Mapped[int]  # of the content in bytes
     user_id: Mapped[str | None]  # the caller that it was copied from; None for text that was given
     source: Mapped[dict[str, Any] | None]  # the session and the event that it was copied from
     created_at: Mapped[datetime]
@@ -64,12 +66,21 @@ class EvaluationDocumentSet(ProjectOwned, Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
-    sha256: Mapped[str | None] = mapped_column(String(64))  # None until the file is complete
-    size: Mapped[int]
+    state: Mapped[str]  # `memoair_cloud.evaluation.document_set_states` defines them
+    is_pinned: Mapped[bool]  # a copy of the present documents that the server made for its runs: no list has it
+    sha256: Mapped[str | None] = mapped_column(String(64))  # of the index file; None until it is complete
+    size: Mapped[int]  # of the index file, and before that of the documents as they were sent
+    part_count: Mapped[int] = mapped_column(default=0)  # how many parts of it the blob store may have
     document_count: Mapped[int]
     org_version: Mapped[int | None]  # of the project's documents that it is a copy of; None for others
     created_at: Mapped[datetime]
     created_by: Mapped[str]
+    updated_at: Mapped[datetime]
+    # The worker that builds the index file, and until when no other one may.
+    claim: Mapped[str | None]
+    claimed_until: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(default=0)  # how often a worker stopped in the middle
+    failure: Mapped[str | None]  # why it failed, in words
 
     __table_args__ = (Index(None, "project_id", "created_at", "id"),)
 
@@ -82,6 +93,7 @@ class EvaluationRun(ProjectOwned, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     agent_id: Mapped[str]
     suite_id: Mapped[str | None]  # None for a replay of past calls
+    document_set_id: Mapped[str | None]  # what it searches, also if it is a copy of the present documents
     kind: Mapped[str]  # "suite" or "replay"
     state: Mapped[str]
     is_open: Mapped[bool]  # whether the state can still change
@@ -114,6 +126,26 @@ class EvaluationRun(ProjectOwned, Base):
     )
 
 
+class PendingCase(ProjectOwned, Base):
+    """A case that a run has not scored yet, as it was when the run began. Its result takes its place."""
+
+    __tablename__ = "evaluation_pending_cases"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    case_id: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    content: Mapped[dict[str, Any]]
+    sha256: Mapped[str] = mapped_column(String(64))
+    user_id: Mapped[str | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "run_id"], _RUN, ondelete="CASCADE"),
+        ForeignKeyConstraint(["project_id", "user_id"], _USER, ondelete="CASCADE"),
+        Index(None, "project_id", "user_id"),
+        Index(None, "project_id", "run_id", "position", "case_id"),
+    )
+
+
 class EvaluationResult(ProjectOwned, Base):
     """What a run found for a case, with its trace. One about a caller goes when they are erased."""
 
@@ -126,12 +158,10 @@ class EvaluationResult(ProjectOwned, Base):
     user_id: Mapped[str | None]
     change: Mapped[float] = mapped_column(default=0.0)  # of a replay: how much the context changes, 0 to 1
     scores: Mapped[dict[str, Any]]
-    details: Mapped[dict[str, Any]]  # the trace, the context, the judge's answer
+    details: Mapped[dict[str, Any]]  # the case without what was given, the trace, the contexts, the judge's answer
 
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["project_id", "run_id"], ["evaluation_runs.project_id", "evaluation_runs.id"], ondelete="CASCADE"
-        ),
+        ForeignKeyConstraint(["project_id", "run_id"], _RUN, ondelete="CASCADE"),
         ForeignKeyConstraint(["project_id", "user_id"], _USER, ondelete="CASCADE"),
         Index(None, "project_id", "user_id"),
         Index(None, "project_id", "run_id", "position", "case_id"),

@@ -19,6 +19,7 @@ class PromptVersion(ProjectOwned, Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # from 1, without gaps
     text: Mapped[str]  # with its placeholders
     sha256: Mapped[str] = mapped_column(String(64))  # of the text
+    placeholders: Mapped[list[str]]  # of the text, in the order of their first appearance
     notes: Mapped[str]
     created_at: Mapped[datetime]
     created_by: Mapped[str]  # the name of the key or of the person
@@ -55,7 +56,10 @@ class PromptLabelMove(ProjectOwned, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     number: Mapped[int | None]  # None: the label was removed
-    moved_at: Mapped[datetime]
+    replaced: Mapped[int | None]  # the version that it pointed to before; None: it was new, or had been removed
+    is_rollback: Mapped[bool]
+    back_to: Mapped[str | None]  # the id of the move that a rollback restores; None: there is nothing before it
+    moved_at: Mapped[datetime]  # later than that of the move before, also if a clock was set back
     moved_by: Mapped[str]
 
     __table_args__ = (

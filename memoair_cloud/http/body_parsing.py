@@ -14,7 +14,15 @@ from starlette.requests import ClientDisconnect
 from memoair_cloud.errors import ApiError, BatchTooLargeError, DocumentBatchTooLargeError, InvalidRequestError
 from memoair_cloud.http.dependencies import admit_request
 from memoair_protocol.json_guards import is_deeper_than
-from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_DOCUMENTS_BYTES, MAX_EVENTS_BYTES, MAX_TRACES_BYTES
+from memoair_protocol.limits import (
+    MAX_CASES_BYTES,
+    MAX_CLOUD_JSON_DEPTH,
+    MAX_DOCUMENTS_BYTES,
+    MAX_EVENTS_BYTES,
+    MAX_OUTCOMES_BYTES,
+    MAX_TRACES_BYTES,
+)
+from memoair_protocol.prompt_template import MAX_PROMPT_CHARS
 
 MAX_BODY_BYTES = 64 << 10
 # 500 events contain about ten thousand commas. A body of nothing but commas and values would take a hundred times its
@@ -109,11 +117,34 @@ class TracesRoute(JsonRoute):
     max_bytes = MAX_TRACES_BYTES
 
 
+class OutcomesRoute(JsonRoute):
+    """A route that accepts a batch of outcomes."""
+
+    max_bytes = MAX_OUTCOMES_BYTES
+
+
+class CasesRoute(JsonRoute):
+    """A route that accepts a batch of cases of an evaluation."""
+
+    max_bytes = MAX_CASES_BYTES
+
+    def _decode_body(self, content: bytes) -> Any:
+        if content.count(b",") > _MAX_COMMAS:
+            raise BatchTooLargeError("the body contains too many values")
+        return super()._decode_body(content)
+
+
 class DocumentsRoute(JsonRoute):
     """A route that accepts a batch of documents."""
 
     max_bytes = MAX_DOCUMENTS_BYTES
     too_large_error = DocumentBatchTooLargeError
+
+
+class PromptRoute(JsonRoute):
+    """A route that accepts a prompt. JSON may write a character with twelve bytes."""
+
+    max_bytes = 12 * MAX_PROMPT_CHARS + MAX_BODY_BYTES
 
 
 class _RawBatch(msgspec.Struct):

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from memoair_cloud.database.deferred import DeferredWrites
 from memoair_cloud.database.engine import LOCK_TIMEOUT_OPTION, WRITE_OPTION
 from memoair_cloud.database.models import Agent, ApiKey, Project
-from memoair_cloud.errors import InvalidKeyError, NotFoundError
+from memoair_cloud.errors import InvalidKeyError, InvalidRequestError, NotFoundError
 from memoair_cloud.tenancy.grants import Action, Grant, KeyScope
 from memoair_cloud.tenancy.scoped import Actor, Scope, ScopedSession
 from memoair_protocol.timestamps import utc_now
@@ -125,10 +125,24 @@ class Tenant:
         """Return the same tenant for requests about a user."""
         return attrs.evolve(self, scope=attrs.evolve(self.scope, user_id=user_id))
 
+    def for_agent(self, agent_id: str) -> "Tenant":
+        """Return the same tenant for requests about an agent."""
+        return attrs.evolve(self, scope=attrs.evolve(self.scope, agent_id=agent_id))
+
+    def require_agent(self) -> str:
+        """Return the agent that the request is about; raise `InvalidRequestError` if it names none."""
+        if self.scope.agent_id is None:
+            raise InvalidRequestError("X-Agent-Id is required: the agent that owns it", field="X-Agent-Id")
+        return self.scope.agent_id
+
     @contextmanager
-    def begin_read(self) -> Iterator[ScopedSession]:
-        """Begin a transaction that only reads. All its statements see the same snapshot of the database."""
-        self.grant.check(Action.READ, self.scope.project_id)
+    def begin_read(self, action: Action = Action.READ) -> Iterator[ScopedSession]:
+        """Begin a transaction that only reads. All its statements see the same snapshot of the database.
+
+        Args:
+            action: What it is for.
+        """
+        self.grant.check(action, self.scope.project_id)
         is_sqlite = self.engine.dialect.name == "sqlite"  # where every transaction reads a snapshot
         reader = self.engine if is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
         with ScopedSession(reader, self.scope) as session, session.begin():

@@ -12,7 +12,7 @@ class KeyScope(str, Enum):
 
     EVERYTHING = "everything"
     READ = "read"  # read, and change nothing
-    INGEST = "ingest"  # send the events and recall traces of calls, and read nothing
+    INGEST = "ingest"  # send what happens in calls; read only the prompts that labels point to
 
 
 class Action(str, Enum):
@@ -21,12 +21,15 @@ class Action(str, Enum):
     READ = "read"
     WRITE = "write"
     INGEST = "ingest"  # store events and recall traces of calls
+    FETCH_PROMPT = "fetch_prompt"  # read the prompt that a label points to
 
 
 _ALLOWED_ACTIONS = {
     KeyScope.EVERYTHING: frozenset(Action),
-    KeyScope.READ: frozenset({Action.READ}),
-    KeyScope.INGEST: frozenset({Action.INGEST}),
+    KeyScope.READ: frozenset({Action.READ, Action.FETCH_PROMPT}),
+    # A machine that only records its calls must know what its agent has to say. That is no caller's data. Versions
+    # without a label are drafts, and it need not know which versions there were.
+    KeyScope.INGEST: frozenset({Action.INGEST, Action.FETCH_PROMPT}),
 }
 
 

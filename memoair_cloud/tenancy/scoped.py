@@ -42,6 +42,11 @@ class Scope:
     only_project_id: str | None = None
     actor: "Actor | None" = None
 
+    @property
+    def actor_name(self) -> str:
+        """Who makes the request, for people: the name of the key, or of the person; ``server`` for the server."""
+        return "server" if self.actor is None else self.actor.name or self.actor.id
+
 
 @attrs.frozen
 class Actor:
@@ -76,6 +81,15 @@ class ScopedSession(Session):
         dialect_insert = (sqlite if self.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
         owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
         self.execute(dialect_insert.on_conflict_do_nothing(), owned_rows)
+
+    def insert_or_replace(self, model: type[ModelT], rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
+        """Insert rows of the project; each replaces the row that has the same values in the columns of the key."""
+        if not rows:
+            return
+        statement = (sqlite if self.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
+        changes = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
+        self.execute(statement.on_conflict_do_update(index_elements=key, set_=changes), owned_rows)
 
     def bulk_insert(self, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert new rows of the project, given by attribute names, without creating an object for each."""

@@ -229,7 +229,7 @@ def test_figures_of_a_period_by_agent(cloud: RunningCloud, client: Client) -> No
     tenant, now = tenant_of(cloud, client), datetime.now(timezone.utc)
     since, until = now - timedelta(days=1), now + timedelta(minutes=1)
 
-    tallies = figures.tally_by_agent(tenant, since, until)
+    tallies = {key.agent_id: tally for key, tally in figures.tally_by_prompt(tenant, since, until).items()}
     by_agent = {agent: tally.to_figures() for agent, tally in tallies.items()}
     assert {agent: found.count for agent, found in by_agent.items()} == {client.identity["agent"]: 100, other: 1}
     mine = by_agent[client.identity["agent"]]
@@ -242,7 +242,7 @@ def test_figures_of_a_period_by_agent(cloud: RunningCloud, client: Client) -> No
     assert "org" not in by_agent[other].lanes
     tallies[other].merge(tallies[client.identity["agent"]])
     assert tallies[other].to_figures().count == 101
-    assert figures.tally_by_agent(tenant, until, until) == {}
+    assert figures.tally_by_prompt(tenant, until, until) == {}
     nothing = figures.RecallTally().to_figures()
     assert (nothing.count, nothing.median_ms, nothing.degraded_share, nothing.lanes) == (0, None, 0.0, {})
 

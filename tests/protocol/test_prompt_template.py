@@ -95,5 +95,5 @@ def test_hostile_text_takes_linear_time(text: str) -> None:
 
 
 def test_labels_have_one_rule() -> None:
-    assert all(map(is_prompt_label, ("production", "0", "a.b_c-d", "x" * 64)))
-    assert not any(map(is_prompt_label, ("", "Production", ".a", "-a", "a b", "x" * 65, "a\n", "ü", "../a")))
+    assert all(map(is_prompt_label, ("production", "0a", "2.", "a.b_c-d", "x" * 64)))
+    assert not any(map(is_prompt_label, ("", "0", "12", "Production", ".a", "-a", "a b", "x" * 65, "a\n", "ü", "../a")))

@@ -1,8 +1,6 @@
 """Pages that ask a question with the engine of the runtimes: as any caller, or again as it was asked in a call."""
 
-import json
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import attrs
 from fastapi import APIRouter, Query, Response
@@ -10,10 +8,11 @@ from fastapi import APIRouter, Query, Response
 from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.calls.replay import load_turn
 from memoair_cloud.calls.users import get_user_profile
+from memoair_cloud.dashboard.form_values import parse_filter, parse_number
 from memoair_cloud.dashboard.page_route import PageRoute
 from memoair_cloud.dashboard.project_page import PageDep, ProjectPage
 from memoair_cloud.dashboard.recalled import ShownHit, show_reply, show_traces
-from memoair_cloud.errors import InvalidRequestError, NotFoundError
+from memoair_cloud.errors import NotFoundError
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.recall_preview.preview import Preview, Question, ask
 from memoair_cloud.recall_traces.queries import get_trace, list_traces_of_turns
@@ -61,15 +60,15 @@ def show_try(
     preview, hits = None, []
     user_id = user.strip() or None
     if q.strip():
-        limit = _parse_number("top_k", top_k, MAX_TOP_K)
+        limit = parse_number("top_k", top_k, MAX_TOP_K)
         question = Question(
             q,
             user_id,
             lanes=lanes,
             top_k={} if limit is None else dict.fromkeys(LaneName, limit),
-            context_chars=_parse_number("context_chars", context_chars, _MAX_BUDGET_CHARS),
-            lane_chars=_parse_number("lane_chars", lane_chars, _MAX_BUDGET_CHARS),
-            filter=_parse_filter(metadata),
+            context_chars=parse_number("context_chars", context_chars, _MAX_BUDGET_CHARS),
+            lane_chars=parse_number("lane_chars", lane_chars, _MAX_BUDGET_CHARS),
+            filter=parse_filter(metadata),
         )
         preview = _ask(page, question)
         hits = show_reply(preview.reply)
@@ -141,23 +140,3 @@ def _key(hit: ShownHit) -> tuple[str, str]:
     if hit.document_id is not None:
         return "org", f"{hit.index_name}\0{hit.document_id}"
     return hit.lane, hit.id
-
-
-def _parse_number(field: str, text: str, most: int) -> int | None:
-    if not text.strip():
-        return None
-    if not text.strip().isdecimal() or not 0 < int(text) <= most:
-        raise InvalidRequestError(f"{field}: use a number from 1 to {most:,}", field=field)
-    return int(text)
-
-
-def _parse_filter(text: str) -> Mapping[str, Any] | None:
-    if not text.strip():
-        return None
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise InvalidRequestError('filter: use a JSON object such as {"plan": "premium"}', field="filter")
-    return parsed

@@ -30,12 +30,7 @@ class FilesRoute(PageRoute):
 
     async def _check_form(self, request: Request) -> None:
         self.max_form_bytes = request.app.state.services.settings.upload_request_bytes
-        try:
-            await super()._check_form(request)
-        except HTTPException as error:  # of the parser: too many files, for example
-            raise InvalidRequestError(f"invalid form: {error.detail}") from None
-        except ClientDisconnect:
-            raise InvalidRequestError("the form is incomplete") from None
+        await super()._check_form(request)
 
 
 router = APIRouter(prefix="/p/{project_id}/documents/{name}", route_class=FilesRoute)
