@@ -161,7 +161,7 @@ def make_store(
 
 
 def _parse_key(label: str, version: int | None) -> PromptKey:
-    check.lower_name("label", label)
+    check.prompt_label("label", label)
     if version is None:
         return PromptKey(label)
     if label != PROMPT_LABEL:
