@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from livekit.agents import llm
+from livekit.agents import Agent, llm
 from memoair_livekit import MemoAirLiveKitAgent
 from memoair_livekit._instructions import insert_instructions
 from support.clients import AGENT, API_KEY, logged
@@ -51,10 +51,13 @@ def recorded(storage_root: Path) -> list[Any]:
 
 
 class Greeter(MemoAirLiveKitAgent):
-    """An agent that greets as soon as it enters."""
+    """An agent that greets as soon as it enters, with a node of its own."""
 
     async def on_enter(self) -> None:
         await self.session.generate_reply(instructions="Greet.")
+
+    def llm_node(self, *arguments: Any) -> Any:
+        return Agent.default.llm_node(self, *arguments)
 
 
 async def test_a_greeting_has_the_prompt_of_the_first_call_on_a_machine(
