@@ -7,7 +7,7 @@ complete integration. Only integrations import this package.
 """
 
 from memoair_protocol.defaults import CLOUD_BASE_URL, RUNTIME_PORT_RANGE
-from memoair_voice.integration.agent_prompt import AgentPrompt, make_agent_prompt
+from memoair_voice.integration.agent_prompt import PromptInstructions, make_agent_prompt
 from memoair_voice.integration.call import NamedCall
 from memoair_voice.integration.errors import error_code, log_failures
 from memoair_voice.integration.identity import (
@@ -48,9 +48,9 @@ __all__ = [
     "TOOL_INTENT_DESCRIPTION",
     "TOOL_NAME",
     "TOOL_QUERY_DESCRIPTION",
-    "AgentPrompt",
     "AssembledTurn",
     "NamedCall",
+    "PromptInstructions",
     "TurnAssembler",
     "TurnEvent",
     "TurnState",

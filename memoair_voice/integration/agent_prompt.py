@@ -12,7 +12,7 @@ from memoair_voice.integration.errors import error_code
 from memoair_voice_sync._prompts.calls import PromptTemplate
 
 
-class AgentPrompt:
+class PromptInstructions:
     """What an agent's instructions are made of: a label, and the values of the placeholders."""
 
     def __init__(
@@ -70,7 +70,7 @@ def make_agent_prompt(
     values: Mapping[str, object] | None,
     default: str | None,
     log: logging.Logger,
-) -> AgentPrompt | None:
+) -> PromptInstructions | None:
     """Return the prompt that the arguments of an agent name; None if they name none.
 
     Raises:
@@ -87,4 +87,4 @@ def make_agent_prompt(
             "instructions and prompt_label cannot be combined; pass the text for the case that there is no prompt as "
             "prompt_default"
         )
-    return AgentPrompt(label, values=values, default=default, log=log)
+    return PromptInstructions(label, values=values, default=default, log=log)

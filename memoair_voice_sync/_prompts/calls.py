@@ -11,7 +11,7 @@ from memoair_protocol.session_prompt import PROMPT_METADATA, describe_prompt
 from memoair_voice_sync._after_fork import check_process
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._diagnostics import log
-from memoair_voice_sync._prompts.prompt_file import FetchedPrompt, PromptFiles, PromptKey
+from memoair_voice_sync._prompts.prompt_file import FetchedPrompt, PromptFiles, WantedPrompt
 from memoair_voice_sync._prompts.store import CLOUD_TIMEOUTS_S, PromptStore
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import Prompt
@@ -160,13 +160,13 @@ def make_store(
     return PromptStore(cloud, PromptFiles(root, base_url, project_id, agent_id), fresh_s)
 
 
-def _parse_key(label: str, version: int | None) -> PromptKey:
+def _parse_key(label: str, version: int | None) -> WantedPrompt:
     check.prompt_label("label", label)
     if version is None:
-        return PromptKey(label)
+        return WantedPrompt(label)
     if label != PROMPT_LABEL:
         raise ValueError("label and version cannot be combined: a label points to a version")
-    return PromptKey(None, check.count("version", version))
+    return WantedPrompt(None, check.count("version", version))
 
 
 def _merge(values: Mapping[str, object] | None, placeholders: Mapping[str, object]) -> dict[str, object]:

@@ -7,9 +7,9 @@ import pytest
 from crash.power import survivors
 from support.crash_disk import CrashDisk
 
-from memoair_voice_sync._prompts.prompt_file import FetchedPrompt, PromptFiles, PromptKey
+from memoair_voice_sync._prompts.prompt_file import FetchedPrompt, PromptFiles, WantedPrompt
 
-KEY = PromptKey("production")
+KEY = WantedPrompt("production")
 
 
 def prompt_files(root: Path) -> PromptFiles:

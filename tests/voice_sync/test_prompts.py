@@ -180,7 +180,7 @@ def test_a_cloud_that_fails_is_not_asked_with_each_call(
     for _ in range(100):
         assert client.prompt(shop="us").version == 1
     assert cloud.statuses().count(429) == 1
-    assert client._prompts._entries[calls.PromptKey("production")].pause_s >= 120
+    assert client._prompts._entries[calls.WantedPrompt("production")].pause_s >= 120
 
 
 def test_calls_at_once_share_one_request(connect: Callable[..., MemoAirVoiceClientSync], cloud: PromptServer) -> None:
@@ -459,7 +459,7 @@ def test_a_raw_memory_has_prompts_and_records_them(
         new_memory(api_key=API_KEY, cloud_base_url=cloud.url).prompt()
 
 
-def test_a_prompt_that_is_none_is_refused(new_client: NewClient) -> None:
+def test_something_else_than_a_prompt_is_refused(new_client: NewClient) -> None:
     client = new_client()
     with pytest.raises(TypeError, match="prompt must be a Prompt"):
         client.session(user_id="dana", prompt="text")  # type: ignore[arg-type]

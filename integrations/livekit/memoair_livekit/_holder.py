@@ -31,7 +31,7 @@ from memoair_livekit._start import (
     offer_tool,
 )
 from memoair_voice import Prompt
-from memoair_voice.integration import AgentPrompt, TurnAssembler, find_key_terms
+from memoair_voice.integration import PromptInstructions, TurnAssembler, find_key_terms
 
 # How long the shutdown of a LiveKit job waits for its session to close.
 _CLOSE_TIMEOUT_S = 10.0
@@ -44,7 +44,7 @@ class AgentWithMemory(Agent):
     """
 
     _memoair_make_memory: Callable[..., CallMemory]
-    _memoair_prompt: AgentPrompt | None  # None if the application gives the instructions
+    _memoair_prompt: PromptInstructions | None  # None if the application gives the instructions
     _memoair_memory_key: Any  # equal for agents that share a memory
     _memoair_search_tool: Any
     _memoair_offers_tool: bool | None  # None if that depends on the model

@@ -11,7 +11,14 @@ from memoair_livekit._clients import ClientReference
 from memoair_livekit._log import log, log_failures
 from memoair_livekit._telemetry import find_tracer
 from memoair_voice import Prompt, SearchResult
-from memoair_voice.integration import AgentPrompt, AssembledTurn, NamedCall, TurnWriter, search_in_time, traced_by
+from memoair_voice.integration import (
+    AssembledTurn,
+    NamedCall,
+    PromptInstructions,
+    TurnWriter,
+    search_in_time,
+    traced_by,
+)
 
 # How long a turn that finds no room is retried once the call is over.
 _FLUSH_TIMEOUT_S = 5.0
@@ -57,7 +64,7 @@ class CallMemory:
             session_id=self._call.session_id,
         )
         self._prompt_tasks: list[asyncio.Task[Prompt | None]] = []  # of each agent that takes part
-        self.latest_prompt: AgentPrompt | None = None  # of the agent that has taken part last
+        self.latest_prompt: PromptInstructions | None = None  # of the agent that has taken part last
         self._record_tasks: list[asyncio.Task[None]] = []
         self._open_finished = asyncio.Event()
         self._released = asyncio.Event()
@@ -78,7 +85,7 @@ class CallMemory:
         self._released.set()
         self._released = asyncio.Event()
 
-    def take_prompt(self, agent_prompt: AgentPrompt) -> "asyncio.Task[Prompt | None]":
+    def take_prompt(self, agent_prompt: PromptInstructions) -> "asyncio.Task[Prompt | None]":
         """Fetch the prompt of an agent that takes part in the call, and record its version on the call.
 
         Returns:

@@ -37,8 +37,8 @@ from memoair_pipecat._recall import TurnRecall
 from memoair_voice import MemoAirVoiceClient, Prompt, SearchResult
 from memoair_voice.integration import (
     CLOUD_BASE_URL,
-    AgentPrompt,
     NamedCall,
+    PromptInstructions,
     TurnAssembler,
     TurnWriter,
     error_code,
@@ -268,7 +268,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
         except Exception as error:  # noqa: BLE001 - the frame is passed on, whatever fails here
             log.error("a turn is answered without memory: action=recall_failed code=%s", error_code(error))
 
-    async def _fetch_prompt(self, agent_prompt: AgentPrompt) -> None:
+    async def _fetch_prompt(self, agent_prompt: PromptInstructions) -> None:
         self._prompt = await agent_prompt.fetch(self._client)
         self._recall.instructions = None if self._prompt is None else self._prompt.text
 

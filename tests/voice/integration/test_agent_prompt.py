@@ -12,7 +12,7 @@ from support.clients import AGENT, client_arguments
 from support.prompt_server import PromptServer
 
 from memoair_voice import MemoAirVoiceClient, Prompt
-from memoair_voice.integration import AgentPrompt, make_agent_prompt
+from memoair_voice.integration import PromptInstructions, make_agent_prompt
 
 pytestmark = pytest.mark.anyio
 
@@ -39,11 +39,11 @@ async def client(cloud: PromptServer, storage_root: Path, anyio_backend: str) ->
         yield client
 
 
-def agent_prompt(values: Any = None, default: str | None = None, label: str = "production") -> AgentPrompt:
-    return AgentPrompt(label, values={"shop": "us"} if values is None else values, default=default, log=log)
+def agent_prompt(values: Any = None, default: str | None = None, label: str = "production") -> PromptInstructions:
+    return PromptInstructions(label, values={"shop": "us"} if values is None else values, default=default, log=log)
 
 
-async def find_known(prompt: AgentPrompt, client: MemoAirVoiceClient) -> Prompt | None:
+async def find_known(prompt: PromptInstructions, client: MemoAirVoiceClient) -> Prompt | None:
     """Find the prompt as the constructor of an agent does, which reads a file; in a thread, where tests may."""
     return await asyncio.to_thread(prompt.find_known, client)
 
