@@ -35,6 +35,7 @@ _VALID_ARGUMENTS: dict[str, Any] = {
     "user": {"id": "ada"},
     "path": "user.json",
     "reason": "case 12",
+    "outcome": "resolved",
 }
 # Objects of other libraries, whose type is checked where they are used.
 _UNCHECKED = {"runtime_manager", "client"}
