@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from memoair_cli import calls, cloud, memories, projects, resources, runtimes
+from memoair_cli import calls, cloud, memories, outcomes, projects, resources, runtimes
 from memoair_cli.demo import play_demo
 from memoair_cli.doctor.command import doctor
 from memoair_cli.importing.command import import_files
@@ -24,6 +24,7 @@ for commands in (
     users,
     calls.app,
     memories.app,
+    outcomes.app,
     runtimes.app,
 ):
     app.add_typer(commands)
