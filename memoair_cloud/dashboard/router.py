@@ -11,8 +11,10 @@ from memoair_cloud.dashboard.pages import (
     erasure,
     facts,
     holds,
+    outcomes,
     overview,
     projects,
+    prompt_figures,
     sign_in,
     try_it,
     uploads,
@@ -20,9 +22,14 @@ from memoair_cloud.dashboard.pages import (
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
 from memoair_cloud.http.dependencies import Services
 
-_PAGES = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, documents, uploads, audit)
+_PAGES = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, documents, uploads)
+_MORE_PAGES = (outcomes, prompt_figures, audit)
 # In the order in which they are asked: the last one answers what no other knows.
-PAGE_ROUTERS = (*(pages.router for pages in _PAGES), sign_in.signed_in_router, projects.fallback_router)
+PAGE_ROUTERS = (
+    *(pages.router for pages in (*_PAGES, *_MORE_PAGES)),
+    sign_in.signed_in_router,
+    projects.fallback_router,
+)
 
 
 def add_dashboard(app: FastAPI, services: Services) -> None:

@@ -34,6 +34,7 @@ FORMS = [
     ("documents", "faq", "uploads", "{upload}", "files"),
     ("documents", "faq", "uploads", "{upload}", "start"),
     ("documents", "faq", "uploads", "{upload}", "cancel"),
+    ("outcomes", "upload"),
 ]
 # A form that leads to another page, and changes nothing.
 NAMING = ("documents",)
@@ -57,6 +58,9 @@ PAGES = [
     ("documents", "faq", "document", "returns"),
     ("documents", "faq", "upload"),
     ("documents", "faq", "uploads", "{upload}"),
+    ("outcomes",),
+    ("outcomes", "upload"),
+    ("prompt-figures",),
 ]
 
 
