@@ -70,7 +70,7 @@ class PromptComparison:
     Attributes:
         before: The figures of the one.
         after: The figures of the other.
-        outcomes: The outcomes of either, by name.
+        outcomes: The outcomes of either, the most frequent first.
         has_uneven_reports: Whether outcomes are reported of a smaller part of the calls of one version than of the
             other. Then the calls that are missing may decide the comparison.
     """
@@ -93,7 +93,8 @@ def compare_prompts(before: PromptFigures, after: PromptFigures, base: ShareBase
         after: The figures of the other: differences are positive where it is higher.
         base: What shares are of.
     """
-    names = sorted({*before.outcomes, *after.outcomes})
+    counts = {name: before.count_of(name) + after.count_of(name) for name in (*before.outcomes, *after.outcomes)}
+    names = sorted(counts, key=lambda name: (-counts[name], name))
     totals = before.share_total(base), after.share_total(base)
     compared = [_compare_outcome(name, before, after, totals) for name in names]
     gap = abs(before.reported_share - after.reported_share)

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import attrs
 
 LEVEL = 0.95
+# Of fewer scores, the interval is wider than all scores that there could be.
+MIN_SCORES = 5
 
 
 @attrs.frozen
@@ -90,9 +92,9 @@ def estimate_mean(sample: ScoreSample) -> Estimate | None:
     asks for, the two agree.
 
     Returns:
-        The mean; None for fewer than two scores, and if all are equal: they tell nothing of how others scatter.
+        The mean; None for fewer than `MIN_SCORES` scores, and if all are equal: that tells nothing of how they scatter.
     """
-    if not sample.variance:
+    if sample.count < MIN_SCORES or not sample.variance:
         return None
     return _around(sample.mean, math.sqrt(sample.variance / sample.count), sample.count - 1)
 

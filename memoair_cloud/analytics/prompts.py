@@ -53,7 +53,7 @@ class OutcomeFigures:
 
     @cached_property
     def mean(self) -> Estimate | None:
-        """The mean score; None for fewer than two scores, and if all are equal."""
+        """The mean score; None for fewer than five scores, and if all are equal."""
         return estimate_mean(self.scores)
 
 

@@ -119,8 +119,9 @@ def test_versions_are_counted_apart(cloud: RunningCloud, client: Client, app: Cl
     fill(cloud, client, None, 2, "none")
     fill(cloud, client, 1, 2, "sales", agent=other)
     report(app, "one", {"resolved": 3, "escalated": 1}, lambda number: number)
-    again = {"sessionId": "one-0", "outcome": "resolved", "outcomeId": "again", "score": 10}
-    app.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": [again]})
+    again = {"sessionId": "one-0", "outcome": "resolved", "score": 10}
+    repeated = [{**again, "outcomeId": f"again-{number}"} for number in range(2)]
+    app.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": repeated})
 
     found = app.ok("GET", FIGURES)
     assert found["base"] == "reported"
@@ -132,9 +133,9 @@ def test_versions_are_counted_apart(cloud: RunningCloud, client: Client, app: Cl
     assert (one["callers"], one["turns"], one["openCalls"], one["reportedCalls"]) == (2, 6, 0, 4)
     assert (one["foundShare"], one["degradedShare"], one["medianMs"]) == (1.0, 0.0, pytest.approx(2.05, abs=0.1))
     resolved, escalated = one["outcomes"]
-    assert (resolved["outcome"], resolved["count"], resolved["scoreCount"]) == ("resolved", 3, 4), "a call counts once"
+    assert (resolved["outcome"], resolved["count"], resolved["scoreCount"]) == ("resolved", 3, 5), "a call counts once"
     assert resolved["share"]["value"] == 0.75
-    assert (resolved["meanScore"]["value"], escalated["meanScore"]) == (pytest.approx(13 / 4), None)
+    assert (resolved["meanScore"]["value"], escalated["meanScore"]) == (pytest.approx(23 / 5), None)
     of_calls = app.ok("GET", f"{FIGURES}?agent={agent}&base=calls")["versions"][1]["outcomes"][0]
     assert of_calls["share"]["value"] == 0.5
     assert [row["agentId"] for row in app.ok("GET", f"{FIGURES}?agent={other}")["versions"]] == [other]
@@ -163,15 +164,15 @@ def test_two_versions_are_compared_only_if_there_are_enough_calls(
     report(app, "two", {"resolved": MIN_CALLS - 1})
     found = app.ok("GET", path)
     assert [(row["outcome"], row["share"]["verdict"]) for row in found["outcomes"]] == [
-        ("escalated", "not_enough_calls"),
         ("resolved", "not_enough_calls"),
+        ("escalated", "not_enough_calls"),
     ]
     assert all(row["share"]["difference"] is None for row in found["outcomes"]), "no number that misleads"
 
     fill(cloud, client, 3, 70, "three")
     report(app, "three", {"resolved": 56, "escalated": 14}, lambda number: 1 + number % 3)
     found = app.ok("GET", path.replace("after=2", "after=3"))
-    escalated, resolved = found["outcomes"]
+    resolved, escalated = found["outcomes"]
     assert (escalated["share"]["verdict"], resolved["share"]["verdict"]) == ("lower", "higher")
     assert resolved["share"]["difference"] == {
         "value": pytest.approx(0.2),

@@ -87,6 +87,8 @@ def show_prompt_figures(
         has_one_outcome=len({name for figures in found for name in figures.outcomes}) == 1,
         comparison=_compare(choice, found, base),
         choice=choice,
+        before=before,
+        after=after,
         bar=draw_bar,
         difference_scale=difference_scale,
     )

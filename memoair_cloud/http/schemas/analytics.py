@@ -26,7 +26,7 @@ class EstimateOut(ResponseBody):
 class OutcomeFiguresOut(ResponseBody):
     """An outcome in one version: calls with it, their share, and the mean of their scores.
 
-    `meanScore` is null for fewer than two scores, and if all are equal.
+    `meanScore` is null for fewer than five scores, and if all are equal.
     """
 
     outcome: str
