@@ -60,6 +60,16 @@ class ScoreSample:
         """The variance, as far as the sample tells it; 0 for fewer than two scores."""
         return self.squares / (self.count - 1) if self.count > 1 else 0.0
 
+    def __add__(self, other: "ScoreSample") -> "ScoreSample":
+        """Return the scores of both (Chan's formula)."""
+        count = self.count + other.count
+        if not self.count or not other.count:
+            return self if self.count else other
+        distance = other.mean - self.mean
+        mean = self.mean + distance * other.count / count
+        between = distance * distance * self.count * other.count / count
+        return ScoreSample(count, mean, self.squares + other.squares + between)
+
 
 def collect_scores(scores: Iterable[tuple[float, int]]) -> ScoreSample:
     """Return the sample of some scores, each given with how often it occurs."""
@@ -79,7 +89,7 @@ def estimate_share(sample: ShareSample) -> Estimate | None:
     """
     if not sample.total:
         return None
-    from scipy.stats import binomtest
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
 
     interval = binomtest(sample.count, sample.total).proportion_ci(LEVEL, method="wilson")
     return Estimate(sample.count / sample.total, float(interval.low), float(interval.high))
@@ -131,7 +141,7 @@ def estimate_mean_difference(before: ScoreSample, after: ScoreSample) -> Estimat
 
 
 def _around(value: float, error: float, degrees: float) -> Estimate:
-    from scipy.stats import t
+    from scipy.stats import t  # type: ignore[import-untyped]
 
     low, high = t.interval(LEVEL, degrees, loc=value, scale=error)
     return Estimate(value, float(low), float(high))

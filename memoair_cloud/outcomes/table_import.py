@@ -5,6 +5,7 @@ import binascii
 import gzip
 import zlib
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -40,12 +41,14 @@ class TableReceipt:
         unknown_sessions: How many of them are of calls that have not arrived.
         rejected_count: The number of rows that are not saved.
         rejected: The first of these rows.
+        began_at: When the known calls began.
     """
 
     accepted: int = 0
     unknown_sessions: int = 0
     rejected_count: int = 0
     rejected: list[RejectedRow] = attrs.field(factory=list)
+    began_at: set[datetime] = attrs.field(factory=set)
 
     @property
     def row_count(self) -> int:
@@ -93,6 +96,7 @@ def _save(tenant: Tenant, rows: list[OutcomeRow], receipt: TableReceipt, *, is_d
     outcomes = [_make_outcome(row.content) for row in valid if row.content is not None]
     found = report_outcomes(tenant, outcomes, is_dry_run=is_dry_run)
     receipt.accepted += found.accepted
+    receipt.began_at |= found.began_at
     receipt.unknown_sessions += found.unknown_sessions
     for rejection in found.rejected:
         receipt.reject(valid[rejection.index].line, rejection.reason)

@@ -69,6 +69,15 @@ def test_means_have_the_intervals_of_student_and_welch() -> None:
     assert estimate_mean_difference(equal, equal) is estimate_mean_difference(one, samples[0]) is None
 
 
+def test_the_scores_of_days_add_up() -> None:
+    scores = [1e9 + score for score in (1.0, 2.0, 2.0, 5.0, 4.0, 3.0, 3.5)]
+    days = [collect_scores([(score, 1) for score in scores[start:end]]) for start, end in ((0, 0), (0, 3), (3, 7))]
+    whole = collect_scores([(score, 1) for score in scores])
+    total = days[0] + days[1] + days[2]
+    assert (total.count, total.mean) == (whole.count, pytest.approx(whole.mean))
+    assert total.variance == pytest.approx(whole.variance)
+
+
 def test_the_server_starts_without_the_library_of_statistics() -> None:
     code = "import sys, memoair_cloud.http.app; print('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
@@ -149,6 +158,10 @@ def test_a_period_is_that_in_which_calls_began(client: Client, app: Client) -> N
     [version] = app.ok("GET", f"{FIGURES}?from=2026-03-02&to=2026-03-03")["versions"]
     assert (version["calls"], version["reportedCalls"]) == (1, 1), "an outcome counts with its call"
     assert app.ok("GET", f"{FIGURES}?from=2026-03-03&to=2026-03-04")["versions"] == []
+    app.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": [{"sessionId": "then", "outcome": "late-survey"}]})
+    [version] = app.ok("GET", f"{FIGURES}?from=2026-03-02&to=2026-03-03")["versions"]
+    names = {row["outcome"] for row in version["outcomes"]}
+    assert names == {"resolved", "late-survey"}, "a report is seen at once, however long ago the call was"
     for query in ("from=2026-03-02&to=2026-03-02", "from=2020-01-01&to=2026-03-02", "from=then", "base=x"):
         assert app.error_of("GET", f"{FIGURES}?{query}") == (422, "cloud.invalid"), query
     assert app.error_of("GET", f"{FIGURES}?agent=unknown") == (404, "cloud.not_found")

@@ -92,14 +92,13 @@ def check_or_save(
             columns = attrs.evolve(columns, outcome=None)
     problem = _find_problem(columns, table)
     if save and not problem:
-        receipt = import_table(page.tenant, text, columns, is_dry_run=False)
-        return page.redirect("outcomes", saved=receipt.accepted)
-    receipt = None
-    if not problem:
-        try:
-            receipt = import_table(page.tenant, text, columns, is_dry_run=True)
-        except (InvalidRequestError, BatchTooLargeError) as error:
-            return _render_form(page, problem=error.message)
+        saved = import_table(page.tenant, text, columns, is_dry_run=False)
+        page.services.days.drop_outcomes(page.project.id, saved.began_at)
+        return page.redirect("outcomes", saved=saved.accepted)
+    try:
+        receipt = None if problem else import_table(page.tenant, text, columns, is_dry_run=True)
+    except (InvalidRequestError, BatchTooLargeError) as error:
+        return _render_form(page, problem=error.message)
     return _render_form(
         page,
         problem=problem,
@@ -144,6 +143,6 @@ def _preview(text: str) -> Sequence[Sequence[str]]:
 
 
 def _render_form(page: ProjectPage, problem: str = "", **values: Any) -> Response:
-    known = {"columns": None, "names": [], "preview": [], "receipt": None, "packed": ""}
+    known: dict[str, Any] = {"columns": None, "names": [], "preview": [], "receipt": None, "packed": ""}
     limits = {"max_rows": MAX_TABLE_ROWS, "max_mb": MAX_TABLE_BYTES >> 20}
     return page.render("outcome_upload.html", "outcomes", problem=problem, **{**known, **limits, **values})

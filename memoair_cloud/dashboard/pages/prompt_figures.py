@@ -72,8 +72,10 @@ def show_prompt_figures(
 ) -> Response:
     """Show the figures of the period by version."""
     view = page.view
-    days = page.services.days.load_days(page.tenant, [view.day_bounds(day) for day in view.days()])
-    found = load_prompt_figures(page.tenant, days, view.since, view.until, view.agent_id)
+    parts = [view.day_bounds(day) for day in view.days()]
+    days = page.services.days.load_days(page.tenant, parts)
+    outcome_days = page.services.days.load_outcome_days(page.tenant, parts)
+    found = load_prompt_figures(page.tenant, days, outcome_days, view.since, view.until, view.agent_id)
     agents = [_group(agent_id, found) for agent_id in dict.fromkeys(figures.key.agent_id for figures in found)]
     choice = _choose_versions(page, found, before, after)
     return page.render(
