@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from memoair_cli import calls, cloud, memories, projects, resources, runtimes
+from memoair_cli import calls, cloud, memories, outcomes, projects, resources, runtimes
 from memoair_cli.demo import play_demo
 from memoair_cli.doctor.command import doctor
 from memoair_cli.evaluation.command import evaluate
@@ -27,6 +27,7 @@ for commands in (
     calls.app,
     memories.app,
     prompts,
+    outcomes.app,
     runtimes.app,
 ):
     app.add_typer(commands)
