@@ -27,6 +27,7 @@ from memoair_evaluation.candidate import (
 )
 from memoair_evaluation.case import InvalidSuiteError, RecallCase, read_suite
 from memoair_evaluation.comparison import Comparison, ScoredCase, compare
+from memoair_evaluation.forked_run import CaseProcessError
 from memoair_evaluation.scoring import CaseResult, aggregate
 from memoair_protocol.enums import LaneName
 from memoair_protocol.input_files import read_regular_file
@@ -102,6 +103,9 @@ def evaluate(
     encoding: Annotated[
         OptionalText, typer.Option(help="The encoding of the documents, if it is not recognized.")
     ] = None,
+    processes: Annotated[
+        OptionalInt, typer.Option(min=1, max=64, help="Run the cases in so many processes; by default one a core.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
 ) -> None:
     """Run a suite of cases on this machine, without a server, and show what is recalled for them.
@@ -121,7 +125,9 @@ def evaluate(
     try:
         found = read_documents(documents or [], read_options, EvalExit.USAGE)
         _warn_of_idle_cases(cases, has_documents=bool(found))
-        results = run_cases(cases, found, chosen.recall)
+        results = run_cases(cases, found, chosen.recall, processes)
+    except CaseProcessError as error:
+        fail(f"{error}; the run was not kept. With --processes 1 it needs less memory", EvalExit.FAILED)
     except KeyboardInterrupt:
         fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
     run = _make_record(suite, chosen, len(found), results)
