@@ -82,7 +82,7 @@ def test_the_link_signs_in_once_and_leads_to_the_pages(demo: RunningDemo) -> Non
         for part in ("", "/callers", "/calls", "/searches", "/audit", "/try?q=When+are+you+open%3F"):
             shown = demo.visitor.get(path + part + ("&" if "?" in part else "?") + "period=30d")
             assert shown.status == 200, part
-            calls |= set(re.findall(r'href="(/dashboard/p/[^"?]*/calls/[^"?]+)', shown.text))
+            calls |= set(re.findall(r'href="(/dashboard/p/[^"?]*/calls/[^"?/]+)', shown.text))
     assert len(calls) == 24
     replays = [demo.visitor.get(path) for path in calls]
     assert {page.status for page in replays} == {200}
