@@ -540,8 +540,8 @@ PROMPTS = (
     Guard(
         "a move is later than the one before it",
         f"{CLOUD}/prompts/moves.py",
-        "now if last is None else max(now, last.moved_at + timedelta(microseconds=1))",
-        "now",
+        "self.now if last is None else max(self.now, last.moved_at + timedelta(microseconds=1))",
+        "self.now",
         PROMPTS_TESTS,
     ),
     Guard(
