@@ -481,8 +481,8 @@ WORDS = (
     Guard(
         "a model that reads no context is not searched for",
         "integrations/pipecat/memoair_pipecat/_processor.py",
-        "            if not self._model_reads_context:\n                return\n",
-        "",
+        "            if not self._model_reads_context:  # nothing is recalled for it; it may begin with instructions",
+        "            if False:",
         ("tests/integrations/pipecat/test_turn_recall.py",),
     ),
     Guard(
@@ -594,4 +594,85 @@ PROMPTS = (
         ("tests/cli/test_prompts.py",),
     ),
 )
-GUARDS: tuple[Guard, ...] = DURABILITY + LIMITS + FILES + IDENTITY + TENANCY + DASHBOARD + CALLS + WORDS + PROMPTS
+SDK_PROMPTS = (
+    Guard(
+        "a prompt on this machine survives a power failure",
+        "memoair_voice_sync/_prompts/prompt_file.py",
+        ".encode(), durable=True)",
+        ".encode(), durable=False)",
+        ("tests/crash/test_prompt_files.py",),
+    ),
+    Guard(
+        "a prompt on this machine is that of its agent, and whole",
+        "memoair_voice_sync/_prompts/prompt_file.py",
+        """            raise ValueError("another agent's, or damaged")""",
+        "            pass",
+        ("tests/voice_sync/test_prompts.py",),
+    ),
+    Guard(
+        "a reply is a prompt of this agent",
+        "memoair_voice_sync/_prompts/fetching.py",
+        'body.get("agentId") == agent_id and',
+        "",
+        ("tests/voice_sync/test_prompts.py",),
+    ),
+    Guard(
+        "a later answer of the cloud is not replaced by an earlier one",
+        "memoair_voice_sync/_prompts/prompt_file.py",
+        "if present is not None and present.checked_at > prompt.checked_at:",
+        "if False:",
+        ("tests/voice_sync/test_prompts.py",),
+    ),
+    Guard(
+        "a known prompt is returned at once",
+        "memoair_voice_sync/_prompts/store.py",
+        "        if prompt is not None:\n            return prompt, True\n",
+        "",
+        ("tests/voice_sync/test_prompts.py",),
+    ),
+    Guard(
+        "a cloud that fails is not asked with each call",
+        "memoair_voice_sync/_prompts/store.py",
+        "            if time.monotonic() < entry.failed_at + pause_s:",
+        "            if False:",
+        ("tests/voice_sync/test_prompts.py",),
+    ),
+    Guard(
+        "an error of a value does not hold the value",
+        "memoair_voice_sync/_prompts/calls.py",
+        "    if failure is not None:  # raised here, without the error, which holds the value",
+        "    if failure is not None and False:",
+        ("tests/voice_sync/test_prompts.py",),
+    ),
+    Guard(
+        "a call does not record the prompt of another agent",
+        "memoair_voice_sync/_prompts/calls.py",
+        "        if prompt.agent_id != self._prompts.agent_id:",
+        "        if False:",
+        ("tests/voice_sync/test_prompts.py",),
+    ),
+    Guard(
+        "an agent greets with its prompt",
+        "integrations/livekit/memoair_livekit/_hooks.py",
+        "        await prepare(self)\n",
+        "",
+        ("tests/integrations/livekit/test_prompts.py",),
+    ),
+    Guard(
+        "a typed turn waits for the prompt",
+        "integrations/livekit/memoair_livekit/_agent.py",
+        "            chat_ctx = await self._memoair_insert_prompt(chat_ctx)",
+        "            pass",
+        ("tests/integrations/livekit/test_prompts.py",),
+    ),
+    Guard(
+        "the instructions of a processor never get into the context of the application",
+        "integrations/pipecat/memoair_pipecat/_context.py",
+        "messages[1:] if instructions is not None and messages[:1] == [instructions] else messages",
+        "messages",
+        ("tests/integrations/pipecat/test_prompts.py",),
+    ),
+)
+GUARDS: tuple[Guard, ...] = (
+    DURABILITY + LIMITS + FILES + IDENTITY + TENANCY + DASHBOARD + CALLS + WORDS + PROMPTS + SDK_PROMPTS
+)
