@@ -524,7 +524,7 @@ PROMPTS = (
         PROMPTS_TESTS,
     ),
     Guard(
-        "a label that has moved meanwhile is not overwritten",
+        "a label that someone else has moved is not overwritten",
         f"{CLOUD}/prompts/moves.py",
         "        if expected_version is not None and expected_version != actual:",
         "        if False:",
@@ -540,7 +540,7 @@ PROMPTS = (
     Guard(
         "a move is later than the one before it",
         f"{CLOUD}/prompts/moves.py",
-        "self.now if last is None else max(self.now, last.moved_at + timedelta(microseconds=1))",
+        "max(self.now, last.moved_at + timedelta(microseconds=1))",
         "self.now",
         PROMPTS_TESTS,
     ),
