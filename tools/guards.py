@@ -618,7 +618,7 @@ PROMPTS = (
         PROMPTS_TESTS,
     ),
     Guard(
-        "a label that has moved meanwhile is not overwritten",
+        "a label that someone else has moved is not overwritten",
         f"{CLOUD}/prompts/moves.py",
         "        if expected_version is not None and expected_version != actual:",
         "        if False:",
@@ -634,8 +634,8 @@ PROMPTS = (
     Guard(
         "a move is later than the one before it",
         f"{CLOUD}/prompts/moves.py",
-        "now if last is None else max(now, last.moved_at + timedelta(microseconds=1))",
-        "now",
+        "max(self.now, last.moved_at + timedelta(microseconds=1))",
+        "self.now",
         PROMPTS_TESTS,
     ),
     Guard(
