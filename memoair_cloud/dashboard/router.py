@@ -11,8 +11,10 @@ from memoair_cloud.dashboard.pages import (
     erasure,
     facts,
     holds,
+    outcomes,
     overview,
     projects,
+    prompt_figures,
     prompts,
     sign_in,
     try_it,
@@ -30,14 +32,20 @@ _PAGES = (
     erasure,
     holds,
     calls,
+    outcomes,
     try_it,
     documents,
     uploads,
     prompts,
+    prompt_figures,
     audit,
 )
 # In the order in which they are asked: the last one answers what no other knows.
-PAGE_ROUTERS = (*(pages.router for pages in _PAGES), sign_in.signed_in_router, projects.fallback_router)
+PAGE_ROUTERS = (
+    *(pages.router for pages in _PAGES),
+    sign_in.signed_in_router,
+    projects.fallback_router,
+)
 
 
 def add_dashboard(app: FastAPI, services: Services) -> None:

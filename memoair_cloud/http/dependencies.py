@@ -22,6 +22,7 @@ from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.access import Tenant, authenticate, note_last_use
+from memoair_evaluation.judge import Judge
 
 _WRONG_KEYS_PER_S = 1.0
 
@@ -43,6 +44,7 @@ class Services:
         readiness: Checks whether the server is ready.
         key_throttle: Slows down clients that try API keys.
         wrong_keys: The limit of wrong keys per address.
+        judge: The judge of evaluations; None if the server has none.
     """
 
     engine: Engine
@@ -67,6 +69,7 @@ class Services:
             lambda self: RateLimit(_WRONG_KEYS_PER_S, self.settings.wrong_keys_at_once), takes_self=True
         )
     )
+    judge: Judge | None = None
 
 
 # A coroutine, because it only inspects the request: FastAPI would run a plain function in a thread.
@@ -134,6 +137,15 @@ async def get_project_tenant(
 
 
 ProjectTenant = Annotated[Tenant, Depends(get_project_tenant)]
+
+
+async def get_agent_tenant(tenant: ProjectTenant) -> Tenant:
+    """Return the tenant of the request's API key, in the project and for the agent that the headers name."""
+    tenant.require_agent()
+    return tenant
+
+
+AgentTenant = Annotated[Tenant, Depends(get_agent_tenant)]
 Cursor = Annotated[str | None, Query(max_length=4_096, description="`next` of the previous page")]
 Limit = Annotated[int, Query(ge=1, le=500, description="the maximum number of items on the page")]
 

@@ -230,7 +230,9 @@ def test_agents_of_a_project_have_prompts_of_their_own(client: Client) -> None:
     assert other.ok("GET", PROMPTS)["prompts"] == other.ok("GET", LABELS)["labels"] == []
     for path in (f"{PROMPTS}/1", f"{LABELS}/production", f"{LABELS}/production/moves"):
         assert other.error_of("GET", path) == (404, "cloud.not_found")
-    assert push(other, "Theirs.", labels=["production"])["version"] == 1
+    assert push(other, "Theirs.")["version"] == 1
+    assert other.error_of("GET", f"{LABELS}/production") == (404, "cloud.not_found")
+    push(other, "Theirs.", labels=["production"])
     assert client.ok("GET", f"{LABELS}/production")["text"] == "One."
     assert audit(other) == [
         ("prompt.pushed", "1", {"from": None, "to": 1}),
