@@ -97,7 +97,10 @@ class _DayStore(Generic[FiguresT]):
         return [loaded[day] if day in loaded else found[day] for day in days]
 
     def drop_days(self, project_id: str, moments: Iterable[datetime]) -> None:
-        days = {moment.astimezone(timezone.utc).date() for moment in moments}
+        settled_until = utc_now() - _SETTLED_AFTER  # no day that ends later is kept
+        days = {moment.astimezone(timezone.utc).date() for moment in moments if moment < settled_until}
+        if not days:
+            return
         with self._lock:
             # A day of another time zone is in two of UTC.
             changed = [key for key in self._days if key[0] == project_id and any(_touches(key[1], day) for day in days)]
