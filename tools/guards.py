@@ -7,6 +7,8 @@ CRASH_USER = ("tests/crash/test_user_files.py",)
 CRASH_STORES = ("tests/crash/test_stores.py",)
 RUNTIME, CLOUD, STORE = "memoair_runtime", "memoair_cloud", "memoair_runtime_store"
 ACCESS = "tests/dashboard/test_access.py"
+REPORTS = ("tests/cloud/test_outcomes.py",)
+FIGURES = ("tests/cloud/test_prompt_figures.py",)
 
 
 class Guard(NamedTuple):
@@ -767,6 +769,65 @@ SDK_PROMPTS = (
         ("tests/integrations/pipecat/test_prompts.py",),
     ),
 )
+OUTCOMES = (
+    Guard(
+        "an outcome of a session that two callers have needs the caller",
+        f"{CLOUD}/outcomes/reporting.py",
+        "    if len(owners) > 1:",
+        "    if False:",
+        REPORTS,
+    ),
+    Guard(
+        "an outcome of an erased session is refused without the caller, too",
+        f"{CLOUD}/outcomes/reporting.py",
+        "            if outcome.session_id in self._without_user:",
+        "            if False:",
+        REPORTS,
+    ),
+    Guard(
+        "an outcome from before an erasure is refused",
+        f"{CLOUD}/outcomes/reporting.py",
+        "(erased_at is not None and occurred_at <= erased_at)",
+        "False",
+        REPORTS,
+    ),
+    Guard(
+        "two reports of the same outcomes cannot deadlock",
+        f"{CLOUD}/outcomes/reporting.py",
+        "[rows[key] for key in sorted(rows)]",
+        "list(rows.values())",
+        REPORTS,
+    ),
+    Guard(
+        "an early outcome waits for a call of its own caller",
+        f"{CLOUD}/outcomes/resolving.py",
+        "CallOutcome.session_id.in_(set(session_ids)), CallOutcome.user_id.is_(None), is_theirs\n",
+        "CallOutcome.session_id.in_(set(session_ids)), CallOutcome.user_id.is_(None)\n",
+        REPORTS,
+    ),
+    Guard(
+        "a hold keeps the outcomes that wait",
+        f"{CLOUD}/outcomes/resolving.py",
+        "        not_held_condition(CallOutcome.user_id, CallOutcome.project_id),  # type: ignore[arg-type]\n",
+        "",
+        REPORTS,
+    ),
+    Guard(
+        "too few calls are not compared",
+        f"{CLOUD}/analytics/comparison.py",
+        "compute() if min(counts) >= MIN_CALLS else None",
+        "compute()",
+        FIGURES,
+    ),
+    Guard(
+        "a report is seen at once",
+        f"{CLOUD}/http/routes/outcomes.py",
+        "        services.days.drop_outcomes(tenant.scope.project_id, receipt.began_at)\n",
+        "",
+        FIGURES,
+    ),
+)
 GUARDS: tuple[Guard, ...] = (
-    DURABILITY + LIMITS + FILES + IDENTITY + TENANCY + DASHBOARD + CALLS + WORDS + PROMPTS + SDK_PROMPTS + EVALUATIONS
+    *(*DURABILITY, *LIMITS, *FILES, *IDENTITY, *TENANCY, *DASHBOARD, *CALLS, *WORDS),
+    *(*PROMPTS, *SDK_PROMPTS, *EVALUATIONS, *OUTCOMES),
 )
