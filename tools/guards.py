@@ -769,6 +769,123 @@ SDK_PROMPTS = (
         ("tests/integrations/pipecat/test_prompts.py",),
     ),
 )
+EVALUATION_SUITES = "tests/cloud/test_evaluation_suites.py"
+EVALUATION_RUNS = "tests/cloud/test_evaluation_runs.py"
+EVALUATION_SETS = "tests/cloud/test_document_sets.py"
+EVALUATIONS = (
+    Guard(
+        "evaluations: a suite of another agent is not found",
+        f"{CLOUD}/evaluation/suites.py",
+        "is_own = EvaluationSuite.agent_id == session.scope.agent_id",
+        'is_own = EvaluationSuite.agent_id != ""',
+        (EVALUATION_SUITES, "-k", "sqlite and test_suites_belong_to_an_agent_and_have_unique_names"),
+    ),
+    Guard(
+        "evaluations: a run of another agent is not found",
+        f"{CLOUD}/evaluation/runs.py",
+        "is_own = EvaluationRun.agent_id == session.scope.agent_id",
+        'is_own = EvaluationRun.agent_id != ""',
+        (EVALUATION_RUNS, "-k", "sqlite and test_runs_of_another_agent_are_not_found"),
+    ),
+    Guard(
+        "evaluations: runs of another agent are not listed",
+        f"{CLOUD}/evaluation/runs.py",
+        "select(EvaluationRun).where(EvaluationRun.agent_id == tenant.scope.agent_id)",
+        "select(EvaluationRun)",
+        (EVALUATION_RUNS, "-k", "sqlite and test_runs_of_another_agent_are_not_found"),
+    ),
+    Guard(
+        "evaluations: a copied case belongs to its caller",
+        f"{CLOUD}/evaluation/case_copying.py",
+        "            row.user_id = draft.user_id\n",
+        "",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_goes_with_its_caller_unless_its_text_is_kept"),
+    ),
+    Guard(
+        "evaluations: a copied case is redacted",
+        f"{CLOUD}/evaluation/case_copying.py",
+        "return redact_case(parse_content(content)),",
+        "return parse_content(content),",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_what_was_known_then_without_numbers"),
+    ),
+    Guard(
+        "evaluations: copying a case is in the audit log",
+        f"{CLOUD}/evaluation/case_copying.py",
+        "        record_change(session, AuditAction.COPIED_CASE, draft.user_id, draft.session_id)\n",
+        "",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_what_was_known_then_without_numbers"),
+    ),
+    Guard(
+        "evaluations: a case has no later facts",
+        f"{CLOUD}/evaluation/known_then.py",
+        "        Memory.said_at < at,\n",
+        "",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_what_was_known_then_without_numbers"),
+    ),
+    Guard(
+        "evaluations: a case has no facts of its own call",
+        f"{CLOUD}/evaluation/known_then.py",
+        "        Memory.session_id != session_id,\n",
+        "",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_no_facts_of_its_own_call"),
+    ),
+    Guard(
+        "evaluations: a case has no later turns",
+        f"{CLOUD}/evaluation/known_then.py",
+        "CallEvent.session_id != session_id, CallEvent.occurred_at < row.occurred_at",
+        "CallEvent.session_id != session_id",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_what_was_known_then_without_numbers"),
+    ),
+    Guard(
+        "evaluations: a worker that lost its claim writes nothing",
+        f"{CLOUD}/evaluation/run_claims.py",
+        "is_mine = EvaluationRun.id == self.run.id, EvaluationRun.claim == self.claim",
+        "is_mine = (EvaluationRun.id == self.run.id,)",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_worker_that_comes_back_too_late_changes_nothing"),
+    ),
+    Guard(
+        "evaluations: a result takes the place of its pending case",
+        f"{CLOUD}/evaluation/suite_run.py",
+        "        session.execute(delete(PendingCase).where(*is_meant), execution_options=_UNSYNCHRONIZED)\n",
+        "",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_run_survives_a_killed_worker_and_counts_each_case_once"),
+    ),
+    Guard(
+        "evaluations: no result of an erased caller",
+        f"{CLOUD}/evaluation/suite_run.py",
+        'kept = [row for row in results if row["case_id"] in left]',
+        "kept = list(results)",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_run_ends_although_a_caller_of_its_cases_is_erased"),
+    ),
+    Guard(
+        "evaluations: a hold keeps runs",
+        f"{CLOUD}/evaluation/run_worker.py",
+        ", ~has_held)",
+        ")",
+        (EVALUATION_RUNS, "-k", "sqlite and test_old_runs_are_dropped_unless_a_hold_covers_their_callers"),
+    ),
+    Guard(
+        "evaluations: a part of a set is recorded before it is written",
+        f"{CLOUD}/evaluation/document_sets.py",
+        "        row.part_count += 1  # before the part is written\n",
+        "",
+        (EVALUATION_SETS, "-k", "sqlite and test_a_set_is_sent_in_parts"),
+    ),
+    Guard(
+        "evaluations: a set that a run searches is not removed",
+        f"{CLOUD}/evaluation/document_sets.py",
+        "if find_open_run(session, set_id) is not None:",
+        "if False:",
+        (EVALUATION_SETS, "-k", "sqlite and test_a_set_that_a_run_searches_is_not_deleted"),
+    ),
+    Guard(
+        "evaluations: the files of a removed set are removed again",
+        f"{CLOUD}/evaluation/document_set_builder.py",
+        "            remove_files(tenant, blobs, each)\n",
+        "            pass\n",
+        (EVALUATION_SETS, "-k", "sqlite and test_abandoned_sets_and_unused_copies_are_removed"),
+    ),
+)
 OUTCOMES = (
     Guard(
         "an outcome of a session that two callers have needs the caller",
