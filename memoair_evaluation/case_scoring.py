@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from memoair_evaluation.case_records import EvaluationCase, Expectation
+from memoair_evaluation.case_records import Expectation, RecallCase
 from memoair_evaluation.matching import contains_phrase, to_words
 from memoair_evaluation.scoring import CaseScores
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
@@ -19,9 +19,7 @@ _DOCUMENTS_SECTION = "## org\n"
 TurnKeys = Mapping[tuple[str, str], SourceKey]
 
 
-def score_case(
-    case: EvaluationCase, search: PreviewedSearch, turn_keys: TurnKeys, timeout_ms: float | None
-) -> CaseScores:
+def score_case(case: RecallCase, search: PreviewedSearch, turn_keys: TurnKeys, timeout_ms: float | None) -> CaseScores:
     """Return the scores of a case.
 
     Args:

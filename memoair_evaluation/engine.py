@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from memoair_evaluation.candidate import RecallSettings
-from memoair_evaluation.case_records import CURRENT_SESSION, EvaluationCase, Given, hash_case
+from memoair_evaluation.case_records import CURRENT_SESSION, Given, RecallCase, hash_case
 from memoair_evaluation.case_scoring import score_case
 from memoair_evaluation.given import event_keys_of, time_of, to_user, user_of
 from memoair_evaluation.scoring import CaseResult
@@ -59,7 +59,7 @@ class Engine:
 
     _documents: OpenDocuments
 
-    def run_case(self, case: EvaluationCase, settings: RecallSettings = _DEFAULT_SETTINGS) -> CaseResult:
+    def run_case(self, case: RecallCase, settings: RecallSettings = _DEFAULT_SETTINGS) -> CaseResult:
         """Ask the question of a case, and score what is recalled.
 
         Args:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from memoair_evaluation.case_records import CURRENT_SESSION, EvaluationCase, Given, GivenTurn
+from memoair_evaluation.case_records import CURRENT_SESSION, Given, GivenTurn, RecallCase
 from memoair_protocol.enums import EventType
 from memoair_protocol.timestamps import format_utc
 from memoair_runtime.preview import PreviewUser, SourceKey
@@ -17,7 +17,7 @@ _TURN_INTERVAL = timedelta(minutes=1)
 _QUESTION_DELAY = timedelta(days=1)
 
 
-def time_of(case: EvaluationCase) -> datetime:
+def time_of(case: RecallCase) -> datetime:
     """Return when the question of a case is asked."""
     if case.at is not None:
         return case.at
@@ -25,7 +25,7 @@ def time_of(case: EvaluationCase) -> datetime:
     return max(times) + _QUESTION_DELAY if times else DEFAULT_TIME
 
 
-def user_of(case: EvaluationCase) -> PreviewUser:
+def user_of(case: RecallCase) -> PreviewUser:
     """Return what is known of the caller of a case, with the talk before the question."""
     user = to_user(case.given or Given())
     start = time_of(case) - (len(case.talk) + 1) * _TURN_INTERVAL
@@ -36,7 +36,7 @@ def user_of(case: EvaluationCase) -> PreviewUser:
     return PreviewUser(user.profile, [*user.events, *talk], user.facts)
 
 
-def event_keys_of(case: EvaluationCase) -> dict[tuple[str, str], SourceKey]:
+def event_keys_of(case: RecallCase) -> dict[tuple[str, str], SourceKey]:
     """Return the sources of the turns of a case, by their session and turn ids."""
     events = user_of(case).events
     return {(event["sessionId"], event["payload"]["turnId"]): ("turn", event["eventId"], None) for event in events}

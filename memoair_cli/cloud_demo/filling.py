@@ -53,8 +53,8 @@ def fill_cloud(
         The first key of the account.
     """
     # The first search of a process loads what all others share, and takes longer than an agent would wait.
-    nobody = open_documents(PreviewDocuments()).open_user(PreviewUser())
-    nobody.search({"sessionId": "warm-up", "query": "Hello?"})
+    unknown_caller = open_documents(PreviewDocuments()).open_user(PreviewUser())
+    unknown_caller.search({"sessionId": "warm-up", "query": "Hello?"})
     key = Accounts(services.engine).create(ACCOUNT_NAME)
     account = authenticate(services.engine, key.key).make_tenant(services.engine)
     tenants = {}

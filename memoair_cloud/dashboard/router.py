@@ -13,6 +13,7 @@ from memoair_cloud.dashboard.pages import (
     holds,
     overview,
     projects,
+    prompts,
     sign_in,
     try_it,
     uploads,
@@ -20,7 +21,21 @@ from memoair_cloud.dashboard.pages import (
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
 from memoair_cloud.http.dependencies import Services
 
-_PAGES = (sign_in, projects, overview, callers, facts, erasure, holds, calls, try_it, documents, uploads, audit)
+_PAGES = (
+    sign_in,
+    projects,
+    overview,
+    callers,
+    facts,
+    erasure,
+    holds,
+    calls,
+    try_it,
+    documents,
+    uploads,
+    prompts,
+    audit,
+)
 # In the order in which they are asked: the last one answers what no other knows.
 PAGE_ROUTERS = (*(pages.router for pages in _PAGES), sign_in.signed_in_router, projects.fallback_router)
 

@@ -19,8 +19,10 @@ from memoair_protocol.limits import (
     MAX_CLOUD_JSON_DEPTH,
     MAX_DOCUMENTS_BYTES,
     MAX_EVENTS_BYTES,
+    MAX_OUTCOMES_BYTES,
     MAX_TRACES_BYTES,
 )
+from memoair_protocol.prompt_template import MAX_PROMPT_CHARS
 
 MAX_BODY_BYTES = 64 << 10
 # 500 events contain about ten thousand commas. A body of nothing but commas and values would take a hundred times its
@@ -115,6 +117,12 @@ class TracesRoute(JsonRoute):
     max_bytes = MAX_TRACES_BYTES
 
 
+class OutcomesRoute(JsonRoute):
+    """A route that accepts a batch of outcomes."""
+
+    max_bytes = MAX_OUTCOMES_BYTES
+
+
 class CasesRoute(JsonRoute):
     """A route that accepts a batch of cases of an evaluation."""
 
@@ -131,6 +139,12 @@ class DocumentsRoute(JsonRoute):
 
     max_bytes = MAX_DOCUMENTS_BYTES
     too_large_error = DocumentBatchTooLargeError
+
+
+class PromptRoute(JsonRoute):
+    """A route that accepts a prompt. JSON may write a character with twelve bytes."""
+
+    max_bytes = 12 * MAX_PROMPT_CHARS + MAX_BODY_BYTES
 
 
 class _RawBatch(msgspec.Struct):
