@@ -34,7 +34,6 @@ _MAX_QUESTION_CHARS, _MAX_CHANGE_CHARS = 60, 70
 _POLL_INTERVAL_S = 0.5
 
 OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
-OptionalCount = Annotated[Optional[int], typer.Option(min=1)]  # noqa: UP045
 
 
 def replay(
@@ -180,7 +179,8 @@ def _print_result(run: Mapping[str, Any], largest: Sequence[Mapping[str, Any]]) 
 
 
 def _to_row(change: Mapping[str, Any]) -> list[str]:
-    items = [f"{sign}{_item_name(item)}" for sign, name in (("+", "appeared"), ("-", "vanished")) for item in change[name]]
+    items = [f"+{_item_name(item)}" for item in change["appeared"]]
+    items += [f"-{_item_name(item)}" for item in change["vanished"]]
     return [
         f"{change['change']:.0%}",
         format_time(change["occurredAt"]),

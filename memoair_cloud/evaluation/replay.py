@@ -53,7 +53,7 @@ def run_replay(
         while results := list(islice(replayed, _RESULTS_AT_ONCE)):
             _write(tenant, run.id, check, [(by_event.pop(result.first_id), result) for result in results])
         if by_event:  # of turns that were dropped since, or of a caller with too many
-            _drop(tenant, run.id, check, [row.case_id for row in by_event.values()])
+            _drop(tenant, run.id, check, user_id, [row.case_id for row in by_event.values()])
 
 
 def summarize_replay(session: ScopedSession, run: EvaluationRun) -> dict[str, Any]:
@@ -103,15 +103,17 @@ def _write(
     with tenant.begin_write() as session:
         run = check(session)
         # An erasure has taken the pending cases of its caller: they must not come back as results.
+        find_present_users(session, {row.user_id for row, _ in results if row.user_id is not None})
         left = set(_take(session, run_id, [row.case_id for row, _ in results]))
         rows = [_to_result(row, result) for row, result in results if row.case_id in left]
         session.bulk_insert(EvaluationResult, rows)
         run.done += len(rows)
 
 
-def _drop(tenant: Tenant, run_id: str, check: CheckClaim, case_ids: Sequence[str]) -> None:
+def _drop(tenant: Tenant, run_id: str, check: CheckClaim, user_id: str, case_ids: Sequence[str]) -> None:
     with tenant.begin_write() as session:
         run = check(session)
+        find_present_users(session, {user_id})
         count = len(_take(session, run_id, case_ids))
         run.total -= count
         run.settings = {**run.settings, _LEFT_OUT: run.settings[_LEFT_OUT] + count}

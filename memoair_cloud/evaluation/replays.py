@@ -12,7 +12,6 @@ from memoair_cloud.database.evaluation_models import EvaluationRun
 from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.evaluation.replay_changes import REPLAY_KIND, load_replay_run
 from memoair_cloud.evaluation.runs import add_run, parse_run_candidate
-from memoair_cloud.evaluation.suites import require_agent
 from memoair_cloud.tenancy.access import Tenant
 from memoair_evaluation.candidate import Candidate, RecallSettings
 from memoair_protocol.timestamps import format_utc, parse_timestamp
@@ -48,7 +47,7 @@ def create_replay(
         NotFoundError: If there is no such set of documents or prompt.
         ConflictError: If the documents are not complete, or too many runs of the project are open.
     """
-    agent_id = require_agent(tenant.scope)
+    agent_id = tenant.require_agent()
     if not since < until:
         raise InvalidRequestError("from must be before to", field="from")
     if until - since > MAX_PERIOD:

@@ -9,9 +9,10 @@ from memoair_cloud.errors import BatchTooLargeError, ConflictError
 from memoair_cloud.evaluation import replay_changes
 from memoair_cloud.evaluation.replay_accepting import accept_changes
 from memoair_cloud.evaluation.replays import create_replay
-from memoair_cloud.http.dependencies import Cursor, Limit, ProjectTenant, ServicesDep
+from memoair_cloud.http.dependencies import AgentTenant, Cursor, Limit, ServicesDep
 from memoair_cloud.http.errors import PROJECT_ERRORS, error_responses
 from memoair_cloud.http.exact_path import PathId
+from memoair_cloud.http.schemas.evaluation_runs import RunOut
 from memoair_cloud.http.schemas.replays import (
     AcceptanceOut,
     AcceptancesOut,
@@ -21,7 +22,6 @@ from memoair_cloud.http.schemas.replays import (
     ReplayChangesOut,
     ReplayIn,
 )
-from memoair_cloud.http.schemas.evaluation_runs import RunOut
 
 router = APIRouter(prefix="/v1/voice-sdk/evaluations", tags=["evaluations"])
 
@@ -34,7 +34,7 @@ _READS = error_responses(PROJECT_ERRORS, ConflictError)
     operation_id="createReplay",
     responses=error_responses(PROJECT_ERRORS, ConflictError, BatchTooLargeError),
 )
-def start_replay(tenant: ProjectTenant, services: ServicesDep, body: ReplayIn) -> RunOut:
+def start_replay(tenant: AgentTenant, services: ServicesDep, body: ReplayIn) -> RunOut:
     """Ask the questions of a period's calls again, of what is known now and of a candidate. The audit log records it.
 
     The calls are those of the agent that X-Agent-Id names. A worker does it; `getRun` tells how far it is.
@@ -46,7 +46,7 @@ def start_replay(tenant: ProjectTenant, services: ServicesDep, body: ReplayIn) -
 
 @router.get("/runs/{run_id}/changes", operation_id="listReplayChanges", responses=_READS)
 def list_changes(
-    tenant: ProjectTenant, services: ServicesDep, run_id: PathId, cursor: Cursor = None, limit: Limit = 100
+    tenant: AgentTenant, services: ServicesDep, run_id: PathId, cursor: Cursor = None, limit: Limit = 100
 ) -> ReplayChangesOut:
     """List the questions of a replay whose contexts change, the largest changes first."""
     page = replay_changes.list_changes(tenant, run_id, cursor, limit)
@@ -58,7 +58,7 @@ def list_changes(
 
 
 @router.get("/runs/{run_id}/changes/{case_id}", operation_id="getReplayChange", responses=_READS)
-def get_change(tenant: ProjectTenant, services: ServicesDep, run_id: PathId, case_id: PathId) -> ReplayChangeDetailOut:
+def get_change(tenant: AgentTenant, services: ServicesDep, run_id: PathId, case_id: PathId) -> ReplayChangeDetailOut:
     """Return a question whose context changes, with both contexts, and both side by side."""
     change = replay_changes.get_change(tenant, run_id, case_id)
     services.reads.record(tenant, AuditAction.READ_CALL, change.user_id, change.session_id)
@@ -70,7 +70,7 @@ def get_change(tenant: ProjectTenant, services: ServicesDep, run_id: PathId, cas
     operation_id="acceptReplayChanges",
     responses=error_responses(PROJECT_ERRORS, ConflictError, BatchTooLargeError),
 )
-def accept(tenant: ProjectTenant, run_id: PathId, body: AcceptIn) -> AcceptancesOut:
+def accept(tenant: AgentTenant, run_id: PathId, body: AcceptIn) -> AcceptancesOut:
     """Copy questions of a replay to a suite as cases, redacted. Repeating the request adds nothing."""
     accepted = accept_changes(
         tenant, run_id, body.suite_id, body.case_ids, kinds=body.require, keeps_text=body.keep_text
