@@ -28,3 +28,4 @@ MAX_TRACES_BYTES = 4 << 20
 # A case of an evaluation, and how many of them one request may have.
 MAX_CASE_BYTES = 1 << 20
 MAX_CASES = 1_000
+MAX_CASES_BYTES = 16 << 20

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -50,6 +50,7 @@ class AuditAction(str, Enum):
     READ_CALL = "call.read"  # what was said in a call, and what was recalled for it
     READ_MEMORIES = "memories.read"  # the facts about them, or one of them with its history
     PULL_MEMORY = "memory.pulled"  # a machine fetched what is known of them
+    COPIED_CASE = "case.copied"  # what was said in a call became a case of an evaluation
     TRIED_RECALL = "recall.tried"  # a question was asked in their name
     EXPORTED_CALLER = "caller.exported"
     CORRECTED_MEMORY = "memory.corrected"
@@ -199,32 +200,51 @@ class ReadRecorder:
         Raises:
             ServiceUnavailableError: If the database takes no writes and too many reads wait to be recorded.
         """
+        self.record_all(tenant, action, [(user_id, target)])
+
+    def record_all(self, tenant: Tenant, action: AuditAction, read: Iterable[tuple[str, str | None]]) -> None:
+        """Record that data of several users is read, as `record` does, in one transaction.
+
+        Args:
+            tenant: Who reads.
+            action: What is read.
+            read: The users, each with the id of a session or memory, if one is read.
+
+        Raises:
+            ServiceUnavailableError: If the database takes no writes and too many reads wait to be recorded.
+        """
         actor = tenant.scope.actor or _UNKNOWN_ACTOR
-        key = (tenant.scope.project_id, actor.kind, actor.id, action.value, user_id, target or "")
         now = time.monotonic()
-        with self._lock:
-            recorded_at = self._recorded_at.get(key)
         repeat_s = _REPEAT_PULL_S if action is AuditAction.PULL_MEMORY else _REPEAT_S
-        if recorded_at is not None and now - recorded_at < repeat_s:
+        due = {}
+        for user_id, target in dict.fromkeys(read):
+            key = (tenant.scope.project_id, actor.kind, actor.id, action.value, user_id, target or "")
+            with self._lock:
+                recorded_at = self._recorded_at.get(key)
+            if recorded_at is None or now - recorded_at >= repeat_s:
+                due[key] = _AuditRecord.make(tenant.scope, action, user_id, target)
+        if not due:
             return
-        self._write(tenant, _AuditRecord.make(tenant.scope, action, user_id, target))
+        self._write(tenant, list(due.values()))
         with self._lock:
-            self._recorded_at[key] = now
-            self._recorded_at.move_to_end(key)
-            if len(self._recorded_at) > _MAX_REMEMBERED:
+            for key in due:
+                self._recorded_at[key] = now
+                self._recorded_at.move_to_end(key)
+            while len(self._recorded_at) > _MAX_REMEMBERED:
                 self._recorded_at.popitem(last=False)
 
-    def _write(self, tenant: Tenant, entry: _AuditRecord) -> None:
+    def _write(self, tenant: Tenant, entries: Sequence[_AuditRecord]) -> None:
         if not self._deferred.is_failing:  # then this read need not wait to find out
             try:
                 with tenant.begin_write(Action.READ, _LOCK_TIMEOUT_S) as session:
-                    session.add(entry.make_row())
+                    session.add_all(entry.make_row() for entry in entries)
             except Exception as error:
                 if not is_outage(error):
                     raise
             else:
                 return
         # What is neither in the table nor going to be there is not read.
-        if not self._deferred.put(("audit", entry.id), entry):
-            raise ServiceUnavailableError("the audit log cannot be written", store="database")
-        entry.log_as_deferred()
+        for entry in entries:
+            if not self._deferred.put(("audit", entry.id), entry):
+                raise ServiceUnavailableError("the audit log cannot be written", store="database")
+            entry.log_as_deferred()

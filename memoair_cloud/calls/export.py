@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from sqlalchemy import Select, select
 
-from memoair_cloud.database.caller_tables import CALLER_TABLES, Lifetime
+from memoair_cloud.database.caller_tables import CALLER_TABLES
 from memoair_cloud.database.models import (
     CallerProfile,
     CallEvent,
@@ -33,6 +33,8 @@ SCHEMA_VERSION = 1
 _ROWS_AT_ONCE = 500
 # Up to this size, an export needs no space on the disk.
 _MAX_MEMORY_BYTES = 1 << 20
+# The tables whose rows have a place of their own in the document. Those of all others are lists of rows.
+_WRITTEN_APART = frozenset({"sessions", "events", "memories", "memoryChanges", "profiles", "holds"})
 # What the document leaves out: keys that are the same in every row, and bookkeeping of the server.
 _LEFT_OUT = frozenset(
     {"project_id", "user_id", "barred", "version", "claimed_until", "retry_at", "failures", "failure"}
@@ -83,7 +85,7 @@ def _encode(session: ScopedSession, user: EndUser) -> Iterator[str]:
     yield from _encode_list("events", _stream(session, in_order))
     yield from _encode_list("facts", _facts(session, user.id))
     for table in CALLER_TABLES:
-        if table.lifetime is Lifetime.TRACES:
+        if table.name not in _WRITTEN_APART:
             rows: Select[Any] = select(table.model).where(table.belongs_to(user.id))
             yield from _encode_list(table.name, _stream(session, rows))
     yield "}\n"

@@ -43,7 +43,8 @@ class SuiteCase(ProjectOwned, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int]
     content: Mapped[dict[str, Any]]  # as `memoair_evaluation.case` writes it
-    sha256: Mapped[str] = mapped_column(String(64))  # of the content: tells whether two runs had the same case
+    sha256: Mapped[str] = mapped_column(String(64))  # of what may change its scores: tells whether two runs had it
+    size: Mapped[int]  # of the content in bytes
     user_id: Mapped[str | None]  # the caller that it was copied from; None for text that was given
     source: Mapped[dict[str, Any] | None]  # the session and the event that it was copied from
     created_at: Mapped[datetime]

@@ -20,6 +20,7 @@ from memoair_cloud.http.routes import (
     api_docs,
     audit,
     calls,
+    evaluations,
     health,
     indexes,
     memories,
@@ -86,7 +87,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
     # The traces of a session before the session: its id may have slashes.
     resources = (projects, recall_traces, calls, memories, retention, uploads, indexes, projections)
-    for module in (*resources, audit, health, api_docs, files):
+    for module in (*resources, evaluations, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:
         add_dashboard(app, services)

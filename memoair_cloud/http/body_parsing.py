@@ -14,7 +14,13 @@ from starlette.requests import ClientDisconnect
 from memoair_cloud.errors import ApiError, BatchTooLargeError, DocumentBatchTooLargeError, InvalidRequestError
 from memoair_cloud.http.dependencies import admit_request
 from memoair_protocol.json_guards import is_deeper_than
-from memoair_protocol.limits import MAX_CLOUD_JSON_DEPTH, MAX_DOCUMENTS_BYTES, MAX_EVENTS_BYTES, MAX_TRACES_BYTES
+from memoair_protocol.limits import (
+    MAX_CASES_BYTES,
+    MAX_CLOUD_JSON_DEPTH,
+    MAX_DOCUMENTS_BYTES,
+    MAX_EVENTS_BYTES,
+    MAX_TRACES_BYTES,
+)
 
 MAX_BODY_BYTES = 64 << 10
 # 500 events contain about ten thousand commas. A body of nothing but commas and values would take a hundred times its
@@ -107,6 +113,17 @@ class TracesRoute(JsonRoute):
     """A route that accepts a batch of recall traces."""
 
     max_bytes = MAX_TRACES_BYTES
+
+
+class CasesRoute(JsonRoute):
+    """A route that accepts a batch of cases of an evaluation."""
+
+    max_bytes = MAX_CASES_BYTES
+
+    def _decode_body(self, content: bytes) -> Any:
+        if content.count(b",") > _MAX_COMMAS:
+            raise BatchTooLargeError("the body contains too many values")
+        return super()._decode_body(content)
 
 
 class DocumentsRoute(JsonRoute):

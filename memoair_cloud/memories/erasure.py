@@ -11,6 +11,7 @@ from memoair_cloud.database.caller_tables import CALLER_TABLES
 from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import CallSession, EndUser, ForgottenSession, ForgottenUser
 from memoair_cloud.errors import NotFoundError
+from memoair_cloud.evaluation.locking import lock_evaluations_of_user
 from memoair_cloud.identifiers import hash_session_id
 from memoair_cloud.recall_traces.erasure import erase_traces
 from memoair_cloud.retention.holds import check_not_held, is_held
@@ -141,6 +142,8 @@ def _erase(session: ScopedSession, user: EndUser, up_to: datetime, now: datetime
         }
     session.add(erasure)
     record_change(session, AuditAction.ERASED_CALLER, user_id)
+    for suite in lock_evaluations_of_user(session, user_id):
+        suite.version += 1  # some of its cases go with the user
     session.flush()
     forget_user_in_audit(session, user_id)
     session.expunge_all()

@@ -13,6 +13,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from memoair_cloud.calls.corrected_turns import drop_corrected
 from memoair_cloud.calls.users import lock_user
 from memoair_cloud.consolidation import CallTurn, ChatExtractor, Extraction, Extractor
 from memoair_cloud.database.leases import is_before, is_over
@@ -25,7 +26,6 @@ from memoair_cloud.memories.speaker_time import SpeakerTime
 from memoair_cloud.tenancy.access import Tenant, find_project_tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.backoff import Backoff
-from memoair_protocol.corrections import corrected_event_id
 from memoair_protocol.enums import EventType
 from memoair_protocol.interruption import truncate_to_heard
 from memoair_protocol.names import clean_name, is_role_name
@@ -185,7 +185,7 @@ def _load_turns(session: ScopedSession, claim: _CallClaim, speaker_time: Speaker
     )
     # Two machines that take part in a call at the same moment may give one number to two events.
     in_order = statement.order_by(CallEvent.seq, CallEvent.occurred_at, CallEvent.id)
-    events = _latest_versions(session.scalars(in_order).all())
+    events = drop_corrected(session.scalars(in_order).all())
     caller, agent = _sanitize_name(user.name), _sanitize_name(call.details.get("assistantName"))
     if is_role_name(caller):  # a caller who goes by "System" is not quoted as one
         caller = ""
@@ -200,21 +200,6 @@ def _load_turns(session: ScopedSession, claim: _CallClaim, speaker_time: Speaker
         attrs.evolve(turn, said_at=at, language=language)
         for turn, at, language in zip(turns, said_at, languages, strict=True)
     ], call.event_count
-
-
-def _latest_versions(events: Sequence[CallEvent]) -> list[CallEvent]:
-    """Return the events without those that another one corrects; a correction takes the place of the first version."""
-    versions: dict[str, CallEvent] = {}  # the latest version so far, by the id of the event that it may correct
-    places: dict[str, int] = {}
-    for place, event in enumerate(events):
-        corrected_id = corrected_event_id(event.payload)
-        places[event.id] = place if corrected_id is None else places.get(corrected_id, place)
-        versions[event.id] = event
-    for event in events:
-        corrected_id = corrected_event_id(event.payload)
-        if corrected_id not in (None, event.id):
-            versions.pop(corrected_id, None)
-    return sorted(versions.values(), key=lambda event: places[event.id])
 
 
 def _to_turn(event: CallEvent, number: int, caller: str, agent: str) -> CallTurn:

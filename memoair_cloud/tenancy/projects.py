@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from memoair_cloud.audit.log import AuditAction, record_agent_change
 from memoair_cloud.database.models import Agent, Project
 from memoair_cloud.errors import ConflictError, NotFoundError
+from memoair_cloud.evaluation.locking import lock_evaluations_of_agent
 from memoair_cloud.identifiers import random_suffix, slugify
 from memoair_cloud.retention.policy import lock_project, set_policy
 from memoair_cloud.tenancy.access import Tenant
@@ -132,10 +133,11 @@ def get_agent(tenant: Tenant, agent_id: str) -> Agent:
 def delete_agent(tenant: Tenant, agent_id: str) -> Agent:
     """Delete an agent, and return what it was; raise `NotFoundError` if it does not exist.
 
-    Its calls stay, its prompts go, and requests that name it are rejected.
+    Its calls stay, its prompts and evaluations go with it, and requests that name it are rejected.
     """
     with tenant.begin_write() as session:
         agent = _get_agent(session, agent_id)
+        lock_evaluations_of_agent(session, agent_id)
         record_agent_change(session, AuditAction.DELETED_AGENT, agent_id)
         session.delete(agent)
         return agent

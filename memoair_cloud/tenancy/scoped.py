@@ -42,6 +42,11 @@ class Scope:
     only_project_id: str | None = None
     actor: "Actor | None" = None
 
+    @property
+    def actor_name(self) -> str:
+        """Who makes the request, for people: the name of the key, or of the person; ``server`` for the server."""
+        return "server" if self.actor is None else self.actor.name or self.actor.id
+
 
 @attrs.frozen
 class Actor:

@@ -75,7 +75,7 @@ def _create_evaluations() -> None:
     _create(
         "evaluation_cases",
         ["suite_id", "id"],
-        [_number("position"), _text("content"), sa.Column("sha256", sa.String(64), nullable=False)],
+        [_number("position"), _text("content"), sa.Column("sha256", sa.String(64), nullable=False), _number("size")],
         [_text("user_id", nullable=True), _text("source", nullable=True)],
         [_time("created_at"), _text("created_by"), _time("updated_at")],
         references=[_SUITE, _USER],
