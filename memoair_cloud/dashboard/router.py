@@ -41,7 +41,12 @@ _PAGES = (
     audit,
 )
 # In the order in which they are asked: the last one answers what no other knows.
-PAGE_ROUTERS = (*(pages.router for pages in _PAGES), evaluations.files_router, sign_in.signed_in_router, projects.fallback_router)
+PAGE_ROUTERS = (
+    *(pages.router for pages in _PAGES),
+    evaluations.files_router,
+    sign_in.signed_in_router,
+    projects.fallback_router,
+)
 
 
 def add_dashboard(app: FastAPI, services: Services) -> None:
