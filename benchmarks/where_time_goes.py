@@ -50,7 +50,7 @@ STAGES: tuple[tuple[int, str, Any, str], ...] = (
     (5, "index: select postings", Searcher, "_select_postings"),
     (5, "index: kernel", index_search.kernel, "score"),
     (5, "index: rank by all features", Searcher, "_rank_hits"),
-    (4, "context builder", search_service, "build_context"),
+    (4, "context builder", search_service, "compose_context"),
     (2, "encode JSON and send", _Handler, "_write_response"),
 )
 

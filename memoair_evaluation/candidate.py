@@ -32,7 +32,7 @@ class InvalidCandidateError(ValueError):
 
 @attrs.frozen
 class RecallSettings:
-    """The settings of a search. What is None is as in a runtime by default.
+    """The settings of a search. A setting of None has the default of a runtime.
 
     Attributes:
         lanes: The lanes to ask; a case that names lanes is asked those of them that are here, too.
@@ -106,7 +106,7 @@ class Candidate:
         return {name: value for name, value in wire.items() if value}
 
 
-class _Wire(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class _CandidatePart(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     pass
 
 
@@ -114,14 +114,14 @@ _TopK = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_K)]
 _Budget = Annotated[int, msgspec.Meta(ge=MIN_BUDGET_CHARS, le=MAX_BUDGET_CHARS)]
 
 
-class _WireTopK(_Wire, frozen=True):
+class _WireTopK(_CandidatePart, frozen=True):
     profile: _TopK | None = None
     working: _TopK | None = None
     permanent: _TopK | None = None
     org: _TopK | None = None
 
 
-class _WireRecall(_Wire, frozen=True):
+class _WireRecall(_CandidatePart, frozen=True):
     lanes: list[LaneName] | None = None
     top_k: _WireTopK | None = msgspec.field(default=None, name="topK")
     context_chars: _Budget | None = None
@@ -130,17 +130,17 @@ class _WireRecall(_Wire, frozen=True):
     timeout_ms: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_MS)] | None = None
 
 
-class _WireDocuments(_Wire, frozen=True):
+class _WireDocuments(_CandidatePart, frozen=True):
     set_id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)] | None = None
 
 
-class _WirePrompt(_Wire, frozen=True):
+class _WirePrompt(_CandidatePart, frozen=True):
     version: Annotated[int, msgspec.Meta(ge=1)] | None = None
     label: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] | None = None
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=100_000)] | None = None
 
 
-class _WireCandidate(_Wire, frozen=True):
+class _WireCandidate(_CandidatePart, frozen=True):
     recall: _WireRecall | None = None
     documents: _WireDocuments | None = None
     prompt: _WirePrompt | None = None

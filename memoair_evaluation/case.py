@@ -16,11 +16,11 @@ import msgspec
 
 from memoair_evaluation.case_records import (
     CURRENT_SESSION,
-    EvaluationCase,
     Expectation,
     Given,
     GivenFact,
     GivenTurn,
+    RecallCase,
     case_to_wire,
     hash_case,
 )
@@ -43,6 +43,7 @@ __all__ = [
     "GivenTurn",
     "InvalidCaseError",
     "InvalidSuiteError",
+    "RecallCase",
     "SuiteProblem",
     "case_to_wire",
     "decode_case",
@@ -52,9 +53,14 @@ __all__ = [
     "read_suite",
 ]
 
+# The name that callers know. In the cloud, it is that of a table.
+EvaluationCase = RecallCase
+
 # No suite that people keep is larger. A file of more is most likely not a suite.
 MAX_SUITE_BYTES = 256 << 20
 _MAX_SHOWN_PROBLEMS = 20
+# No turn was spoken before, and the times of other turns are some minutes from these.
+_MIN_YEAR, _MAX_YEAR = 1900, 9_000
 _FIELD_NAME = re.compile(r"contains unknown field `([A-Za-z0-9_.-]{1,40})`")
 _ENUMS = {"": ", ".join(lane.value for lane in LaneName)}
 
@@ -110,11 +116,11 @@ class InvalidSuiteError(ValueError):
         self.problems = problems
 
 
-class _Wire(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class _CasePart(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     pass
 
 
-class _WireTurn(_Wire, frozen=True):
+class _WireTurn(_CasePart, frozen=True):
     user: str = ""
     assistant: str = ""
     turn_id: _Label | None = None
@@ -126,27 +132,27 @@ class _WireGivenTurn(_WireTurn, frozen=True):
     occurred_at: str | None = None
 
 
-class _WireFact(_Wire, frozen=True):
+class _WireFact(_CasePart, frozen=True):
     text: _Text
     kind: str = ""
     subject: str = ""
     said_at: str | None = None
 
 
-class _WireProfile(_Wire, frozen=True):
+class _WireProfile(_CasePart, frozen=True):
     name: str | None = None
     summary: str | None = None
     attributes: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
 
 
-class _WireGiven(_Wire, frozen=True):
+class _WireGiven(_CasePart, frozen=True):
     profile: _WireProfile | None = None
     facts: list[str | _WireFact] = []
     turns: list[_WireGivenTurn] = []
 
 
-class _WireExpectation(_Wire, frozen=True):
+class _WireExpectation(_CasePart, frozen=True):
     fact: _Phrase | None = None
     document: _Text | None = None
     index: _Text | None = None
@@ -155,7 +161,7 @@ class _WireExpectation(_Wire, frozen=True):
     text: _Phrase | None = None
 
 
-class _WireCase(_Wire, frozen=True):
+class _WireCase(_CasePart, frozen=True):
     id: _Text
     question: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_QUERY_CHARS)]
     given: _WireGiven | None = None
@@ -170,7 +176,7 @@ class _WireCase(_Wire, frozen=True):
     notes: Annotated[str, msgspec.Meta(max_length=2_000)] = ""
 
 
-def parse_case(content: Mapping[str, Any]) -> EvaluationCase:
+def parse_case(content: Mapping[str, Any]) -> RecallCase:
     """Return the case that an object of JSON says.
 
     Args:
@@ -186,12 +192,12 @@ def parse_case(content: Mapping[str, Any]) -> EvaluationCase:
     return decode_case(encoded)
 
 
-def decode_case(content: bytes) -> EvaluationCase:
+def decode_case(content: bytes) -> RecallCase:
     """Return the case that a JSON text says; raises as `parse_case`."""
     return _to_case(decode_part(content, _WireCase))
 
 
-def read_suite(path: Path) -> list[EvaluationCase]:
+def read_suite(path: Path) -> list[RecallCase]:
     """Return the cases of a file: one JSON object per line, empty lines apart.
 
     Raises:
@@ -204,9 +210,9 @@ def read_suite(path: Path) -> list[EvaluationCase]:
     return parse_suite(content)
 
 
-def parse_suite(content: bytes) -> list[EvaluationCase]:
+def parse_suite(content: bytes) -> list[RecallCase]:
     """Return the cases of a suite in JSON lines; raises InvalidSuiteError as `read_suite`."""
-    cases: list[EvaluationCase] = []
+    cases: list[RecallCase] = []
     problems: list[SuiteProblem] = []
     first_lines: dict[str, int] = {}
     for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
@@ -257,7 +263,7 @@ def _to_invalid_case(message: str) -> InvalidCaseError:
     return InvalidCaseError(field, problem[:1].lower() + problem[1:])
 
 
-def _to_case(wire: _WireCase) -> EvaluationCase:
+def _to_case(wire: _WireCase) -> RecallCase:
     if problem := identifier_problem(wire.id):
         raise InvalidCaseError("id", problem)
     if not wire.question.strip():
@@ -273,7 +279,7 @@ def _to_case(wire: _WireCase) -> EvaluationCase:
             check_filter(wire.filter)
         except InvalidSearchError as error:
             raise InvalidCaseError("filter", str(error).removeprefix("filter: ")) from None
-    return EvaluationCase(
+    return RecallCase(
         id=wire.id,
         question=wire.question,
         given=given,
@@ -352,6 +358,9 @@ def _to_expectation(wire: _WireExpectation, field: str) -> Expectation:
 
 def _to_time(text: str | None, field: str) -> datetime | None:
     try:
-        return None if text is None else parse_timestamp(text)
+        time = None if text is None else parse_timestamp(text)
     except ValueError:
         raise InvalidCaseError(field, "not an ISO 8601 timestamp such as 2026-01-05T10:00:00Z") from None
+    if time is not None and not _MIN_YEAR <= time.year <= _MAX_YEAR:
+        raise InvalidCaseError(field, f"the year is not from {_MIN_YEAR} to {_MAX_YEAR}")
+    return time

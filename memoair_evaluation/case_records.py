@@ -10,7 +10,7 @@ from memoair_protocol.enums import LaneName
 from memoair_protocol.hashes import hash_content
 from memoair_protocol.timestamps import format_utc
 
-# The session in which a case asks its question; the turns of `EvaluationCase.talk` belong to it.
+# The session in which a case asks its question; the turns of `RecallCase.talk` belong to it.
 CURRENT_SESSION = "evaluation:current"
 
 
@@ -93,7 +93,7 @@ class Expectation:
 
 
 @attrs.frozen
-class EvaluationCase:
+class RecallCase:
     """A case of a suite.
 
     Attributes:
@@ -126,7 +126,7 @@ class EvaluationCase:
     notes: str = ""
 
 
-def case_to_wire(case: EvaluationCase) -> dict[str, Any]:
+def case_to_wire(case: RecallCase) -> dict[str, Any]:
     """Return a case in JSON, without the fields that say nothing: `parse_case` makes an equal case of it."""
     wire: dict[str, Any] = {
         "id": case.id,
@@ -146,7 +146,7 @@ def case_to_wire(case: EvaluationCase) -> dict[str, Any]:
     return wire if case.lanes is None else {**wire, "lanes": [lane.value for lane in case.lanes]}
 
 
-def hash_case(case: EvaluationCase) -> str:
+def hash_case(case: RecallCase) -> str:
     """Return the SHA-256 of all that may change the scores of a case: of its JSON without tags and notes."""
     wire = case_to_wire(case)
     return hash_content({name: value for name, value in wire.items() if name not in ("tags", "notes")})

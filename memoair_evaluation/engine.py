@@ -8,19 +8,19 @@ from typing import Any
 import attrs
 
 from memoair_evaluation.candidate import RecallSettings
-from memoair_evaluation.case_records import CURRENT_SESSION, EvaluationCase, Given, hash_case
+from memoair_evaluation.case_records import CURRENT_SESSION, Given, RecallCase, hash_case
 from memoair_evaluation.case_scoring import score_case
-from memoair_evaluation.given import time_of, to_user, user_of
+from memoair_evaluation.given import event_keys_of, time_of, to_user, user_of
 from memoair_evaluation.scoring import CaseResult
-from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
 from memoair_protocol.enums import LaneName
 from memoair_protocol.limits import MAX_TIMEOUT_MS
-from memoair_runtime.preview import Budgets, PreviewData, PreviewUser, open_preview
+from memoair_runtime.preview import Budgets, OpenDocuments, PreviewedSearch, PreviewUser, open_documents
 from memoair_runtime.preview import PreviewDocuments as EngineDocuments
 
 __all__ = ["CaseQuestion", "Engine", "EngineDocuments", "open_engine"]
 
 _DEFAULT_SETTINGS = RecallSettings()
+_MAX_SHOWN_CHARS = 240
 
 
 @attrs.frozen
@@ -44,11 +44,15 @@ class CaseQuestion:
 
 @attrs.frozen
 class Engine:
-    """Asks questions about callers, each with the documents that it was opened with. For one thread."""
+    """Asks questions about any number of callers over documents that are opened once. Made by `open_engine`.
 
-    _documents: EngineDocuments
+    The same documents, caller, question and settings give the same reply and scores, whatever the time, the machine's
+    load, and the order of the questions. For one thread at a time.
+    """
 
-    def run_case(self, case: EvaluationCase, settings: RecallSettings = _DEFAULT_SETTINGS) -> CaseResult:
+    _documents: OpenDocuments
+
+    def run_case(self, case: RecallCase, settings: RecallSettings = _DEFAULT_SETTINGS) -> CaseResult:
         """Ask the question of a case, and score what is recalled.
 
         Args:
@@ -56,16 +60,17 @@ class Engine:
             settings: The settings of the search.
         """
         question = CaseQuestion(
-            case.question,
-            time_of(case),
-            filter=case.filter,
-            lanes=None if case.lanes is None else tuple(case.lanes),
+            case.question, time_of(case), filter=case.filter, lanes=None if case.lanes is None else tuple(case.lanes)
         )
-        user = user_of(case)
-        reply = self.ask(user, question, settings)
-        half = self.ask(user, question, _halve(settings))["contextText"]
-        scores = score_case(case, reply, half, settings.timeout_ms or SEARCH_TIMEOUT_MS)
-        return CaseResult(case.id, hash_case(case), scores, reply["trace"], reply["contextText"], half)
+        search = self.trace(user_of(case), question, settings)
+        return CaseResult(
+            case_id=case.id,
+            case_sha256=hash_case(case),
+            scores=score_case(case, search, event_keys_of(case), settings.timeout_ms),
+            trace=_add_texts(search),
+            context=search.contexts[0].text,
+            half_context=search.contexts[1].text,
+        )
 
     def ask(
         self, user: Given | PreviewUser | None, question: CaseQuestion, settings: RecallSettings = _DEFAULT_SETTINGS
@@ -80,23 +85,45 @@ class Engine:
         Raises:
             InvalidSearchError: If the filter is invalid.
         """
+        return self.trace(user, question, settings, explains=True).reply
+
+    def trace(
+        self,
+        user: Given | PreviewUser | None,
+        question: CaseQuestion,
+        settings: RecallSettings = _DEFAULT_SETTINGS,
+        *,
+        explains: bool = False,
+    ) -> PreviewedSearch:
+        """Return the reply, the record of the search, and what is in the context; raises as `ask`.
+
+        Args:
+            user: What is known of the caller; None for an unknown one.
+            question: The question.
+            settings: The settings of the search.
+            explains: Whether the reply has ``trace.explain``. The record has the same for each hit.
+
+        Returns:
+            The search. Its second context is the one with half the budgets.
+        """
         known = to_user(user) if isinstance(user, Given) else user or PreviewUser()
-        data = PreviewData(**attrs.asdict(known, recurse=False), **attrs.asdict(self._documents, recurse=False))
-        with open_preview(data, _to_budgets(settings)) as memory:
-            return memory.search(_to_search(question, settings), question.at.timestamp())
+        budgets = _to_budgets(settings)
+        half = Budgets(budgets.context_chars // 2, budgets.lane_chars // 2)
+        memory = self._documents.open_user(known, budgets, keeps_deadline=False)
+        return memory.trace(_to_search(question, settings, explains=explains), question.at.timestamp(), [half])
 
 
 @contextmanager
 def open_engine(documents: EngineDocuments) -> Iterator[Engine]:
-    """Yield an engine that has the documents open, for one thread.
+    """Yield an engine that has the documents open.
 
     Args:
         documents: The documents that every question searches.
 
     Raises:
-        OSError: If the index file cannot be read.
+        OSError: If the index file cannot be read, or is damaged.
     """
-    yield Engine(documents)
+    yield Engine(open_documents(documents))
 
 
 def _to_budgets(settings: RecallSettings) -> Budgets:
@@ -104,12 +131,7 @@ def _to_budgets(settings: RecallSettings) -> Budgets:
     return Budgets(settings.context_chars or default.context_chars, settings.lane_chars or default.lane_chars)
 
 
-def _halve(settings: RecallSettings) -> RecallSettings:
-    budgets = _to_budgets(settings)
-    return attrs.evolve(settings, context_chars=budgets.context_chars // 2, lane_chars=budgets.lane_chars // 2)
-
-
-def _to_search(question: CaseQuestion, settings: RecallSettings) -> dict[str, Any]:
+def _to_search(question: CaseQuestion, settings: RecallSettings, *, explains: bool) -> dict[str, Any]:
     lanes = [
         lane.value
         for lane in LaneName
@@ -121,10 +143,19 @@ def _to_search(question: CaseQuestion, settings: RecallSettings) -> dict[str, An
         "lanes": lanes,
         "topK": {lane.value: limit for lane, limit in settings.top_k.items()},
         "timeoutMs": MAX_TIMEOUT_MS,
-        "explain": True,
+        "explain": explains,
     }
     if question.filter:
         search["filter"] = dict(question.filter)
     if settings.min_confidence is not None:
         search["minConfidence"] = settings.min_confidence
     return search
+
+
+def _add_texts(search: PreviewedSearch) -> dict[str, Any]:
+    """Return the record of a search with the beginning of each hit's text, to be read without the documents."""
+    record = search.record
+    for name, lane in record["lanes"].items():
+        for item, hit in zip(lane.get("items", ()), search.reply[name] or (), strict=False):
+            item["text"] = hit["text"][:_MAX_SHOWN_CHARS]
+    return record

@@ -64,10 +64,10 @@ class _LineMatcher(difflib.SequenceMatcher[str]):
     def get_matching_blocks(self) -> list[difflib.Match]:
         sizes = len(self.a), len(self.b)
         start, end = _count_common_ends(self.a, self.b)
-        middles = [lines[start : size - end] for lines, size in zip((self.a, self.b), sizes, strict=True)]
+        before, after = self.a[start : sizes[0] - end], self.b[start : sizes[1] - end]
         blocks = [difflib.Match(0, 0, start)] if start else []
-        if _is_comparable(*middles):
-            matcher = difflib.SequenceMatcher(None, *middles)
+        if _is_comparable(before, after):
+            matcher = difflib.SequenceMatcher(None, before, after)
             found = matcher.get_matching_blocks()[:-1]  # without the mark of the end
             blocks += [difflib.Match(start + a, start + b, size) for a, b, size in found]
         blocks += [difflib.Match(sizes[0] - end, sizes[1] - end, end)] if end else []

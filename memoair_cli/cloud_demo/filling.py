@@ -20,7 +20,7 @@ from memoair_cloud.tenancy.access import Tenant, authenticate
 from memoair_cloud.tenancy.accounts import Accounts, IssuedKey
 from memoair_cloud.tenancy.projects import change_project, create_agent, create_project
 from memoair_protocol.enums import TraceMode
-from memoair_runtime.preview import PreviewData, preview_search
+from memoair_runtime.preview import PreviewDocuments, PreviewUser, open_documents
 
 ACCOUNT_NAME = "demo"
 
@@ -53,7 +53,8 @@ def fill_cloud(
         The first key of the account.
     """
     # The first search of a process loads what all others share, and takes longer than an agent would wait.
-    preview_search(PreviewData(), {"sessionId": "warm-up", "query": "Hello?"})
+    unknown_caller = open_documents(PreviewDocuments()).open_user(PreviewUser())
+    unknown_caller.search({"sessionId": "warm-up", "query": "Hello?"})
     key = Accounts(services.engine).create(ACCOUNT_NAME)
     account = authenticate(services.engine, key.key).make_tenant(services.engine)
     tenants = {}

@@ -26,6 +26,7 @@ from memoair_cloud.http.routes import (
     memories,
     projections,
     projects,
+    prompts,
     recall_traces,
     retention,
     uploads,
@@ -86,7 +87,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SingleHeaders)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
     # The traces of a session before the session: its id may have slashes.
-    resources = (projects, recall_traces, calls, memories, retention, uploads, indexes, projections)
+    resources = (projects, recall_traces, calls, memories, retention, uploads, indexes, projections, prompts)
     for module in (*resources, evaluations, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:

@@ -21,6 +21,7 @@ from memoair_protocol.limits import (
     MAX_EVENTS_BYTES,
     MAX_TRACES_BYTES,
 )
+from memoair_protocol.prompt_template import MAX_PROMPT_CHARS
 
 MAX_BODY_BYTES = 64 << 10
 # 500 events contain about ten thousand commas. A body of nothing but commas and values would take a hundred times its
@@ -131,6 +132,12 @@ class DocumentsRoute(JsonRoute):
 
     max_bytes = MAX_DOCUMENTS_BYTES
     too_large_error = DocumentBatchTooLargeError
+
+
+class PromptRoute(JsonRoute):
+    """A route that accepts a prompt. JSON may write a character with twelve bytes."""
+
+    max_bytes = 12 * MAX_PROMPT_CHARS + MAX_BODY_BYTES
 
 
 class _RawBatch(msgspec.Struct):

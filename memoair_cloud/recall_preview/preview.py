@@ -22,10 +22,11 @@ from memoair_protocol.temporary import temporary_folder
 from memoair_runtime.preview import (
     Budgets,
     InvalidSearchError,
-    PreviewData,
+    OpenDocuments,
+    PreviewDocuments,
     PreviewedMemory,
-    open_preview,
-    preview_search,
+    PreviewUser,
+    open_documents,
 )
 
 NEW_SESSION_ID = "preview"
@@ -96,21 +97,19 @@ def ask(tenant: Tenant, blobs: BlobStore, question: Question) -> Preview:
     if not question.text.strip() or len(question.text) > MAX_QUERY_CHARS:
         raise InvalidRequestError(f"a question has 1 to {MAX_QUERY_CHARS} characters", field="q")
     started_at = time.monotonic()
-    known, is_complete = _load_user(tenant, question) if question.user_id is not None else ({}, True)
+    user, is_complete = _load_user(tenant, question) if question.user_id is not None else (PreviewUser(), True)
     defaults = Budgets()
     budgets = Budgets(
         question.context_chars or defaults.context_chars,
         question.lane_chars or defaults.lane_chars,
     )
-    with _load_documents(tenant, blobs) as documents:
-        data = PreviewData(**known, **documents)
+    with open_present_documents(tenant, blobs) as documents:
+        memory = documents.open_user(user, budgets)
         prepared_ms = (time.monotonic() - started_at) * 1e3
         try:
-            reply = preview_search(data, _to_search(question), budgets)
+            reply = memory.search(_to_search(question))
         except InvalidSearchError as error:
             raise InvalidRequestError(str(error)) from None
-        except OSError:
-            raise ServiceUnavailableError("the index file of the documents cannot be read", store="blobs") from None
     return Preview(reply, prepared_ms, is_complete)
 
 
@@ -126,9 +125,9 @@ def open_preview_of_user(tenant: Tenant, blobs: BlobStore, user_id: str) -> Iter
     Raises:
         ServiceUnavailableError: If the index file cannot be read.
     """
-    known, _ = _load_user(tenant, Question("", user_id))
-    with _load_documents(tenant, blobs) as documents, open_preview(PreviewData(**known, **documents)) as memory:
-        yield memory
+    user, _ = _load_user(tenant, Question("", user_id))
+    with open_present_documents(tenant, blobs) as documents:
+        yield documents.open_user(user)
 
 
 def _to_search(question: Question) -> dict[str, Any]:
@@ -147,7 +146,7 @@ def _to_search(question: Question) -> dict[str, Any]:
     return search
 
 
-def _load_user(tenant: Tenant, question: Question) -> tuple[dict[str, Any], bool]:
+def _load_user(tenant: Tenant, question: Question) -> tuple[PreviewUser, bool]:
     """Return what a machine would pull of a user, and whether it is all."""
     user_id = question.user_id or ""
     profile = build_profile_projection(tenant, user_id, None, None)
@@ -169,14 +168,32 @@ def _load_user(tenant: Tenant, question: Question) -> tuple[dict[str, Any], bool
         events = [
             event for event in events if event["sessionId"] != question.session_id or not seqs or event["seq"] < seqs[0]
         ]
-    return {"profile": profile, "events": events, "facts": list(facts.values())}, is_complete
+    return PreviewUser(profile, events, list(facts.values())), is_complete
 
 
 @contextmanager
-def _load_documents(tenant: Tenant, blobs: BlobStore) -> Iterator[dict[str, Any]]:
-    """Yield the index file of the documents, and what changed since it was built."""
-    changes = _list_document_changes(tenant)
-    sha256 = changes.pop("sha256")
+def open_present_documents(tenant: Tenant, blobs: BlobStore) -> Iterator[OpenDocuments]:
+    """Yield the documents of a project as they are now.
+
+    Raises:
+        ServiceUnavailableError: If the index file cannot be read.
+    """
+    with load_present_documents(tenant, blobs) as documents:
+        try:
+            opened = open_documents(documents)
+        except OSError:
+            raise ServiceUnavailableError("the index file of the documents cannot be read", store="blobs") from None
+        yield opened
+
+
+@contextmanager
+def load_present_documents(tenant: Tenant, blobs: BlobStore) -> Iterator[PreviewDocuments]:
+    """Yield the index file of the documents in a temporary folder, and what changed since it was built.
+
+    Raises:
+        ServiceUnavailableError: If the index file cannot be read.
+    """
+    sha256, changes = _list_document_changes(tenant)
     if sha256 is None:
         yield changes
         return
@@ -188,10 +205,10 @@ def _load_documents(tenant: Tenant, blobs: BlobStore) -> Iterator[dict[str, Any]
                     target.write(block)
         except OSError:
             raise ServiceUnavailableError("the index file of the documents cannot be read", store="blobs") from None
-        yield {**changes, "index_file": path}
+        yield attrs.evolve(changes, index_file=path)
 
 
-def _list_document_changes(tenant: Tenant) -> dict[str, Any]:
+def _list_document_changes(tenant: Tenant) -> tuple[str | None, PreviewDocuments]:
     """Return the hash of the latest index file, and the documents that changed since; all of them without a file."""
     with tenant.begin_read() as session:
         file = get_org_file(session)
@@ -203,4 +220,4 @@ def _list_document_changes(tenant: Tenant) -> dict[str, Any]:
         since = page["version"]
         if not page["more"]:
             break
-    return {"sha256": None if file is None else file["sha256"], "documents": documents, "removed": removed}
+    return None if file is None else file["sha256"], PreviewDocuments(documents=documents, removed=removed)

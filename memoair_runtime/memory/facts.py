@@ -45,6 +45,11 @@ def to_document(fact: ReplicaFact) -> Document:
     )
 
 
+def fact_id_of(document: Document) -> str:
+    """Return the id of the fact that a document was made from."""
+    return document.group.removeprefix(_ID_PREFIX)
+
+
 def is_fact(document: Document) -> bool:
     """Return whether a document is a fact, and not part of a turn."""
     return "fact" in document.metadata

@@ -4,30 +4,20 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import pairwise
-from typing import Any
 
-from memoair_index import ContainerError, Document, Hit, Index, Query
-from memoair_index.reranker import MAX_RERANKED
+from memoair_index import ContainerError, Index
 from memoair_protocol.enums import LaneName
 from memoair_protocol.starvation import is_starved, raise_if_starved
 from memoair_runtime.coalescing_job import CoalescingJob
+from memoair_runtime.org.answer import DEFAULT_LIMIT, answer_from_documents
 from memoair_runtime.org.reranker import OrgReranker
 from memoair_runtime.org.source import LoadedOrgIndex, OrgSource, VersionKey
 from memoair_runtime.readiness import Readiness, ReadinessGate
-from memoair_runtime.recall.lanes.dedupe import best_confidence, select_confident, top_per_group
-from memoair_runtime.recall.lanes.lane import HitSource, LaneAnswer, LaneHit, LaneQuery, Passage
+from memoair_runtime.recall.lanes.lane import LaneAnswer, LaneQuery
 
 log = logging.getLogger(__name__)
-
-# Several passages of one document may be among the best; only the best of them is returned.
-_PASSAGES_PER_HIT = 3
-# So many copies of documents are looked past.
-_MAX_COPIES = 4
-# Scores that differ by less may be equal but for rounding.
-_EQUAL_SCORES = 1e-3
 
 
 class OrgLane:
@@ -46,7 +36,7 @@ class OrgLane:
     """
 
     name = LaneName.ORG
-    default_limit = 4
+    default_limit = DEFAULT_LIMIT
 
     def __init__(
         self, source: OrgSource, get_recent_turns: Callable[[str], tuple[str, ...]], reranker: OrgReranker
@@ -104,39 +94,9 @@ class OrgLane:
             NotReadyError: If the documents are not loaded by the deadline, or could not be loaded.
         """
         self._gate.wait(query.deadline)
-        predicate = query.predicate
-        index_query = Query(query.text, recent_turns=self._get_recent_turns(query.session_id), now=query.now)
-        filter_ = None if predicate is None else lambda document: predicate(_metadata(document))
+        recent_turns = self._get_recent_turns(query.session_id)
         self._poll_source()
-        index = self._index
-        best_by_document = top_per_group(
-            lambda limit: self._search_index(index, index_query, limit, filter_, query),
-            lambda document: document.group,
-            query.limit,
-            (query.limit + _MAX_COPIES) * _PASSAGES_PER_HIT,
-            lambda hits: _MAX_COPIES if _have_equal_scores(hits) else 0,
-        )
-        confidence = best_confidence(best_by_document.values())
-        if query.min_confidence:
-            best_by_document = select_confident(best_by_document, query.min_confidence)
-        chosen = _put_copies_last(best_by_document.values(), query.limit)
-        return LaneAnswer(
-            hits=tuple(map(self._to_lane_hit, chosen)),
-            passages=tuple(Passage(hit.document.text, (rank,)) for rank, hit in enumerate(chosen)),
-            confidence=confidence,
-        )
-
-    def _search_index(
-        self,
-        index: Index,
-        index_query: Query,
-        limit: int,
-        predicate: Callable[[Document], bool] | None,
-        query: LaneQuery,
-    ) -> list[Hit]:
-        if not query.can_rerank():
-            return index.search(index_query, limit, predicate)
-        return self._reranker.rerank(index.search(index_query, max(limit, MAX_RERANKED), predicate), query.text)
+        return answer_from_documents(self._index, query, recent_turns, self._reranker.rerank)
 
     def _poll_source(self) -> None:
         """Check at intervals whether another process has pulled other documents; this search does not wait for them."""
@@ -186,32 +146,3 @@ class OrgLane:
         self._index = index
         if self._is_encoding:
             self._reranker.start(index)
-
-    def _to_lane_hit(self, hit: Hit) -> LaneHit:
-        document = hit.document
-        document_id, index_name = document.metadata["id"], document.metadata.get("indexName")
-        source = HitSource(self.name, document_id, "document", document_id=document_id, index_name=index_name)
-        return LaneHit(document.text, hit.score, source, _metadata(document), hit)
-
-
-def _have_equal_scores(hits: Iterable[Hit]) -> bool:
-    """Return whether there may be copies among hits, best first: the scores of copies are equal."""
-    return any(hit.score - following.score < _EQUAL_SCORES for hit, following in pairwise(hits))
-
-
-def _put_copies_last(hits: Iterable[Hit], limit: int) -> list[Hit]:
-    """Return the best hits; those with the text and the metadata of a better one only if there are too few others."""
-    seen: list[tuple[str, Mapping[str, Any]]] = []
-    distinct: list[Hit] = []
-    copies: list[Hit] = []
-    for hit in hits:
-        key = hit.document.text, _metadata(hit.document)
-        (copies if key in seen else distinct).append(hit)
-        seen.append(key)
-    # If copies fill the rest, the hits are in the order of their scores again.
-    return sorted([*distinct, *copies][:limit], key=lambda hit: -hit.score)
-
-
-def _metadata(document: Document) -> Mapping[str, Any]:
-    metadata: Mapping[str, Any] = document.metadata["metadata"]
-    return metadata

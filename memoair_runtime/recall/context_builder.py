@@ -18,7 +18,7 @@ from memoair_protocol.context_format import (
 )
 from memoair_protocol.enums import LaneName
 from memoair_protocol.sanitizer import sanitize_line
-from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage
+from memoair_runtime.recall.lanes.lane import LaneAnswer, Passage, SourceKey
 
 # What a section says instead of passages, if the client asks for that. The lanes that leave out hits by confidence
 # have one.
@@ -45,33 +45,53 @@ class Budgets:
     lane_chars: int = MAX_SECTION_CHARS
 
 
+@attrs.frozen
+class ComposedContext:
+    """A context, and what is in it.
+
+    Attributes:
+        text: The context, within the budgets and without duplicate texts; empty if there is nothing to say.
+        sources: The turns, facts and documents of which a passage is in it, or has the same text as one that is.
+    """
+
+    text: str = attrs.field(repr=False)
+    sources: frozenset[SourceKey] = frozenset()
+
+
 # The formatted lines of a section by their heading, each with its position.
 _LinesByHeading = dict[str, list[tuple[tuple[Any, ...], str]]]
 _position = itemgetter(0)
 
 
 def build_context(answers: Mapping[LaneName, LaneAnswer], budgets: Budgets, *, says_nothing_found: bool = False) -> str:
+    """Return the text of the context; see `compose_context`."""
+    return compose_context(answers, budgets, says_nothing_found=says_nothing_found).text
+
+
+def compose_context(
+    answers: Mapping[LaneName, LaneAnswer], budgets: Budgets, *, says_nothing_found: bool = False
+) -> ComposedContext:
     """Build the context: one section per lane that found something, in the order of `LaneName`.
 
     Args:
         answers: The answers of the lanes. Their passages are taken in order while they fit.
         budgets: The size limits.
         says_nothing_found: Whether a lane that has searched and found nothing gets a section that says so.
-
-    Returns:
-        The context, within the budgets and without duplicate texts; empty if there is nothing to say.
     """
     notes: Mapping[LaneName, str] = {}
     if says_nothing_found:
         notes = {name: note for name, note in _NOTHING_FOUND.items() if _found_nothing(answers.get(name))}
+    sources: set[SourceKey | None] = set()
     sections = _build_sections(
-        answers, notes, budgets.lane_chars, len(answers) * (budgets.lane_chars + len(SECTION_SEPARATOR))
+        answers, notes, budgets.lane_chars, len(answers) * (budgets.lane_chars + len(SECTION_SEPARATOR)), sources
     )
     text_budget = budgets.context_chars - len(SECTION_SEPARATOR) * (len(sections) - 1)
     if sum(map(len, sections)) > text_budget:
         section_limit = _fair_limit(list(map(len, sections)), text_budget)
-        sections = _build_sections(answers, notes, min(budgets.lane_chars, section_limit), budgets.context_chars)
-    return SECTION_SEPARATOR.join(sections)
+        sources.clear()
+        lane_chars = min(budgets.lane_chars, section_limit)
+        sections = _build_sections(answers, notes, lane_chars, budgets.context_chars, sources)
+    return ComposedContext(SECTION_SEPARATOR.join(sections), frozenset(key for key in sources if key is not None))
 
 
 def _found_nothing(answer: LaneAnswer | None) -> bool:
@@ -80,7 +100,11 @@ def _found_nothing(answer: LaneAnswer | None) -> bool:
 
 
 def _build_sections(
-    answers: Mapping[LaneName, LaneAnswer], notes: Mapping[LaneName, str], lane_chars: int, context_chars: int
+    answers: Mapping[LaneName, LaneAnswer],
+    notes: Mapping[LaneName, str],
+    lane_chars: int,
+    context_chars: int,
+    sources: set[SourceKey | None],
 ) -> list[str]:
     seen: set[str] = set()
     sections: list[str] = []
@@ -88,7 +112,7 @@ def _build_sections(
         if name in answers:
             # A text that no longer fits one section may move to a later one, which is then longer than before: so the
             # rest of the context's budget limits each section, too.
-            section = _build_section(header, answers[name].passages, min(lane_chars, context_chars), seen)
+            section = _build_section(header, answers[name].passages, min(lane_chars, context_chars), seen, sources)
             if not section and name in notes:
                 note = f"## {name.value}\n{notes[name]}"
                 section = note if len(note) <= min(lane_chars, context_chars) else ""
@@ -106,8 +130,13 @@ def _fair_limit(lengths: Sequence[int], budget: int) -> int:
     return budget // len(remaining) if remaining else budget
 
 
-def _build_section(header: str, passages: Iterable[Passage], budget: int, seen: set[str]) -> str:
-    """Build one lane's section in at most ``budget`` characters, without texts in ``seen``; empty if nothing fits."""
+def _build_section(
+    header: str, passages: Iterable[Passage], budget: int, seen: set[str], sources: set[SourceKey | None]
+) -> str:
+    """Build one lane's section in at most ``budget`` characters, without texts in ``seen``; empty if nothing fits.
+
+    Adds the sources of what is in it to ``sources``.
+    """
     remaining = budget - len(header)
     max_chars = 2 * budget + _MIN_TRUNCATED_CHARS
     chosen: _LinesByHeading = {}
@@ -120,6 +149,8 @@ def _build_section(header: str, passages: Iterable[Passage], budget: int, seen: 
             full_text if len(full_text) <= max_chars else full_text[:max_chars], passage.speaker[:_MAX_SPEAKER_CHARS]
         )
         if not key or key in seen:
+            if key:
+                sources.add(passage.source)
             continue
         heading = passage.heading
         line_budget = remaining - 1 if not heading or heading in chosen else remaining - len(f"\n{heading}:\n")
@@ -128,6 +159,7 @@ def _build_section(header: str, passages: Iterable[Passage], budget: int, seen: 
         if line and line not in seen:  # two texts may be truncated to the same sentence
             seen.add(key)
             seen.add(line)
+            sources.add(passage.source)
             chosen.setdefault(heading, []).append((passage.position, line))
             remaining = line_budget - len(line)
     return "\n".join([header, *_list_lines(chosen)]) if chosen else ""

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from typing import Protocol
 
 import attrs
 
@@ -65,6 +66,23 @@ class LaneRequest:
 
 
 Outcomes = Mapping[LaneName, LaneOutcome]
+
+
+class SearchExecutor(Protocol):
+    """Runs one query on several lanes. Thread-safe."""
+
+    def run(self, requests: Sequence[LaneRequest], deadline: float, on_done: Callable[[Outcomes], None]) -> None:
+        """Search the lanes; see `LaneExecutor.run`."""
+
+    def close(self) -> None:
+        """Release all resources. No search may follow."""
+
+
+def answers_of(outcomes: Outcomes) -> dict[LaneName, LaneAnswer]:
+    """Return the answers of the lanes that have answered."""
+    return {name: outcome.answer for name, outcome in outcomes.items() if outcome.status is LaneStatus.OK}
+
+
 _Visit = tuple[LaneRequest, float]  # a lane that is being searched, and when it is overdue
 
 
@@ -171,7 +189,7 @@ class _SearchRun:
         """Lead until the search is answered, by this thread or by a successor."""
         while (visit := self._visit_next()) is not None:
             request, _ = visit
-            outcome = _search_lane(request)
+            outcome = search_lane(request)
             with self._changed:
                 self._outcomes[request.lane.name] = outcome
                 if visit is not self._current:  # another thread has taken over
@@ -236,7 +254,8 @@ def _missing_outcome(lane: Lane, waited_ms: float) -> LaneOutcome:
     return LaneOutcome(LaneStatus.LOADING if is_loading else LaneStatus.LATE, waited_ms)
 
 
-def _search_lane(request: LaneRequest) -> LaneOutcome:
+def search_lane(request: LaneRequest) -> LaneOutcome:
+    """Search one lane. What it raises becomes the status of the outcome."""
     started_at = time.monotonic()
     answer = NO_ANSWER
     try:

@@ -8,21 +8,42 @@ from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
 from memoair_protocol.enums import Intent, LaneName, Variant
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.metrics import RuntimeMetrics
-from memoair_runtime.recall.context_builder import Budgets, build_context
-from memoair_runtime.recall.lane_executor import LaneExecutor, LaneOutcome, LaneRequest, LaneStatus, Outcomes
+from memoair_runtime.recall.context_builder import Budgets, ComposedContext, compose_context
+from memoair_runtime.recall.lane_executor import (
+    LaneExecutor,
+    LaneOutcome,
+    LaneRequest,
+    LaneStatus,
+    Outcomes,
+    SearchExecutor,
+    answers_of,
+)
 from memoair_runtime.recall.lanes.lane import NO_ANSWER, Lane, LaneAnswer, LaneQuery
 from memoair_runtime.recall.trace_record import FinishedSearch
 from memoair_runtime.requests import SearchRequest
 
 
 class SearchService:
-    """Answers searches from a set of lanes. Thread-safe."""
+    """Answers searches from a set of lanes. Thread-safe.
 
-    def __init__(self, lanes: Sequence[Lane], metrics: RuntimeMetrics, budgets: Budgets | None = None) -> None:
+    Args:
+        lanes: The lanes.
+        metrics: Where searches are counted.
+        budgets: The size limits of the context.
+        executor: Runs the lanes; by default a `LaneExecutor`.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        metrics: RuntimeMetrics,
+        budgets: Budgets | None = None,
+        executor: SearchExecutor | None = None,
+    ) -> None:
         self._lanes = tuple(lanes)
         self._metrics = metrics
         self._budgets = budgets or Budgets()
-        self._executor = LaneExecutor()
+        self._executor = executor or LaneExecutor()
 
     def bootstrap_budgets(self) -> dict[str, int]:
         """Return the default budgets, as the reply of session/start has them."""
@@ -80,15 +101,20 @@ class SearchService:
         )
 
         def answer(outcomes: Outcomes) -> None:
-            body = self._build_reply(request, outcomes, notes, started_at)
+            body, context = self._build_reply(request, outcomes, notes, started_at)
             reply(body)
             if on_answered is not None:
-                on_answered(self._describe(request, intent or Intent.ANSWER_CURRENT_USER, outcomes, body))
+                on_answered(self._describe(request, intent or Intent.ANSWER_CURRENT_USER, outcomes, body, context))
 
         self._executor.run(lane_requests, deadline, answer)
 
     def _describe(
-        self, request: SearchRequest, intent: Intent, outcomes: Outcomes, body: Mapping[str, Any]
+        self,
+        request: SearchRequest,
+        intent: Intent,
+        outcomes: Outcomes,
+        body: Mapping[str, Any],
+        context: ComposedContext,
     ) -> FinishedSearch:
         trace = body["trace"]
         return FinishedSearch(
@@ -96,7 +122,7 @@ class SearchService:
             intent=intent.value,
             outcomes=outcomes,
             skipped=[lane.name for lane in self._lanes if lane.name not in outcomes],
-            context_text=body["contextText"],
+            context=context,
             notes=trace["notes"],
             total_ms=trace["totalMs"],
             deadline_ms=trace["deadlineMs"],
@@ -105,14 +131,14 @@ class SearchService:
 
     def _build_reply(
         self, request: SearchRequest, outcomes: Outcomes, notes: list[str], started_at: float
-    ) -> dict[str, Any]:
-        answers = {name: outcome.answer for name, outcome in outcomes.items() if outcome.status is LaneStatus.OK}
-        context = build_context(answers, self._budgets, says_nothing_found=bool(request.say_nothing_found))
+    ) -> tuple[dict[str, Any], ComposedContext]:
+        answers = answers_of(outcomes)
+        context = compose_context(answers, self._budgets, says_nothing_found=bool(request.say_nothing_found))
         hits = {name: [hit.to_wire() for hit in answers.get(name, NO_ANSWER).hits] for name in LaneName}
         total_s = time.monotonic() - started_at
         self._update_metrics(outcomes, total_s)
-        return {
-            "contextText": context,
+        body = {
+            "contextText": context.text,
             "profile": answers.get(LaneName.PROFILE, NO_ANSWER).profile,
             "working": hits[LaneName.WORKING],
             "permanent": hits[LaneName.PERMANENT],
@@ -128,6 +154,7 @@ class SearchService:
                 **({"explain": _explain_scores(answers)} if request.explain else {}),
             },
         }
+        return body, context
 
     def close(self) -> None:
         """Release all resources. No search may follow."""

@@ -9,19 +9,13 @@ from typing import Any
 
 import attrs
 
-from memoair_index import split_passages, split_sentences
 from memoair_protocol.context_format import SECTION_SEPARATOR
 from memoair_protocol.enums import LaneName, TraceMode
-from memoair_protocol.sanitizer import sanitize_line
 from memoair_protocol.timestamps import format_utc
+from memoair_runtime.recall.context_builder import ComposedContext
 from memoair_runtime.recall.lane_executor import Outcomes
 from memoair_runtime.recall.lanes.lane import LaneHit
-from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS
 from memoair_runtime.requests import SearchRequest
-
-# Texts are recognized by their first characters. What is truncated to less does not get into the context.
-_START_CHARS = 40
-_MAX_PARTS = 60
 
 
 @attrs.frozen
@@ -33,7 +27,7 @@ class FinishedSearch:
         intent: Its intent, or the one that was used instead of an unknown one.
         outcomes: What each lane that was asked has done.
         skipped: The lanes that were not asked.
-        context_text: The context of the reply.
+        context: The context of the reply.
         notes: The notes of the trace.
         total_ms: How long it took, in milliseconds.
         deadline_ms: The time that it had, in milliseconds.
@@ -44,7 +38,7 @@ class FinishedSearch:
     intent: str
     outcomes: Outcomes
     skipped: Sequence[LaneName]
-    context_text: str = attrs.field(repr=False)
+    context: ComposedContext
     notes: Sequence[str]
     total_ms: float
     deadline_ms: float
@@ -58,14 +52,14 @@ def build_record(search: FinishedSearch, mode: TraceMode) -> dict[str, Any]:
         search: The search.
         mode: What to keep. ``off`` is not allowed.
     """
-    sections = _split_sections(search.context_text)
+    sections = _split_sections(search.context.text)
     lanes: dict[str, Any] = {name.value: {"status": "skipped"} for name in search.skipped}
     for name, outcome in search.outcomes.items():
         section = sections.get(name, "")
         lane = {"status": outcome.status.value, "ms": round(outcome.duration_ms, 3), "chars": len(section)}
         if outcome.answer.confidence is not None:
             lane["confidence"] = round(outcome.answer.confidence, 4)
-        items = [_hit_record(hit, search.context_text) for hit in outcome.answer.hits]
+        items = [_hit_record(hit, search.context) for hit in outcome.answer.hits]
         lanes[name.value] = lane | {"hits": len(items), "items": items}
     return {
         "sessionId": search.request.session_id,
@@ -75,20 +69,20 @@ def build_record(search: FinishedSearch, mode: TraceMode) -> dict[str, Any]:
         "totalMs": search.total_ms,
         "deadlineMs": search.deadline_ms,
         "degraded": any(outcome.is_degraded for outcome in search.outcomes.values()),
-        "contextChars": len(search.context_text),
+        "contextChars": len(search.context.text),
         "lanes": lanes,
         "notes": list(search.notes),
     }
 
 
-def _hit_record(hit: LaneHit, context: str) -> dict[str, Any]:
+def _hit_record(hit: LaneHit, context: ComposedContext) -> dict[str, Any]:
     source = hit.source.to_wire()
     record: dict[str, Any] = {
         "id": source["id"],
         "kind": source["kind"],
         "score": round(hit.score, 4),
         "confidence": round(hit.confidence, 4),
-        "inContext": _is_in_context(hit, context),
+        "inContext": hit.source.key in context.sources,
     }
     # The names of features, not words: see `memoair_index.ranking.FEATURES`.
     record["terms"] = {feature: round(weight, 4) for feature, weight in hit.contributions().items()}
@@ -104,23 +98,3 @@ def _split_sections(context: str) -> Mapping[LaneName, str]:
         if name in LaneName._value2member_map_:
             sections[LaneName(name)] = section
     return sections
-
-
-def _is_in_context(hit: LaneHit, context: str) -> bool:
-    """Return whether the text of a hit, or of a turn a part that the context may have of it, is in a context.
-
-    The context builder cuts texts at their end, and quotes long replies sentence by sentence.
-    """
-    if hit.source.kind != "turn":
-        return _begins_in(hit.text, context)
-    for line in hit.text.split("\n"):
-        said = line.partition(": ")[2] or line
-        parts = split_sentences(said) if len(said) > MAX_WHOLE_CHARS else split_passages(said)
-        if any(_begins_in(part, context) for part in parts[:_MAX_PARTS]):
-            return True
-    return False
-
-
-def _begins_in(text: str, context: str) -> bool:
-    start = sanitize_line(text[: 2 * _START_CHARS])[:_START_CHARS]
-    return bool(start) and start in context

@@ -81,6 +81,16 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/voice-sdk/erasures/{receipt}"): None,
     ("DELETE", "/v1/voice-sdk/users/caller"): None,
     ("GET", "/v1/voice-sdk/audit"): None,
+    ("GET", "/v1/voice-sdk/prompts"): None,
+    ("POST", "/v1/voice-sdk/prompts"): {"text": "Be brief."},
+    ("GET", "/v1/voice-sdk/prompts/1"): None,
+    ("GET", "/v1/voice-sdk/prompts/1/diff"): None,
+    ("GET", "/v1/voice-sdk/prompt-labels"): None,
+    ("GET", "/v1/voice-sdk/prompt-labels/production"): None,
+    ("PUT", "/v1/voice-sdk/prompt-labels/production"): {"version": 1},
+    ("GET", "/v1/voice-sdk/prompt-labels/production/moves"): None,
+    ("POST", "/v1/voice-sdk/prompt-labels/production/rollback"): None,
+    ("DELETE", "/v1/voice-sdk/prompt-labels/production"): None,
     # Last, because the routes above need them.
     ("DELETE", "/v1/projects/{project}/agents/{agent}"): None,
     ("DELETE", "/v1/projects/{project}"): None,
@@ -103,6 +113,17 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/sessions",
     "/v1/voice-sdk/users/caller",
     "/v1/voice-sdk/audit",
+    "/v1/voice-sdk/prompts",
+    "/v1/voice-sdk/prompt-labels",
+}
+# Of the same issue, until its parts are merged.
+FILLED_BY_OTHER_PARTS = {
+    "call_outcomes",
+    "evaluation_suites",
+    "evaluation_cases",
+    "evaluation_document_sets",
+    "evaluation_runs",
+    "evaluation_results",
 }
 ROUTE_IDS = [f"{method} {path}" for method, path in ROUTES]
 
@@ -130,6 +151,8 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
     a, b = cloud.tenant("acme").with_identity(user="caller"), cloud.tenant("acme").with_identity(user="caller")
     a.send(session_start("start"), turn("said", said="I live in Lisbon."), session_end("end"))
     a.send_traces(recall_trace("searched"))
+    for prompt in ("Be polite.", "Be polite and brief."):
+        a.ok("POST", "/v1/voice-sdk/prompts", {"text": prompt, "labels": ["production"]})
     a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
     uploads = {}
     for index in ("faq", "site"):
@@ -168,7 +191,7 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
                 found[table.name] = sorted(map(repr, connection.execute(select(table).where(is_of_project))))
         return found
 
-    assert all(rows for name, rows in dump().items())
+    assert all(rows for name, rows in dump().items() if name not in FILLED_BY_OTHER_PARTS)
     return TwoAccounts(a, b, dump, ids)
 
 
@@ -179,8 +202,10 @@ def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
     shapes["{agent_id}"] = "{agent}"
     shapes["{trace_id}"] = "searched"
     shapes["{upload_id}"] = "{upload}"
+    shapes["{version}"] = "1"
     routes = set()
     for path, methods in spec["paths"].items():
+        path = path.replace("/prompt-labels/{name}", "/prompt-labels/production")
         for name, value in shapes.items():
             path = path.replace(name, value)
         routes |= {(method.upper(), path) for method in methods if path.startswith("/v1/")}

@@ -7,9 +7,9 @@ import attrs
 
 from memoair_index import Document, Hit
 from memoair_protocol.enums import LaneName
-from memoair_runtime.memory.facts import is_fact, to_fact
+from memoair_runtime.memory.facts import fact_id_of, is_fact, to_fact
 from memoair_runtime.memory.speaker_names import AGENT
-from memoair_runtime.memory.turn import StoredTurn, from_timestamp, shown_names_of
+from memoair_runtime.memory.turn import StoredTurn, event_id_of, from_timestamp, shown_names_of
 from memoair_runtime.recall.lanes.lane import HitSource, LaneHit, Passage
 from memoair_runtime.recall.lanes.passage_order import LINE_OVERHEAD_CHARS, order_passages, sort_latest
 from memoair_runtime.recall.snippet import MAX_WHOLE_CHARS, extract_snippet
@@ -46,9 +46,10 @@ def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
     """Return the sides of a turn as passages: a long reply as a snippet, a side without words not at all."""
     position = (turn.occurred_at, turn.session_id, turn.ordinal)
     caller_name, agent_name = turn.shown_names
+    source = ("turn", turn.event_id, None)
     sides = [
-        Passage(turn.user_text, (*position, 0), caller_name),
-        Passage(extract_snippet(turn.assistant_text, query), (*position, 1), agent_name),
+        Passage(turn.user_text, (*position, 0), caller_name, source=source),
+        Passage(extract_snippet(turn.assistant_text, query), (*position, 1), agent_name, source=source),
     ]
     return [side for side in sides if side.text]
 
@@ -89,12 +90,14 @@ class FoundPassages:
         occurred_at = document.occurred_at or 0.0
         heading = _format_day(occurred_at // _SECONDS_PER_DAY)
         if is_fact(document):
-            return Passage(document.text, (occurred_at, document.group, 0, False, 0), "", heading)
+            position = (occurred_at, document.group, 0, False, 0)
+            return Passage(document.text, position, "", heading, ("fact", fact_id_of(document), None))
         metadata = document.metadata
         is_reply = document.speaker == AGENT
         text = extract_snippet(document.text, self.query) if is_reply else document.text
         position = (occurred_at, document.group, metadata["number"], is_reply, metadata["part"])
-        return Passage(text, position, shown_names_of(document)[is_reply], heading)
+        source = ("turn", event_id_of(document), None)
+        return Passage(text, position, shown_names_of(document)[is_reply], heading, source)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -49,6 +49,10 @@ class LaneQuery:
         return self.variant is Variant.MEDIUM and self.deadline - time.monotonic() > _MIN_RERANK_S
 
 
+# Which turn, fact or document: its kind, its id, and its index if it is a document.
+SourceKey = tuple[str, str, str | None]
+
+
 # A search makes dozens of objects of these classes. They are msgspec structs, which take a sixth of the time to make.
 
 
@@ -74,6 +78,11 @@ class HitSource(msgspec.Struct, frozen=True):
     document_id: str | None = None
     index_name: str | None = None
     created_at: datetime | None = None
+
+    @property
+    def key(self) -> SourceKey:
+        """What the passages of this turn, fact or document have as their `Passage.source`."""
+        return self.kind, self.id, self.index_name
 
     def to_wire(self) -> dict[str, str]:
         """Return the source as the wire has it, without the fields that do not apply."""
@@ -142,12 +151,14 @@ class Passage(msgspec.Struct, frozen=True):
         position: Sort key of the passage among those of its lane that fit the context.
         speaker: Who said it, or empty.
         heading: Heading under which the passages of the same heading are grouped, or empty.
+        source: The turn, fact or document that it is part of; None for a statement of the profile.
     """
 
     text: str
     position: tuple[Any, ...]
     speaker: str = ""
     heading: str = ""
+    source: SourceKey | None = None
 
 
 @attrs.frozen

@@ -36,7 +36,7 @@ class PermanentLane:
     name = LaneName.PERMANENT
     default_limit = 6
 
-    def __init__(self, memory: UserMemory, gate: ReadinessGate, reranker: BackgroundReranker) -> None:
+    def __init__(self, memory: UserMemory, gate: ReadinessGate, reranker: BackgroundReranker | None = None) -> None:
         self._memory = memory
         self._reranker = reranker
         self._gate = gate
@@ -105,7 +105,7 @@ class PermanentLane:
         return lane_hits
 
     def _search_memory(self, index_query: Query, limit: int, query: LaneQuery) -> list[Hit]:
-        if not query.can_rerank():
+        if self._reranker is None or not query.can_rerank():
             return self._memory.search(index_query, limit, query.predicate)
         return self._reranker.rerank(
             self._memory.search(index_query, max(limit, MAX_RERANKED), query.predicate), query.text
