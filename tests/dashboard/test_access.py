@@ -34,6 +34,14 @@ FORMS = [
     ("documents", "faq", "uploads", "{upload}", "files"),
     ("documents", "faq", "uploads", "{upload}", "start"),
     ("documents", "faq", "uploads", "{upload}", "cancel"),
+    ("evaluations", "suites"),
+    ("evaluations", "suites", "{suite}", "rename"),
+    ("evaluations", "suites", "{suite}", "delete"),
+    ("evaluations", "suites", "{suite}", "import"),
+    ("evaluations", "suites", "{suite}", "new"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}", "delete"),
+    ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
 ]
 # A form that leads to another page, and changes nothing.
 NAMING = ("documents",)
@@ -57,7 +65,15 @@ PAGES = [
     ("documents", "faq", "document", "returns"),
     ("documents", "faq", "upload"),
     ("documents", "faq", "uploads", "{upload}"),
+    ("evaluations",),
+    ("evaluations", "suites", "{suite}"),
+    ("evaluations", "suites", "{suite}", "export"),
+    ("evaluations", "suites", "{suite}", "new"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
+    ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
 ]
+SUITES = "/v1/voice-sdk/evaluations/suites"
 
 
 def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
@@ -68,12 +84,25 @@ def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
         path = "/v1/voice-sdk/index/faq/uploads"
         known = dashboard.client.ok("GET", path)["uploads"]
         ids["{upload}"] = (known[0] if known else dashboard.client.ok("POST", path, {}))["uploadId"]
+    if "{suite}" in parts:
+        found = dashboard.client.ok("GET", f"{SUITES}?name=access")["suites"]
+        suite = found[0] if found else dashboard.client.ok("POST", SUITES, {"name": "access"})
+        case = {"id": "one", "question": "Late?", "must": [{"text": "x"}]}
+        dashboard.client.ok("PUT", f"{SUITES}/{suite['suiteId']}/cases", {"cases": [case]})
+        ids |= {"{suite}": suite["suiteId"], "{case}": "one"}
     return tuple(ids.get(part, part) for part in parts)
+
+
+def snapshot(dashboard: Dashboard) -> Any:
+    """Return what no form of others may change."""
+    suites = dashboard.client.ok("GET", SUITES)["suites"]
+    cases = [dashboard.client.ok("GET", f"{SUITES}/{suite['suiteId']}/cases")["cases"] for suite in suites]
+    return dashboard.client.memories(), suites, cases
 
 
 def fields_of(parts: tuple[str, ...], token: str) -> dict[str, str] | tuple[bytes, str]:
     """Return what a form sends, complete, so that nothing but its sender is wrong."""
-    if parts[-1] in ("uploads", "files"):
+    if parts[-1] in ("uploads", "files", "import"):
         file = ("notes.txt", b"Boots.", "text/plain")
         return urllib3.encode_multipart_formdata([("form_token", token), ("files", file)])
     confirmation = {"documents": "faq"}.get(parts[0], "caller/1")
@@ -130,6 +159,7 @@ def test_the_matrices_of_pages_and_forms_are_complete() -> None:
         if "{project_id}" in route.path
     }
     names = {"{user_id}": "caller%1", "{session_id}": "call-b", "{memory_id}": "{fact}"}
+    names |= {"{suite_id}": "{suite}", "{case_id}": "{case}", "{event_id}": "b-1"}
     names |= {"{name}": "faq", "{document_id}": "returns", "{upload_id}": "{upload}"}
     found = set()
     for method, path in routes:
@@ -232,7 +262,7 @@ def test_a_form_that_is_not_of_this_person_changes_nothing(
         "of another person": reader.get("/dashboard/projects").form_token,
         "other site": own_token,
     }[fault]
-    before = dashboard.client.memories()
+    before = snapshot(dashboard)
 
     headers = {"Sec_Fetch_Site": "cross-site"} if fault == "other site" else {}
     fields = fields_of(parts, token)
@@ -240,7 +270,7 @@ def test_a_form_that_is_not_of_this_person_changes_nothing(
 
     assert page.status == 403
     assert "Other." not in page.text
-    assert dashboard.client.memories() == before
+    assert snapshot(dashboard) == before
 
 
 @pytest.mark.parametrize("parts", PAGES, ids="/".join)
@@ -258,15 +288,16 @@ def test_a_key_that_may_only_read_sees_all_pages_without_forms_to_change_anythin
 def test_a_key_that_may_only_read_changes_nothing(
     dashboard: Dashboard, reader: Visitor, parts: tuple[str, ...]
 ) -> None:
-    before = dashboard.client.memories()
+    path = dashboard.path(*fill(parts, dashboard))
+    before = snapshot(dashboard)
     token = reader.get("/dashboard/projects").form_token
     fields = fields_of(parts, token)
 
-    page = reader.request("POST", dashboard.path(*fill(parts, dashboard)), fields)
+    page = reader.request("POST", path, fields)
 
     assert page.status == 403
     assert "which does not allow this" in page.text
-    assert dashboard.client.memories() == before
+    assert snapshot(dashboard) == before
 
 
 def test_a_key_that_only_sends_calls_may_not_sign_in_nor_read(dashboard: Dashboard) -> None:
@@ -304,7 +335,7 @@ def test_a_key_for_one_project_reaches_no_other(dashboard: Dashboard) -> None:
 def test_another_account_can_see_and_change_nothing(
     dashboard: Dashboard, stranger: Visitor, parts: tuple[str, ...]
 ) -> None:
-    path, before = dashboard.path(*fill(parts, dashboard)), dashboard.client.memories()
+    path, before = dashboard.path(*fill(parts, dashboard)), snapshot(dashboard)
     unknown = path.replace(dashboard.project_id, "proj_of_nobody")
     if parts in FORMS:
         token = stranger.get("/dashboard/projects").form_token
@@ -315,7 +346,7 @@ def test_another_account_can_see_and_change_nothing(
     assert [page.status for page in pages] == [404, 404]
     texts = [re.sub(r'name="form_token" value="[^"]+"', "", page.text) for page in pages]
     assert texts[0] == texts[1], "what exists elsewhere looks like what exists nowhere"
-    assert dashboard.client.memories() == before
+    assert snapshot(dashboard) == before
 
 
 def test_sessions_count_on_all_servers_of_a_database(dashboard: Dashboard) -> None:
