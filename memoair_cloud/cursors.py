@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -37,7 +38,7 @@ class PageOrder(Generic[RowT]):
 
     Attributes:
         columns: The columns to sort by. Together they are unique.
-        types: The type of each column: str, int or datetime.
+        types: The type of each column: str, int, float or datetime.
         key_of: Returns the values of these columns for a row.
         descending: Whether the list is sorted in descending order.
     """
@@ -87,6 +88,8 @@ class PageOrder(Generic[RowT]):
 
 def _decode_part(part: Any, expected_type: type) -> Any:
     if expected_type is int and type(part) is int and abs(part) < 2**63:
+        return part
+    if expected_type is float and type(part) is float and math.isfinite(part):
         return part
     if isinstance(part, str) and expected_type is datetime:
         return to_utc(datetime.fromisoformat(part))

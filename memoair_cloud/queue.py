@@ -18,6 +18,7 @@ from memoair_cloud.indexes.builder import build_org_index, find_projects_to_buil
 from memoair_cloud.indexes.upload_worker import find_projects_with_uploads, process_uploads
 from memoair_cloud.memories.exclusion import find_projects_to_clean, remove_excluded_memories
 from memoair_cloud.memories.extraction_worker import ExtractionWorker
+from memoair_cloud.outcomes.resolving import find_projects_with_waiting_outcomes, link_waiting_outcomes
 from memoair_cloud.retention.enforcement import DroppedCounts, enforce_retention, find_projects_to_enforce
 from memoair_cloud.temporary_folders import ALL_PREFIXES
 from memoair_cloud.tenancy.access import find_project_tenant
@@ -65,6 +66,7 @@ class WorkQueue:
         self._on_dropped = on_dropped
         self._retention_task: TaskWrapper = self._huey.task(**retry_options, name="retain")(self._run_retention)
         self._upload_task: TaskWrapper = self._huey.task(**retry_options, name="upload")(self._run_uploads)
+        self._outcome_task: TaskWrapper = self._huey.task(**retry_options, name="outcomes")(self._run_outcomes)
         self._next_parts_at = 0.0
         self._exclusion_task: TaskWrapper = self._huey.task(**retry_options, name="exclude")(self._run_exclusion)
 
@@ -103,6 +105,8 @@ class WorkQueue:
             self._exclusion_task(project_id)
         for project_id in find_projects_to_enforce(self._engine, utc_now()):
             self._retention_task(project_id)
+        for project_id in find_projects_with_waiting_outcomes(self._engine, utc_now()):
+            self._outcome_task(project_id)
         for project_id in find_projects_with_uploads(self._engine, utc_now()):
             self._upload_task(project_id)
         remove_replaced_files(self._engine, self._blobs)
@@ -149,6 +153,11 @@ class WorkQueue:
         log.info("processed uploads", extra={"action": "uploads_processed", "fields": {"changed": has_changed}})
         if has_changed:
             self._build_task(project_id)
+
+    def _run_outcomes(self, project_id: str) -> None:
+        tenant = find_project_tenant(self._engine, project_id)
+        if tenant is not None:
+            link_waiting_outcomes(tenant)
 
     def _run_exclusion(self, project_id: str) -> None:
         count = remove_excluded_memories(self._engine, project_id)

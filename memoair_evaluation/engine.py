@@ -14,7 +14,14 @@ from memoair_evaluation.given import event_keys_of, time_of, to_user, user_of
 from memoair_evaluation.scoring import CaseResult
 from memoair_protocol.enums import LaneName
 from memoair_protocol.limits import MAX_TIMEOUT_MS
-from memoair_runtime.preview import Budgets, OpenDocuments, PreviewedSearch, PreviewUser, open_documents
+from memoair_runtime.preview import (
+    Budgets,
+    OpenDocuments,
+    PreviewedMemory,
+    PreviewedSearch,
+    PreviewUser,
+    open_documents,
+)
 from memoair_runtime.preview import PreviewDocuments as EngineDocuments
 
 __all__ = ["CaseQuestion", "Engine", "EngineDocuments", "open_engine"]
@@ -111,6 +118,34 @@ class Engine:
         half = Budgets(budgets.context_chars // 2, budgets.lane_chars // 2)
         memory = self._documents.open_user(known, budgets, keeps_deadline=False)
         return memory.trace(_to_search(question, settings, explains=explains), question.at.timestamp(), [half])
+
+    def open_memory(
+        self, user: Given | PreviewUser | None, settings: RecallSettings = _DEFAULT_SETTINGS
+    ) -> "EngineMemory":
+        """Return the memory of a caller, to be asked any number of questions while it grows.
+
+        Args:
+            user: What is known of the caller; None for an unknown one.
+            settings: The settings of the searches.
+        """
+        known = to_user(user) if isinstance(user, Given) else user or PreviewUser()
+        return EngineMemory(self._documents.open_user(known, _to_budgets(settings), keeps_deadline=False), settings)
+
+
+@attrs.frozen
+class EngineMemory:
+    """The memory of a caller over the documents of an engine; see `Engine.open_memory`. For one thread at a time."""
+
+    _memory: PreviewedMemory
+    _settings: RecallSettings
+
+    def apply_event(self, event: Mapping[str, Any]) -> None:
+        """Add an event, such as the next turn of a call."""
+        self._memory.apply_event(event)
+
+    def ask(self, question: CaseQuestion) -> PreviewedSearch:
+        """Return what is recalled for a question, as `Engine.trace` does, with the one context of the reply."""
+        return self._memory.trace(_to_search(question, self._settings, explains=False), question.at.timestamp())
 
 
 @contextmanager

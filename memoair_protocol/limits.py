@@ -29,3 +29,6 @@ MAX_TRACES_BYTES = 4 << 20
 MAX_CASE_BYTES = 1 << 20
 MAX_CASES = 1_000
 MAX_CASES_BYTES = 16 << 20
+# Outcomes of calls for the cloud: an id may have 512 bytes, and each names up to three.
+MAX_OUTCOMES = 1_000
+MAX_OUTCOMES_BYTES = 2 << 20

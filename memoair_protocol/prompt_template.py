@@ -42,7 +42,12 @@ def find_placeholders(text: str) -> tuple[str, ...]:
         >>> find_placeholders("Greet {{caller}} for {{ shop }}. {{caller}} likes JSON: {{{{}}")
         ('caller', 'shop')
     """
-    return tuple(dict.fromkeys(match["name"] for match in _find_tokens(text) if match["name"]))
+    return tuple(dict.fromkeys(text[start:end].strip("{} \t") for start, end in locate_placeholders(text)))
+
+
+def locate_placeholders(text: str) -> list[tuple[int, int]]:
+    """Return where the placeholders of a prompt begin and end, in order; raises as `find_placeholders`."""
+    return [match.span() for match in _find_tokens(text) if match["name"]]
 
 
 def render_prompt(text: str, values: Mapping[str, object]) -> str:

@@ -27,4 +27,5 @@ class PendingTrace:
     turn_event_id: str | None = None
     is_held: bool = False  # of a prefetch: dropped unless a search uses it
     is_complete: bool = False
+    prompt_version: int | None = None
     texts: dict[str, Any] = attrs.field(factory=dict, repr=False)

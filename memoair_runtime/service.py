@@ -19,10 +19,11 @@ from memoair_runtime.errors import (
 )
 from memoair_runtime.identity import check_identity, check_savable
 from memoair_runtime.lifecycle import Lifecycle, LifecycleState
+from memoair_runtime.memory.ephemeral_session import EphemeralSession
 from memoair_runtime.memory.eraser import Eraser
 from memoair_runtime.memory.reranker import BackgroundReranker
 from memoair_runtime.memory.saved_turns import SavedTurn
-from memoair_runtime.memory.session import EphemeralSession, SessionState, check_not_ended
+from memoair_runtime.memory.session import SessionState, check_not_ended
 from memoair_runtime.memory.session_writer import SessionWriter
 from memoair_runtime.memory.user_store import UserStore
 from memoair_runtime.metrics import RuntimeMetrics
@@ -118,6 +119,7 @@ class RuntimeService:
             settings.recall_traces,
             lambda: self._sync.project_trace_mode,
             lambda: {"org": self._org_lane.version, "memory": self._permanent_version()},
+            self._store.sessions.find_prompt_version,
             settings.cloud_id,
             self.metrics,
             lambda: self._sync.on_traces_written(),

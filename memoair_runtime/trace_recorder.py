@@ -48,6 +48,7 @@ class TraceRecorder:
         default_mode: The mode of the environment, if it sets one.
         project_mode: Returns the mode of the project, if it is known.
         get_versions: Returns the versions of what is searched now, by name.
+        get_prompt_version: Returns the version of the agent's prompt in a session, if it is known. Must not block.
         cloud_id: The cloud that traces are for, if any.
         metrics: Counts dropped traces.
         on_written: Called after traces were written.
@@ -59,6 +60,7 @@ class TraceRecorder:
         default_mode: TraceMode | None,
         project_mode: Callable[[], str | None],
         get_versions: Callable[[], Mapping[str, int | None]],
+        get_prompt_version: Callable[[str], int | None],
         cloud_id: str | None,
         metrics: RuntimeMetrics,
         on_written: Callable[[], None],
@@ -67,6 +69,7 @@ class TraceRecorder:
         self._default_mode = default_mode
         self._project_mode = project_mode
         self._get_versions = get_versions
+        self._get_prompt_version = get_prompt_version
         self._cloud_id = cloud_id
         self._metrics = metrics
         self._on_written = on_written
@@ -111,6 +114,7 @@ class TraceRecorder:
                 due_at=now + (PREFETCH_WAIT_S if options.held else TURN_WAIT_S),
                 text_due_at=now + TEXT_WAIT_S if mode is TraceMode.TEXT and request.recall_trace is not None else 0.0,
                 is_held=bool(options.held),
+                prompt_version=self._get_prompt_version(request.session_id),
             )
             self._complete_by_saved_turn(trace)
             self._pending.append(trace)
@@ -369,6 +373,8 @@ class TraceRecorder:
             "turnEventId": trace.turn_event_id,
             "origin": origin if origin in known_origins else RecallOrigin.API.value,
             "versions": trace.versions,
+            # A search may be answered before its session is opened, which the client does behind it.
+            "promptVersion": trace.prompt_version or self._get_prompt_version(trace.session_id),
             "traceparent": trace.options.traceparent,
             **trace.record,
             **trace.texts,

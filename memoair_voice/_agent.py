@@ -21,6 +21,8 @@ class MemoAirVoiceAgent(memoair_voice_sync.MemoAirVoiceAgent):
         org_only: Whether to search only the organization's documents and save nothing.
         recall_traces: What is kept of each search: ``ids``, ``text`` or ``off``; None leaves it to the environment and
             the project.
+        prompt_fresh_s: How long a prompt is used without asking the cloud whether its label has moved, in seconds; None
+            leaves it to the environment.
 
     Raises:
         ValueError: If a value is invalid, such as an empty id.

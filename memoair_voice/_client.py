@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from memoair_voice._threads import AsyncCloseable, async_method, with_signature_of
 from memoair_voice._tool import AsyncToolAdapters, MemoryTool
-from memoair_voice_sync import MemoAirVoiceClientSync, VoiceSessionSync
+from memoair_voice_sync import MemoAirVoiceClientSync, Prompt, VoiceSessionSync
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +81,8 @@ class MemoAirVoiceClient(AsyncCloseable):
     prefetch = async_method(MemoAirVoiceClientSync.prefetch)
     save_response = async_method(MemoAirVoiceClientSync.save_response)
     import_call = async_method(MemoAirVoiceClientSync.import_call)
+    prompt = async_method(MemoAirVoiceClientSync.prompt, abandon_on_cancel=True)
+    report_outcome = async_method(MemoAirVoiceClientSync.report_outcome)
     load_index = async_method(MemoAirVoiceClientSync.load_index)
     end_call = async_method(MemoAirVoiceClientSync.end_call)
     create_index = async_method(MemoAirVoiceClientSync.create_index)
@@ -135,6 +137,7 @@ class MemoAirVoiceClient(AsyncCloseable):
         user_id: str | None = None,
         session_id: str | None = None,
         metadata: "Mapping[str, Any] | None" = None,
+        prompt: Prompt | None = None,
     ) -> VoiceSession:
         """Return a session: one call of a user, whose runtime is not evicted while the call goes on.
 
@@ -147,6 +150,8 @@ class MemoAirVoiceClient(AsyncCloseable):
             session_id: The id of the call, for example that of the telephone platform. The same id in another process
                 or on another machine goes on with the call. None makes a new id.
             metadata: A JSON object that is stored with the call.
+            prompt: The prompt that the agent has in this call, as `prompt` returns it. Its version and label are stored
+                with the call; its text is not.
 
         Returns:
             A session with the same methods for this user and call. Use it in an ``async with`` block, or await its
@@ -155,4 +160,6 @@ class MemoAirVoiceClient(AsyncCloseable):
         Raises:
             MemoAirVoiceMemoryError: ``pool.exhausted`` or ``pool.closed``.
         """
-        return VoiceSession(self._sync.session(user=user, user_id=user_id, session_id=session_id, metadata=metadata))
+        return VoiceSession(
+            self._sync.session(user=user, user_id=user_id, session_id=session_id, metadata=metadata, prompt=prompt)
+        )

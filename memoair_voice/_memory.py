@@ -45,6 +45,7 @@ class MemoAirVoiceMemory(AsyncToolAdapters, AsyncCloseable):
         return self._sync.runtime_pid
 
     runtime_url = async_method(MemoAirVoiceMemorySync.runtime_url)
+    prompt = async_method(MemoAirVoiceMemorySync.prompt, abandon_on_cancel=True)
     start_session = async_method(MemoAirVoiceMemorySync.start_session)
     end_session = async_method(MemoAirVoiceMemorySync.end_session)
     search_memory = async_method(MemoAirVoiceMemorySync.search_memory, abandon_on_cancel=True)

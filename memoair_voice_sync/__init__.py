@@ -14,7 +14,7 @@ from memoair_voice_sync._tools.tool import MemoryToolSync
 from memoair_voice_sync.client import MemoAirVoiceClientSync
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.memory import MemoAirVoiceMemorySync
-from memoair_voice_sync.results import IndexBuildResult, IndexLoadResult, RecallRecord, SearchResult
+from memoair_voice_sync.results import IndexBuildResult, IndexLoadResult, Prompt, RecallRecord, SearchResult
 from memoair_voice_sync.session import VoiceSessionSync
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "MemoAirVoiceMemoryError",
     "MemoAirVoiceMemorySync",
     "MemoryToolSync",
+    "Prompt",
     "RecallRecord",
     "RuntimeHandle",
     "RuntimePool",

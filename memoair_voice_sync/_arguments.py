@@ -10,6 +10,7 @@ from typing import Any
 from memoair_protocol.addresses import parse_base_url
 from memoair_protocol.enums import LaneName
 from memoair_protocol.identifiers import identifier_problem, stored_identifier_problem
+from memoair_protocol.prompt_template import is_prompt_label
 
 _MAX_TIMEOUT_S = 86_400.0
 _MAX_TURN_ID_LENGTH = 1_024
@@ -164,6 +165,23 @@ def positive(name: str, value: object) -> float:
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not value > 0 or math.isinf(value):
         raise ValueError(f"{name} must be positive and finite, not {value}")
+    return value
+
+
+def lower_name(name: str, value: object) -> str:
+    """Return the name of a label or an outcome."""
+    checked = text(name, value)
+    if not is_prompt_label(checked):
+        raise ValueError(f"{name} must be up to 64 of a-z, 0-9, '.', '_' and '-', and begin with a-z or 0-9")
+    return checked
+
+
+def finite(name: str, value: object) -> float:
+    """Return a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, not {value}")
     return value
 
 

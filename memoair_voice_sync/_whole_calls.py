@@ -10,11 +10,12 @@ from memoair_protocol.defaults import ORG_ONLY_USER
 from memoair_voice_sync._cloud.calls import CloudCalls
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._pool.handle import RuntimeHandle
+from memoair_voice_sync._prompts.calls import PromptCalls
 from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.turn import PastCall
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync.results import IndexLoadResult
+from memoair_voice_sync.results import IndexLoadResult, Prompt
 
 _LOAD_TIMEOUT_S = 15.0
 _END_TIMEOUT_S = 5.0
@@ -23,7 +24,7 @@ _OPEN_TIMEOUT_S, _OPEN_PULL_TIMEOUT_S = 5.0, 1.0
 _CLOSE_CALL_TIMEOUT_S = 2.0
 
 
-class WholeCalls(CloudCalls):
+class WholeCalls(CloudCalls, PromptCalls):
     """The client's methods that begin and end calls. Any thread may call them."""
 
     _redaction: Redaction
@@ -35,6 +36,7 @@ class WholeCalls(CloudCalls):
         user_id: str | None = None,
         timeout_s: float = _LOAD_TIMEOUT_S,
         session_id: str | None = None,
+        prompt: Prompt | None = None,
     ) -> IndexLoadResult:
         """Prepare a user's memory, for example while the phone rings.
 
@@ -48,6 +50,8 @@ class WholeCalls(CloudCalls):
             user_id: The user's id, as an alternative to ``user``.
             timeout_s: The time that this may take, in seconds.
             session_id: The id of the call, which begins here or goes on (see `search_memory`).
+            prompt: The prompt that the agent has in this call, as `prompt` returns it. Its version and label are stored
+                with the call.
 
         Returns:
             The session and the versions of what was loaded.
@@ -58,7 +62,9 @@ class WholeCalls(CloudCalls):
         """
         caller, session_id = self._resolve_user(user, user_id), check.optional_identifier("session_id", session_id)
         deadline = time.monotonic() + check.seconds("timeout_s", timeout_s)
+        about_prompt = self._prompt_metadata(prompt, {})
         with self._acquire_handle(caller) as handle:
+            self._runtime_client.describe_session(handle, session_id, about_prompt)
             return self._runtime_client.load(handle, caller, deadline, session_id=session_id)
 
     def end_call(

@@ -15,13 +15,15 @@ from memoair_voice_sync._diagnostics import warn_deprecated, warn_unclosed
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._processes.spec import RuntimeSpec
+from memoair_voice_sync._prompts.calls import make_store
+from memoair_voice_sync._prompts.setting import choose_fresh_s
 from memoair_voice_sync._recall.observer import RecallObserver
 from memoair_voice_sync._tools.tool import MemoryToolSync
 from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.spool import TurnSpool
 from memoair_voice_sync._turns.user import User
 from memoair_voice_sync._user_calls import UserCalls
-from memoair_voice_sync.results import RecallRecord
+from memoair_voice_sync.results import Prompt, RecallRecord
 from memoair_voice_sync.session import VoiceSessionSync, make_tool
 
 _CLOSE_TIMEOUT_S = 7.0
@@ -78,6 +80,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         redact: Callable[[str], str] | None = None,
         recall_traces: str | None = None,
         on_recall: Callable[[RecallRecord], object] | None = None,
+        prompt_fresh_s: float | None = None,
     ) -> None:
         """Create a client. No process is started before the first call.
 
@@ -109,6 +112,8 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             on_recall: A function that receives a `RecallRecord` of each search, in a background thread of the client,
                 one at a time and in order: it never delays an answer. What it raises is logged once. If 1,000 searches
                 wait for it, further ones are not reported, and `stats` counts them.
+            prompt_fresh_s: How long `prompt` uses a text without asking the cloud whether its label has moved, in
+                seconds. None means ``MEMOAIR_PROMPT_FRESH_S``, then 60.
 
         Raises:
             ValueError: If an argument is invalid.
@@ -118,6 +123,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             warn_deprecated('user_id= of the client is deprecated; use user={"id": ...}')
         only_user = None if user is None and user_id is None else User.parse(user, user_id)
         redaction = Redaction(redact)
+        fresh_s = choose_fresh_s(prompt_fresh_s)
         observer = RecallObserver(project_id, agent_id, recall_traces, on_recall, redaction)
         self._project_id = check.identifier("project_id", project_id)
         check.flag("org_only", org_only)
@@ -143,6 +149,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             runtime_memory_limit_mb=check.limit("runtime_memory_limit_mb", runtime_memory_limit_mb),
         )
         root = resolve_storage_root(spec.storage_root)
+        self._prompts = make_store(root, spec.cloud_base_url, api_key, project_id, agent_id, fresh_s)
         cloud = CloudApi(spec.cloud_base_url, api_key, project_id, agent_id)
         super().__init__(
             cloud,
@@ -168,6 +175,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         user_id: str | None = None,
         session_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        prompt: Prompt | None = None,
     ) -> VoiceSessionSync:
         """Return a session: one call of a user, whose runtime is not evicted while the call goes on.
 
@@ -180,6 +188,8 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             session_id: The id of the call, for example that of the telephone platform. The same id in another process
                 or on another machine goes on with the call. None makes a new id.
             metadata: A JSON object that is stored with the call.
+            prompt: The prompt that the agent has in this call, as `prompt` returns it. Its version and label are stored
+                with the call; its text is not.
 
         Returns:
             A session with the same methods for this user and call. Use it in a ``with`` block, or close it.
@@ -189,7 +199,9 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
         """
         caller = self._resolve_user(user, user_id)
         call_id = check.optional_identifier("session_id", session_id) or uuid.uuid4().hex
-        call_metadata = self._redaction.redact_metadata(check.json_mapping("metadata", metadata))
+        given = check.json_mapping("metadata", metadata)
+        about_prompt = self._prompt_metadata(prompt, given)  # a version is no number of a caller, and is not redacted
+        call_metadata = {**self._redaction.redact_metadata(given), **about_prompt}
         handle = self._pool.acquire(self._pool_key(caller), pins=True)
         self._runtime_client.own_session(handle, call_id, call_metadata)
         user = dict(caller.fields)
@@ -273,6 +285,9 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
                 * ``spooled_saves``: deferred saves that wait on the disk, also those of other clients with the same
                   storage root, project and cloud, and those that a closed or killed one has left.
                 * ``dropped_recalls``: searches that ``on_recall`` was not called for.
+                * ``prompts``: a dict for each label or version that `prompt` was asked for: ``label``, ``version``,
+                  ``age_s`` (the time since the cloud has confirmed it), ``is_stale``, ``failures`` (attempts in a row
+                  that failed) and ``error`` (the code of the last one, None after a success).
         """
         return {
             **self._pool.stats(),
@@ -283,6 +298,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             "lost_saves": self._outbox.lost,
             "spooled_saves": self._outbox.count_spooled(),
             "dropped_recalls": self._observer.dropped,
+            "prompts": self._prompts.stats(),
         }
 
     def close(self) -> None:
@@ -297,6 +313,7 @@ class MemoAirVoiceClientSync(UserCalls, Closeable):
             lambda: self._outbox.close(_CLOSE_TIMEOUT_S / 2 if len(self._outbox) else 0),
             partial(self._pool.close, _CLOSE_TIMEOUT_S),
             self._prefetch_cache.close,
+            self._prompts.close,
             self._cloud.close,
         )
 

@@ -13,6 +13,7 @@ import urllib3
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL, ORG_ONLY_USER, RUNTIME_URL, SEARCH_TIMEOUT_MS
 from memoair_protocol.enums import RecallOrigin
+from memoair_protocol.storage_root import resolve_storage_root
 from memoair_voice_sync._closing import Closeable, close_all
 from memoair_voice_sync._diagnostics import log, warn_unclosed
 from memoair_voice_sync._loopback.runtime_client import RuntimeClient, RuntimeManager
@@ -20,6 +21,8 @@ from memoair_voice_sync._loopback.search_options import SearchOptions
 from memoair_voice_sync._loopback.transport import parse_runtime_url
 from memoair_voice_sync._pool.pool_of_one import PoolOfOne
 from memoair_voice_sync._processes.spec import RuntimeSpec
+from memoair_voice_sync._prompts.calls import PromptCalls, make_store
+from memoair_voice_sync._prompts.setting import choose_fresh_s
 from memoair_voice_sync._recall.mode import check_origin
 from memoair_voice_sync._recall.observer import RecallObserver
 from memoair_voice_sync._tools.tool import DEFAULT_INTENT, MemoryToolSync
@@ -27,14 +30,14 @@ from memoair_voice_sync._tools.tool_shapes import ToolAdapters
 from memoair_voice_sync._turns.redaction import Redaction
 from memoair_voice_sync._turns.turn import Turn
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
-from memoair_voice_sync.results import RecallRecord, SearchResult
+from memoair_voice_sync.results import Prompt, RecallRecord, SearchResult
 
 _FLUSH_TIMEOUT_S = 7.0
 _STOP_TIMEOUT_S = 2.0
 _AMEND_TIMEOUT_S = 1.0
 
 
-class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
+class MemoAirVoiceMemorySync(ToolAdapters, PromptCalls, Closeable):
     """The memory of one user of one project, over a runtime on this machine.
 
     By default the runtime is started on the first call, watched, restarted when it has died, and ended by `close`. Use
@@ -78,6 +81,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         redact: Callable[[str], str] | None = None,
         recall_traces: str | None = None,
         on_recall: Callable[[RecallRecord], object] | None = None,
+        prompt_fresh_s: float | None = None,
     ) -> None:
         """Create the memory. No process is started before the first call.
 
@@ -108,6 +112,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
             redact: A function that receives each text of a turn before any of it is sent, and returns the text to keep.
             recall_traces: What is kept of each search: ``ids``, ``text`` or ``off``, as in `MemoAirVoiceClientSync`.
             on_recall: A function that receives a `RecallRecord` of each search, in a background thread.
+            prompt_fresh_s: How long `prompt` uses a text, in seconds, as in `MemoAirVoiceClientSync`.
 
         Raises:
             ValueError: If an argument is invalid.
@@ -123,6 +128,12 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         self._session_id = session
         self._user_id = user_id
         self._observer = RecallObserver(project_id, agent_id, recall_traces, on_recall, self._redaction)
+        key = check.secret("api_key", api_key) or check.secret("internal_token", internal_token)
+        base_url = check.base_url("cloud_base_url", cloud_base_url)
+        root = check.path("storage_root", storage_root)
+        self._prompts = make_store(
+            resolve_storage_root(root), base_url, key, project_id, agent_id, choose_fresh_s(prompt_fresh_s)
+        )
         satham = None if satham is None else check.mapping("satham", satham)
         host, port = parse_runtime_url(check.text("runtime_url", runtime_url))
         token = check.secret("runtime_token", runtime_token)
@@ -138,8 +149,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
                 internal_token=check.secret("internal_token", internal_token),
                 # With port 0 other clients cannot know the port: then a token costs nothing and keeps strangers out.
                 token=token or (None if port else secrets.token_urlsafe(32)),
-                cloud_base_url=check.base_url("cloud_base_url", cloud_base_url),
-                storage_root=check.path("storage_root", storage_root),
+                cloud_base_url=base_url,
+                storage_root=root,
                 org_only=org_only,
                 org_file=check.existing_file("org_file", org_file),
                 binary=check.path("runtime_binary", runtime_binary),
@@ -186,7 +197,9 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         """
         return self._runtime.ensure_running(_deadline(timeout_s)).url
 
-    def start_session(self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
+    def start_session(
+        self, metadata: dict[str, Any] | None = None, timeout_s: float = 5.0, *, prompt: Prompt | None = None
+    ) -> dict[str, Any]:
         """Open the session.
 
         A session that is already open stays open; one that has ended is opened again.
@@ -195,6 +208,7 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
             metadata: A JSON object that is stored with the session. ``user`` is who calls,
                 ``{"id", "name", "metadata"}``; ``assistantName`` is the name of the agent.
             timeout_s: The time that this may take, in seconds, including the start of the runtime.
+            prompt: The prompt of the agent, as `prompt` returns it: its version and label are stored with the session.
 
         Returns:
             The reply of the runtime, ``{"sessionId", "bootstrap", "paths"}``.
@@ -202,7 +216,9 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
         Raises:
             MemoAirVoiceMemoryError: If the session cannot be opened in time.
         """
-        redacted = self._redaction.redact_metadata(check.mapping("metadata", metadata))
+        given = check.mapping("metadata", metadata)
+        about_prompt = self._prompt_metadata(prompt, given)
+        redacted = {**self._redaction.redact_metadata(given), **about_prompt}
         reply = self._client.start_session(redacted, _deadline(timeout_s))
         self._opened_by_pid = os.getpid()
         return reply
@@ -359,7 +375,8 @@ class MemoAirVoiceMemorySync(ToolAdapters, Closeable):
 
         Calling it again has no effect.
         """
-        close_all(self._observer.close, self._end_open_session, partial(self._runtime.stop, _STOP_TIMEOUT_S))
+        stop = partial(self._runtime.stop, _STOP_TIMEOUT_S)
+        close_all(self._observer.close, self._prompts.close, self._end_open_session, stop)
 
     def _end_open_session(self) -> None:
         try:

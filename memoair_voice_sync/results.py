@@ -1,7 +1,7 @@
 """The results of calls."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -154,3 +154,25 @@ class IndexLoadResult:
     permanent_manifest_version: int | None
     org_manifest_version: int | None
     scopes_loaded: list[str]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A version of the agent's prompt, with its placeholders filled in.
+
+    The ``repr`` does not show the text, because what was filled in may be about a caller.
+
+    Attributes:
+        text: The text for the language model.
+        version: The version; None for the ``default`` of the application.
+        label: The label that was asked for; None if a version was.
+        agent_id: The agent that it belongs to.
+        is_stale: Whether the cloud has not confirmed within ``prompt_fresh_s`` that the label still points to this
+            version, for example because it cannot be reached.
+    """
+
+    text: str = field(repr=False)
+    version: int | None
+    label: str | None
+    agent_id: str
+    is_stale: bool

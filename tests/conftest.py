@@ -1,18 +1,42 @@
 """Fixtures for all tests, and the check that no test leaves anything behind."""
 
+import gc
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from support.clients import checking_for_leaks
 from support.clients import patient_saves as saves_are_patient
+from support.compiled_tests import compile_share
 from support.runtimes import RunningRuntime
+
+# The tests start a thousand processes, and so does pytest's every worker import the tests. Each would compile all of it
+# if the environment forbids them to keep what is compiled: half of the time in which a server starts.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The time that an example takes depends on the machine, not on the tested code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Import and collect without the garbage collector, and exempt from it what remains until the end.
+
+    Otherwise it visits all modules and tests again and again: a fifth of the time of collecting, and 0.3 s each time
+    that a test calls it.
+    """
+    gc.disable()
+    compile_share(session.config)
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

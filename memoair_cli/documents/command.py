@@ -3,32 +3,24 @@
 import codecs
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 from urllib.parse import quote
 
-import attrs
 import typer
 from rich.console import Console
 from rich.progress import track
 
 from memoair_cli.cloud_client import connect, post, request
-from memoair_cli.documents.files import SourceFile, find_files, read_file
+from memoair_cli.documents.reading import FoundDocuments, read_paths, split_batches
 from memoair_cli.options import AgentId, ApiKey, BaseUrl, ProjectId, check_id, fail, pluralize, require
-from memoair_documents.errors import DocumentFileError, UnreadableFileError
-from memoair_documents.reader_process import ReaderProcess
 from memoair_documents.reading import ReadOptions
 from memoair_protocol.defaults import CLOUD_BASE_URL
-from memoair_protocol.identifiers import identifier_problem
-from memoair_protocol.limits import MAX_DOCUMENTS
 
 if TYPE_CHECKING:
     from memoair_protocol.cloud_http import CloudHttp
 
-# The limit of one request (1 MB), with some room for the rest of its body.
-_MAX_BYTES = 1_000_000
 _INDEX_PATH = "/v1/voice-sdk/index"
 
 OptionalText = Optional[str]  # noqa: UP045 - Typer needs this on Python 3.10
@@ -57,7 +49,7 @@ def add_documents(
     A line of a .jsonl file ({"id", "text", "metadata"}) and a row of a .csv file are a document each, any other file
     is one as a whole. Adding a file again replaces its document.
     """
-    found = _read_all(paths, ReadOptions(_check_encoding(encoding), tuple(text_column or ()), id_column))
+    found = read_paths(paths, ReadOptions(_check_encoding(encoding), tuple(text_column or ()), id_column))
     if not found.documents:
         fail("the files contain no documents")
     if dry_run and not delete_missing:
@@ -72,7 +64,7 @@ def add_documents(
             _print_ids(found, missing)
             return
         reply: Any = None
-        batches = list(_split_batches(found.documents.values()))
+        batches = list(split_batches(found.documents.values()))
         for batch in _show_progress(batches):
             body = b'{"name":%b,"documents":[%b]}' % (json.dumps(name).encode(), b",".join(batch))
             reply = post(cloud, f"{_INDEX_PATH}/create", body, **headers)
@@ -86,63 +78,7 @@ def add_documents(
     )
 
 
-@attrs.frozen
-class _Found:
-    """What was read.
-
-    Attributes:
-        documents: The documents in JSON, by id.
-        skipped_ids: Ids of files that exist but were skipped; their documents are not missing.
-    """
-
-    documents: dict[str, bytes] = attrs.field(factory=dict)
-    skipped_ids: set[str] = attrs.field(factory=set)
-
-
-def _read_all(paths: list[Path], options: ReadOptions) -> _Found:
-    """Read all files before the first is sent, so that an error leaves the index as it was."""
-    with closing(ReaderProcess()) as reader:
-        return _read_files(paths, options, reader)
-
-
-def _read_files(paths: list[Path], options: ReadOptions, reader: ReaderProcess) -> _Found:
-    found = _Found()
-    file_by_id: dict[str, Path] = {}
-    try:
-        for source in find_files(paths, _print_skipped):
-            try:
-                for line, document in read_file(source, options, reader):
-                    document_id = document["id"]
-                    # Within one file, the later of two documents with one id counts, as in the cloud.
-                    if file_by_id.setdefault(document_id, source.path) != source.path:
-                        fail(f"{source.path}: the id {document_id} is in {file_by_id[document_id]}, too")
-                    found.documents[document_id] = _encode(document, source, line)
-            except UnreadableFileError as error:
-                if source.is_named:
-                    fail(f"{source.path}: {error}")
-                _print_skipped(str(source.path), str(error))
-                found.skipped_ids.add(source.id)
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
-    except DocumentFileError as error:
-        fail(str(error))
-    return found
-
-
-def _encode(document: dict[str, Any], source: SourceFile, line: int) -> bytes:
-    place = f"{source.path}:{line}" if line else str(source.path)
-    try:
-        content = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError:  # also half of a surrogate pair
-        raise DocumentFileError(f"{place}: the document has a character or a number that JSON cannot have") from None
-    if len(content) > _MAX_BYTES:
-        raise DocumentFileError(f"{place}: the document has {len(content):,} bytes; split it below {_MAX_BYTES:,}")
-    if problem := identifier_problem(document["id"]):
-        raise DocumentFileError(f"{place}: the id {problem}")
-    return content
-
-
-def _find_missing(cloud: "CloudHttp", name: str, found: _Found, headers: dict[str, str]) -> list[str]:
+def _find_missing(cloud: "CloudHttp", name: str, found: FoundDocuments, headers: dict[str, str]) -> list[str]:
     """Return the ids of the index's documents that were not read and whose files were not skipped."""
     indexes = request(cloud, "GET", f"{_INDEX_PATH}/list", headers)["indexes"]
     if name not in {index["name"] for index in indexes}:
@@ -163,35 +99,18 @@ def _find_missing(cloud: "CloudHttp", name: str, found: _Found, headers: dict[st
             ]
 
 
-def _split_batches(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for document in documents:
-        if batch and (len(batch) == MAX_DOCUMENTS or size + len(document) > _MAX_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(document)
-        size += len(document) + 1
-    if batch:
-        yield batch
-
-
 def _show_progress(batches: list[list[bytes]]) -> Iterable[list[bytes]]:
     if not sys.stderr.isatty():
         return batches
     return track(batches, "sending", console=Console(stderr=True), transient=True)
 
 
-def _print_ids(found: _Found, missing: list[str] | None = None) -> None:
+def _print_ids(found: FoundDocuments, missing: list[str] | None = None) -> None:
     for document_id, content in found.documents.items():
         typer.echo(f"add {document_id} ({len(content):,} bytes)")
     for document_id in missing or []:
         typer.echo(f"delete {document_id}")
     typer.echo(f"{pluralize(len(found.documents), 'document')} to send; nothing was sent (--dry-run)")
-
-
-def _print_skipped(path: str, reason: str) -> None:
-    typer.echo(f"skipped {path}: {reason}", err=True)
 
 
 def _check_encoding(encoding: str | None) -> str | None:

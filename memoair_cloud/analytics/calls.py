@@ -6,6 +6,7 @@ from datetime import datetime
 import attrs
 from sqlalchemy import and_, case, distinct, func, select
 
+from memoair_cloud.analytics.prompt_key import PromptKey
 from memoair_cloud.calls.search import CallFilter, CallState, call_conditions
 from memoair_cloud.database.models import CallSession
 from memoair_cloud.tenancy.access import Tenant
@@ -76,8 +77,8 @@ def count_callers(tenant: Tenant, since: datetime, until: datetime, agent_id: st
         return session.scalar(statement.where(*conditions)) or 0
 
 
-def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, CallCounts]:
-    """Return counts of the calls that started in a period, by agent; None is for calls without an agent.
+def count_calls_by_prompt(tenant: Tenant, since: datetime, until: datetime) -> dict[PromptKey, CallCounts]:
+    """Return counts of the calls that started in a period, by agent and version of its prompt.
 
     Args:
         tenant: The project.
@@ -92,11 +93,13 @@ def count_calls_by_agent(tenant: Tenant, since: datetime, until: datetime) -> di
         counts = func.count().label("calls"), func.sum(CallSession.turn_count).label("turns"), *states
         last_received_at = func.max(CallSession.received_at).label("last_received_at")
         conditions = call_conditions(session, CallFilter(since, until))
-        statement = select(CallSession.agent_id, *counts, last_received_at).select_from(CallSession).where(*conditions)
-        rows = session.execute(statement.group_by(CallSession.agent_id))
+        key = CallSession.agent_id, CallSession.prompt_version
+        statement = select(*key, *counts, last_received_at).select_from(CallSession).where(*conditions)
         return {
-            row.agent_id: CallCounts(row.calls, int(row.turns), row.open, row.late, row.failed, row.last_received_at)
-            for row in rows
+            PromptKey(row.agent_id, row.prompt_version): CallCounts(
+                row.calls, int(row.turns), row.open, row.late, row.failed, row.last_received_at
+            )
+            for row in session.execute(statement.group_by(*key))
         }
 
 

@@ -4,13 +4,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
+from datetime import time as time_of_day
 from functools import cached_property
 
 import attrs
 
-from memoair_cloud.analytics.calls import CallCounts, count_calls_by_agent
-from memoair_cloud.recall_traces.figures import RecallFigures, RecallTally, tally_by_agent
+from memoair_cloud.analytics.calls import CallCounts, count_calls_by_prompt
+from memoair_cloud.analytics.prompt_key import PromptKey
+from memoair_cloud.recall_traces.figures import RecallFigures, RecallTally, tally_by_prompt
 from memoair_cloud.tenancy.access import Tenant
 from memoair_protocol.timestamps import utc_now
 
@@ -28,17 +30,25 @@ class DayFigures:
     """What happened on a day, or in a part of it.
 
     Attributes:
-        calls: Counts of the calls that started, by agent.
-        recall: Counts of the searches, by agent.
+        calls: Counts of the calls that started, by agent and version of its prompt.
+        recall: Counts of the searches, by the same.
     """
 
-    calls: Mapping[str | None, CallCounts]
-    recall: Mapping[str | None, RecallTally]
+    calls: Mapping[PromptKey, CallCounts]
+    recall: Mapping[PromptKey, RecallTally]
 
     def count_calls(self, agent_id: str | None = None) -> CallCounts:
         """Return the counts of calls of one agent, or of all."""
-        chosen = [counts for agent, counts in self.calls.items() if agent_id in (None, agent)]
+        chosen = [counts for key, counts in self.calls.items() if agent_id in (None, key.agent_id)]
         return sum(chosen, CallCounts())
+
+    @cached_property
+    def recall_by_agent(self) -> Mapping[str | None, RecallTally]:
+        """Counts of the searches by agent; None is for searches without an agent."""
+        by_agent: dict[str | None, list[RecallTally]] = {}
+        for key, tally in self.recall.items():
+            by_agent.setdefault(key.agent_id, []).append(tally)
+        return {agent_id: merge_tallies(tallies) for agent_id, tallies in by_agent.items()}
 
     @cached_property
     def all_recall(self) -> RecallTally:
@@ -52,7 +62,7 @@ class DayFigures:
 
     def compute_recall(self, agent_id: str | None = None) -> RecallFigures:
         """Return the figures of the searches of one agent, or of all."""
-        return self.all_figures if agent_id is None else self.recall.get(agent_id, RecallTally()).to_figures()
+        return self.all_figures if agent_id is None else self.recall_by_agent.get(agent_id, RecallTally()).to_figures()
 
 
 class DayCache:
@@ -87,7 +97,7 @@ class DayCache:
             loaded_at, figures = self._days.get(key, (0.0, None))
         if figures is not None and self._clock() < loaded_at + _TTL_S:
             return figures
-        figures = DayFigures(count_calls_by_agent(tenant, *day), tally_by_agent(tenant, *day))
+        figures = DayFigures(count_calls_by_prompt(tenant, *day), tally_by_prompt(tenant, *day))
         if utc_now() - day[1] > _SETTLED_AFTER:
             with self._lock:
                 self._days[key] = self._clock(), figures
@@ -97,18 +107,32 @@ class DayCache:
         return figures
 
 
+def list_days(since: datetime, until: datetime, zone: tzinfo) -> list[date]:
+    """Return the days of a period in a time zone, oldest first."""
+    first = since.astimezone(zone).date()
+    last = (until - timedelta(microseconds=1)).astimezone(zone).date()
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def bound_day(day: date, since: datetime, until: datetime, zone: tzinfo) -> Day:
+    """Return the part of a day that is in a period."""
+    begin = datetime.combine(day, time_of_day(), zone)
+    end = datetime.combine(day + timedelta(days=1), time_of_day(), zone)
+    return max(since, begin), min(until, end)
+
+
 def compute_recall_by_agent(days: Sequence[DayFigures]) -> dict[str | None, RecallFigures]:
     """Return the figures of the searches of some days, by agent; None is for searches without an agent."""
     tallies: dict[str | None, list[RecallTally]] = {}
     for day in days:
-        for agent_id, tally in day.recall.items():
+        for agent_id, tally in day.recall_by_agent.items():
             tallies.setdefault(agent_id, []).append(tally)
     return {agent_id: merge_tallies(tallies[agent_id]).to_figures() for agent_id in sorted(tallies, key=str)}
 
 
 def compute_recall(days: Sequence[DayFigures], agent_id: str | None = None) -> RecallFigures:
     """Return the figures of the searches of some days, of one agent or of all."""
-    found = [day.all_recall if agent_id is None else day.recall.get(agent_id, RecallTally()) for day in days]
+    found = [day.all_recall if agent_id is None else day.recall_by_agent.get(agent_id, RecallTally()) for day in days]
     return merge_tallies(found).to_figures()
 
 

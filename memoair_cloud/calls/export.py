@@ -33,11 +33,11 @@ SCHEMA_VERSION = 1
 _ROWS_AT_ONCE = 500
 # Up to this size, an export needs no space on the disk.
 _MAX_MEMORY_BYTES = 1 << 20
-# The tables whose rows have a place of their own in the document. Those of all others are lists of rows.
-_WRITTEN_APART = frozenset({"sessions", "events", "memories", "memoryChanges", "profiles", "holds"})
+# The tables that the document has in a form of their own, and not row by row.
+_WRITTEN_APART = frozenset({LegalHold, CallSession, CallEvent, Memory, MemoryChange, CallerProfile})
 # What the document leaves out: keys that are the same in every row, and bookkeeping of the server.
 _LEFT_OUT = frozenset(
-    {"project_id", "user_id", "barred", "version", "claimed_until", "retry_at", "failures", "failure"}
+    {"project_id", "user_id", "user_digest", "barred", "version", "claimed_until", "retry_at", "failures", "failure"}
 )
 
 
@@ -85,7 +85,7 @@ def _encode(session: ScopedSession, user: EndUser) -> Iterator[str]:
     yield from _encode_list("events", _stream(session, in_order))
     yield from _encode_list("facts", _facts(session, user.id))
     for table in CALLER_TABLES:
-        if table.name not in _WRITTEN_APART:
+        if table.model not in _WRITTEN_APART:
             rows: Select[Any] = select(table.model).where(table.belongs_to(user.id))
             yield from _encode_list(table.name, _stream(session, rows))
     yield "}\n"

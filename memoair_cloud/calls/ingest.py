@@ -15,6 +15,7 @@ from memoair_cloud.database.columns import EncodedJson
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser, Project
 from memoair_cloud.errors import ApiError, ConflictError, InvalidRequestError, UserErasedError
 from memoair_cloud.identifiers import MAX_NAME_CHARS, sanitize_text
+from memoair_cloud.outcomes.resolving import link_to_new_calls
 from memoair_cloud.recall_traces.linking import link_new_turns
 from memoair_cloud.retention.holds import is_held
 from memoair_cloud.retention.policy import MIN_PERIOD, load_policy
@@ -23,6 +24,7 @@ from memoair_cloud.tenancy.grants import Action
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.enums import EventType
 from memoair_protocol.erasure_marks import DeviceClock
+from memoair_protocol.session_prompt import find_prompt_version
 from memoair_protocol.timestamps import utc_now
 
 _ERASED_MESSAGES = {
@@ -165,10 +167,13 @@ def _store_events(
         return
     user.memory_version += 1
     calls = _load_or_create_calls(session, user, new_events, now)
+    new_session_ids = [call.id for call in calls.values() if call in session.new]
     for session_id, call_events in _group_by_session(new_events).items():
         _apply_events(calls[session_id], user, call_events)
     result.has_ended_call = any(call.ended_at is not None for call in calls.values())
     session.flush()  # sessions first: the events refer to them
+    if new_session_ids:
+        link_to_new_calls(session, user_id, new_session_ids)
     session.bulk_insert(CallEvent, [_event_row(event, user, now) for event in new_events])
     link_new_turns(session, user_id, [event.turn_key for event in new_events if event.turn_key is not None])
     result.accepted.extend(event.event_id for event in new_events)
@@ -304,6 +309,7 @@ def _load_or_create_calls(
                 id=event.session_id,
                 agent_id=session.scope.agent_id,
                 details={},
+                prompt_version=None,
                 start_seq=None,
                 boundary_seq=None,
                 started_at=event.occurred_at,
@@ -342,8 +348,13 @@ def _update_boundaries(call: CallSession, user: EndUser, event: IncomingEvent) -
         call.ended_at = event.occurred_at if is_end else None
     if event.start is None:
         return
+    prompt_version = find_prompt_version(event.start.metadata)
     if call.start_seq is None or event.seq > call.start_seq:
         call.start_seq, call.details = event.seq, dict(event.start.metadata or {})
+        # A later start, on another machine or after an eviction, may not know the prompt.
+        call.prompt_version = prompt_version or call.prompt_version
+    elif call.prompt_version is None:
+        call.prompt_version = prompt_version
     user_part = event.user
     if (user_part.name or user_part.metadata) and (user.described_at is None or event.occurred_at >= user.described_at):
         name = None if user_part.name is None else sanitize_text(user_part.name)[:MAX_NAME_CHARS]

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Float, and_, cast, func, literal_column, s
 
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.models import CallSession, EndUser
+from memoair_cloud.database.outcome_models import CallOutcome
 from memoair_cloud.memories import extraction_worker
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
@@ -56,6 +57,8 @@ class CallFilter:
         agent_id: Only calls of this agent.
         user_id: Only calls of this user.
         state: Only calls in this state.
+        outcome: Only calls with an outcome of this name.
+        prompt_version: Only calls with this version of their agent's prompt.
     """
 
     since: datetime | None = None
@@ -63,6 +66,8 @@ class CallFilter:
     agent_id: str | None = None
     user_id: str | None = None
     state: CallState = CallState.ALL
+    outcome: str | None = None
+    prompt_version: int | None = None
 
 
 def list_calls(tenant: Tenant, call_filter: CallFilter, cursor: str | None, limit: int) -> ResultPage[CallSession]:
@@ -102,6 +107,10 @@ def call_conditions(session: ScopedSession, call_filter: CallFilter) -> list[Col
         conditions.append(CallSession.agent_id == call_filter.agent_id)
     if call_filter.user_id is not None:
         conditions.append(CallSession.user_id == call_filter.user_id)
+    if call_filter.outcome is not None:
+        conditions.append(_has_outcome(call_filter.outcome))
+    if call_filter.prompt_version is not None:
+        conditions.append(CallSession.prompt_version == call_filter.prompt_version)
     by_state: dict[CallState, list[ColumnElement[bool]]] = {
         CallState.ALL: [],
         CallState.OPEN: [CallSession.ended_at.is_(None)],
@@ -111,6 +120,15 @@ def call_conditions(session: ScopedSession, call_filter: CallFilter) -> list[Col
         CallState.LATE: [_delay_s(session) > LATE_AFTER.total_seconds()],
     }
     return conditions + by_state[call_filter.state]
+
+
+def _has_outcome(outcome: str) -> ColumnElement[bool]:
+    is_of_call = and_(
+        CallOutcome.project_id == CallSession.project_id,
+        CallOutcome.user_id == CallSession.user_id,
+        CallOutcome.session_id == CallSession.id,
+    )
+    return select(CallOutcome.id).where(is_of_call, CallOutcome.outcome == outcome).exists()
 
 
 def _delay_s(session: ScopedSession) -> ColumnElement[Any]:

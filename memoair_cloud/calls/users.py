@@ -13,6 +13,8 @@ from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.hashes import hash_user_id
 
+_NO_USER = ""  # the id of no user
+
 
 def lock_user(session: ScopedSession, user_id: str) -> EndUser | None:
     """Return the user's row, locked until the end of the transaction; None if the user is unknown.
@@ -52,6 +54,22 @@ def find_erased_sessions(session: ScopedSession, user_id: str, session_ids: Iter
     digests = {hash_session_id(project_id, user_id, session_id): session_id for session_id in session_ids}
     found = session.scalars(select(ForgottenSession.digest).where(ForgottenSession.digest.in_(digests)))
     return {digests[digest] for digest in found}
+
+
+def record_erased_sessions(session: ScopedSession, user_id: str, session_ids: Iterable[str]) -> None:
+    """Record the sessions of a user who is being erased: what arrives of them later is rejected.
+
+    Each is recorded with its user, and without: an outcome need not say whose session it is about.
+    """
+    project_id = session.scope.project_id
+    owners = (user_id, _NO_USER)
+    digests = [hash_session_id(project_id, owner, session_id) for session_id in session_ids for owner in owners]
+    session.insert_missing(ForgottenSession, [{"digest": digest} for digest in digests])
+
+
+def find_sessions_of_erased_users(session: ScopedSession, session_ids: Iterable[str]) -> set[str]:
+    """Return those sessions that a user had who was erased, whoever that was. Others may have some of the same ids."""
+    return find_erased_sessions(session, _NO_USER, session_ids)
 
 
 def _new_user_row(user_id: str, seen_at: datetime) -> dict[str, Any]:

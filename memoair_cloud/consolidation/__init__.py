@@ -5,14 +5,15 @@ recallable whatever happens here.
 """
 
 from memoair_cloud.consolidation.chat import ChatExtractor
-from memoair_cloud.consolidation.chat_client import ChatEndpoint
 from memoair_cloud.consolidation.endings import is_ended
 from memoair_cloud.consolidation.merging import is_end, merge_facts, replace_sessions
 from memoair_cloud.consolidation.people import find_people
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor, Fact, FactKind, ProfileSummary
 from memoair_cloud.consolidation.rules import RuleExtractor
 from memoair_cloud.consolidation.summary import summarize_facts
-from memoair_cloud.consolidation.usage import ModelPrices, ModelUsage
+from memoair_cloud.consolidation.usage import ModelUsage
+from memoair_protocol.chat_client import ChatEndpoint
+from memoair_protocol.chat_usage import ModelPrices
 
 __all__ = [
     "CallTurn",

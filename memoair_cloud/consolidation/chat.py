@@ -7,16 +7,17 @@ from collections.abc import Sequence
 import attrs
 
 from memoair_cloud.consolidation.answers import ParsedAnswer, parse_answer
-from memoair_cloud.consolidation.chat_client import ChatClient, ChatEndpoint, ChatReply, RequestTooLongError
 from memoair_cloud.consolidation.evidence import judge
-from memoair_cloud.consolidation.prompt import render_transcript, split_windows
+from memoair_cloud.consolidation.prompt import INSTRUCTIONS, SCHEMA, SCHEMA_HINT, render_transcript, split_windows
 from memoair_cloud.consolidation.records import CallTurn, Extraction, Extractor, Fact
 from memoair_cloud.consolidation.rules import RuleExtractor
 from memoair_cloud.consolidation.speech_gates import attribute_facts, read_turns
 from memoair_cloud.consolidation.usage import ModelUsage
+from memoair_protocol.chat_client import AnswerForm, ChatClient, ChatEndpoint, ChatReply, RequestTooLongError
 from memoair_protocol.starvation import raise_if_starved
 
 NAME = "chat"
+_ANSWER_FORM = AnswerForm("facts", SCHEMA, SCHEMA_HINT)
 log = logging.getLogger(__name__)
 
 
@@ -33,7 +34,7 @@ class ChatExtractor:
 
     def __init__(self, endpoint: ChatEndpoint, fallback: Extractor | None = None) -> None:
         self._endpoint = endpoint
-        self._client = ChatClient(endpoint)
+        self._client = ChatClient(endpoint, _ANSWER_FORM)
         self._fallback = fallback or RuleExtractor()
 
     def extract(self, turns: Sequence[CallTurn]) -> Extraction:
@@ -93,7 +94,8 @@ class ChatExtractor:
             return parse_answer(reply.content, is_truncated=reply.is_truncated)
 
         try:
-            return [(self._client.ask(render_transcript(turns, start, stop), usage, deadline, read), start)]
+            transcript = render_transcript(turns, start, stop)
+            return [(self._client.ask(INSTRUCTIONS, transcript, usage, deadline, read), start)]
         except RequestTooLongError:
             if not is_divisible:
                 raise

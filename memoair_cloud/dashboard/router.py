@@ -15,6 +15,7 @@ from memoair_cloud.dashboard.pages import (
     holds,
     overview,
     projects,
+    prompts,
     sign_in,
     try_it,
     turn_cases,
@@ -38,6 +39,7 @@ _PAGES = (
     uploads,
     evaluations,
     evaluation_cases,
+    prompts,
     audit,
 )
 # In the order in which they are asked: the last one answers what no other knows.

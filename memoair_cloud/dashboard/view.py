@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import attrs
 from fastapi import Request
 
+from memoair_cloud.analytics.days import bound_day, list_days
 from memoair_cloud.errors import InvalidRequestError
 from memoair_cloud.memories.speaker_time import find_zone
 from memoair_protocol.timestamps import parse_timestamp, utc_now
@@ -65,15 +66,11 @@ class View:
 
     def days(self) -> list[date]:
         """Return the days of the period in its time zone, oldest first."""
-        first = self.since.astimezone(self.zone).date()
-        last = (self.until - timedelta(microseconds=1)).astimezone(self.zone).date()
-        return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+        return list_days(self.since, self.until, self.zone)
 
     def day_bounds(self, day: date) -> tuple[datetime, datetime]:
         """Return the part of a day that is in the period: its first moment, and the first moment after it."""
-        begin = datetime.combine(day, time(), self.zone)
-        end = datetime.combine(day + timedelta(days=1), time(), self.zone)
-        return max(self.since, begin), min(self.until, end)
+        return bound_day(day, self.since, self.until, self.zone)
 
 
 def read_view(request: Request) -> View:

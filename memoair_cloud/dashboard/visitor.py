@@ -8,9 +8,8 @@ from fastapi import Request
 
 from memoair_cloud.dashboard.sessions import SessionStore
 from memoair_cloud.dashboard.signing import SignatureError, Signer
-from memoair_cloud.http.client_address import find_client, is_from_proxy
+from memoair_cloud.http.client_address import find_client, is_from_proxy, last_value
 from memoair_cloud.http.dependencies import Services
-from memoair_cloud.http.peers import last_value
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.access import Credentials, Tenant, make_tenant

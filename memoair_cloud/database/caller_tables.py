@@ -65,7 +65,7 @@ CALLER_TABLES = (
     CallerTable("memoryChanges", MemoryChange, Lifetime.FACTS),
     CallerTable("profiles", CallerProfile, Lifetime.CALLER),
     CallerTable("recallTraces", RecallTrace, Lifetime.TRACES, "occurred_at"),
-    CallerTable("outcomes", CallOutcome, Lifetime.CALLER),
+    CallerTable("outcomes", CallOutcome, Lifetime.TURNS),
     CallerTable("evaluationCases", SuiteCase, Lifetime.CALLER),
     CallerTable("pendingEvaluationCases", PendingCase, Lifetime.CALLER),
     CallerTable("evaluationResults", EvaluationResult, Lifetime.CALLER),

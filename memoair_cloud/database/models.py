@@ -143,7 +143,7 @@ class CallSession(ProjectOwned, Base):
         ForeignKeyConstraint(["project_id", "user_id"], ["end_users.project_id", "end_users.id"], ondelete="CASCADE"),
         Index(None, "project_id", "user_id", "started_at", "id"),
         # Also holds what the figures of a period need to count its callers.
-        Index("ix_call_sessions_started_at", "project_id", "started_at", "user_id", "id", "agent_id"),
+        Index("ix_call_sessions_started_at", "project_id", "started_at", "user_id", "id", "agent_id", "prompt_version"),
         Index(None, "project_id", "id"),
         Index(
             "ix_call_sessions_unlearned",

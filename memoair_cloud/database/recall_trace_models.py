@@ -60,6 +60,7 @@ class RecallTrace(ProjectOwned, Base):
             "project_id",
             "occurred_at",
             "agent_id",
+            "prompt_version",
             "total_us",
             "found_count",
             "lane_statuses",

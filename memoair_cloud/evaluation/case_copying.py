@@ -25,7 +25,7 @@ from memoair_cloud.evaluation.known_then import KnownThen, SaidTurn, load_known_
 from memoair_cloud.evaluation.suites import load_suite
 from memoair_cloud.identifiers import new_id
 from memoair_cloud.tenancy.access import Tenant
-from memoair_evaluation.case import EvaluationCase
+from memoair_evaluation.case import RecallCase
 from memoair_protocol.limits import MAX_CASE_BYTES, MAX_QUERY_CHARS
 from memoair_protocol.timestamps import format_utc
 from memoair_redaction import KINDS, Redactor
@@ -124,7 +124,7 @@ def preview_case_from_turn(tenant: Tenant, draft: CaseDraft) -> CopiedCase:
         return CopiedCase(make_case_row(session, "", case, 0), left_out)
 
 
-def _make_case(known: KnownThen, draft: CaseDraft) -> tuple[EvaluationCase, int]:
+def _make_case(known: KnownThen, draft: CaseDraft) -> tuple[RecallCase, int]:
     talk, earlier = _redact_talk(known.talk), _redact_talk(known.earlier)
     question = _redact_talk([*known.talk[-1:], known.turn])[-1].user_text[:MAX_QUERY_CHARS]
     if not question.strip():

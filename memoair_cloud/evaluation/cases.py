@@ -11,12 +11,13 @@ from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.evaluation_models import EvaluationSuite, SuiteCase
 from memoair_cloud.errors import BatchTooLargeError, InvalidRequestError, NotFoundError
 from memoair_cloud.evaluation.suites import load_suite
+from memoair_cloud.prompts.agents import describe_actor
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_evaluation.case import (
     MAX_SUITE_BYTES,
-    EvaluationCase,
     InvalidCaseError,
+    RecallCase,
     case_to_wire,
     hash_case,
     parse_case,
@@ -47,7 +48,7 @@ class CaseChanges:
     version: int
 
 
-def parse_cases(contents: Sequence[Mapping[str, Any]]) -> list[EvaluationCase]:
+def parse_cases(contents: Sequence[Mapping[str, Any]]) -> list[RecallCase]:
     """Return the cases that objects of JSON say.
 
     Raises:
@@ -61,7 +62,7 @@ def parse_cases(contents: Sequence[Mapping[str, Any]]) -> list[EvaluationCase]:
     return cases
 
 
-def parse_content(content: Mapping[str, Any], place: str = "") -> EvaluationCase:
+def parse_content(content: Mapping[str, Any], place: str = "") -> RecallCase:
     """Return the case that an object of JSON says; raise `InvalidRequestError` with the place if it is invalid."""
     try:
         return parse_case(content)
@@ -70,9 +71,7 @@ def parse_content(content: Mapping[str, Any], place: str = "") -> EvaluationCase
         raise InvalidRequestError(f"{field}: {error.problem}" if field else error.problem, field=field) from None
 
 
-def put_cases(
-    tenant: Tenant, suite_id: str, cases: Sequence[EvaluationCase], *, replaces_all: bool = False
-) -> CaseChanges:
+def put_cases(tenant: Tenant, suite_id: str, cases: Sequence[RecallCase], *, replaces_all: bool = False) -> CaseChanges:
     """Add cases to a suite, or replace those with the same ids. A case that is the same already is kept.
 
     A case that was copied from a caller stays tied to them, whatever it says now.
@@ -144,15 +143,15 @@ def delete_case(tenant: Tenant, suite_id: str, case_id: str) -> SuiteCase:
         return row
 
 
-def make_case_row(session: ScopedSession, suite_id: str, case: EvaluationCase, position: int) -> SuiteCase:
+def make_case_row(session: ScopedSession, suite_id: str, case: RecallCase, position: int) -> SuiteCase:
     """Return a new row for a case, which belongs to no caller."""
     row = SuiteCase(project_id=session.scope.project_id, suite_id=suite_id, id=case.id, position=position)
-    row.created_at, row.created_by = utc_now(), session.scope.actor_name
+    row.created_at, row.created_by = utc_now(), describe_actor(session.scope.actor)
     write_content(row, case)
     return row
 
 
-def write_content(row: SuiteCase, case: EvaluationCase) -> None:
+def write_content(row: SuiteCase, case: RecallCase) -> None:
     """Write what a case says to its row."""
     row.content, row.sha256, row.updated_at = case_to_wire(case), hash_case(case), utc_now()
     row.size = measure_content(row.content)

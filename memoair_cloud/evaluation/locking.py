@@ -1,14 +1,14 @@
 """The order of locks between evaluations and erasures: no two transactions can wait for each other.
 
-An erasure deletes cases and results of a caller in suites and runs of any number. It locks the caller first, as all
-writers of their data do, then the suites and the runs, each in the order of their ids, and only then it deletes. Who
-changes the cases of a suite has locked the suite, who writes or deletes the results of a run has locked the run, and
-neither waits for a caller's lock after that: to insert a row that refers to a caller, see `find_present_users`.
+An erasure locks the caller first, as all writers of their data do, and then the suites with cases that were copied from
+them, because their versions change. Who changes the cases of a suite has locked the suite. Rows of a caller go with the
+row of the caller itself, which nothing can delete while a transaction has it in `find_present_users`: who deletes or
+inserts results calls that first.
 """
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 
 from memoair_cloud.database.evaluation_models import (
     EvaluationResult,
@@ -21,46 +21,38 @@ from memoair_cloud.database.models import EndUser
 from memoair_cloud.tenancy.scoped import ScopedSession
 
 
-def lock_evaluations_of_user(session: ScopedSession, user_id: str) -> Sequence[EvaluationSuite]:
-    """Lock what has copies of a caller's words, before they are deleted; return the suites with cases of theirs.
+def lock_suites_of_user(session: ScopedSession, user_id: str) -> Sequence[EvaluationSuite]:
+    """Lock the suites with cases that were copied from a user, and return them.
 
     Args:
         session: A transaction that has locked the user.
         user_id: The user.
     """
-    run_ids = {
-        *session.scalars(select(EvaluationResult.run_id).where(EvaluationResult.user_id == user_id).distinct()),
-        *session.scalars(select(PendingCase.run_id).where(PendingCase.user_id == user_id).distinct()),
-    }
-    with_cases = set(session.scalars(select(SuiteCase.suite_id).where(SuiteCase.user_id == user_id).distinct()))
-    of_runs = select(EvaluationRun.suite_id).where(EvaluationRun.id.in_(run_ids), EvaluationRun.suite_id.is_not(None))
-    suite_ids = {*with_cases, *session.scalars(of_runs)}
-    statement = select(EvaluationSuite).where(EvaluationSuite.id.in_(suite_ids)).order_by(EvaluationSuite.id)
-    suites = session.scalars(statement.with_for_update(key_share=True)).all()
-    _lock_runs_by_id(session, run_ids)
-    return [suite for suite in suites if suite.id in with_cases]
-
-
-def lock_runs(
-    session: ScopedSession, suite_ids: Collection[str] = (), agent_id: str | None = None
-) -> Sequence[EvaluationRun]:
-    """Lock the runs of suites and of an agent, before they are deleted, and return them.
-
-    Args:
-        session: A transaction that has locked the suites.
-        suite_ids: The suites.
-        agent_id: The agent; None for none.
-    """
-    is_meant = or_(EvaluationRun.suite_id.in_(suite_ids), EvaluationRun.agent_id == agent_id)
-    ids = session.scalars(select(EvaluationRun.id).where(is_meant)).all()
-    return _lock_runs_by_id(session, ids)
+    ids = select(SuiteCase.suite_id).where(SuiteCase.user_id == user_id)
+    return _lock_suites(session, select(EvaluationSuite).where(EvaluationSuite.id.in_(ids)))
 
 
 def lock_evaluations_of_agent(session: ScopedSession, agent_id: str) -> None:
-    """Lock the suites and the runs of an agent, before they are deleted with it."""
-    statement = select(EvaluationSuite.id).where(EvaluationSuite.agent_id == agent_id).order_by(EvaluationSuite.id)
-    suite_ids = session.scalars(statement.with_for_update(key_share=True)).all()
-    lock_runs(session, suite_ids, agent_id)
+    """Lock the suites of an agent and keep the callers of its evaluations, so that both can be deleted with it."""
+    suites = _lock_suites(session, select(EvaluationSuite).where(EvaluationSuite.agent_id == agent_id))
+    runs = session.scalars(select(EvaluationRun.id).where(EvaluationRun.agent_id == agent_id)).all()
+    keep_callers(session, [suite.id for suite in suites], runs)
+
+
+def keep_callers(session: ScopedSession, suite_ids: Collection[str] = (), run_ids: Collection[str] = ()) -> None:
+    """Keep the callers of cases and results until the transaction ends, so that suites or runs can be deleted.
+
+    Args:
+        session: A transaction that has locked the suites.
+        suite_ids: The suites, with all of their runs.
+        run_ids: More runs.
+    """
+    of_suites = select(EvaluationRun.id).where(EvaluationRun.suite_id.in_(suite_ids))
+    found = set(session.scalars(select(SuiteCase.user_id).where(SuiteCase.suite_id.in_(suite_ids)).distinct()))
+    for model in (EvaluationResult, PendingCase):
+        is_meant = or_(model.run_id.in_(run_ids), model.run_id.in_(of_suites))
+        found.update(session.scalars(select(model.user_id).where(is_meant).distinct()))
+    find_present_users(session, {user_id for user_id in found if user_id is not None})
 
 
 def find_present_users(session: ScopedSession, user_ids: Collection[str]) -> set[str]:
@@ -74,6 +66,6 @@ def find_present_users(session: ScopedSession, user_ids: Collection[str]) -> set
     return set(session.scalars(statement.with_for_update(read=True, key_share=True)))
 
 
-def _lock_runs_by_id(session: ScopedSession, run_ids: Collection[str]) -> Sequence[EvaluationRun]:
-    statement = select(EvaluationRun).where(EvaluationRun.id.in_(run_ids)).order_by(EvaluationRun.id)
-    return session.scalars(statement.with_for_update(key_share=True)).all()
+def _lock_suites(session: ScopedSession, statement: "Select[EvaluationSuite]") -> Sequence[EvaluationSuite]:
+    in_order = statement.order_by(EvaluationSuite.id).execution_options(populate_existing=True)
+    return session.scalars(in_order.with_for_update(key_share=True)).all()

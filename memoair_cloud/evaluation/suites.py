@@ -8,11 +8,12 @@ from sqlalchemy.exc import IntegrityError
 
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.evaluation_models import EvaluationSuite, SuiteCase
-from memoair_cloud.errors import BatchTooLargeError, ConflictError, InvalidRequestError, NotFoundError
-from memoair_cloud.evaluation.locking import lock_runs
+from memoair_cloud.errors import BatchTooLargeError, ConflictError, NotFoundError
+from memoair_cloud.evaluation.locking import keep_callers
 from memoair_cloud.identifiers import new_id
+from memoair_cloud.prompts.agents import describe_actor
 from memoair_cloud.tenancy.access import Tenant
-from memoair_cloud.tenancy.scoped import Scope, ScopedSession
+from memoair_cloud.tenancy.scoped import ScopedSession
 from memoair_protocol.timestamps import utc_now
 
 # Suites are written by people. A program that creates one for each of its runs is mistaken.
@@ -52,12 +53,12 @@ def create_suite(tenant: Tenant, name: str, description: str = "") -> SuiteDetai
     suite = EvaluationSuite(
         project_id=tenant.scope.project_id,
         id=new_id("suite"),
-        agent_id=require_agent(tenant.scope),
+        agent_id=tenant.require_agent(),
         name=name,
         description=description,
         version=0,
         created_at=now,
-        created_by=tenant.scope.actor_name,
+        created_by=describe_actor(tenant.scope.actor),
         updated_at=now,
     )
     try:
@@ -82,9 +83,8 @@ def list_suites(tenant: Tenant, cursor: str | None, limit: int, name: str | None
         name: Only the suite with this name.
 
     Raises:
-        InvalidRequestError: If the tenant names no agent, or the cursor is invalid.
+        InvalidRequestError: If the cursor is invalid.
     """
-    require_agent(tenant.scope)
     statement = select(EvaluationSuite).where(_is_own(tenant))
     if name is not None:
         statement = statement.where(EvaluationSuite.name == name)
@@ -100,7 +100,6 @@ def get_suite(tenant: Tenant, suite_id: str) -> SuiteDetail:
     """Return a suite of the tenant's agent.
 
     Raises:
-        InvalidRequestError: If the tenant names no agent.
         NotFoundError: If the agent has no such suite.
     """
     with tenant.begin_read() as session:
@@ -111,7 +110,6 @@ def change_suite(tenant: Tenant, suite_id: str, name: str | None = None, descrip
     """Change the name or the description of a suite; None keeps it. Its version counts its cases and stays.
 
     Raises:
-        InvalidRequestError: If the tenant names no agent.
         NotFoundError: If the agent has no such suite.
         ConflictError: If the agent has another suite with this name.
     """
@@ -135,32 +133,23 @@ def delete_suite(tenant: Tenant, suite_id: str) -> SuiteDetail:
     A run that is in progress ends.
 
     Raises:
-        InvalidRequestError: If the tenant names no agent.
         NotFoundError: If the agent has no such suite.
     """
     with tenant.begin_write() as session:
         suite = load_suite(session, suite_id, lock=True)
         detail = _describe(session, suite)
-        lock_runs(session, suite_ids=[suite_id])
+        keep_callers(session, [suite_id])
         session.delete(suite)
         return detail
-
-
-def require_agent(scope: Scope) -> str:
-    """Return the agent that a request is about; raise `InvalidRequestError` if it names none."""
-    if scope.agent_id is None:
-        raise InvalidRequestError("X-Agent-Id is required: evaluations belong to an agent", field="X-Agent-Id")
-    return scope.agent_id
 
 
 def load_suite(session: ScopedSession, suite_id: str, *, lock: bool = False) -> EvaluationSuite:
     """Return a suite of the session's agent, locked if need be: writers of its cases queue for its row.
 
     Raises:
-        InvalidRequestError: If the session's scope names no agent.
         NotFoundError: If the agent has no such suite.
     """
-    is_own = EvaluationSuite.agent_id == require_agent(session.scope)
+    is_own = EvaluationSuite.agent_id == session.scope.agent_id
     statement = select(EvaluationSuite).where(EvaluationSuite.id == suite_id, is_own)
     suite = session.scalar(statement.with_for_update(key_share=True) if lock else statement)
     if suite is None:

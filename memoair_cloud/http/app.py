@@ -17,6 +17,7 @@ from memoair_cloud.http.middleware import CloudMetrics, ObservabilityMiddleware
 from memoair_cloud.http.rate_limit import RateLimit
 from memoair_cloud.http.request_guard import BodyTimeout, SingleHeaders
 from memoair_cloud.http.routes import (
+    analytics,
     api_docs,
     audit,
     calls,
@@ -24,6 +25,7 @@ from memoair_cloud.http.routes import (
     health,
     indexes,
     memories,
+    outcomes,
     projections,
     projects,
     prompts,
@@ -87,7 +89,19 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(SingleHeaders)
     app.add_middleware(ObservabilityMiddleware, metrics=services.metrics)
     # The traces of a session before the session: its id may have slashes.
-    resources = (projects, recall_traces, calls, memories, retention, uploads, indexes, projections, prompts)
+    resources = (
+        projects,
+        recall_traces,
+        calls,
+        outcomes,
+        analytics,
+        memories,
+        retention,
+        uploads,
+        indexes,
+        projections,
+        prompts,
+    )
     for module in (*resources, evaluations, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:

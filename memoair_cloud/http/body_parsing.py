@@ -19,6 +19,7 @@ from memoair_protocol.limits import (
     MAX_CLOUD_JSON_DEPTH,
     MAX_DOCUMENTS_BYTES,
     MAX_EVENTS_BYTES,
+    MAX_OUTCOMES_BYTES,
     MAX_TRACES_BYTES,
 )
 from memoair_protocol.prompt_template import MAX_PROMPT_CHARS
@@ -114,6 +115,12 @@ class TracesRoute(JsonRoute):
     """A route that accepts a batch of recall traces."""
 
     max_bytes = MAX_TRACES_BYTES
+
+
+class OutcomesRoute(JsonRoute):
+    """A route that accepts a batch of outcomes."""
+
+    max_bytes = MAX_OUTCOMES_BYTES
 
 
 class CasesRoute(JsonRoute):

@@ -134,6 +134,15 @@ async def get_project_tenant(
 
 
 ProjectTenant = Annotated[Tenant, Depends(get_project_tenant)]
+
+
+async def get_agent_tenant(tenant: ProjectTenant) -> Tenant:
+    """Return the tenant of the request's API key, in the project and for the agent that the headers name."""
+    tenant.require_agent()
+    return tenant
+
+
+AgentTenant = Annotated[Tenant, Depends(get_agent_tenant)]
 Cursor = Annotated[str | None, Query(max_length=4_096, description="`next` of the previous page")]
 Limit = Annotated[int, Query(ge=1, le=500, description="the maximum number of items on the page")]
 

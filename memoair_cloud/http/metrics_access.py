@@ -5,7 +5,7 @@ import hmac
 from fastapi import Request
 
 from memoair_cloud.errors import InvalidKeyError
-from memoair_cloud.http.peers import is_forwarded, is_from_network
+from memoair_cloud.http.client_address import is_forwarded, is_from_network
 from memoair_cloud.settings import CloudSettings
 
 

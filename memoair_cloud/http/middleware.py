@@ -33,6 +33,7 @@ class CloudMetrics:
         seconds: Durations of requests by route.
         events: Number of ingested events by outcome.
         recall_traces: Number of ingested recall traces by outcome.
+        outcomes: Number of reported outcomes of calls by result.
         waiting: Size of the backlog by kind of work.
         oldest_call_s: Age of the oldest call in the backlog, in seconds.
         dead_letters: Number of dead letters by kind of work.
@@ -56,6 +57,9 @@ class CloudMetrics:
         )
         self.recall_traces = Counter(
             "memoair_cloud_recall_traces", "Ingested recall traces by outcome.", ["outcome"], registry=self.registry
+        )
+        self.outcomes = Counter(
+            "memoair_cloud_outcomes", "Reported outcomes of calls by result.", ["result"], registry=self.registry
         )
         self.waiting = Gauge(
             "memoair_cloud_waiting", "Size of the backlog by kind of work.", ["work"], registry=self.registry

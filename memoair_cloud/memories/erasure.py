@@ -6,13 +6,13 @@ import attrs
 from sqlalchemy import delete, func, select
 
 from memoair_cloud.audit.log import AuditAction, forget_user_in_audit, record_change
-from memoair_cloud.calls.users import find_erasure, lock_or_create_user, lock_user
+from memoair_cloud.calls.users import find_erasure, lock_or_create_user, lock_user, record_erased_sessions
 from memoair_cloud.database.caller_tables import CALLER_TABLES
 from memoair_cloud.database.engine import purge_wal
-from memoair_cloud.database.models import CallSession, EndUser, ForgottenSession, ForgottenUser
+from memoair_cloud.database.models import CallSession, EndUser, ForgottenUser
 from memoair_cloud.errors import NotFoundError
-from memoair_cloud.evaluation.locking import lock_evaluations_of_user
-from memoair_cloud.identifiers import hash_session_id
+from memoair_cloud.evaluation.locking import lock_suites_of_user
+from memoair_cloud.outcomes.resolving import erase_waiting_outcomes
 from memoair_cloud.recall_traces.erasure import erase_traces
 from memoair_cloud.retention.holds import check_not_held, is_held
 from memoair_cloud.retention.policy import lock_project
@@ -66,10 +66,8 @@ def erase_user(tenant: Tenant, user_id: str) -> ErasureReceipt:
     with tenant.begin_write() as session:
         user = lock_or_create_user(session, user_id, utc_now())  # unknown users, too: concurrent writers must wait
         now = utc_now()
-        project_id = session.scope.project_id
         session_ids = session.scalars(select(CallSession.id).where(CallSession.user_id == user_id)).all()
-        digests = [{"digest": hash_session_id(project_id, user_id, session_id)} for session_id in session_ids]
-        session.insert_missing(ForgottenSession, digests)
+        record_erased_sessions(session, user_id, session_ids)
         # A machine's clock may be slightly ahead, and this one's may have been set back since events arrived.
         received = select(func.max(CallSession.received_at)).where(CallSession.user_id == user_id)
         last_received_at: datetime | None = session.scalar(received)
@@ -142,12 +140,14 @@ def _erase(session: ScopedSession, user: EndUser, up_to: datetime, now: datetime
         }
     session.add(erasure)
     record_change(session, AuditAction.ERASED_CALLER, user_id)
-    for suite in lock_evaluations_of_user(session, user_id):
+    for suite in lock_suites_of_user(session, user_id):
         suite.version += 1  # some of its cases go with the user
     session.flush()
     forget_user_in_audit(session, user_id)
     session.expunge_all()
     erase_traces(session, user_id)
+    session_ids = session.scalars(select(CallSession.id).where(CallSession.user_id == user_id)).all()
+    erase_waiting_outcomes(session, erasure.digest, session_ids)
     # Deleting the user's row cascades to all rows that refer to it.
     session.execute(delete(EndUser).where(EndUser.id == user_id))
     return receipt

@@ -9,17 +9,16 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
 
-from memoair_cloud.calls.users import lock_user
+from memoair_cloud.calls.users import lock_user, record_erased_sessions
 from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import (
     CallerProfile,
     CallSession,
     EndUser,
-    ForgottenSession,
     ForgottenUser,
     Memory,
 )
-from memoair_cloud.identifiers import hash_session_id
+from memoair_cloud.outcomes.resolving import erase_waiting_outcomes
 from memoair_cloud.recall_traces.erasure import erase_traces
 from memoair_cloud.retention.holds import is_held
 from memoair_cloud.retention.policy import lock_project
@@ -84,6 +83,8 @@ def _replay(session: ScopedSession, digest: str, user_id: str | None, erased_at:
     session.flush()
     if user is not None:
         _erase_until(session, user, erased_at)
+    else:
+        erase_waiting_outcomes(session, digest, (), erased_at)
     return True
 
 
@@ -91,10 +92,11 @@ def _erase_until(session: ScopedSession, user: EndUser, erased_at: datetime) -> 
     """Delete a user's calls up to a time, and all that was learned; the later calls are learned from again."""
     is_earlier = CallSession.user_id == user.id, CallSession.started_at <= erased_at
     session_ids = session.scalars(select(CallSession.id).where(*is_earlier)).all()
-    digests = [hash_session_id(session.scope.project_id, user.id, session_id) for session_id in session_ids]
-    session.insert_missing(ForgottenSession, [{"digest": digest} for digest in digests])
+    record_erased_sessions(session, user.id, session_ids)
     unsynchronized = {"synchronize_session": False}
     erase_traces(session, user.id, erased_at)
+    digest = hash_user_id(session.scope.project_id, user.id)
+    erase_waiting_outcomes(session, digest, session_ids, erased_at)
     later = select(func.count(), func.min(CallSession.started_at)).select_from(CallSession)
     later_count, first_at = session.execute(
         later.where(CallSession.user_id == user.id, CallSession.started_at > erased_at)

@@ -39,10 +39,18 @@ def get_labeled_prompt(tenant: Tenant, label: str) -> AgentPrompt:
 
 
 def find_label(tenant: Tenant, name: str) -> PromptLabel | None:
-    """Return a label of an agent's prompt; None if there is none of this name."""
+    """Return a label of an agent's prompt; None if it has no such label."""
     agent_id = tenant.require_agent()
     with tenant.begin_read() as session:
         return session.scalar(select(PromptLabel).where(PromptLabel.agent_id == agent_id, PromptLabel.name == name))
+
+
+def find_rollback_version(tenant: Tenant, name: str) -> int | None:
+    """Return the version that a rollback of a label leads to; None if there is no label, or no version before."""
+    agent_id = tenant.require_agent()
+    with tenant.begin_read() as session:
+        before = LabelMover(session, agent_id, name).find_before()
+        return None if before is None else before.number
 
 
 def list_labels(tenant: Tenant, cursor: str | None, limit: int) -> ResultPage[PromptLabel]:

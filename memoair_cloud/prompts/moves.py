@@ -84,10 +84,15 @@ class LabelMover:
         if last is None:
             raise NotFoundError("the agent's prompt has no such label", resource="label")
         before = self._find_move(last.back_to)
-        if before is None or before.number is None:
+        if before is None or before.number is None:  # no move leads back to a removal
             raise ConflictError("the label had no other version before", version=last.number)
         back_to = self._find_move(before.back_to)
         return self._record(self._find_label(), last, before.number, back_to, AuditAction.ROLLED_BACK_LABEL)
+
+    def find_before(self) -> PromptLabelMove | None:
+        """Return the move that a rollback restores; None if there is none. The agent need not be locked."""
+        last = self._find_last_move()
+        return None if last is None else self._find_move(last.back_to)
 
     def remove(self) -> PromptLabel:
         """Remove the label, and return what it was.

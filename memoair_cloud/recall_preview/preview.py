@@ -97,7 +97,9 @@ def ask(tenant: Tenant, blobs: BlobStore, question: Question) -> Preview:
     if not question.text.strip() or len(question.text) > MAX_QUERY_CHARS:
         raise InvalidRequestError(f"a question has 1 to {MAX_QUERY_CHARS} characters", field="q")
     started_at = time.monotonic()
-    user, is_complete = _load_user(tenant, question) if question.user_id is not None else (PreviewUser(), True)
+    user, is_complete = PreviewUser(), True
+    if question.user_id is not None:
+        user, is_complete = _load_user_then(tenant, question.user_id, question)
     defaults = Budgets()
     budgets = Budgets(
         question.context_chars or defaults.context_chars,
@@ -125,7 +127,7 @@ def open_preview_of_user(tenant: Tenant, blobs: BlobStore, user_id: str) -> Iter
     Raises:
         ServiceUnavailableError: If the index file cannot be read.
     """
-    user, _ = _load_user(tenant, Question("", user_id))
+    user, _ = load_user(tenant, user_id)
     with open_present_documents(tenant, blobs) as documents:
         yield documents.open_user(user)
 
@@ -146,9 +148,8 @@ def _to_search(question: Question) -> dict[str, Any]:
     return search
 
 
-def _load_user(tenant: Tenant, question: Question) -> tuple[PreviewUser, bool]:
-    """Return what a machine would pull of a user, and whether it is all."""
-    user_id = question.user_id or ""
+def load_user(tenant: Tenant, user_id: str) -> tuple[PreviewUser, bool]:
+    """Return what a machine would pull of a user now, and whether it is all: of very many turns, some are left out."""
     profile = build_profile_projection(tenant, user_id, None, None)
     events: list[Any] = []
     facts: dict[str, Any] = {}
@@ -163,12 +164,17 @@ def _load_user(tenant: Tenant, question: Question) -> tuple[PreviewUser, bool]:
         if not page["more"]:
             break
     is_complete = page is None or not page["more"]
-    if question.before_event is not None:
-        seqs = [event["seq"] for event in events if event["eventId"] == question.before_event]
-        events = [
-            event for event in events if event["sessionId"] != question.session_id or not seqs or event["seq"] < seqs[0]
-        ]
     return PreviewUser(profile, events, list(facts.values())), is_complete
+
+
+def _load_user_then(tenant: Tenant, user_id: str, question: Question) -> tuple[PreviewUser, bool]:
+    """Return what `load_user` does, without what was said in the question's call from its turn on."""
+    user, is_complete = load_user(tenant, user_id)
+    seqs = [event["seq"] for event in user.events if event["eventId"] == question.before_event]
+    if not seqs:
+        return user, is_complete
+    events = [event for event in user.events if event["sessionId"] != question.session_id or event["seq"] < seqs[0]]
+    return attrs.evolve(user, events=events), is_complete
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from functools import lru_cache
 import attrs
 from sqlalchemy import func, literal_column, select
 
+from memoair_cloud.analytics.prompt_key import PromptKey
 from memoair_cloud.database.recall_trace_models import RecallTrace
 from memoair_cloud.tenancy.access import Tenant
 
@@ -140,20 +141,21 @@ def _parse_statuses(lane_statuses: str) -> tuple[tuple[str, str], ...]:
     return tuple((lane, status) for lane, _, status in pairs)
 
 
-def tally_by_agent(tenant: Tenant, since: datetime, until: datetime) -> dict[str | None, RecallTally]:
-    """Return the tallies of a project's searches in a period, by agent; None is for searches without an agent."""
+def tally_by_prompt(tenant: Tenant, since: datetime, until: datetime) -> dict[PromptKey, RecallTally]:
+    """Return the tallies of a project's searches in a period, by agent and version of its prompt."""
     # Literals, not parameters: PostgreSQL does not see that two parameters have the same value.
     step = (RecallTrace.total_us // literal_column(str(_STEP_US))).label("step")
     is_empty = (RecallTrace.found_count == literal_column("0")).label("is_empty")
-    groups = (RecallTrace.agent_id, step, RecallTrace.lane_statuses, is_empty)
+    groups = (RecallTrace.agent_id, RecallTrace.prompt_version, step, RecallTrace.lane_statuses, is_empty)
     statement = (
         select(*groups, func.count().label("count"))
         .select_from(RecallTrace)
         .where(RecallTrace.occurred_at >= since, RecallTrace.occurred_at < until)
         .group_by(*groups)
     )
-    tallies: dict[str | None, RecallTally] = {}
+    tallies: dict[PromptKey, RecallTally] = {}
     with tenant.begin_read() as session:
-        for agent_id, found_step, lane_statuses, found_empty, count in session.execute(statement):
-            tallies.setdefault(agent_id, RecallTally()).add(found_step, lane_statuses, bool(found_empty), count)
+        for agent_id, version, found_step, lane_statuses, found_empty, count in session.execute(statement):
+            tally = tallies.setdefault(PromptKey(agent_id, version), RecallTally())
+            tally.add(found_step, lane_statuses, bool(found_empty), count)
     return tallies

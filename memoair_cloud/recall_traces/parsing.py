@@ -109,6 +109,7 @@ class _Trace(_TraceStruct, frozen=True):
     prefetched: bool = False
     context_chars: Count = 0
     versions: _Versions = _Versions()
+    prompt_version: Annotated[int, msgspec.Meta(ge=1, le=_MAX_COUNT)] | None = None
     notes: Annotated[list[str], msgspec.Meta(max_length=20)] = []
     query: str | None = None
     context_text: str | None = None
@@ -201,6 +202,7 @@ def _columns(trace: _Trace) -> dict[str, Any]:
         "confidence": max(confidences, default=None),
         "org_version": trace.versions.org,
         "memory_version": trace.versions.memory,
+        "prompt_version": trace.prompt_version,
         "lane_statuses": " ".join(f"{name}:{lane.status}" for name, lane in lanes.items()),
         "lanes": {name: _lane_record(lane) for name, lane in lanes.items()},
         "details": details,

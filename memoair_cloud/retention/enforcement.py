@@ -15,8 +15,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from memoair_cloud.calls.users import lock_user
 from memoair_cloud.database.caller_tables import CALLER_TABLES, CallerTable, Lifetime
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser, Project
+from memoair_cloud.database.outcome_models import CallOutcome
 from memoair_cloud.memories.erasure import erase_inactive_user
 from memoair_cloud.memories.reconcile import MemoryReconciler
+from memoair_cloud.outcomes.resolving import drop_abandoned_outcomes, is_abandoned
 from memoair_cloud.retention.holds import is_held, not_held_condition
 from memoair_cloud.retention.policy import RetentionPolicy, lock_project
 from memoair_cloud.tenancy.access import Tenant
@@ -43,6 +45,7 @@ class DroppedCounts:
         facts: Facts that went with their turns.
         callers: Whole callers.
         traces: Recall traces.
+        outcomes: Outcomes whose calls never arrived. Others go with their calls.
         batches: The number of transactions.
     """
 
@@ -51,6 +54,7 @@ class DroppedCounts:
     facts: int = 0
     callers: int = 0
     traces: int = 0
+    outcomes: int = 0
     batches: int = 0
 
 
@@ -115,6 +119,10 @@ def enforce_retention(tenant: Tenant, now: datetime, counts: DroppedCounts, max_
             counts.batches, counts.traces = counts.batches + 1, counts.traces + dropped
             if counts.batches >= limit:
                 return True
+    while dropped := _drop_abandoned_outcomes(tenant, policy, now):
+        counts.batches, counts.outcomes = counts.batches + 1, counts.outcomes + dropped
+        if counts.batches >= limit:
+            return True
     return has_more
 
 
@@ -160,6 +168,7 @@ def _due_rows(policy: RetentionPolicy, now: datetime) -> Iterable[tuple[Any, Col
     for table in CALLER_TABLES:
         if table.lifetime is Lifetime.TRACES and (is_old := _is_row_old(table, policy, now)) is not None:
             yield table.model, is_old
+    yield CallOutcome, is_abandoned(now, policy.turns_cutoff(now))
 
 
 def _has_old_facts() -> ColumnElement[bool]:
@@ -291,6 +300,12 @@ def _drop_old_rows(tenant: Tenant, table: CallerTable, policy: RetentionPolicy, 
         if keys:
             session.execute(delete(table.model).where(tuple_(*columns).in_(keys)), execution_options=_UNSYNCHRONIZED)
         return len(keys)
+
+
+def _drop_abandoned_outcomes(tenant: Tenant, policy: RetentionPolicy, now: datetime) -> int:
+    with tenant.begin_write() as session:
+        lock_project(session)
+        return drop_abandoned_outcomes(session, now, policy.turns_cutoff(now))
 
 
 def _select_turn_count(*calls: ColumnElement[bool]) -> Select[Any]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
-from sqlalchemy import Engine, event, insert
+from sqlalchemy import Engine, event, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
+from sqlalchemy.orm import InstrumentedAttribute, ORMExecuteState, Session, UOWTransaction, with_loader_criteria
 
 from memoair_cloud.database.base import AccountOwned, Base, ProjectOwned
 from memoair_cloud.database.models import Project
@@ -41,11 +41,6 @@ class Scope:
     user_id: str | None = None
     only_project_id: str | None = None
     actor: "Actor | None" = None
-
-    @property
-    def actor_name(self) -> str:
-        """Who makes the request, for people: the name of the key, or of the person; ``server`` for the server."""
-        return "server" if self.actor is None else self.actor.name or self.actor.id
 
 
 @attrs.frozen
@@ -82,12 +77,36 @@ class ScopedSession(Session):
         owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
         self.execute(dialect_insert.on_conflict_do_nothing(), owned_rows)
 
+    def insert_or_replace(self, model: type[ModelT], rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
+        """Insert rows of the project; each replaces the row that has the same values in the columns of the key."""
+        if not rows:
+            return
+        statement = (sqlite if self.get_bind().dialect.name == "sqlite" else postgresql).insert(model)
+        changes = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
+        self.execute(statement.on_conflict_do_update(index_elements=key, set_=changes), owned_rows)
+
     def bulk_insert(self, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert new rows of the project, given by attribute names, without creating an object for each."""
         if not issubclass(model, ProjectOwned):
             raise OutOfScopeError("only rows of a project can be inserted in bulk")
         owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
         self.connection().execute(insert(model).values(), owned_rows)
+
+    def copy_rows(self, source: type[Base], target: type[Base], values: Mapping[str, Any], *where: Any) -> int:
+        """Insert a row for each of some rows of the project, within the database; return how many.
+
+        Args:
+            source: Where the rows are.
+            target: Where they are copied to.
+            values: The columns of the new rows, but for the project: columns of the source, or values.
+            *where: Which rows are copied.
+        """
+        if not issubclass(source, ProjectOwned) or not issubclass(target, ProjectOwned):
+            raise OutOfScopeError("only rows of a project can be copied")
+        selected = [value if isinstance(value, InstrumentedAttribute) else literal(value) for value in values.values()]
+        rows = select(source.project_id, *selected).where(source.project_id == self.scope.project_id, *where)
+        return self.connection().execute(insert(target).from_select(["project_id", *values], rows)).rowcount
 
     def check_owner(self, row: object) -> None:
         """Raise `OutOfScopeError` if a row belongs to another tenant."""

@@ -11,6 +11,7 @@ import attrs
 import msgspec
 
 from memoair_protocol.enums import EventType
+from memoair_protocol.session_prompt import find_prompt_version
 from memoair_runtime.errors import ErasedTurnError, SessionNotFoundError
 from memoair_runtime.memory.saved_turns import SavedTurn, SpokenTurn, TurnVersion, as_correction, find_version
 from memoair_runtime.storage.erasure_record import ErasedTurns
@@ -90,6 +91,10 @@ class Session(Protocol):
     @property
     def is_unknown(self) -> bool:
         """Whether nothing is known of it: neither from the disk nor from a start that could not be written."""
+
+    @property
+    def prompt_version(self) -> int | None:
+        """The version of the agent's prompt that its latest start with one has named. Takes no lock."""
 
     def start(self, info: SessionStart, now: datetime, *, reopens: bool = True) -> None:
         """Start the session, or start it again.
@@ -177,6 +182,7 @@ class LoggedSession:
         self._lock = threading.Lock()
         self._requested_start = SessionStart({"id": folder.user_id}, {})  # as last requested
         self._is_start_pending = False  # whether a start still has to be written
+        self._prompt_version: int | None = None
         self._reset_state()
 
     def _reset_state(self) -> None:
@@ -196,6 +202,11 @@ class LoggedSession:
     def is_unknown(self) -> bool:
         """Whether nothing is known of it."""
         return self._state is SessionState.NEW and not self._is_start_pending
+
+    @property
+    def prompt_version(self) -> int | None:
+        """The version of the agent's prompt."""
+        return self._prompt_version
 
     def load(self, *, reload: bool = False) -> None:
         """Read the log, unless that has been done.
@@ -228,6 +239,7 @@ class LoggedSession:
         with self._lock:
             is_new = self._state is not SessionState.OPEN or info != self._logged_start
             self._requested_start, self._is_start_pending = info, self._is_start_pending or is_new
+            self._note_prompt(info)  # also if the start cannot be written
         with self._open_for_append() as append:
             if self._state is SessionState.ENDED and not reopens:  # by another process, perhaps a moment ago
                 self._is_start_pending = False
@@ -358,37 +370,12 @@ class LoggedSession:
         if event.type is EventType.SESSION_START:
             self._logged_start = SessionStart(event.payload.get("user") or {}, event.payload.get("metadata") or {})
             self._is_start_pending &= self._logged_start != self._requested_start
+            self._note_prompt(self._logged_start)
         elif event.type is EventType.TURN:
             turn_id = str(event.payload.get("turnId"))
             version = TurnVersion(event.event_id, TurnWords.of(event.payload).version_key())
             self._turn_versions[turn_id] = (*self._turn_versions.get(turn_id, ()), version)
         self._on_event(event)
 
-
-class EphemeralSession:
-    """A session of which nothing is stored: it searches the project's documents only."""
-
-    def __init__(self, session_id: str) -> None:
-        self.id = session_id
-        self.state = SessionState.NEW
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether nothing is known of it."""
-        return self.state is SessionState.NEW
-
-    def start(self, info: SessionStart, now: datetime, *, reopens: bool = True) -> None:  # noqa: ARG002
-        """Start the session."""
-        if not reopens:
-            check_not_ended(self)
-        self.state = SessionState.OPEN
-
-    def save_turns(self, turns: Sequence[SpokenTurn], now: datetime) -> list[SavedTurn]:  # noqa: ARG002
-        """Store nothing."""
-        check_not_ended(self)
-        return [SavedTurn() for _ in turns]
-
-    def end(self, reason: str, now: datetime, *, is_known_elsewhere: bool = False) -> None:  # noqa: ARG002
-        """End the session."""
-        if self.state is SessionState.OPEN:
-            self.state = SessionState.ENDED
+    def _note_prompt(self, start: SessionStart) -> None:
+        self._prompt_version = find_prompt_version(start.metadata) or self._prompt_version

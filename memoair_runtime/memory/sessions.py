@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from memoair_protocol.starvation import is_starved
 from memoair_runtime.errors import StorageUnavailableError
-from memoair_runtime.memory.session import Elsewhere, EphemeralSession, LoggedSession, Session, SessionState
+from memoair_runtime.memory.ephemeral_session import EphemeralSession
+from memoair_runtime.memory.session import Elsewhere, LoggedSession, Session, SessionState
 from memoair_runtime.storage.events import Event, EventOrigin
 from memoair_runtime.storage.user_folder import LogVersionKey, UserFolder
 
@@ -110,6 +111,11 @@ class Sessions:
         for session in sessions:
             if isinstance(session, LoggedSession):
                 session.reset()
+
+    def find_prompt_version(self, session_id: str) -> int | None:
+        """Return the version of the agent's prompt in a session, if it is known here. Reads nothing from the disk."""
+        session = self._sessions.get(session_id)
+        return None if session is None else session.prompt_version
 
     def count_active(self) -> int:
         """Count the sessions that were used in this process and have not ended."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import memoair_voice_sync._arguments as check
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Retries are safe: documents are replaced by their ids, and deleting twice has the effect of deleting once.
 _MAX_ATTEMPTS = 4
+_TIMEOUTS_S = 5.0, 30.0  # to connect and to read
 _MAX_CONNECTIONS = 10
 _PAGE_SIZE = 500
 _EXPORT_TIMEOUTS = 5.0, 600.0  # to connect and to read: the cloud reads a whole user before it answers
@@ -33,11 +34,32 @@ _EXPORT_TIMEOUTS = 5.0, 600.0  # to connect and to read: the cloud reads a whole
 class CloudApi:
     """The cloud API, with the identity of one agent. Safe to use from any thread, and after a fork."""
 
-    def __init__(self, base_url: str | None, api_key: str, project_id: str, agent_id: str) -> None:
-        """Create the API client. Without a ``base_url`` every call raises ``cloud.unreachable``."""
+    def __init__(
+        self,
+        base_url: str | None,
+        api_key: str | None,
+        project_id: str,
+        agent_id: str | None,
+        *,
+        max_attempts: int = _MAX_ATTEMPTS,
+        timeouts_s: tuple[float, float] = _TIMEOUTS_S,
+    ) -> None:
+        """Create the API client.
+
+        Args:
+            base_url: The URL of the cloud. Without it, every call raises ``cloud.unreachable``.
+            api_key: The key.
+            project_id: The project.
+            agent_id: The agent.
+            max_attempts: The number of attempts at a request that fails in a way that may pass.
+            timeouts_s: Seconds to connect, and to wait for the next bytes of a reply.
+        """
+        self.agent_id = agent_id
         self._base_url = base_url
         self._api_key = api_key
         self._headers = identity_headers(project_id, agent_id) if base_url else {}
+        self._max_attempts = max_attempts
+        self._timeouts_s = timeouts_s
         self._lock = threading.Lock()
         self._http: CloudHttp | None = None
 
@@ -116,7 +138,9 @@ class CloudApi:
         try:
             with cloud.open("GET", f"{_user_path(user_id)}/export", timeouts=_EXPORT_TIMEOUTS) as response:
                 if response.status_code != HTTPStatus.OK:
-                    _raise_error(CloudReply(response.status_code, response.headers, read_body(response, lambda: None)))
+                    raise reply_error(
+                        CloudReply(response.status_code, response.headers, read_body(response, lambda: None))
+                    )
                 return write_export_file(path, read_chunks(response, lambda: None), overwrite=overwrite)
         except CloudUnreachableError as error:
             raise self._describe(error) from error
@@ -132,6 +156,11 @@ class CloudApi:
     def list_holds(self, user_id: str) -> list[dict[str, Any]]:
         """Return the legal holds on a user, lifted ones included."""
         return _list_of(self._request("GET", f"{_user_path(user_id)}/holds"), "holds")
+
+    def report_outcome(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """Report the outcome of one call. Repeating it replaces it."""
+        content = json.dumps({"outcomes": [outcome]}, allow_nan=False).encode()
+        return self._request("POST", "/v1/voice-sdk/outcomes", content)
 
     def close(self) -> None:
         """Close the connections. Calling it again has no effect."""
@@ -155,21 +184,34 @@ class CloudApi:
                     self._base_url,
                     self._api_key,
                     self._headers,
+                    connect_timeout_s=self._timeouts_s[0],
+                    read_timeout_s=self._timeouts_s[1],
                     max_connections=_MAX_CONNECTIONS,
-                    max_attempts=_MAX_ATTEMPTS,
+                    max_attempts=self._max_attempts,
                 )
             return self._http
 
+    def ask(self, path: str, headers: Mapping[str, str]) -> CloudReply:
+        """Return the reply to a GET request as it is, whatever its status.
+
+        Raises:
+            MemoAirVoiceMemoryError: ``cloud.unreachable`` or ``cloud.timeout``: there was no reply.
+        """
+        return self._send("GET", path, None, headers)
+
     def _request(self, method: str, path: str, content: bytes | None = None) -> dict[str, Any]:
+        reply = self._send(method, path, content, {})
+        if reply.body is None or not reply.is_ok:
+            raise reply_error(reply)
+        return reply.body
+
+    def _send(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]) -> CloudReply:
         try:
             traceparent = current_traceparent()  # the cloud's spans belong to the application's
-            headers = {} if traceparent is None else {"traceparent": traceparent}
-            reply = self._connect().request(method, path, content, headers)
+            tracing = {} if traceparent is None else {"traceparent": traceparent}
+            return self._connect().request(method, path, content, {**headers, **tracing})
         except CloudUnreachableError as error:
             raise self._describe(error) from error
-        if reply.body is None or not reply.is_ok:
-            _raise_error(reply)
-        return reply.body
 
     def _describe(self, error: CloudUnreachableError) -> MemoAirVoiceMemoryError:
         if error.is_timeout:
@@ -177,11 +219,12 @@ class CloudApi:
         return MemoAirVoiceMemoryError("cloud.unreachable", f"the cloud at {self._base_url} cannot be reached: {error}")
 
 
-def _raise_error(reply: CloudReply) -> NoReturn:
+def reply_error(reply: CloudReply) -> MemoAirVoiceMemoryError:
+    """Return the error of a reply that is not what was asked for."""
     if reply.error is not None:
-        raise error_from_envelope(reply.error, "cloud", reply.status)
+        return error_from_envelope(reply.error, "cloud", reply.status)
     message = f"the cloud's reply is invalid (HTTP status {reply.status})"
-    raise MemoAirVoiceMemoryError("cloud.internal", message, reply.status)
+    return MemoAirVoiceMemoryError("cloud.internal", message, reply.status)
 
 
 def _hold_body(reason: str, by: str | None) -> bytes:

@@ -7,12 +7,14 @@ from typing import Any
 
 import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import ORG_ONLY_USER
+from memoair_protocol.timestamps import format_utc, utc_now
 from memoair_voice_sync._after_fork import check_process
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._loopback.user_runtime_client import UserRuntimeClient
 from memoair_voice_sync._pool.pool import RuntimePool
 from memoair_voice_sync._pool.refresh import refresh_documents, refresh_user
 from memoair_voice_sync._turns.user import User
+from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import IndexBuildResult
 
 
@@ -319,6 +321,41 @@ class CloudCalls:
             MemoAirVoiceMemoryError: ``cloud.not_found`` if the cloud does not know the user.
         """
         return self._cloud.list_holds(self._require_user(user, user_id).id)
+
+    def report_outcome(
+        self, session_id: str, outcome: str, *, user_id: str | None = None, score: float | None = None
+    ) -> None:
+        """Report how a call went, such as ``resolved``, so that versions of a prompt can be compared by it.
+
+        The same outcome of the same call, reported again, replaces the earlier one, so repeating this is safe. It may
+        be reported before the call itself has reached the cloud.
+
+        Args:
+            session_id: The id of the call.
+            outcome: The name of the outcome: up to 64 of ``a-z``, ``0-9``, ``.``, ``_`` and ``-``.
+            user_id: The id of the caller. Needed only if several callers have a call with this id.
+            score: How well it went, a finite number. What it means is up to the application.
+
+        Raises:
+            MemoAirVoiceMemoryError: The cloud does not have the outcome: it rejects it (``cloud.invalid``), cannot be
+                reached, or fails, after some retries where they may help.
+        """
+        user_id = check.optional_identifier("user_id", user_id)
+        if user_id is None and self._only_user is not None:
+            user_id = self._only_user.id
+        entry = {
+            "sessionId": check.identifier("session_id", session_id),
+            "userId": user_id,
+            "outcome": check.lower_name("outcome", outcome),
+            "score": None if score is None else check.finite("score", score),
+            "occurredAt": format_utc(utc_now()),
+        }
+        check_process()
+        reply = self._cloud.report_outcome({name: value for name, value in entry.items() if value is not None})
+        if rejected := reply.get("rejected"):
+            reason = rejected[0].get("reason") if isinstance(rejected, list) and isinstance(rejected[0], dict) else None
+            message = f"the cloud rejects the outcome: {reason or 'it gives no reason'}"
+            raise MemoAirVoiceMemoryError("cloud.invalid", message, 200)
 
     def _resolve_user(self, user: Mapping[str, Any] | None, user_id: str | None) -> User:
         """Return the user of a call. One that searches only the organization's documents needs none."""

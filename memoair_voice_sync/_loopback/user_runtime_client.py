@@ -107,6 +107,12 @@ class UserRuntimeClient:
         state = self._memory(handle).session(session_id)
         state.metadata, state.ends_with_handle = metadata, True
 
+    def describe_session(self, handle: RuntimeHandle, session_id: str | None, metadata: Mapping[str, Any]) -> None:
+        """Add to the metadata with which a session is opened from now on."""
+        if metadata:
+            state = self._memory(handle).session(session_id)
+            state.metadata = {**state.metadata, **metadata}
+
     def search(self, handle: RuntimeHandle, arguments: SearchArguments, deadline: float) -> SearchResult:
         """Search the user's memory by the deadline (monotonic seconds)."""
         user, session_id, query, options = arguments.user, arguments.session_id, arguments.query, arguments.options
@@ -197,6 +203,7 @@ class UserRuntimeClient:
             handle.mark_ended(handle.resolve_session(session_id))
             state.opened_user, state.has_ended = None, session_id is not None
             if session_id is None:
+                state.metadata = {}  # of the call that ends
                 handle.renew_session()
             memory.version = next(_versions)
 

@@ -10,6 +10,8 @@ import memoair_voice_sync._arguments as check
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.http_headers import identity_headers
 from memoair_voice_sync._diagnostics import warn_deprecated
+from memoair_voice_sync._prompts.setting import VARIABLE as PROMPT_FRESH_VARIABLE
+from memoair_voice_sync._prompts.setting import choose_fresh_s, parse_fresh_s
 from memoair_voice_sync._recall.mode import VARIABLE as TRACE_MODE_VARIABLE
 from memoair_voice_sync._recall.mode import parse_trace_mode
 from memoair_voice_sync.client import MemoAirVoiceClientSync
@@ -63,6 +65,8 @@ class MemoAirVoiceAgent:
         org_only: Whether to search only the organization's documents and save nothing.
         recall_traces: What is kept of each search: ``ids``, ``text`` or ``off``; None leaves it to the environment and
             the project.
+        prompt_fresh_s: How long a prompt is used without asking the cloud whether its label has moved, in seconds; None
+            leaves it to the environment.
 
     Raises:
         ValueError: If a value is invalid, such as an empty id.
@@ -82,6 +86,7 @@ class MemoAirVoiceAgent:
     cloud_base_url: str | None = CLOUD_BASE_URL
     org_only: bool = False
     recall_traces: str | None = None
+    prompt_fresh_s: float | None = None
 
     def __post_init__(self) -> None:
         check.required_secret("api_key", self.api_key)
@@ -92,14 +97,16 @@ class MemoAirVoiceAgent:
         check.base_url("cloud_base_url", self.cloud_base_url)
         check.flag("org_only", self.org_only)
         parse_trace_mode("recall_traces", self.recall_traces)
+        if self.prompt_fresh_s is not None:
+            choose_fresh_s(self.prompt_fresh_s)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Self":
         """Make an agent from environment variables.
 
         ``MEMOAIR_API_KEY``, ``MEMOAIR_PROJECT_ID`` and ``MEMOAIR_AGENT_ID`` are required. ``MEMOAIR_USER_ID``,
-        ``MEMOAIR_BASE_URL`` (empty: no cloud), ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``) and ``MEMOAIR_RECALL_TRACES``
-        (``ids``, ``text`` or ``off``) are optional.
+        ``MEMOAIR_BASE_URL`` (empty: no cloud), ``MEMOAIR_ORG_ONLY`` (``1`` or ``0``), ``MEMOAIR_RECALL_TRACES``
+        (``ids``, ``text`` or ``off``) and ``MEMOAIR_PROMPT_FRESH_S`` (seconds) are optional.
 
         Args:
             environ: The variables to read. None means ``os.environ``.
@@ -127,7 +134,8 @@ class MemoAirVoiceAgent:
             The attributes whose variable is set.
 
         Raises:
-            ValueError: If ``MEMOAIR_ORG_ONLY`` is neither ``1`` nor ``0``.
+            ValueError: If ``MEMOAIR_ORG_ONLY`` is neither ``1`` nor ``0``, or ``MEMOAIR_PROMPT_FRESH_S`` is no positive
+                number.
         """
         variables = os.environ if environ is None else environ
         values: dict[str, Any] = {
@@ -135,6 +143,8 @@ class MemoAirVoiceAgent:
         }
         if (base_url := variables.get("MEMOAIR_BASE_URL")) is not None:
             values["cloud_base_url"] = base_url or None
+        if fresh_s := variables.get(PROMPT_FRESH_VARIABLE):
+            values["prompt_fresh_s"] = parse_fresh_s(fresh_s)
         return values | {"org_only": _parse_flag("MEMOAIR_ORG_ONLY", variables.get("MEMOAIR_ORG_ONLY", ""))}
 
     def headers(self) -> dict[str, str]:
@@ -174,6 +184,7 @@ class MemoAirVoiceAgent:
             "cloud_base_url": self.cloud_base_url,
             "org_only": self.org_only,
             **({} if self.recall_traces is None else {"recall_traces": self.recall_traces}),
+            **({} if self.prompt_fresh_s is None else {"prompt_fresh_s": self.prompt_fresh_s}),
             **user_argument,
             **options,
         }

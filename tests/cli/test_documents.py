@@ -11,8 +11,8 @@ from documents.made_files import make_docx, make_pdf
 from support.clouds import Client
 from support.commands import CommandResult, memoair
 
-from memoair_cli.documents.command import _split_batches
 from memoair_cli.documents.files import SourceFile, read_file
+from memoair_cli.documents.reading import split_batches
 from memoair_documents.decoding import decode_text
 from memoair_documents.errors import DocumentFileError, UnreadableFileError
 from memoair_documents.front_matter import split_front_matter
@@ -108,7 +108,7 @@ def test_more_documents_than_one_request_may_have(client: Client, add: Add, tmp_
 
 
 def test_batches_are_within_the_limits() -> None:
-    batches = list(_split_batches([b"x" * 400_000] * 3 + [b"y"] * 250))
+    batches = list(split_batches([b"x" * 400_000] * 3 + [b"y"] * 250))
     assert [len(batch) for batch in batches] == [2, 100, 100, 51]
 
 

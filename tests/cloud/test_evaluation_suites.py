@@ -74,7 +74,10 @@ def test_cases_are_added_replaced_and_kept_and_each_change_counts(client: Client
 
     more = [case_of("e"), case_of("b", tags=["shoes"])]
     assert client.ok("PUT", f"{suite}/cases", {"cases": more}) == {
-        **{"added": 1, "replaced": 1, "kept": 0, "removed": 0},
+        "added": 1,
+        "replaced": 1,
+        "kept": 0,
+        "removed": 0,
         "version": 2,
     }
     after = cases_of(client, suite)

@@ -63,6 +63,7 @@ def test_an_ingested_call_can_be_read(client: Client, compressed: bool) -> None:
         "endedAt": "2026-03-02T09:45:00Z",
         "turnCount": 6,
         "agentId": client.identity["agent"],
+        "promptVersion": None,
         "metadata": {"line": "returns"},
     }
 
@@ -328,6 +329,27 @@ def correction(event_id: str, corrects: str, seq: int, said: str) -> Any:
     event = turn(event_id, seq=seq, said=said)
     event["payload"] |= {"turnId": "t-2", "corrects": corrects}
     return event
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_call_has_the_prompt_of_the_latest_start_that_names_one(client: Client, order: tuple[int, ...]) -> None:
+    starts = [session_start("a"), session_start("b", seq=3), session_start("c", seq=5)]
+    starts[0]["payload"]["metadata"]["prompt"] = {"version": 3, "label": "production"}
+    starts[2]["payload"]["metadata"]["prompt"] = {"version": 4, "label": "production"}
+    for at in order:  # the one in between is from a machine that does not know the prompt
+        client.send(starts[at])
+        if {*order[: order.index(at) + 1]} == {0, 1}:
+            assert client.ok("GET", "/v1/voice-sdk/sessions/call-1")["promptVersion"] == 3
+    ((_, (session,)),) = list_users_with_sessions(client)
+    assert session["promptVersion"] == 4
+    assert session["metadata"]["prompt"] == {"version": 4, "label": "production"}
+
+
+def test_what_an_application_calls_prompt_is_no_version(client: Client) -> None:
+    start = session_start("a")
+    start["payload"]["metadata"]["prompt"] = "You are a helpful voice."
+    assert client.send(start)["accepted"] == ["a"]
+    assert client.ok("GET", "/v1/voice-sdk/sessions/call-1")["promptVersion"] is None
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -35,7 +35,7 @@ def with_status(trace_id: str, status: str, **more: Any) -> Any:
 
 
 def test_a_trace_is_saved_once_and_comes_back(client: Client) -> None:
-    sent = recall_trace("one", turnId="t-2", newField={"of": "a later version"})
+    sent = recall_trace("one", turnId="t-2", promptVersion=5, newField={"of": "a later version"})
     assert client.send_traces(sent, sent)["duplicate"] == ["one"]
     assert client.send_traces(sent) == {"accepted": [], "duplicate": ["one"], "rejected": []}
 
@@ -60,6 +60,7 @@ def test_a_trace_is_saved_once_and_comes_back(client: Client) -> None:
         "confidence": 0.75,
         "orgVersion": 3,
         "memoryVersion": 7,
+        "promptVersion": 5,
     }
     assert {name: trace[name] for name in expected} == expected
     assert trace["lanes"]["org"] == {"status": "ok", "ms": 0.5, "hits": 1, "chars": 40, "confidence": 0.75}
@@ -109,6 +110,7 @@ def test_an_invalid_trace_does_not_block_the_others(client: Client) -> None:
         "size": recall_trace("size", mode="text", query="x" * 70_000),
         "old": recall_trace("old", occurredAt=days_ago(31)),
         "off": recall_trace("off", mode="off"),
+        "prompt": recall_trace("prompt", promptVersion=0),
     }
     receipt = client.send_traces(recall_trace("good"), *invalid.values(), "not a trace")
     assert receipt["accepted"] == ["good"]
@@ -227,7 +229,7 @@ def test_figures_of_a_period_by_agent(cloud: RunningCloud, client: Client) -> No
     tenant, now = tenant_of(cloud, client), datetime.now(timezone.utc)
     since, until = now - timedelta(days=1), now + timedelta(minutes=1)
 
-    tallies = figures.tally_by_agent(tenant, since, until)
+    tallies = {key.agent_id: tally for key, tally in figures.tally_by_prompt(tenant, since, until).items()}
     by_agent = {agent: tally.to_figures() for agent, tally in tallies.items()}
     assert {agent: found.count for agent, found in by_agent.items()} == {client.identity["agent"]: 100, other: 1}
     mine = by_agent[client.identity["agent"]]
@@ -240,7 +242,7 @@ def test_figures_of_a_period_by_agent(cloud: RunningCloud, client: Client) -> No
     assert "org" not in by_agent[other].lanes
     tallies[other].merge(tallies[client.identity["agent"]])
     assert tallies[other].to_figures().count == 101
-    assert figures.tally_by_agent(tenant, until, until) == {}
+    assert figures.tally_by_prompt(tenant, until, until) == {}
     nothing = figures.RecallTally().to_figures()
     assert (nothing.count, nothing.median_ms, nothing.degraded_share, nothing.lanes) == (0, None, 0.0, {})
 

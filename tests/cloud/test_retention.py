@@ -266,6 +266,7 @@ def test_an_export_holds_everything_and_no_bookkeeping(cloud: RunningCloud, clie
     [corrected] = [fact for fact in export["facts"] if fact["correctedAt"]]
     assert [change["text"] for change in corrected["history"]] == [memory["text"]]
     assert export["sessions"][0]["metadata"] == {"line": "returns"}
+    assert export["sessions"][0]["promptVersion"] is None
     assert export["user"]["metadata"] == {"tenant": "acme"}
     assert "Lisbon" in export["profile"]["summary"]
     assert [hold["reason"] for hold in export["holds"]] == ["case 12"]

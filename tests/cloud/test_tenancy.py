@@ -49,6 +49,10 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/voice-sdk/events"): {"events": [turn("intruder")]},
     ("POST", "/v1/voice-sdk/recall-traces"): {"traces": [recall_trace("intruder")]},
     ("GET", "/v1/voice-sdk/recall-traces/searched"): None,
+    ("POST", "/v1/voice-sdk/outcomes"): {"outcomes": [{"sessionId": "call-1", "outcome": "intruder"}]},
+    ("GET", "/v1/voice-sdk/outcomes"): None,
+    ("GET", "/v1/voice-sdk/analytics/prompts"): None,
+    ("GET", "/v1/voice-sdk/analytics/prompts/comparison?before=1&after=2"): None,
     ("GET", "/v1/voice-sdk/bootstrap"): None,
     ("GET", "/v1/voice-sdk/projections/org"): None,
     ("GET", "/v1/voice-sdk/projections/org/file/{file}"): None,
@@ -102,6 +106,9 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/index/faq/uploads",
     "/v1/voice-sdk/events",
     "/v1/voice-sdk/recall-traces",
+    "/v1/voice-sdk/outcomes",
+    "/v1/voice-sdk/analytics/prompts",
+    "/v1/voice-sdk/analytics/prompts/comparison?before=1&after=2",
     "/v1/voice-sdk/bootstrap",
     "/v1/voice-sdk/projections/org",
     "/v1/voice-sdk/projections/profile",
@@ -153,6 +160,7 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
     a.send_traces(recall_trace("searched"))
     for prompt in ("Be polite.", "Be polite and brief."):
         a.ok("POST", "/v1/voice-sdk/prompts", {"text": prompt, "labels": ["production"]})
+    a.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": [{"sessionId": "call-1", "outcome": "resolved", "score": 1}]})
     a.ok("POST", "/v1/voice-sdk/index/create", INDEX)
     uploads = {}
     for index in ("faq", "site"):
@@ -210,7 +218,9 @@ def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
             path = path.replace(name, value)
         routes |= {(method.upper(), path) for method in methods if path.startswith("/v1/")}
 
-    assert routes - {("POST", "/v1/projects"), ("GET", "/v1/projects")} == set(ROUTES)
+    assert routes - {("POST", "/v1/projects"), ("GET", "/v1/projects")} == {
+        (method, path.partition("?")[0]) for method, path in ROUTES
+    }
 
 
 @pytest.mark.parametrize(("route", "body"), ROUTES.items(), ids=ROUTE_IDS)

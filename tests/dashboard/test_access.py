@@ -42,10 +42,16 @@ FORMS = [
     ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
     ("evaluations", "suites", "{suite}", "cases", "{case}", "delete"),
     ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
+    ("prompts",),
+    ("prompts", "1", "label"),
+    ("prompts", "labels", "production", "move"),
+    ("prompts", "labels", "production", "rollback"),
+    ("prompts", "labels", "production", "remove"),
 ]
 # A form that leads to another page, and changes nothing.
 NAMING = ("documents",)
 FIELDS = {"confirmation": "caller/1", "confirm": "true", "text": "Other.", "value": "x", "reason": "x"}
+FIELDS |= {"label": "staging", "version": "1", "expected": "2"}
 PAGES = [
     (),
     ("callers",),
@@ -72,7 +78,14 @@ PAGES = [
     ("evaluations", "suites", "{suite}", "cases", "{case}"),
     ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
     ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
+    ("prompts",),
+    ("prompts", "new"),
+    ("prompts", "compare"),
+    ("prompts", "1"),
+    ("prompts", "labels", "production"),
 ]
+# What a page needs in its address.
+QUERIES = {"again": {"turn": "b-1"}, "compare": {"old": "1", "new": "production"}}
 SUITES = "/v1/voice-sdk/evaluations/suites"
 
 
@@ -93,13 +106,6 @@ def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
     return tuple(ids.get(part, part) for part in parts)
 
 
-def snapshot(dashboard: Dashboard) -> Any:
-    """Return what no form of others may change."""
-    suites = dashboard.client.ok("GET", SUITES)["suites"]
-    cases = [dashboard.client.ok("GET", f"{SUITES}/{suite['suiteId']}/cases")["cases"] for suite in suites]
-    return dashboard.client.memories(), suites, cases
-
-
 def fields_of(parts: tuple[str, ...], token: str) -> dict[str, str] | tuple[bytes, str]:
     """Return what a form sends, complete, so that nothing but its sender is wrong."""
     if parts[-1] in ("uploads", "files", "import"):
@@ -107,6 +113,15 @@ def fields_of(parts: tuple[str, ...], token: str) -> dict[str, str] | tuple[byte
         return urllib3.encode_multipart_formdata([("form_token", token), ("files", file)])
     confirmation = {"documents": "faq"}.get(parts[0], "caller/1")
     return {"form_token": token, **FIELDS, "confirmation": confirmation}
+
+
+def read_state(dashboard: Dashboard) -> list[Any]:
+    """Return what forms could change."""
+    agent = dashboard.client
+    labels = agent.ok("GET", "/v1/voice-sdk/prompt-labels")
+    suites = agent.ok("GET", SUITES)["suites"]
+    cases = [agent.ok("GET", f"{SUITES}/{suite['suiteId']}/cases")["cases"] for suite in suites]
+    return [agent.memories(), labels, agent.ok("GET", "/v1/voice-sdk/prompts"), suites, cases]
 
 
 def make_key(dashboard: Dashboard, scope: KeyScope, project_id: str | None = None) -> tuple[str, str]:
@@ -161,6 +176,7 @@ def test_the_matrices_of_pages_and_forms_are_complete() -> None:
     names = {"{user_id}": "caller%1", "{session_id}": "call-b", "{memory_id}": "{fact}"}
     names |= {"{suite_id}": "{suite}", "{case_id}": "{case}", "{event_id}": "b-1"}
     names |= {"{name}": "faq", "{document_id}": "returns", "{upload_id}": "{upload}"}
+    names |= {"{version}": "1", "{label}": "production"}
     found = set()
     for method, path in routes:
         for name, value in names.items():
@@ -262,7 +278,7 @@ def test_a_form_that_is_not_of_this_person_changes_nothing(
         "of another person": reader.get("/dashboard/projects").form_token,
         "other site": own_token,
     }[fault]
-    before = snapshot(dashboard)
+    before = read_state(dashboard)
 
     headers = {"Sec_Fetch_Site": "cross-site"} if fault == "other site" else {}
     fields = fields_of(parts, token)
@@ -270,14 +286,14 @@ def test_a_form_that_is_not_of_this_person_changes_nothing(
 
     assert page.status == 403
     assert "Other." not in page.text
-    assert snapshot(dashboard) == before
+    assert read_state(dashboard) == before
 
 
 @pytest.mark.parametrize("parts", PAGES, ids="/".join)
 def test_a_key_that_may_only_read_sees_all_pages_without_forms_to_change_anything(
     dashboard: Dashboard, reader: Visitor, parts: tuple[str, ...]
 ) -> None:
-    query = {"turn": "b-1"} if parts[-1:] == ("again",) else {}
+    query = QUERIES.get("".join(parts[-1:]), {})
     page = reader.get(dashboard.path(*fill(parts, dashboard), **query))
     assert page.status == 200
     if parts[-1:] != ("export",):  # a file
@@ -288,8 +304,7 @@ def test_a_key_that_may_only_read_sees_all_pages_without_forms_to_change_anythin
 def test_a_key_that_may_only_read_changes_nothing(
     dashboard: Dashboard, reader: Visitor, parts: tuple[str, ...]
 ) -> None:
-    path = dashboard.path(*fill(parts, dashboard))
-    before = snapshot(dashboard)
+    before = read_state(dashboard)
     token = reader.get("/dashboard/projects").form_token
     fields = fields_of(parts, token)
 
@@ -297,7 +312,7 @@ def test_a_key_that_may_only_read_changes_nothing(
 
     assert page.status == 403
     assert "which does not allow this" in page.text
-    assert snapshot(dashboard) == before
+    assert read_state(dashboard) == before
 
 
 def test_a_key_that_only_sends_calls_may_not_sign_in_nor_read(dashboard: Dashboard) -> None:
@@ -335,7 +350,7 @@ def test_a_key_for_one_project_reaches_no_other(dashboard: Dashboard) -> None:
 def test_another_account_can_see_and_change_nothing(
     dashboard: Dashboard, stranger: Visitor, parts: tuple[str, ...]
 ) -> None:
-    path, before = dashboard.path(*fill(parts, dashboard)), snapshot(dashboard)
+    path, before = dashboard.path(*fill(parts, dashboard)), read_state(dashboard)
     unknown = path.replace(dashboard.project_id, "proj_of_nobody")
     if parts in FORMS:
         token = stranger.get("/dashboard/projects").form_token
@@ -346,7 +361,7 @@ def test_another_account_can_see_and_change_nothing(
     assert [page.status for page in pages] == [404, 404]
     texts = [re.sub(r'name="form_token" value="[^"]+"', "", page.text) for page in pages]
     assert texts[0] == texts[1], "what exists elsewhere looks like what exists nowhere"
-    assert snapshot(dashboard) == before
+    assert read_state(dashboard) == before
 
 
 def test_sessions_count_on_all_servers_of_a_database(dashboard: Dashboard) -> None:
@@ -407,5 +422,5 @@ def test_reading_and_changing_a_caller_is_in_the_audit_log_with_who_did_it(dashb
 
     by_key = [(entry["action"], entry["target"]) for entry in entries if entry["actorId"] == key_id]
     assert sorted(by_key, key=str) == [("call.read", "call-b"), ("caller.read", None)], "each once"
-    assert {entry["userId"] for entry in entries} == {own.user_id}
+    assert {entry["userId"] for entry in entries if entry["agentId"] is None} == {own.user_id}
     assert any(entry["action"] == "caller.read" and entry["actorId"] != key_id for entry in entries)

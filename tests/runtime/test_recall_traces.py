@@ -121,6 +121,27 @@ def test_a_search_after_its_turn_was_saved_belongs_to_it(root: Path) -> None:
     assert trace["turnEventId"] == event_id
 
 
+def test_a_trace_names_the_prompt_of_its_call_as_it_was_then(root: Path) -> None:
+    with device(None, root) as runtime:
+        runtime.search("jam", "now", recallTrace={"id": "before"})  # a client opens the call behind its first search
+        runtime.start("now", prompt={"version": 3, "label": "production"})
+        runtime.search("jam", "now", recallTrace={"id": "first"})
+        runtime.start("now", prompt={"version": 4})  # handed over to an agent with another prompt
+        runtime.start("now", name="Dana")  # a client that does not know the prompt
+        runtime.search("jam", "now", recallTrace={"id": "second"})
+        runtime.start("other", prompt="what an application has put there")
+        runtime.search("jam", "other", recallTrace={"id": "other"})
+        runtime.end("now")
+        runtime.end("other")
+        versions = {trace["traceId"]: trace.get("promptVersion") for trace in written(runtime, 4)}
+    assert versions == {"before": 4, "first": 3, "second": 4, "other": None}
+    with device(None, root) as runtime:  # a runtime that takes over knows it from the log
+        runtime.start("now", name="Dana")
+        runtime.search("jam", "now", recallTrace={"id": "third"})
+        runtime.end("now")
+        assert written(runtime, 5)[-1]["promptVersion"] == 4
+
+
 def test_the_mode_is_the_requests_then_the_environments_then_the_projects(cloud: ScriptedCloud, root: Path) -> None:
     cloud.trace_mode = "off"
     with device(cloud, root) as runtime:

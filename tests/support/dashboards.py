@@ -131,6 +131,8 @@ def fill_project(cloud: RunningCloud, slug: str = "acme", user_id: str = "caller
     now = format_utc(utc_now())
     document = {"id": "returns", "text": "Boots can be returned within thirty days, with the receipt."}
     client.ok("POST", "/v1/voice-sdk/index/create", {"name": "faq", "documents": [document]})
+    for text, label in (("Greet {{caller}}.", "staging"), ("Greet {{caller}} and be brief.", "production")):
+        client.ok("POST", "/v1/voice-sdk/prompts", {"text": text, "notes": "first words", "labels": [label]})
     client.send(
         session_start("a-start", "call-a", 1, name="Ana Sousa", occurredAt=now),
         turn("a-1", "call-a", 2, "I live in Lisbon.", occurredAt=now),

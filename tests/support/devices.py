@@ -35,10 +35,12 @@ class Device:
         self.service.close(time.monotonic() + within_s)
         self.lifecycle.close()
 
-    def start(self, session_id: str = "now", name: str = "") -> Any:
+    def start(self, session_id: str = "now", name: str = "", **metadata: Any) -> Any:
         user = {"id": self.settings.user_id, **({"name": name} if name else {})}
         body = {"sessionId": session_id, "workspaceId": PROJECT, "userId": self.settings.user_id}
-        return self.service.start_session(msgspec.convert({**body, "metadata": {"user": user}}, requests.StartRequest))
+        return self.service.start_session(
+            msgspec.convert({**body, "metadata": {**metadata, "user": user}}, requests.StartRequest)
+        )
 
     def save(
         self, turn_id: str, user_text: str, agent_text: str = "", session_id: str = "now", metadata: Any = None

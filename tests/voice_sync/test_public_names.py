@@ -30,6 +30,7 @@ SYNC_NAMES = {
     "MemoAirVoiceMemoryError",
     "MemoAirVoiceMemorySync",
     "MemoryToolSync",
+    "Prompt",
     "RecallRecord",
     "RuntimeHandle",
     "RuntimePool",

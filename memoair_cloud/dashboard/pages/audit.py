@@ -13,9 +13,14 @@ router = APIRouter(prefix="/p/{project_id}/audit", route_class=PageRoute)
 
 @router.get("")
 def show_audit(
-    page: PageDep, caller: Annotated[str, Query(max_length=512)] = "", cursor: CursorParam = None
+    page: PageDep,
+    caller: Annotated[str, Query(max_length=512)] = "",
+    changed: Annotated[str, Query(max_length=512, description="only changes of this agent")] = "",
+    cursor: CursorParam = None,
 ) -> Response:
-    """List who read or changed what about callers."""
-    found = list_audit_entries(page.tenant, caller.strip() or None, cursor, PAGE_ROWS)
-    values = {"entries": found.rows, "next_cursor": found.next_cursor, "cursor": cursor, "caller": caller}
+    """List who read or changed what about callers, and who changed agents."""
+    agent_id = changed.strip() or None
+    found = list_audit_entries(page.tenant, caller.strip() or None, cursor, PAGE_ROWS, agent_id=agent_id)
+    values = {"entries": found.rows, "next_cursor": found.next_cursor, "cursor": cursor}
+    values |= {"caller": caller, "changed": changed}
     return page.render("audit.html", "audit", **values)

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from memoair_cloud.errors import BatchTooLargeError, ConflictError
 from memoair_cloud.http.body_parsing import PromptRoute
@@ -13,6 +13,7 @@ from memoair_cloud.http.schemas.base import ResponseBody
 from memoair_cloud.http.schemas.prompts import (
     MAX_VERSION,
     LabeledPromptOut,
+    LabelPath,
     PromptDiffOut,
     PromptIn,
     PromptLabelIn,
@@ -23,10 +24,10 @@ from memoair_cloud.http.schemas.prompts import (
     PromptOut,
     PromptsOut,
     PromptSummaryOut,
+    VersionPath,
 )
 from memoair_cloud.prompts import labels, versions
 from memoair_protocol.hashes import hash_content
-from memoair_protocol.prompt_template import MAX_PROMPT_LABEL_CHARS, PROMPT_LABEL_PATTERN
 
 router = APIRouter(prefix="/v1/voice-sdk", tags=["prompts"], route_class=PromptRoute)
 
@@ -38,8 +39,6 @@ _UNCHANGED: dict[int | str, dict[str, Any]] = {
     200: {"model": PromptOut, "description": "The latest version has this text already"}
 }
 
-Version = Annotated[int, Path(ge=1, le=MAX_VERSION)]
-Label = Annotated[str, Path(max_length=MAX_PROMPT_LABEL_CHARS, pattern=PROMPT_LABEL_PATTERN)]
 IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="the ETag of an earlier reply")]
 Expected = Annotated[
     int | None,
@@ -77,7 +76,7 @@ def list_prompts(tenant: ProjectTenant, cursor: Cursor = None, limit: Limit = 10
     operation_id="getPrompt",
     responses={200: {"model": PromptOut}, **_READ_ERRORS, **_NOT_MODIFIED},
 )
-def get_prompt(tenant: ProjectTenant, version: Version, if_none_match: IfNoneMatch = None) -> Response:
+def get_prompt(tenant: ProjectTenant, version: VersionPath, if_none_match: IfNoneMatch = None) -> Response:
     """Return a version of the agent's prompt."""
     return _make_response(PromptOut.model_validate(versions.get_prompt(tenant, version)), if_none_match)
 
@@ -85,7 +84,7 @@ def get_prompt(tenant: ProjectTenant, version: Version, if_none_match: IfNoneMat
 @router.get("/prompts/{version}/diff", operation_id="diffPrompts", responses=_READ_ERRORS)
 def diff_prompts(
     tenant: ProjectTenant,
-    version: Version,
+    version: VersionPath,
     against: Annotated[
         int | None, Query(ge=0, le=MAX_VERSION, description="by default the version before; 0 for an empty text")
     ] = None,
@@ -106,33 +105,33 @@ def list_labels(tenant: ProjectTenant, cursor: Cursor = None, limit: Limit = 100
     operation_id="getLabeledPrompt",
     responses={200: {"model": LabeledPromptOut}, **_READ_ERRORS, **_NOT_MODIFIED},
 )
-def get_labeled_prompt(tenant: ProjectTenant, name: Label, if_none_match: IfNoneMatch = None) -> Response:
+def get_labeled_prompt(tenant: ProjectTenant, name: LabelPath, if_none_match: IfNoneMatch = None) -> Response:
     """Return the version that a label points to. Keys for ingesting only may do that, too."""
     prompt = PromptOut.model_validate(labels.get_labeled_prompt(tenant, name))
     return _make_response(LabeledPromptOut(**prompt.model_dump(), label=name), if_none_match)
 
 
 @router.put("/prompt-labels/{name}", operation_id="movePromptLabel", responses=_BODY_ERRORS)
-def move_label(tenant: ProjectTenant, name: Label, body: PromptLabelIn) -> PromptLabelOut:
+def move_label(tenant: ProjectTenant, name: LabelPath, body: PromptLabelIn) -> PromptLabelOut:
     """Point a label to a version, and create it if need be."""
     return PromptLabelOut.model_validate(labels.move_label(tenant, name, body.version, body.expected_version))
 
 
 @router.delete("/prompt-labels/{name}", operation_id="removePromptLabel", responses=_CHANGE_ERRORS)
-def remove_label(tenant: ProjectTenant, name: Label, expected_version: Expected = None) -> PromptLabelOut:
+def remove_label(tenant: ProjectTenant, name: LabelPath, expected_version: Expected = None) -> PromptLabelOut:
     """Remove a label. The versions and the label's history stay."""
     return PromptLabelOut.model_validate(labels.remove_label(tenant, name, expected_version))
 
 
 @router.post("/prompt-labels/{name}/rollback", operation_id="rollBackPromptLabel", responses=_CHANGE_ERRORS)
-def roll_back_label(tenant: ProjectTenant, name: Label, expected_version: Expected = None) -> PromptLabelOut:
+def roll_back_label(tenant: ProjectTenant, name: LabelPath, expected_version: Expected = None) -> PromptLabelOut:
     """Point a label to the version that it had before. Repeated, it goes further back; it also undoes a removal."""
     return PromptLabelOut.model_validate(labels.roll_back_label(tenant, name, expected_version))
 
 
 @router.get("/prompt-labels/{name}/moves", operation_id="listPromptLabelMoves", responses=_READ_ERRORS)
 def list_label_moves(
-    tenant: ProjectTenant, name: Label, cursor: Cursor = None, limit: Limit = 100
+    tenant: ProjectTenant, name: LabelPath, cursor: Cursor = None, limit: Limit = 100
 ) -> PromptLabelMovesOut:
     """List the moves of a label, latest first, also of one that was removed."""
     page = labels.list_label_moves(tenant, name, cursor, limit)

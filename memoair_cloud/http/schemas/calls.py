@@ -81,6 +81,7 @@ class SessionOut(ResponseBody):
     ended_at: datetime | None
     turn_count: int
     agent_id: str | None
+    prompt_version: int | None
     metadata: dict[str, Any] = Field(validation_alias="details")
 
 

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
+from fastapi import Path
 from pydantic import AfterValidator, Field
 
 from memoair_cloud.http.schemas.base import RequestBody, ResponseBody, SanitizedText
@@ -27,6 +28,8 @@ def check_prompt_text(text: str) -> str:
 
 
 PromptText = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS), AfterValidator(check_prompt_text)]
+VersionPath = Annotated[int, Path(ge=1, le=MAX_VERSION)]
+LabelPath = Annotated[str, Path(max_length=MAX_PROMPT_LABEL_CHARS, pattern=PROMPT_LABEL_PATTERN)]
 LabelName = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_LABEL_CHARS, pattern=PROMPT_LABEL_PATTERN)]
 
 

@@ -70,6 +70,7 @@ class TraceOut(ResponseBody):
     confidence: float | None
     org_version: int | None
     memory_version: int | None
+    prompt_version: int | None
     lanes: dict[str, Any]
     details: dict[str, Any]
 

@@ -13,6 +13,11 @@ depends_on = None
 _PROJECT = ("projects", ["project_id"], ["id"])
 _AGENT = ("agents", ["project_id", "agent_id"], ["project_id", "id"])
 _USER = ("end_users", ["project_id", "user_id"], ["project_id", "id"])
+_CALL = (
+    "call_sessions",
+    ["project_id", "user_id", "session_id"],
+    ["project_id", "user_id", "id"],
+)
 _RUN = ("evaluation_runs", ["project_id", "run_id"], ["project_id", "id"])
 _SUITE = ("evaluation_suites", ["project_id", "suite_id"], ["project_id", "id"])
 
@@ -25,14 +30,7 @@ def upgrade() -> None:
         op.add_column("audit_entries", _text(column, nullable=True))
     op.create_index("ix_audit_entries_agent_id", "audit_entries", ["project_id", "agent_id", "at", "id"])
     _create_prompts()
-    _create(
-        "call_outcomes",
-        ["session_id", "id"],
-        [_text("user_id", nullable=True), _text("agent_id", nullable=True), _text("outcome")],
-        [sa.Column("score", sa.Double(), nullable=True), _time("reported_at"), _time("received_at")],
-        references=[_USER],
-        indexes=[["user_id"], ["reported_at", "session_id", "id"]],
-    )
+    _create_outcomes()
     _create_evaluations()
 
 
@@ -61,6 +59,44 @@ def _create_prompts() -> None:
         references=[_AGENT],
         indexes=[["agent_id", "name", "moved_at", "id"]],
     )
+
+
+def _create_outcomes() -> None:
+    _create(
+        "call_outcomes",
+        ["session_id", "id"],
+        [_text("user_id", nullable=True), sa.Column("user_digest", sa.String(64), nullable=True)],
+        [_text("agent_id", nullable=True), _text("outcome"), _text("outcome_id", nullable=True)],
+        [sa.Column("score", sa.Double(), nullable=True), _time("reported_at"), _time("received_at")],
+        references=[_CALL],
+        indexes=[["reported_at", "session_id", "id"]],
+    )
+    op.create_index(
+        "ix_call_outcomes_figures", "call_outcomes", ["project_id", "user_id", "session_id", "outcome", "score"]
+    )
+    is_unknown = sa.text("user_id IS NULL")
+    op.create_index(
+        "ix_call_outcomes_unknown",
+        "call_outcomes",
+        ["project_id", "received_at"],
+        postgresql_where=is_unknown,
+        sqlite_where=is_unknown,
+    )
+    _add_prompt_version_to_indexes()
+
+
+def _add_prompt_version_to_indexes() -> None:
+    """Let the indexes that figures are read from hold the version of the prompt, too."""
+    for name, table, columns in (
+        ("ix_call_sessions_started_at", "call_sessions", ["started_at", "user_id", "id", "agent_id", "prompt_version"]),
+        (
+            "ix_recall_traces_figures",
+            "recall_traces",
+            ["occurred_at", "agent_id", "prompt_version", "total_us", "found_count", "lane_statuses", "id"],
+        ),
+    ):
+        op.drop_index(name, table)
+        op.create_index(name, table, ["project_id", *columns])
 
 
 def _create_evaluations() -> None:

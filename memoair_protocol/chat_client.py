@@ -1,30 +1,25 @@
-"""One request to an OpenAI-compatible chat endpoint: bounded in time and size, and as rich as the endpoint allows."""
+"""One request to an OpenAI-compatible chat endpoint: bounded in time and size, and as rich as the endpoint allows.
+
+The cloud asks for facts with it, and the evaluation for an answer and its grade. Needs the extra ``chat``.
+"""
 
 import importlib
 import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
 
-from memoair_cloud.consolidation.prompt import INSTRUCTIONS, SCHEMA, SCHEMA_HINT
-from memoair_cloud.consolidation.usage import ModelUsage
 from memoair_protocol.backoff import Backoff
+from memoair_protocol.chat_usage import TokenUsage
 
 T = TypeVar("T")
 MAX_REPLY_BYTES = 4_000_000
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|maximum context|too (?:long|large|many tokens)|max_model_len", re.IGNORECASE
-)
-_RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "facts", "strict": True, "schema": SCHEMA}}
-# What a request may ask of the endpoint, from the most to the least. Reasoning models refuse a temperature.
-_FORMATS: tuple[dict[str, Any], ...] = (
-    {"response_format": _RESPONSE_FORMAT},
-    {"response_format": {"type": "json_object"}},
-    {},
 )
 
 
@@ -66,6 +61,30 @@ class ChatEndpoint:
 
 
 @attrs.frozen
+class AnswerForm:
+    """The JSON that an answer must consist of.
+
+    Attributes:
+        name: A name for it.
+        schema: Its JSON schema.
+        hint: The same in words, for endpoints that take no schema.
+    """
+
+    name: str
+    schema: Mapping[str, Any]
+    hint: str
+
+    def response_formats(self) -> tuple[dict[str, Any], ...]:
+        """Return what a request may ask of the endpoint, from the most to the least."""
+        schema = {"name": self.name, "strict": True, "schema": self.schema}
+        return (
+            {"response_format": {"type": "json_schema", "json_schema": schema}},
+            {"response_format": {"type": "json_object"}},
+            {},
+        )
+
+
+@attrs.frozen
 class ChatReply:
     """The text that a model answered.
 
@@ -82,11 +101,8 @@ class ChatReply:
 class _RequestForm:
     """What an endpoint has been found to accept. It only ever asks for less."""
 
-    level: int = 0
-    has_temperature: bool = True
-
-    def arguments(self) -> dict[str, Any]:
-        return {**_FORMATS[self.level], **({"temperature": 0} if self.has_temperature else {})}
+    level: int = 0  # of the response formats
+    has_temperature: bool = True  # reasoning models refuse one
 
 
 class ChatClient:
@@ -94,18 +110,24 @@ class ChatClient:
 
     Args:
         endpoint: The endpoint.
+        answer_form: The JSON that answers consist of. None means that they are plain text.
     """
 
-    def __init__(self, endpoint: ChatEndpoint) -> None:
+    def __init__(self, endpoint: ChatEndpoint, answer_form: AnswerForm | None) -> None:
         self._endpoint = endpoint
+        self._answer_form = answer_form
+        self._response_formats = ({},) if answer_form is None else answer_form.response_formats()
         self._form = _RequestForm()
         self._lock = threading.Lock()
 
-    def ask(self, transcript: str, usage: ModelUsage, deadline: float, read: Callable[[ChatReply], T]) -> T:
+    def ask(
+        self, instructions: str, content: str, usage: TokenUsage, deadline: float, read: Callable[[ChatReply], T]
+    ) -> T:
         """Return what ``read`` makes of the model's reply.
 
         Args:
-            transcript: The turns in JSON.
+            instructions: What to do.
+            content: What to do it with.
             usage: Counts the requests and their tokens.
             deadline: The monotonic time at which to give up.
             read: Reads a reply; a ValueError is worth another attempt.
@@ -129,7 +151,7 @@ class ChatClient:
             ) as client:
                 for attempt in range(1, endpoint.max_attempts + 1):
                     try:
-                        return read(self._ask_once(openai, client, transcript, usage, deadline))
+                        return read(self._ask_once(openai, client, (instructions, content), usage, deadline))
                     except temporary:
                         if bounds.is_exceeded:
                             raise ReplyTooLargeError from None
@@ -141,7 +163,9 @@ class ChatClient:
             usage.ms += round((time.monotonic() - started_at) * 1e3)
         raise ValueError("max_attempts must be at least 1")
 
-    def _ask_once(self, openai: Any, client: Any, transcript: str, usage: ModelUsage, deadline: float) -> ChatReply:
+    def _ask_once(
+        self, openai: Any, client: Any, words: tuple[str, str], usage: TokenUsage, deadline: float
+    ) -> ChatReply:
         """Send a request in the richest form that the endpoint accepts."""
         while True:
             with self._lock:
@@ -150,9 +174,10 @@ class ChatClient:
             try:
                 reply = client.chat.completions.with_raw_response.create(
                     model=self._endpoint.model,
-                    messages=_messages(transcript, has_schema=form.level == 0),
+                    messages=self._messages(*words, has_schema=form.level == 0),
                     timeout=max(deadline - time.monotonic(), 0.001),
-                    **form.arguments(),
+                    **self._response_formats[form.level],
+                    **({"temperature": 0} if form.has_temperature else {}),
                 )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if _TOO_LONG.search(str(error)):
@@ -168,10 +193,16 @@ class ChatClient:
         with self._lock:
             if self._form != form:
                 return  # another thread has found it out
-            if form.has_temperature and ("temperature" in message or form.level == len(_FORMATS) - 1):
+            if form.has_temperature and ("temperature" in message or form.level == len(self._response_formats) - 1):
                 self._form = _RequestForm(form.level, has_temperature=False)
-            elif form.level < len(_FORMATS) - 1:
+            elif form.level < len(self._response_formats) - 1:
                 self._form = _RequestForm(form.level + 1, form.has_temperature)
+
+    def _messages(self, instructions: str, content: str, *, has_schema: bool) -> list[dict[str, str]]:
+        # What is the same in every request comes first: endpoints cache the beginning of a prompt.
+        if not has_schema and self._answer_form is not None:
+            instructions = f"{instructions}\n{self._answer_form.hint}"
+        return [{"role": "system", "content": instructions}, {"role": "user", "content": content}]
 
 
 class _Bounds:
@@ -211,13 +242,7 @@ def _limit_stream(stream: Any, check: Callable[[int], None]) -> Any:
     return LimitedStream()
 
 
-def _messages(transcript: str, *, has_schema: bool) -> list[dict[str, str]]:
-    # What is the same in every request comes first: endpoints cache the beginning of a prompt.
-    instructions = INSTRUCTIONS if has_schema else f"{INSTRUCTIONS}\n{SCHEMA_HINT}"
-    return [{"role": "system", "content": instructions}, {"role": "user", "content": transcript}]
-
-
-def _read_reply(body: bytes, usage: ModelUsage) -> ChatReply:
+def _read_reply(body: bytes, usage: TokenUsage) -> ChatReply:
     """Return the text of a reply in OpenAI's form, as far as endpoints keep to it."""
     try:
         reply = json.loads(body)
