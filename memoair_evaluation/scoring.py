@@ -27,6 +27,7 @@ class CaseScores:
         missing: What of ``must`` is not in the context.
         found: What of ``must`` is.
         unwanted_items: What of ``mustNot`` is.
+        found_half: What of ``must`` is in the context with half the budgets.
         answer: What the judge says: ``verdict`` and ``grade``; None without one.
     """
 
@@ -41,6 +42,7 @@ class CaseScores:
     missing: tuple[int, ...]
     found: tuple[int, ...]
     unwanted_items: tuple[int, ...] = ()
+    found_half: tuple[int, ...] = ()
     answer: Mapping[str, Any] | None = None
 
     def to_wire(self) -> dict[str, Any]:
@@ -57,6 +59,7 @@ class CaseScores:
             "missing": list(self.missing),
             "found": list(self.found),
             "unwantedItems": list(self.unwanted_items),
+            "foundHalf": list(self.found_half),
         }
         return wire if self.answer is None else {**wire, "answer": dict(self.answer)}
 
@@ -75,6 +78,7 @@ class CaseScores:
             missing=tuple(wire["missing"]),
             found=tuple(wire["found"]),
             unwanted_items=tuple(wire.get("unwantedItems", ())),
+            found_half=tuple(wire.get("foundHalf", ())),
             answer=wire.get("answer"),
         )
 

@@ -9,6 +9,8 @@ from memoair_cloud.dashboard.pages import (
     calls,
     documents,
     erasure,
+    evaluation_cases,
+    evaluations,
     facts,
     holds,
     overview,
@@ -16,6 +18,7 @@ from memoair_cloud.dashboard.pages import (
     prompts,
     sign_in,
     try_it,
+    turn_cases,
     uploads,
 )
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
@@ -31,13 +34,21 @@ _PAGES = (
     holds,
     calls,
     try_it,
+    turn_cases,
     documents,
     uploads,
+    evaluations,
+    evaluation_cases,
     prompts,
     audit,
 )
 # In the order in which they are asked: the last one answers what no other knows.
-PAGE_ROUTERS = (*(pages.router for pages in _PAGES), sign_in.signed_in_router, projects.fallback_router)
+PAGE_ROUTERS = (
+    *(pages.router for pages in _PAGES),
+    evaluations.files_router,
+    sign_in.signed_in_router,
+    projects.fallback_router,
+)
 
 
 def add_dashboard(app: FastAPI, services: Services) -> None:

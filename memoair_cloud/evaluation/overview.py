@@ -93,7 +93,7 @@ def list_suite_summaries(
         page = _BY_NAME.fetch_page(session, statement, cursor, limit)
         ids = [suite.id for suite in page.rows]
         counted = select(SuiteCase.suite_id, func.count()).where(SuiteCase.suite_id.in_(ids))
-        counts = dict(session.execute(counted.group_by(SuiteCase.suite_id)).tuples().all())
+        counts = {row[0]: row[1] for row in session.execute(counted.group_by(SuiteCase.suite_id))}
         order = [column.desc() for column in _LATEST_FIRST.columns]
         runs = select(EvaluationRun).order_by(*order).limit(1)
         latest = {suite_id: session.scalar(runs.where(EvaluationRun.suite_id == suite_id)) for suite_id in ids}
@@ -219,8 +219,7 @@ def _compare_versions(before: EvaluationRun | None, run: EvaluationRun) -> dict[
 def load_set_names(tenant: Tenant) -> dict[str, str]:
     """Return the names of the project's document sets by id."""
     with tenant.begin_read() as session:
-        rows = session.execute(select(EvaluationDocumentSet.id, EvaluationDocumentSet.name)).tuples()
-        return dict(rows.all())
+        return {row[0]: row[1] for row in session.execute(select(EvaluationDocumentSet.id, EvaluationDocumentSet.name))}
 
 
 def list_case_sources(tenant: Tenant, suite_id: str) -> list[tuple[str, str | None]]:
@@ -229,5 +228,5 @@ def list_case_sources(tenant: Tenant, suite_id: str) -> list[tuple[str, str | No
         SuiteCase.suite_id == suite_id, SuiteCase.user_id.is_not(None)
     )
     with tenant.begin_read() as session:
-        found = {(user_id, (source or {}).get("sessionId")) for user_id, source in session.execute(statement).tuples()}
+        found = {(row[0], (row[1] or {}).get("sessionId")) for row in session.execute(statement)}
     return sorted(found, key=str)

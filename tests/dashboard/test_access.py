@@ -34,6 +34,14 @@ FORMS = [
     ("documents", "faq", "uploads", "{upload}", "files"),
     ("documents", "faq", "uploads", "{upload}", "start"),
     ("documents", "faq", "uploads", "{upload}", "cancel"),
+    ("evaluations", "suites"),
+    ("evaluations", "suites", "{suite}", "rename"),
+    ("evaluations", "suites", "{suite}", "delete"),
+    ("evaluations", "suites", "{suite}", "import"),
+    ("evaluations", "suites", "{suite}", "new"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}", "delete"),
+    ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
     ("prompts",),
     ("prompts", "1", "label"),
     ("prompts", "labels", "production", "move"),
@@ -63,6 +71,13 @@ PAGES = [
     ("documents", "faq", "document", "returns"),
     ("documents", "faq", "upload"),
     ("documents", "faq", "uploads", "{upload}"),
+    ("evaluations",),
+    ("evaluations", "suites", "{suite}"),
+    ("evaluations", "suites", "{suite}", "export"),
+    ("evaluations", "suites", "{suite}", "new"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
+    ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
     ("prompts",),
     ("prompts", "new"),
     ("prompts", "compare"),
@@ -71,6 +86,7 @@ PAGES = [
 ]
 # What a page needs in its address.
 QUERIES = {"again": {"turn": "b-1"}, "compare": {"old": "1", "new": "production"}}
+SUITES = "/v1/voice-sdk/evaluations/suites"
 
 
 def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
@@ -81,12 +97,18 @@ def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
         path = "/v1/voice-sdk/index/faq/uploads"
         known = dashboard.client.ok("GET", path)["uploads"]
         ids["{upload}"] = (known[0] if known else dashboard.client.ok("POST", path, {}))["uploadId"]
+    if "{suite}" in parts:
+        found = dashboard.client.ok("GET", f"{SUITES}?name=access")["suites"]
+        suite = found[0] if found else dashboard.client.ok("POST", SUITES, {"name": "access"})
+        case = {"id": "one", "question": "Late?", "must": [{"text": "x"}]}
+        dashboard.client.ok("PUT", f"{SUITES}/{suite['suiteId']}/cases", {"cases": [case]})
+        ids |= {"{suite}": suite["suiteId"], "{case}": "one"}
     return tuple(ids.get(part, part) for part in parts)
 
 
 def fields_of(parts: tuple[str, ...], token: str) -> dict[str, str] | tuple[bytes, str]:
     """Return what a form sends, complete, so that nothing but its sender is wrong."""
-    if parts[-1] in ("uploads", "files"):
+    if parts[-1] in ("uploads", "files", "import"):
         file = ("notes.txt", b"Boots.", "text/plain")
         return urllib3.encode_multipart_formdata([("form_token", token), ("files", file)])
     confirmation = {"documents": "faq"}.get(parts[0], "caller/1")
@@ -97,7 +119,9 @@ def read_state(dashboard: Dashboard) -> list[Any]:
     """Return what forms could change."""
     agent = dashboard.client
     labels = agent.ok("GET", "/v1/voice-sdk/prompt-labels")
-    return [agent.memories(), labels, agent.ok("GET", "/v1/voice-sdk/prompts")]
+    suites = agent.ok("GET", SUITES)["suites"]
+    cases = [agent.ok("GET", f"{SUITES}/{suite['suiteId']}/cases")["cases"] for suite in suites]
+    return [agent.memories(), labels, agent.ok("GET", "/v1/voice-sdk/prompts"), suites, cases]
 
 
 def make_key(dashboard: Dashboard, scope: KeyScope, project_id: str | None = None) -> tuple[str, str]:
@@ -150,6 +174,7 @@ def test_the_matrices_of_pages_and_forms_are_complete() -> None:
         if "{project_id}" in route.path
     }
     names = {"{user_id}": "caller%1", "{session_id}": "call-b", "{memory_id}": "{fact}"}
+    names |= {"{suite_id}": "{suite}", "{case_id}": "{case}", "{event_id}": "b-1"}
     names |= {"{name}": "faq", "{document_id}": "returns", "{upload_id}": "{upload}"}
     names |= {"{version}": "1", "{label}": "production"}
     found = set()
@@ -283,7 +308,7 @@ def test_a_key_that_may_only_read_changes_nothing(
     token = reader.get("/dashboard/projects").form_token
     fields = fields_of(parts, token)
 
-    page = reader.request("POST", dashboard.path(*fill(parts, dashboard)), fields)
+    page = reader.request("POST", path, fields)
 
     assert page.status == 403
     assert "which does not allow this" in page.text
