@@ -16,6 +16,7 @@ from memoair_cloud.dashboard.pages import (
     overview,
     projects,
     prompts,
+    replays,
     sign_in,
     try_it,
     turn_cases,
@@ -39,6 +40,7 @@ _PAGES = (
     uploads,
     evaluations,
     evaluation_cases,
+    replays,
     prompts,
     audit,
 )
