@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from memoair_cloud.calls.search import IS_BACKLOG, IS_DEAD
 from memoair_cloud.database.engine import WRITE_OPTION
+from memoair_cloud.database.evaluation_models import EvaluationRun
 from memoair_cloud.database.models import CallSession, OrgBuild, Project
 from memoair_cloud.indexes import builder
 from memoair_cloud.tenancy.access import Tenant
@@ -40,11 +41,13 @@ class Backlog:
         calls: The number of ended calls that are not consolidated yet.
         oldest_call_at: When the call that has waited longest received its last event; None if no call waits.
         builds: The number of projects whose documents changed since their index file was built.
+        runs: The number of runs of evaluations that are not over.
     """
 
     calls: int
     oldest_call_at: datetime | None
     builds: int
+    runs: int
 
 
 _IS_DEAD_BUILD = and_(
@@ -110,7 +113,8 @@ def get_backlog(engine: Engine) -> Backlog:
     )
     with Session(engine) as session:
         count, oldest = session.execute(calls).one()
-        return Backlog(count, oldest, session.scalars(outdated).one())
+        runs = select(func.count()).select_from(EvaluationRun).where(EvaluationRun.is_open)
+        return Backlog(count, oldest, session.scalars(outdated).one(), session.scalars(runs).one())
 
 
 def retry_project_dead_letters(tenant: Tenant) -> int:

@@ -15,6 +15,7 @@ from memoair_cloud.database.models import (
     Project,
 )
 from memoair_cloud.errors import LegalHoldError, NotFoundError
+from memoair_cloud.evaluation.document_sets import remove_all_files
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.upload_worker import remove_upload_files
 from memoair_cloud.tenancy.access import Tenant
@@ -62,6 +63,7 @@ def remove_project(tenant: Tenant, blobs: BlobStore) -> ProjectRemoval:
         removed = {name: session.scalars(select(func.count()).select_from(model)).one() for name, model in rows}
         hashes = session.scalars(select(OrgFile.sha256)).all()
     remove_upload_files(tenant, blobs)
+    remove_all_files(tenant, blobs)
     for sha256 in hashes:  # first the files: their rows are the only record that they exist
         blobs.remove(sha256)
     while _remove_some_users(tenant):

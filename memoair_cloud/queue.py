@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.migrate import schema_lock
+from memoair_cloud.evaluation.run_worker import find_projects_with_evaluations, process_evaluations
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.builder import build_org_index, find_projects_to_build, remove_replaced_files
 from memoair_cloud.indexes.upload_worker import find_projects_with_uploads, process_uploads
@@ -22,6 +23,7 @@ from memoair_cloud.outcomes.resolving import find_projects_with_waiting_outcomes
 from memoair_cloud.retention.enforcement import DroppedCounts, enforce_retention, find_projects_to_enforce
 from memoair_cloud.temporary_folders import ALL_PREFIXES
 from memoair_cloud.tenancy.access import find_project_tenant
+from memoair_evaluation.judge import Judge
 from memoair_protocol.temporary import remove_abandoned_folders
 from memoair_protocol.threads import ThreadUnavailableError, start_thread
 from memoair_protocol.timestamps import utc_now
@@ -53,8 +55,14 @@ class WorkQueue:
         extraction_worker: ExtractionWorker,
         retry_delay_s: float = _RETRY_DELAY_S,
         on_dropped: Callable[[Mapping[str, int]], None] = lambda _: None,
+        judge: Judge | None = None,
+        on_scored: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Create the queue. ``on_dropped`` is called with what retention has dropped, by kind."""
+        """Create the queue.
+
+        ``on_dropped`` is called with what retention has dropped, by kind. ``judge`` grades the answers of evaluations,
+        and ``on_scored`` is called with how many of their cases were scored.
+        """
         self._engine = engine
         self._blobs = blobs
         self._extraction_worker = extraction_worker
@@ -67,6 +75,8 @@ class WorkQueue:
         self._retention_task: TaskWrapper = self._huey.task(**retry_options, name="retain")(self._run_retention)
         self._upload_task: TaskWrapper = self._huey.task(**retry_options, name="upload")(self._run_uploads)
         self._outcome_task: TaskWrapper = self._huey.task(**retry_options, name="outcomes")(self._run_outcomes)
+        self._judge, self._on_scored = judge, on_scored
+        self._evaluation_task: TaskWrapper = self._huey.task(**retry_options, name="evaluate")(self._run_evaluations)
         self._next_parts_at = 0.0
         self._exclusion_task: TaskWrapper = self._huey.task(**retry_options, name="exclude")(self._run_exclusion)
 
@@ -95,6 +105,10 @@ class WorkQueue:
         """Queue the processing of a project's uploads. A failure is only logged: the sweep finds them later."""
         self._enqueue(self._upload_task, project_id)
 
+    def enqueue_evaluations(self, project_id: str) -> None:
+        """Queue the processing of a project's runs and document sets. A failure is only logged, as for uploads."""
+        self._enqueue(self._evaluation_task, project_id)
+
     def sweep(self) -> None:
         """Queue due work that was never queued, and remove replaced index files and what killed writers left."""
         for project_id in find_projects_to_build(self._engine):
@@ -109,6 +123,8 @@ class WorkQueue:
             self._outcome_task(project_id)
         for project_id in find_projects_with_uploads(self._engine, utc_now()):
             self._upload_task(project_id)
+        for project_id in find_projects_with_evaluations(self._engine, utc_now()):
+            self._evaluation_task(project_id)
         remove_replaced_files(self._engine, self._blobs)
         if time.monotonic() >= self._next_parts_at:
             self._next_parts_at = time.monotonic() + _PARTS_INTERVAL_S
@@ -158,6 +174,12 @@ class WorkQueue:
         tenant = find_project_tenant(self._engine, project_id)
         if tenant is not None:
             link_waiting_outcomes(tenant)
+
+    def _run_evaluations(self, project_id: str) -> None:
+        has_more = process_evaluations(self._engine, self._blobs, project_id, self._judge, self._on_scored)
+        log.info("processed evaluations", extra={"action": "evaluations_processed", "fields": {"more": has_more}})
+        if has_more:  # behind the tasks of others
+            self._evaluation_task(project_id)
 
     def _run_exclusion(self, project_id: str) -> None:
         count = remove_excluded_memories(self._engine, project_id)

@@ -67,6 +67,14 @@ class CloudSettings(BaseSettings):
         chat_completion_price: The price of a million tokens that the model writes.
         chat_cached_price: The price of a million tokens that the endpoint had cached; as ``chat_prompt_price`` if None.
         chat_daily_tokens: The maximum number of tokens of a project on a day (UTC); the rules read what comes after.
+        judge_base_url: An OpenAI-compatible chat endpoint that answers the cases of evaluations and grades the answers,
+            if a run asks for it. Needs ``judge_model``.
+        judge_model: The model to ask there.
+        judge_api_key: The API key for it.
+        judge_prompt_price: The price of a million tokens that are sent, in any currency.
+        judge_completion_price: The price of a million tokens that the model writes.
+        judge_cached_price: The price of a million tokens that the endpoint had cached; as ``judge_prompt_price`` if
+            None.
     """
 
     model_config = SettingsConfigDict(env_prefix="MEMOAIR_CLOUD_", frozen=True, extra="forbid", populate_by_name=True)
@@ -152,6 +160,15 @@ class CloudSettings(BaseSettings):
         default=None, ge=0, description="tokens of a project on a day (UTC); the rules read what comes after"
     )
 
+    judge_base_url: str | None = Field(
+        default=None, description="an OpenAI-compatible chat endpoint that judges the answers of evaluations"
+    )
+    judge_model: str | None = None
+    judge_api_key: SecretStr = SecretStr("")
+    judge_prompt_price: float | None = Field(default=None, ge=0, description="price of a million tokens that are sent")
+    judge_completion_price: float | None = Field(default=None, ge=0, description="of a million that the judge writes")
+    judge_cached_price: float | None = Field(default=None, ge=0, description="of a million that are sent and cached")
+
     @model_validator(mode="after")
     def _require_both_chat_settings(self) -> "CloudSettings":
         if (self.chat_base_url is None) != (self.chat_model is None):
@@ -164,6 +181,16 @@ class CloudSettings(BaseSettings):
             raise ValueError("chat_prompt_price and chat_completion_price must be set together")
         if self.chat_prompt_price is None and self.chat_cached_price is not None:
             raise ValueError("chat_cached_price requires chat_prompt_price")
+        return self
+
+    @model_validator(mode="after")
+    def _require_all_judge_settings(self) -> "CloudSettings":
+        if (self.judge_base_url is None) != (self.judge_model is None):
+            raise ValueError("judge_base_url and judge_model must be set together")
+        if (self.judge_prompt_price is None) != (self.judge_completion_price is None):
+            raise ValueError("judge_prompt_price and judge_completion_price must be set together")
+        if self.judge_prompt_price is None and self.judge_cached_price is not None:
+            raise ValueError("judge_cached_price requires judge_prompt_price")
         return self
 
     @model_validator(mode="after")

@@ -34,7 +34,9 @@ _ROWS_AT_ONCE = 500
 # Up to this size, an export needs no space on the disk.
 _MAX_MEMORY_BYTES = 1 << 20
 # The tables that the document has in a form of their own, and not row by row.
-_WRITTEN_APART = frozenset({LegalHold, CallSession, CallEvent, Memory, MemoryChange, CallerProfile})
+_WRITTEN_APART: frozenset[type[Any]] = frozenset(
+    {LegalHold, CallSession, CallEvent, Memory, MemoryChange, CallerProfile}
+)
 # What the document leaves out: keys that are the same in every row, and bookkeeping of the server.
 _LEFT_OUT = frozenset(
     {"project_id", "user_id", "user_digest", "barred", "version", "claimed_until", "retry_at", "failures", "failure"}

@@ -7,9 +7,11 @@ from memoair_cloud.dashboard.pages import (
     audit,
     callers,
     calls,
+    document_sets,
     documents,
     erasure,
     evaluation_cases,
+    evaluation_runs,
     evaluations,
     facts,
     holds,
@@ -40,6 +42,8 @@ _PAGES = (
     uploads,
     evaluations,
     evaluation_cases,
+    document_sets,
+    evaluation_runs,
     replays,
     prompts,
     audit,
@@ -48,6 +52,7 @@ _PAGES = (
 PAGE_ROUTERS = (
     *(pages.router for pages in _PAGES),
     evaluations.files_router,
+    evaluation_runs.form_router,
     sign_in.signed_in_router,
     projects.fallback_router,
 )

@@ -93,7 +93,8 @@ class EvaluationRun(ProjectOwned, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     agent_id: Mapped[str]
     suite_id: Mapped[str | None]  # None for a replay of past calls
-    document_set_id: Mapped[str | None]  # what it searches, also if it is a copy of the present documents
+    document_set_id: Mapped[str | None]  # what it searches: the candidate's, or a copy of the present documents
+    present_set_id: Mapped[str | None]  # of a replay: the copy of the present documents that it compares with
     kind: Mapped[str]  # "suite" or "replay"
     state: Mapped[str]
     is_open: Mapped[bool]  # whether the state can still change

@@ -60,8 +60,9 @@ class _LostClaimError(Exception):
 def due_condition(now: datetime) -> ColumnElement[bool]:
     """Return the condition that a set is to be built, expired or cleaned up."""
     row = EvaluationDocumentSet
-    same_set = and_(EvaluationRun.project_id == row.project_id, EvaluationRun.document_set_id == row.id)
-    is_searched = select(EvaluationRun.id).where(same_set, EvaluationRun.is_open).exists()
+    searches = or_(EvaluationRun.document_set_id == row.id, EvaluationRun.present_set_id == row.id)
+    same_project = EvaluationRun.project_id == row.project_id
+    is_searched = select(EvaluationRun.id).where(same_project, searches, EvaluationRun.is_open).exists()
     return or_(
         and_(row.state == DocumentSetState.BUILDING.value, is_over(row.claimed_until, now, CLAIM)),
         and_(row.state == DocumentSetState.RECEIVING.value, row.updated_at < now - EXPIRES_AFTER),

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.evaluation_models import EvaluationDocumentSet, EvaluationRun
@@ -199,7 +199,8 @@ def load_set(session: ScopedSession, set_id: str, *, lock: bool = False) -> Eval
 
 def find_open_run(session: ScopedSession, set_id: str) -> str | None:
     """Return a run that is not over and searches a set; None if there is none."""
-    statement = select(EvaluationRun.id).where(EvaluationRun.document_set_id == set_id, EvaluationRun.is_open)
+    searches = or_(EvaluationRun.document_set_id == set_id, EvaluationRun.present_set_id == set_id)
+    statement = select(EvaluationRun.id).where(searches, EvaluationRun.is_open)
     return session.scalar(statement.limit(1))
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
@@ -21,6 +20,8 @@ from memoair_cloud.http.routes import (
     api_docs,
     audit,
     calls,
+    document_sets,
+    evaluation_runs,
     evaluations,
     health,
     indexes,
@@ -38,6 +39,8 @@ from memoair_cloud.memories.extraction_worker import ExtractionWorker
 from memoair_cloud.memories.model_usage import ModelAccounting
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import CloudSettings
+from memoair_cloud.version import installed_version
+from memoair_evaluation.judge import Judge
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +63,16 @@ def make_services(settings: CloudSettings) -> Services:
         settings.make_speaker_time(),
         _make_accounting(settings),
     )
-    metrics = CloudMetrics()
-    queue = WorkQueue(engine, blobs, extraction_worker, on_dropped=metrics.record_dropped)
-    return Services(engine, blobs, queue, rate_limit, metrics, settings)
+    metrics, judge = CloudMetrics(), _make_judge(settings)
+    queue = WorkQueue(
+        engine,
+        blobs,
+        extraction_worker,
+        on_dropped=metrics.record_dropped,
+        judge=judge,
+        on_scored=metrics.evaluation_cases.inc,
+    )
+    return Services(engine, blobs, queue, rate_limit, metrics, settings, judge=judge)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -73,7 +83,7 @@ def create_app(services: Services) -> FastAPI:
     """
     app = FastAPI(
         title="MemoAir cloud",
-        version=_installed_version(),
+        version=installed_version(),
         description="The memory of voice agents, shared by many machines.",
         docs_url=None,  # the framework's page loads its scripts from another host; ours is in `api_docs`
         redoc_url=None,
@@ -102,7 +112,7 @@ def create_app(services: Services) -> FastAPI:
         projections,
         prompts,
     )
-    for module in (*resources, evaluations, audit, health, api_docs, files):
+    for module in (*resources, evaluations, evaluation_runs, document_sets, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:
         add_dashboard(app, services)
@@ -118,15 +128,17 @@ def _make_extractor(settings: CloudSettings) -> Extractor:
 
 
 def _make_accounting(settings: CloudSettings) -> ModelAccounting:
-    prompt, completion = settings.chat_prompt_price, settings.chat_completion_price
-    prices = (
-        None if prompt is None or completion is None else ModelPrices(prompt, completion, settings.chat_cached_price)
-    )
+    prices = _make_prices(settings.chat_prompt_price, settings.chat_completion_price, settings.chat_cached_price)
     return ModelAccounting(prices, settings.chat_daily_tokens)
 
 
-def _installed_version() -> str:
-    try:
-        return version("memoair-voice")
-    except PackageNotFoundError:
-        return "0+unknown"
+def _make_judge(settings: CloudSettings) -> Judge | None:
+    if settings.judge_base_url is None or settings.judge_model is None:
+        return None
+    endpoint = ChatEndpoint(settings.judge_base_url, settings.judge_model, settings.judge_api_key.get_secret_value())
+    prices = _make_prices(settings.judge_prompt_price, settings.judge_completion_price, settings.judge_cached_price)
+    return Judge(endpoint, prices)
+
+
+def _make_prices(prompt: float | None, completion: float | None, cached: float | None) -> ModelPrices | None:
+    return None if prompt is None or completion is None else ModelPrices(prompt, completion, cached)

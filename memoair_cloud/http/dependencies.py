@@ -22,6 +22,7 @@ from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.queue import WorkQueue
 from memoair_cloud.settings import CloudSettings
 from memoair_cloud.tenancy.access import Tenant, authenticate, note_last_use
+from memoair_evaluation.judge import Judge
 
 _WRONG_KEYS_PER_S = 1.0
 
@@ -43,6 +44,7 @@ class Services:
         readiness: Checks whether the server is ready.
         key_throttle: Slows down clients that try API keys.
         wrong_keys: The limit of wrong keys per address.
+        judge: The judge of evaluations; None if the server has none.
     """
 
     engine: Engine
@@ -67,6 +69,7 @@ class Services:
             lambda self: RateLimit(_WRONG_KEYS_PER_S, self.settings.wrong_keys_at_once), takes_self=True
         )
     )
+    judge: Judge | None = None
 
 
 # A coroutine, because it only inspects the request: FastAPI would run a plain function in a thread.

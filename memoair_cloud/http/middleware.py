@@ -38,6 +38,7 @@ class CloudMetrics:
         oldest_call_s: Age of the oldest call in the backlog, in seconds.
         dead_letters: Number of dead letters by kind of work.
         dropped: Number of turns, callers, ... that this process has dropped for their age, by kind.
+        evaluation_cases: Number of cases of evaluations that this process has scored.
         model: What projects have used of a language model.
     """
 
@@ -80,6 +81,9 @@ class CloudMetrics:
             "What was dropped because it was older than a project keeps it, by kind.",
             ["kind"],
             registry=self.registry,
+        )
+        self.evaluation_cases = Counter(
+            "memoair_cloud_evaluation_cases", "Cases of evaluations that were scored.", registry=self.registry
         )
         self.model = ModelCollector()
         self.registry.register(self.model)

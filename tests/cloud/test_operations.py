@@ -66,5 +66,5 @@ def test_dead_letters_are_listed_without_words_and_can_be_retried(
         cloud.run_tasks()
         assert [memory["text"] for memory in client.memories()] == ["Ana lives in Lisbon."]
         assert client.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["version"] == 1
-        assert get_backlog(engine) == Backlog(0, None, 0)
+        assert get_backlog(engine) == Backlog(0, None, 0, 0)
         assert read_metrics()['dead_letters{work="build"}'] == 0

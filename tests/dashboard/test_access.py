@@ -304,6 +304,7 @@ def test_a_key_that_may_only_read_sees_all_pages_without_forms_to_change_anythin
 def test_a_key_that_may_only_read_changes_nothing(
     dashboard: Dashboard, reader: Visitor, parts: tuple[str, ...]
 ) -> None:
+    path = dashboard.path(*fill(parts, dashboard))  # makes what it names
     before = read_state(dashboard)
     token = reader.get("/dashboard/projects").form_token
     fields = fields_of(parts, token)

@@ -61,6 +61,7 @@ def _refresh_gauges(services: ServicesDep) -> None:
     backlog = get_backlog(services.engine)
     metrics.waiting.labels("learn").set(backlog.calls)
     metrics.waiting.labels("build").set(backlog.builds)
+    metrics.waiting.labels("evaluate").set(backlog.runs)
     oldest = backlog.oldest_call_at
     metrics.oldest_call_s.set(0 if oldest is None else (now - oldest).total_seconds())
     dead = list_dead_letters(services.engine)

@@ -131,8 +131,8 @@ def _create_evaluations() -> None:
     _create(
         "evaluation_runs",
         ["id"],
-        [_text("agent_id"), _text("suite_id", nullable=True), _text("document_set_id", nullable=True)],
-        [_text("kind"), _text("state")],
+        [_text("agent_id"), _text("kind"), _text("state")],
+        [_text(name, nullable=True) for name in ("suite_id", "document_set_id", "present_set_id")],
         [sa.Column("is_open", sa.Boolean(), nullable=False), _text("candidate"), _text("settings")],
         [_time("created_at"), _text("created_by"), _time("updated_at")],
         [_time(name, nullable=True) for name in ("started_at", "finished_at", "claimed_until")],
