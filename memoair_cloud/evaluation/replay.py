@@ -84,7 +84,8 @@ def _choose(claimed: ClaimedRun) -> None:
         row = claimed.check(session)
         present = find_present_users(session, {question.user_id for question in chosen.questions})
         kept = [question for question in chosen.questions if question.user_id in present]
-        session.bulk_insert(PendingCase, [_to_pending(run.id, *numbered) for numbered in enumerate(kept)])
+        if kept:
+            session.bulk_insert(PendingCase, [_to_pending(run.id, *numbered) for numbered in enumerate(kept)])
         row.total, row.done = len(kept), 0
         row.settings = {**settings, _TURN_COUNT: chosen.turn_count, _LEFT_OUT: 0}
 
@@ -128,7 +129,8 @@ def _write(claimed: ClaimedRun, results: Sequence[tuple[PendingCase, ReplayedQue
         # An erasure has taken the pending cases of its caller: they must not come back as results.
         left = _take(session, [row for row, _ in results])
         rows = [_to_result(row, result) for row, result in results if row.case_id in left]
-        session.bulk_insert(EvaluationResult, rows)
+        if rows:
+            session.bulk_insert(EvaluationResult, rows)
         run.done += len(rows)
         run.failures = 0
 

@@ -1,33 +1,33 @@
 """The pages of replays: the list, the form that starts one, and what changes, to be accepted as cases."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import attrs
-from fastapi import APIRouter, Depends, Form, Request, Response
-from starlette.datastructures import FormData
+from fastapi import APIRouter, Depends, Form, Query, Response
 
 from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.calls.search import load_user_names
 from memoair_cloud.dashboard.candidate_form import (
     TOP_K_LANES,
     CandidateForm,
+    describe_candidate,
     form_of_candidate,
     make_candidate,
     read_candidate_form,
 )
-from memoair_cloud.dashboard.evaluation_page import describe_for
 from memoair_cloud.dashboard.form_values import clean_text, parse_number
 from memoair_cloud.dashboard.page_route import PageRoute
+from memoair_cloud.dashboard.pages.evaluation_cases import FieldsDep
 from memoair_cloud.dashboard.project_page import PAGE_ROWS, CursorParam, PageDep, ProjectPage, Text
 from memoair_cloud.dashboard.view import parse_moment
 from memoair_cloud.database.evaluation_models import EvaluationRun
-from memoair_cloud.errors import ApiError, InvalidRequestError
+from memoair_cloud.errors import ApiError, ForbiddenError, InvalidRequestError
 from memoair_cloud.evaluation import replay_changes, replays, suites
 from memoair_cloud.evaluation.document_sets import list_document_sets
-from memoair_cloud.evaluation.overview import find_run_agent
+from memoair_cloud.evaluation.overview import find_run_agent, load_set_names
 from memoair_cloud.evaluation.replay_accepting import Acceptance, accept_changes
 from memoair_cloud.evaluation.runs import cancel_run, delete_run
 from memoair_cloud.http.exact_path import PathId
@@ -69,12 +69,13 @@ def get_replay_page(page: PageDep, run_id: PathId) -> ReplayPage:
 ReplayDep = Annotated[ReplayPage, Depends(get_replay_page)]
 
 
-async def read_fields(request: Request) -> FormData:
-    """Return the fields of a form, which the route has read already. This is the FastAPI dependency."""
-    return await request.form()
+def get_writable_replay_page(on: ReplayDep) -> ReplayPage:
+    """Return the page of a replay to a visitor who may change it. This is the FastAPI dependency."""
+    on.page.require_write()
+    return on
 
 
-FieldsDep = Annotated[FormData, Depends(read_fields)]
+WritableReplayDep = Annotated[ReplayPage, Depends(get_writable_replay_page)]
 
 
 @router.get("")
@@ -87,12 +88,12 @@ def show_replays(page: PageDep, cursor: CursorParam = None) -> Response:
         runs=found.rows,
         cursor=cursor,
         next_cursor=found.next_cursor,
-        describe=describe_for(page.tenant),
+        describe=_describe_for(page.tenant),
     )
 
 
 @router.get("/new")
-def show_form(page: PageDep, like: str = "") -> Response:
+def show_form(page: PageDep, like: Annotated[str, Query(max_length=512)] = "") -> Response:
     """Show the form that starts a replay, with the values of another one if ``like`` names it."""
     if not like:
         since, until = (moment.astimezone(page.view.zone).date() for moment in (page.view.since, page.view.until))
@@ -110,7 +111,8 @@ def show_form(page: PageDep, like: str = "") -> Response:
 
 @router.post("")
 def start_replay(page: PageDep, fields: FieldsDep) -> Response:
-    """Start a replay."""
+    """Start a replay; if something is wrong, show the form again with all that was typed."""
+    page.require_write()
     form = read_candidate_form(fields)
     values = {name: clean_text(fields.get(name)) for name in ("agent_id", "since", "until", "max_questions")}
     try:
@@ -126,7 +128,9 @@ def start_replay(page: PageDep, fields: FieldsDep) -> Response:
             until,
             most or replays.DEFAULT_QUESTIONS,
         )
-    except InvalidRequestError as error:
+    except ForbiddenError:
+        raise
+    except ApiError as error:
         return _render_form(page, form, values, problem=error.message)
     page.services.queue.enqueue_evaluations(page.project.id)
     return page.redirect("evaluations", "replays", run.id)
@@ -141,7 +145,7 @@ def show_replay(
 
 
 @router.post("/{run_id}/cancel")
-def cancel_replay(on: ReplayDep) -> Response:
+def cancel_replay(on: WritableReplayDep) -> Response:
     """Cancel a replay."""
     cancel_run(on.tenant, on.run.id)
     on.page.services.queue.enqueue_evaluations(on.page.project.id)
@@ -149,7 +153,7 @@ def cancel_replay(on: ReplayDep) -> Response:
 
 
 @router.post("/{run_id}/delete")
-def delete_replay(on: ReplayDep, confirm: Annotated[bool, Form()] = False) -> Response:
+def delete_replay(on: WritableReplayDep, confirm: Annotated[bool, Form()] = False) -> Response:
     """Delete a replay with its results."""
     if not confirm:
         raise InvalidRequestError("tick the box to confirm that the replay is deleted", field="confirm")
@@ -158,7 +162,7 @@ def delete_replay(on: ReplayDep, confirm: Annotated[bool, Form()] = False) -> Re
 
 
 @router.post("/{run_id}/accept")
-def accept(on: ReplayDep, fields: FieldsDep, suite_id: Text = "", new_suite: Text = "") -> Response:
+def accept(on: WritableReplayDep, fields: FieldsDep, suite_id: Text = "", new_suite: Text = "") -> Response:
     """Copy the chosen questions to a suite as cases."""
     case_ids = [clean_text(value) for value in fields.getlist("case_id")]
     kinds = [kind for kind in KINDS if kind in fields.getlist("require")]
@@ -175,6 +179,12 @@ def accept(on: ReplayDep, fields: FieldsDep, suite_id: Text = "", new_suite: Tex
         return _render_replay(on, None, problems=_describe_refused(refused), accepted=len(results) - len(refused))
     repeated = sum(result.is_repeated for result in results)
     return on.redirect(accepted=len(results) - repeated, repeated=repeated or None, into=suite)
+
+
+def _describe_for(tenant: Tenant) -> Callable[[Mapping[str, Any]], list[tuple[str, str]]]:
+    """Return a function that describes candidates for people, with the names of the project's document sets."""
+    set_names = load_set_names(tenant)
+    return lambda candidate: describe_candidate(candidate, set_names)
 
 
 def _choose_suite(on: ReplayPage, suite_id: str, new_name: str) -> str:
@@ -225,7 +235,7 @@ def _render_replay(
         "changes": found.rows,
         "names": load_user_names(on.tenant, {change.user_id for change in found.rows}),
         "suites": [detail.suite for detail in suites.list_suites(on.tenant, None, _SUITES_SHOWN).rows],
-        "candidate_changes": describe_for(on.tenant)(on.run.candidate),
+        "candidate_changes": _describe_for(on.tenant)(on.run.candidate),
         "period": replays.get_period(on.run),
     }
     response = page.render(

@@ -8,7 +8,7 @@ from pydantic import Field
 from memoair_cloud.evaluation.replay_accepting import MAX_ACCEPTED
 from memoair_cloud.evaluation.replay_changes import ReplayChange
 from memoair_cloud.evaluation.replays import DEFAULT_QUESTIONS, MAX_QUESTIONS
-from memoair_cloud.http.schemas.base import Identifier, RequestBody, ResponseBody, UtcTime
+from memoair_cloud.http.schemas.base import DocumentedAs, Identifier, RequestBody, ResponseBody, UtcTime
 
 ItemKind = Literal["document", "fact", "turn"]
 
@@ -27,7 +27,10 @@ class ReplayIn(RequestBody):
 
 
 class ReplayItemOut(ResponseBody):
-    """Something that was recalled: a document with its index, a fact with its text, or a turn with its call."""
+    """Something that was recalled: a document with its index, a fact with its text, or a turn with its call.
+
+    What does not apply is absent.
+    """
 
     kind: ItemKind
     id: str | None = None
@@ -36,6 +39,9 @@ class ReplayItemOut(ResponseBody):
     fact: str | None = None
     turn: str | None = None
     session: str | None = None
+
+
+_Item = Annotated[dict[str, str], DocumentedAs(ReplayItemOut)]
 
 
 class ReplayChangeOut(ResponseBody):
@@ -48,8 +54,8 @@ class ReplayChangeOut(ResponseBody):
     occurred_at: datetime
     question: str
     change: float
-    appeared: list[ReplayItemOut]
-    vanished: list[ReplayItemOut]
+    appeared: list[_Item]
+    vanished: list[_Item]
 
 
 class ReplayChangesOut(ResponseBody):
