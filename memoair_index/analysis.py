@@ -115,7 +115,13 @@ def extract_terms(text: str) -> list[str]:
         >>> extract_terms("The boots were returned")
         ['boot', 'return']
     """
-    return [term for word in split_words(fold(text)) for term in _to_terms(word, ENGLISH)]
+    terms: list[str] = []
+    for word in split_words(fold(text)):
+        if not word.isascii():
+            terms += _to_terms(word, ENGLISH)
+        elif (term := _to_term(word)) is not None:  # as `_to_terms` does: a folded word of ASCII needs no more folding
+            terms.append(term)
+    return terms
 
 
 def to_term_ids(folded_words: Iterable[str]) -> list[int]:
