@@ -10,7 +10,7 @@ import attrs
 import typer
 from rich.console import Console
 
-from memoair_cli.documents.found import check_encoding
+from memoair_cli.documents.reading import check_encoding
 from memoair_cli.evaluation.local_run import read_documents, run_cases
 from memoair_cli.evaluation.report import print_run
 from memoair_cli.evaluation.run_file import InvalidRunFileError, RunRecord, default_history_file, read_run, write_run

@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import track
 
-from memoair_cli.documents.found import read_all_documents
+from memoair_cli.documents.reading import read_paths
 from memoair_cli.options import fail, pluralize
 from memoair_documents.reading import ReadOptions
 from memoair_evaluation.candidate import RecallSettings
@@ -32,7 +32,7 @@ def read_documents(sources: Sequence[str], options: ReadOptions, exit_code: int)
     paths: dict[tuple[str | None, str], str] = {}
     for source in sources:
         index_name, path = _split_source(source, exit_code)
-        for document_id, content in read_all_documents([path], options, exit_code).documents.items():
+        for document_id, content in read_paths([path], options, exit_code).documents.items():
             key = index_name, document_id
             if key in documents:
                 fail(f"{path}: the id {document_id} is in {paths[key]}, too; name their indexes: INDEX=PATH", exit_code)
