@@ -1,53 +1,78 @@
-"""What is to be tried instead of the present state: from options and from a file."""
+"""What is to be tried instead of the present state: from options, and from a file."""
 
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from memoair_cli.options import fail
+from memoair_evaluation.candidate import (
+    Candidate,
+    InvalidCandidateError,
+    RecallSettings,
+    decode_candidate,
+    parse_candidate,
+)
 from memoair_protocol.enums import LaneName
 from memoair_protocol.input_files import read_regular_file
-from memoair_protocol.limits import MAX_TOP_K
 
-_MAX_FILE_BYTES = 1 << 20
+_MAX_CANDIDATE_BYTES = 1 << 20
+_USAGE = 2
 
 
-def make_candidate(path: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a candidate as it is on the wire; exit with 2 if it is invalid.
+def read_candidate(path: Path | None, options: RecallSettings) -> Candidate:
+    """Return the candidate of a file, with what options say in its place; exit with 2 if it is invalid.
 
     Args:
-        path: A file with a candidate as JSON; None for none.
-        settings: Settings of recall by their names on the wire, which count more than the file. Those that are None are
-            left out; ``topK`` is what was typed.
+        path: The file; None for none.
+        options: The settings that options name.
     """
-    candidate = {} if path is None else _read_file(path)
-    given = {name: value for name, value in settings.items() if value is not None and name != "topK"}
-    if settings.get("topK"):
-        given["topK"] = parse_top_k(settings["topK"])
-    recall = {**(candidate.get("recall") or {}), **given}
-    return {**candidate, "recall": recall} if recall else candidate
+    candidate = Candidate() if path is None else _read_file(path)
+    return attrs.evolve(candidate, recall=_merge(candidate.recall, options))
 
 
-def parse_top_k(texts: Sequence[str]) -> dict[str, int]:
-    """Return the maximum numbers of hits by lane: ``5`` is for each lane, ``org=5`` for one; exit with 2 if invalid."""
-    by_lane: dict[str, int] = {}
-    lanes = [lane.value for lane in LaneName]
-    for text in sorted(texts, key=lambda text: "=" in text):  # one lane counts more than each
-        name, _, number = text.rpartition("=")
-        if (name and name not in lanes) or not number.isdecimal() or not 0 <= int(number) <= MAX_TOP_K:
-            fail(f"--top-k {text}: write a number up to {MAX_TOP_K}, or LANE=NUMBER with one of {', '.join(lanes)}", 2)
-        by_lane |= dict.fromkeys([name] if name else lanes, int(number))
-    return by_lane
-
-
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> Candidate:
     try:
-        content = json.loads(read_regular_file(path, _MAX_FILE_BYTES))
+        return decode_candidate(read_regular_file(path, _MAX_CANDIDATE_BYTES + 1))
+    except InvalidCandidateError as error:
+        fail(f"{path}: {error}", _USAGE)
     except OSError as error:
-        fail(f"{path}: {error.strerror}", 2)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        fail(f"{path}: not a JSON object", 2)
-    return content
+        fail(f"{path}: {error.strerror or error}", _USAGE)
+
+
+def parse_recall_options(
+    lanes: list[LaneName] | None,
+    top_k: list[str] | None,
+    context_chars: int | None,
+    lane_chars: int | None,
+    min_confidence: float | None,
+    timeout_ms: float | None,
+) -> RecallSettings:
+    """Return the settings that options name; exit with 2 if one is invalid. None is as by default."""
+    limits: dict[str, Any] = {}
+    for text in top_k or ():
+        name, equals, number = text.rpartition("=")
+        if not number.isdecimal() or (equals and name not in LaneName._value2member_map_):
+            fail(f"--top-k: N or LANE=N is required, with a lane of {', '.join(LaneName)}", _USAGE)
+        limits |= dict.fromkeys([name] if name else [lane.value for lane in LaneName], int(number))
+    wire = RecallSettings(
+        lanes=None if not lanes else tuple(lanes),
+        context_chars=context_chars,
+        lane_chars=lane_chars,
+        min_confidence=min_confidence,
+        timeout_ms=timeout_ms,
+    ).to_wire()
+    try:
+        return parse_candidate({"recall": wire | ({"topK": limits} if limits else {})}).recall
+    except InvalidCandidateError as error:
+        fail(f"{error.field}: {error.problem}", _USAGE)
+
+
+def _merge(settings: RecallSettings, options: RecallSettings) -> RecallSettings:
+    """Return the settings with those that the options say in their place."""
+    given = {
+        field.name: getattr(options, field.name)
+        for field in attrs.fields(RecallSettings)
+        if getattr(options, field.name) is not None and field.name != "top_k"
+    }
+    return attrs.evolve(settings, top_k={**settings.top_k, **options.top_k}, **given)

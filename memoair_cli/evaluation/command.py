@@ -4,13 +4,13 @@ import json
 import sys
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
-import attrs
 import typer
 from rich.console import Console
 
 from memoair_cli.documents.reading import check_encoding
+from memoair_cli.evaluation.candidates import parse_recall_options, read_candidate
 from memoair_cli.evaluation.local_run import read_documents, run_cases
 from memoair_cli.evaluation.report import print_run
 from memoair_cli.evaluation.run_file import InvalidRunFileError, RunRecord, default_history_file, read_run, write_run
@@ -20,16 +20,11 @@ from memoair_evaluation.candidate import (
     MAX_BUDGET_CHARS,
     MIN_BUDGET_CHARS,
     Candidate,
-    InvalidCandidateError,
-    RecallSettings,
-    decode_candidate,
-    parse_candidate,
 )
 from memoair_evaluation.case import InvalidSuiteError, RecallCase, read_suite
 from memoair_evaluation.comparison import Comparison, ScoredCase, compare
 from memoair_evaluation.scoring import CaseResult, aggregate
 from memoair_protocol.enums import LaneName
-from memoair_protocol.input_files import read_regular_file
 from memoair_protocol.limits import MAX_TIMEOUT_MS
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.version import installed_version
@@ -109,9 +104,10 @@ def evaluate(
     Exit codes: 0 fine, 1 below --fail-under or worse than --against, 2 invalid options or files.
     """
     cases = _select_cases(suite, _read_cases(suite), case, tag)
-    chosen = _read_candidate(candidate)
-    options = _parse_options(lane, top_k, context_chars, lane_chars, min_confidence, timeout_ms)
-    chosen = attrs.evolve(chosen, recall=_merge(chosen.recall, options))
+    options = parse_recall_options(lane, top_k, context_chars, lane_chars, min_confidence, timeout_ms)
+    chosen = read_candidate(candidate, options)
+    if chosen.document_set_id is not None:
+        fail(f"{candidate}: documents: a document set is on a server; pass --documents", EvalExit.USAGE)
     history_file = (history or default_history_file(suite)).expanduser()
     before = _read_earlier_run(against, history_file)
     if before is not None and (case or tag):  # then the other cases are not missing
@@ -168,57 +164,6 @@ def _select_cases(
     if not selected:
         fail(f"{suite}: no case has the tag {', '.join(tags or ())}", EvalExit.USAGE)
     return selected
-
-
-def _read_candidate(path: Path | None) -> Candidate:
-    if path is None:
-        return Candidate()
-    try:
-        candidate = decode_candidate(read_regular_file(path, _MAX_CANDIDATE_BYTES + 1))
-    except InvalidCandidateError as error:
-        fail(f"{path}: {error}", EvalExit.USAGE)
-    except OSError as error:
-        fail(f"{path}: {error.strerror or error}", EvalExit.USAGE)
-    if candidate.document_set_id is not None:
-        fail(f"{path}: documents: a document set is on a server; pass --documents", EvalExit.USAGE)
-    return candidate
-
-
-def _parse_options(
-    lanes: list[LaneName] | None,
-    top_k: list[str] | None,
-    context_chars: int | None,
-    lane_chars: int | None,
-    min_confidence: float | None,
-    timeout_ms: float | None,
-) -> RecallSettings:
-    limits: dict[str, Any] = {}
-    for text in top_k or ():
-        name, equals, number = text.rpartition("=")
-        if not number.isdecimal() or (equals and name not in LaneName._value2member_map_):
-            fail(f"--top-k: N or LANE=N is required, with a lane of {', '.join(LaneName)}", EvalExit.USAGE)
-        limits |= dict.fromkeys([name] if name else [lane.value for lane in LaneName], int(number))
-    wire = RecallSettings(
-        lanes=None if not lanes else tuple(lanes),
-        context_chars=context_chars,
-        lane_chars=lane_chars,
-        min_confidence=min_confidence,
-        timeout_ms=timeout_ms,
-    ).to_wire()
-    try:
-        return parse_candidate({"recall": wire | ({"topK": limits} if limits else {})}).recall
-    except InvalidCandidateError as error:
-        fail(f"{error.field}: {error.problem}", EvalExit.USAGE)
-
-
-def _merge(settings: RecallSettings, options: RecallSettings) -> RecallSettings:
-    """Return the settings with those that the options say in their place."""
-    given = {
-        field.name: getattr(options, field.name)
-        for field in attrs.fields(RecallSettings)
-        if getattr(options, field.name) is not None and field.name != "top_k"
-    }
-    return attrs.evolve(settings, top_k={**settings.top_k, **options.top_k}, **given)
 
 
 def _read_earlier_run(against: str | None, history: Path) -> list[ScoredCase] | None:
