@@ -19,6 +19,7 @@ from memoair_cloud.dashboard.router import PAGE_ROUTERS
 from memoair_cloud.database.access_models import DashboardSession
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.tenancy.grants import Grant, KeyScope
+from memoair_protocol.timestamps import format_utc, utc_now
 
 FORMS = [
     ("retry",),
@@ -42,6 +43,10 @@ FORMS = [
     ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
     ("evaluations", "suites", "{suite}", "cases", "{case}", "delete"),
     ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
+    ("evaluations", "replays"),
+    ("evaluations", "replays", "{replay}", "accept"),
+    ("evaluations", "replays", "{replay}", "cancel"),
+    ("evaluations", "replays", "{replay}", "delete"),
     ("prompts",),
     ("prompts", "1", "label"),
     ("prompts", "labels", "production", "move"),
@@ -78,6 +83,9 @@ PAGES = [
     ("evaluations", "suites", "{suite}", "cases", "{case}"),
     ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
     ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
+    ("evaluations", "replays"),
+    ("evaluations", "replays", "new"),
+    ("evaluations", "replays", "{replay}"),
     ("prompts",),
     ("prompts", "new"),
     ("prompts", "compare"),
@@ -87,6 +95,7 @@ PAGES = [
 # What a page needs in its address.
 QUERIES = {"again": {"turn": "b-1"}, "compare": {"old": "1", "new": "production"}}
 SUITES = "/v1/voice-sdk/evaluations/suites"
+RUNS = "/v1/voice-sdk/evaluations/runs"
 
 
 def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
@@ -103,7 +112,23 @@ def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
         case = {"id": "one", "question": "Late?", "must": [{"text": "x"}]}
         dashboard.client.ok("PUT", f"{SUITES}/{suite['suiteId']}/cases", {"cases": [case]})
         ids |= {"{suite}": suite["suiteId"], "{case}": "one"}
+    if "{replay}" in parts:
+        ids["{replay}"] = find_replay(dashboard)
     return tuple(ids.get(part, part) for part in parts)
+
+
+def find_replay(dashboard: Dashboard) -> str:
+    """Return the id of a replay that is over."""
+    found = dashboard.client.ok("GET", f"{RUNS}?kind=replay")["runs"]
+    if not found:
+        body = {
+            "candidate": {"recall": {"lanes": ["org"]}},
+            "from": "2026-01-01T00:00:00Z",
+            "to": format_utc(utc_now()),
+        }
+        found = [dashboard.client.ok("POST", "/v1/voice-sdk/evaluations/replays", body)]
+        dashboard.cloud.run_tasks()
+    return str(found[0]["runId"])
 
 
 def fields_of(parts: tuple[str, ...], token: str) -> dict[str, str] | tuple[bytes, str]:
@@ -121,7 +146,8 @@ def read_state(dashboard: Dashboard) -> list[Any]:
     labels = agent.ok("GET", "/v1/voice-sdk/prompt-labels")
     suites = agent.ok("GET", SUITES)["suites"]
     cases = [agent.ok("GET", f"{SUITES}/{suite['suiteId']}/cases")["cases"] for suite in suites]
-    return [agent.memories(), labels, agent.ok("GET", "/v1/voice-sdk/prompts"), suites, cases]
+    runs = agent.ok("GET", RUNS)["runs"]
+    return [agent.memories(), labels, agent.ok("GET", "/v1/voice-sdk/prompts"), suites, cases, runs]
 
 
 def make_key(dashboard: Dashboard, scope: KeyScope, project_id: str | None = None) -> tuple[str, str]:

@@ -39,6 +39,7 @@ router = APIRouter(prefix="/p/{project_id}/evaluations/replays", route_class=Pag
 
 CHANGES_SHOWN = 20
 _SETS_SHOWN = _SUITES_SHOWN = 200
+_FIELDS = ("agent_id", "since", "until", "max_questions")
 
 
 @attrs.frozen
@@ -97,7 +98,8 @@ def show_form(page: PageDep, like: Annotated[str, Query(max_length=512)] = "") -
     """Show the form that starts a replay, with the values of another one if ``like`` names it."""
     if not like:
         since, until = (moment.astimezone(page.view.zone).date() for moment in (page.view.since, page.view.until))
-        return _render_form(page, CandidateForm(), {"since": since.isoformat(), "until": until.isoformat()})
+        days = {"since": since.isoformat(), "until": until.isoformat()}
+        return _render_form(page, CandidateForm(), {**dict.fromkeys(_FIELDS, ""), **days})
     run = replays.get_replay(page.tenant.for_agent(find_run_agent(page.tenant, like)), like)
     settings = run.settings
     values = {
@@ -114,7 +116,7 @@ def start_replay(page: PageDep, fields: FieldsDep) -> Response:
     """Start a replay; if something is wrong, show the form again with all that was typed."""
     page.require_write()
     form = read_candidate_form(fields)
-    values = {name: clean_text(fields.get(name)) for name in ("agent_id", "since", "until", "max_questions")}
+    values = {name: clean_text(fields.get(name)) for name in _FIELDS}
     try:
         if not values["agent_id"]:
             raise InvalidRequestError("choose an agent: its calls are replayed", field="agent_id")
