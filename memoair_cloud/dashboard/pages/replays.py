@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Form, Query, Response
 
 from memoair_cloud.audit.log import AuditAction
 from memoair_cloud.calls.search import load_user_names
+from memoair_cloud.cursors import ResultPage
 from memoair_cloud.dashboard.candidate_form import (
     TOP_K_LANES,
     CandidateForm,
@@ -228,7 +229,9 @@ def _render_replay(
     problems: Sequence[str] = (),
 ) -> Response:
     page = on.page
-    found = replay_changes.list_changes(on.tenant, on.run.id, cursor, CHANGES_SHOWN)
+    found: ResultPage[replay_changes.ReplayChange] = ResultPage([], None)
+    if not on.run.is_open:  # until then, the page says how far it is and not what was said
+        found = replay_changes.list_changes(on.tenant, on.run.id, cursor, CHANGES_SHOWN)
     for change in found.rows:
         page.record_read(AuditAction.READ_CALL, change.user_id, change.session_id)
     known: dict[str, Any] = {
