@@ -100,13 +100,13 @@ def split_batches(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def check_encoding(encoding: str | None) -> str | None:
+def check_encoding(encoding: str | None, exit_code: int = 1) -> str | None:
     """Return the encoding; exit if there is no such one."""
     try:
         if encoding is not None:
             codecs.lookup(encoding)
     except LookupError:
-        fail(f"unknown encoding: {encoding}")
+        fail(f"unknown encoding: {encoding}", exit_code)
     return encoding
 
 

@@ -202,7 +202,7 @@ def test_a_worker_that_comes_back_too_late_changes_nothing(cloud: RunningCloud, 
     run = start(client, new_suite(client, *numbered(3)))
     process_once = claim(cloud, client)
     assert process_once is not None
-    run_worker._begin(process_once, run_worker.RUN_KINDS["suite"])
+    run_worker.begin_run(process_once, run_worker.RUN_KINDS["suite"])
     assert claim(cloud, client) is None, "a run has one worker"
     set_run(cloud, run, claimed_until=utc_now() - timedelta(seconds=1))
     before = finish(cloud, client, run)
@@ -467,3 +467,20 @@ def test_keys_do_only_what_their_scope_allows(cloud: RunningCloud, client: Clien
     for method, path, content in writes:
         for stranger in (reader, ingester, elsewhere):
             assert stranger.error_of(method, path, content) == (403, "cloud.forbidden"), (method, path)
+
+
+def test_runs_of_another_agent_are_not_found(cloud: RunningCloud, client: Client) -> None:
+    suite = new_suite(client, case_of("a"))
+    run = start(client, suite)
+    finish(cloud, client, run)
+    agents = f"/v1/projects/{client.identity['project']}/agents"
+    colleague = client.with_identity(agent=client.ok("POST", agents, {"name": "Triage", "agentType": "voice"})["id"])
+    own = start(colleague, new_suite(colleague, case_of("a")))
+    finish(cloud, colleague, own)
+    for path in (run, f"{run}/results", f"{run}/results/a", f"{own}/comparison?against={run.rpartition('/')[2]}"):
+        assert colleague.error_of("GET", path) == (404, "cloud.not_found"), path
+    assert colleague.error_of("DELETE", run) == (404, "cloud.not_found")
+    assert colleague.error_of("GET", f"{ROOT}/runs?suite={suite.rpartition('/')[2]}") == (404, "cloud.not_found")
+    body = {"suiteId": suite.rpartition("/")[2]}
+    assert colleague.error_of("POST", f"{ROOT}/runs", body) == (404, "cloud.not_found")
+    assert [each["runId"] for each in colleague.ok("GET", f"{ROOT}/runs")["runs"]] == [own.rpartition("/")[2]]
