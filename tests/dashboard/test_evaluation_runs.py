@@ -85,7 +85,7 @@ def test_a_result_says_where_each_requirement_was_lost(own: Dashboard, visitor: 
     assert outcomes == [
         "not found text sixty <i>days</i>",
         "in the context document faq / returns rank 1 of org",
-        "in the context fact red boots rank 1 of permanent",
+        "in the context fact red boots rank 2 of permanent",
         "in the context text thirty days rank 1 of org",
         "not found document other",
     ]

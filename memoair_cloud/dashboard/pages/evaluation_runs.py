@@ -179,7 +179,7 @@ def show_case_result(at: RunDep, case_id: PathId) -> Response:
 
 
 @router.get("/runs/{run_id}/comparison")
-def show_comparison(at: RunDep, against: RunId = "last") -> Response:
+def show_comparison(at: RunDep, against: RunId = comparison.LAST) -> Response:
     """Show what has changed since another run: by default since the one before."""
     found = comparison.compare_runs(at.tenant, at.run.id, against)
     before, compared = found.before, found.comparison
@@ -203,11 +203,9 @@ def show_comparison(at: RunDep, against: RunId = "last") -> Response:
 
 
 @router.get("/runs/{run_id}/comparison/{case_id}")
-def show_case_comparison(at: RunDep, case_id: PathId, against: RunId) -> Response:
+def show_case_comparison(at: RunDep, case_id: PathId, against: RunId = comparison.LAST) -> Response:
     """Show a case in two runs, side by side."""
-    before = runs.get_run(at.tenant, against)
-    if before.suite_id != at.run.suite_id:
-        raise NotFoundError("unknown run of this suite", resource="run")
+    before = _find_other_run(at, against)
     earlier, later = _find_result(at.tenant, before.id, case_id), _find_result(at.tenant, at.run.id, case_id)
     results = [result for result in (later, earlier) if result is not None]
     if not results:
@@ -257,6 +255,15 @@ def _list_prompt_choices(tenant: Tenant) -> list[tuple[str, str]]:
             for prompt in versions
         ),
     ]
+
+
+def _find_other_run(at: RunPage, run_id: str) -> EvaluationRun:
+    with at.tenant.begin_read() as session:
+        found = comparison.find_run_before(session, at.run) if run_id == comparison.LAST else None
+    found = found or runs.get_run(at.tenant, run_id)
+    if found.suite_id != at.run.suite_id:
+        raise NotFoundError("unknown run of this suite", resource="run")
+    return found
 
 
 def _find_result(tenant: Tenant, run_id: str, case_id: str) -> EvaluationResult | None:
