@@ -9,6 +9,7 @@ import typer
 from memoair_cli import calls, cloud, memories, projects, resources, runtimes
 from memoair_cli.demo import play_demo
 from memoair_cli.doctor.command import doctor
+from memoair_cli.evaluation.command import evaluate
 from memoair_cli.importing.command import import_files
 from memoair_cli.mcp.command import serve_mcp
 from memoair_cli.search import search
@@ -38,6 +39,7 @@ app.command("import")(import_files)
 app.command("search")(search)
 app.command("sync")(sync)
 app.command("doctor")(doctor)
+app.command("eval")(evaluate)
 app.command("mcp")(serve_mcp)
 
 

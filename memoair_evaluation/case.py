@@ -241,6 +241,7 @@ def decode_part(content: bytes, struct_type: type[StructT], max_bytes: int = MAX
     if is_deeper_than(MAX_RUNTIME_JSON_DEPTH, content):
         raise InvalidCaseError("", f"nested deeper than {MAX_RUNTIME_JSON_DEPTH} levels")
     try:
+        content.decode()
         return msgspec.json.decode(content, type=struct_type)
     except UnicodeDecodeError as error:
         raise InvalidCaseError("", f"not valid UTF-8 (byte {error.start + 1:,})") from None

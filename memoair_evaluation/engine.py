@@ -10,7 +10,7 @@ import attrs
 from memoair_evaluation.candidate import RecallSettings
 from memoair_evaluation.case_records import CURRENT_SESSION, Given, RecallCase, hash_case
 from memoair_evaluation.case_scoring import score_case
-from memoair_evaluation.given import event_keys_of, time_of, to_user, user_of
+from memoair_evaluation.given import time_of, to_user, turn_keys_of, user_of
 from memoair_evaluation.scoring import CaseResult
 from memoair_protocol.enums import LaneName
 from memoair_protocol.limits import MAX_TIMEOUT_MS
@@ -69,11 +69,12 @@ class Engine:
         question = CaseQuestion(
             case.question, time_of(case), filter=case.filter, lanes=None if case.lanes is None else tuple(case.lanes)
         )
-        search = self.trace(user_of(case), question, settings)
+        user = user_of(case)
+        search = self.trace(user, question, settings)
         return CaseResult(
             case_id=case.id,
             case_sha256=hash_case(case),
-            scores=score_case(case, search, event_keys_of(case), settings.timeout_ms),
+            scores=score_case(case, search, turn_keys_of(user), settings.timeout_ms),
             trace=_add_texts(search),
             context=search.contexts[0].text,
             half_context=search.contexts[1].text,
@@ -113,10 +114,9 @@ class Engine:
         Returns:
             The search. Its second context is the one with half the budgets.
         """
-        known = to_user(user) if isinstance(user, Given) else user or PreviewUser()
         budgets = _to_budgets(settings)
         half = Budgets(budgets.context_chars // 2, budgets.lane_chars // 2)
-        memory = self._documents.open_user(known, budgets, keeps_deadline=False)
+        memory = self.open_user(user, settings)
         return memory.trace(_to_search(question, settings, explains=explains), question.at.timestamp(), [half])
 
     def open_memory(
@@ -128,8 +128,19 @@ class Engine:
             user: What is known of the caller; None for an unknown one.
             settings: The settings of the searches.
         """
+        return EngineMemory(self.open_user(user, settings), settings)
+
+    def open_user(
+        self, user: Given | PreviewUser | None, settings: RecallSettings = _DEFAULT_SETTINGS
+    ) -> PreviewedMemory:
+        """Return the memory of a caller over the documents, to be searched any number of times.
+
+        Args:
+            user: What is known of the caller; None for an unknown one.
+            settings: The settings of the searches.
+        """
         known = to_user(user) if isinstance(user, Given) else user or PreviewUser()
-        return EngineMemory(self._documents.open_user(known, _to_budgets(settings), keeps_deadline=False), settings)
+        return self._documents.open_user(known, _to_budgets(settings), keeps_deadline=False)
 
 
 @attrs.frozen

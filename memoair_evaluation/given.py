@@ -36,10 +36,9 @@ def user_of(case: RecallCase) -> PreviewUser:
     return PreviewUser(user.profile, [*user.events, *talk], user.facts)
 
 
-def event_keys_of(case: RecallCase) -> dict[tuple[str, str], SourceKey]:
-    """Return the sources of the turns of a case, by their session and turn ids."""
-    events = user_of(case).events
-    return {(event["sessionId"], event["payload"]["turnId"]): ("turn", event["eventId"], None) for event in events}
+def turn_keys_of(user: PreviewUser) -> dict[tuple[str, str], SourceKey]:
+    """Return the sources of the turns of the caller of a case, by their session and turn ids."""
+    return {(event["sessionId"], event["payload"]["turnId"]): ("turn", event["eventId"], None) for event in user.events}
 
 
 def to_user(given: Given) -> PreviewUser:

@@ -1,14 +1,7 @@
 """Phrases in texts: compared word by word, so that case, accents, punctuation and line breaks do not matter."""
 
-import re
-
-from memoair_index.analysis import split_words
+from memoair_index.analysis import NO_SPACE_RUN, split_words
 from memoair_index.folding import fold
-
-# Scripts that are written without spaces: a phrase may begin and end anywhere in a run of these.
-_NO_SPACES = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
 
 
 def to_words(text: str) -> str:
@@ -19,13 +12,22 @@ def to_words(text: str) -> str:
 def contains_phrase(words: str, phrase: str) -> bool:
     """Return whether a phrase is in a text, as whole words in the same order.
 
+    In scripts without spaces between words, a phrase may begin and end at any character.
+
     Args:
         words: The text, from `to_words`.
         phrase: The phrase, as it is written. One without any word is in no text.
     """
     wanted = to_words(phrase).strip()
-    if not wanted:
-        return False
-    begin = "" if _NO_SPACES.match(wanted[0]) else " "
-    end = "" if _NO_SPACES.match(wanted[-1]) else " "
-    return f"{begin}{wanted}{end}" in words
+    start = words.find(wanted) if wanted else -1
+    while start >= 0:
+        end = start + len(wanted)
+        if _is_boundary(words[start - 1], wanted[0]) and _is_boundary(words[end], wanted[-1]):
+            return True
+        start = words.find(wanted, start + 1)
+    return False
+
+
+def _is_boundary(outside: str, edge: str) -> bool:
+    """Return whether a word may begin or end between two characters."""
+    return outside == " " or NO_SPACE_RUN.match(outside) is not None or NO_SPACE_RUN.match(edge) is not None

@@ -62,7 +62,7 @@ _MAX_WORD_CHARS = 64
 
 # Scripts that put no spaces between words, and Korean, which joins particles to them: Thai, Lao, Burmese, Khmer,
 # Hiragana and Katakana, Han, Hangul. They are indexed by pairs of characters.
-_NO_SPACE_RUN = re.compile(
+NO_SPACE_RUN = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
     "\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
@@ -94,7 +94,7 @@ def split_words(folded: str) -> list[str]:
     words = []
     for word in _WORD.findall(folded):
         words.append(word[:_MAX_WORD_CHARS])
-        if len(word) > _MAX_WORD_CHARS and _NO_SPACE_RUN.search(word):
+        if len(word) > _MAX_WORD_CHARS and NO_SPACE_RUN.search(word):
             words += [word[at : at + _MAX_WORD_CHARS] for at in range(_MAX_WORD_CHARS, len(word), _MAX_WORD_CHARS)]
     return words
 
@@ -115,7 +115,13 @@ def extract_terms(text: str) -> list[str]:
         >>> extract_terms("The boots were returned")
         ['boot', 'return']
     """
-    return [term for word in split_words(fold(text)) for term in _to_terms(word, ENGLISH)]
+    terms: list[str] = []
+    for word in split_words(fold(text)):
+        if not word.isascii():
+            terms += _to_terms(word, ENGLISH)
+        elif (term := _to_term(word)) is not None:  # as `_to_terms` does: a folded word of ASCII needs no more folding
+            terms.append(term)
+    return terms
 
 
 def to_term_ids(folded_words: Iterable[str]) -> list[int]:
@@ -168,7 +174,7 @@ def query_terms(text: str, folded_words: Sequence[str], languages: Sequence[str]
     for word in split_words(soft_fold(text)):
         if not (ids := _to_term_ids(word, own)):
             continue
-        if _NO_SPACE_RUN.search(word):
+        if NO_SPACE_RUN.search(word):
             terms += [(term_id,) for term_id in ids]
             continue
         others = [term_id for other in languages if other != own for term_id in _to_term_ids(word, other)]
@@ -213,7 +219,7 @@ def stable_hash(text: str) -> int:
 
 def _to_terms(word: str, language: str) -> tuple[str, ...]:
     """Return the terms of a word in a language: its stem, or pairs of characters where words are not separated."""
-    if not word.isascii() and _NO_SPACE_RUN.search(word):
+    if not word.isascii() and NO_SPACE_RUN.search(word):
         return tuple(term for part in _split_scripts(word) for term in _pairs_or_term(part, language))
     term = _to_term(fold(word)) if language == ENGLISH else stem(word, language)
     return () if term is None else (term,)
@@ -222,14 +228,14 @@ def _to_terms(word: str, language: str) -> tuple[str, ...]:
 def _split_scripts(word: str) -> Iterator[str]:
     """Yield the runs of a word that are written without spaces, and what is between them."""
     end = 0
-    for run in _NO_SPACE_RUN.finditer(word):
+    for run in NO_SPACE_RUN.finditer(word):
         yield from filter(None, (word[end : run.start()], run[0]))
         end = run.end()
     yield from filter(None, (word[end:],))
 
 
 def _pairs_or_term(part: str, language: str) -> tuple[str, ...]:
-    if _NO_SPACE_RUN.fullmatch(part):
+    if NO_SPACE_RUN.fullmatch(part):
         return tuple(map("".join, pairwise(part))) if len(part) > 1 else (part,)
     return _to_terms(part, language)
 

@@ -18,12 +18,6 @@ PostingList = tuple[Any, Any, int]  # ordinals of items, how often each has the 
 _MAX_REMEMBERED = 2_048
 
 
-@attrs.define
-class _AddedPostings:
-    items: "array[int]" = attrs.field(factory=lambda: array("i"))
-    counts: "array[int]" = attrs.field(factory=lambda: array("B"))
-
-
 @attrs.frozen
 class PostingArrays:
     """Postings as they are stored in a file.
@@ -56,19 +50,22 @@ class Postings:
         """Start with the postings of a file, whose items have the ordinals below ``base_size``."""
         self._base = base
         self._base_size = base_size
-        self._added: dict[int, _AddedPostings] = {}
+        # By key: the items, and how often each has the key. A tuple: a document brings some ten new keys.
+        self._added: dict[int, tuple[array[int], array[int]]] = {}
         self._removed: Counter[int] = Counter()
         self._remembered: dict[int, tuple[int, tuple[PostingList, ...]]] = {}
 
     def add(self, ordinal: int, counts: Mapping[int, int]) -> None:
         """Append an item; ``counts`` says how often it has each key."""
+        position, added_by_key = ordinal - self._base_size, self._added
         for key, count in counts.items():
             self._remembered.pop(key, None)
-            added = self._added.get(key)
+            added = added_by_key.get(key)
             if added is None:
-                added = self._added[key] = _AddedPostings()
-            added.items.append(ordinal - self._base_size)
-            added.counts.append(min(count, _MAX_COUNT))
+                added_by_key[key] = array("i", (position,)), array("B", (min(count, _MAX_COUNT),))
+            else:
+                added[0].append(position)
+                added[1].append(min(count, _MAX_COUNT))
 
     def remove(self, keys: Iterable[int]) -> None:
         """Stop counting an item that has these keys."""
@@ -93,9 +90,9 @@ class Postings:
     def snapshot(self) -> "PostingSnapshot":
         """Return all postings as they are now, unaffected by later changes."""
         added_by_key = self._added
-        keys = [np.full(len(added.items), key, np.uint64) for key, added in added_by_key.items()]
-        items = [np.array(added.items, np.int64) + self._base_size for added in added_by_key.values()]
-        counts = [np.array(added.counts, np.uint8) for added in added_by_key.values()]
+        keys = [np.full(len(added[0]), key, np.uint64) for key, added in added_by_key.items()]
+        items = [np.array(added[0], np.int64) + self._base_size for added in added_by_key.values()]
+        counts = [np.array(added[1], np.uint8) for added in added_by_key.values()]
         return PostingSnapshot(
             self._base,
             np.concatenate([np.zeros(0, np.uint64), *keys]),
@@ -116,8 +113,8 @@ class Postings:
             lists = ((base.items[start:end], base.counts[start:end], 0),)
         count = end - start
         if added is not None:
-            lists += ((added.items, added.counts, self._base_size),)
-            count += len(added.items)
+            lists += ((*added, self._base_size),)
+            count += len(added[0])
         found = max(0, count - self._removed[key]), lists
         if len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()

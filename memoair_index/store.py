@@ -206,14 +206,11 @@ class Store:
             self._set_field(previous, "following", ordinal)
             self.has_neighbors = True
         self._set_group_end(group_id, ordinal)
-        row = np.zeros((), ITEM_DTYPE)
-        row["occurred_at"] = math.nan if document.occurred_at is None else document.occurred_at
-        row["group"], row["previous"], row["following"] = group_id, previous, NONE
-        row["speaker"] = (
-            self._speaker_ids.setdefault(document.speaker, len(self._speaker_ids)) if document.speaker else NONE
-        )
-        row["length"], row["cues"], row["scale"] = analyzed.term_count, analyzed.cues, analyzed.scale
-        self.items.append(row)
+        speaker = self._speaker_ids.setdefault(document.speaker, len(self._speaker_ids)) if document.speaker else NONE
+        occurred_at = math.nan if document.occurred_at is None else document.occurred_at
+        # The fields in the order of `ITEM_DTYPE`: one assignment takes a sixth of the time of one for each.
+        links = (group_id, previous, NONE, speaker)
+        self.items.append((occurred_at, *links, analyzed.term_count, analyzed.cues, analyzed.scale, 0))
         self.vectors.append(analyzed.vector)
         self.terms.add(ordinal, analyzed.term_counts)
         self.signatures.update(analyzed.signatures)

@@ -1,6 +1,5 @@
 """``memoair indexes add``: add files and folders to an index."""
 
-import codecs
 import json
 import sys
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from memoair_cli.cloud_client import connect, post, request
-from memoair_cli.documents.reading import FoundDocuments, read_paths, split_batches
+from memoair_cli.documents.reading import FoundDocuments, check_encoding, read_paths, split_batches
 from memoair_cli.options import AgentId, ApiKey, BaseUrl, ProjectId, check_id, fail, pluralize, require
 from memoair_documents.reading import ReadOptions
 from memoair_protocol.defaults import CLOUD_BASE_URL
@@ -49,7 +48,7 @@ def add_documents(
     A line of a .jsonl file ({"id", "text", "metadata"}) and a row of a .csv file are a document each, any other file
     is one as a whole. Adding a file again replaces its document.
     """
-    found = read_paths(paths, ReadOptions(_check_encoding(encoding), tuple(text_column or ()), id_column))
+    found = read_paths(paths, ReadOptions(check_encoding(encoding), tuple(text_column or ()), id_column))
     if not found.documents:
         fail("the files contain no documents")
     if dry_run and not delete_missing:
@@ -111,12 +110,3 @@ def _print_ids(found: FoundDocuments, missing: list[str] | None = None) -> None:
     for document_id in missing or []:
         typer.echo(f"delete {document_id}")
     typer.echo(f"{pluralize(len(found.documents), 'document')} to send; nothing was sent (--dry-run)")
-
-
-def _check_encoding(encoding: str | None) -> str | None:
-    try:
-        if encoding is not None:
-            codecs.lookup(encoding)
-    except LookupError:
-        fail(f"unknown encoding: {encoding}")
-    return encoding

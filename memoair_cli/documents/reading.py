@@ -1,5 +1,6 @@
 """Read the documents in folders and files, and divide them into requests."""
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -34,16 +35,21 @@ class FoundDocuments:
     skipped_ids: set[str] = attrs.field(factory=set)
 
 
-def read_paths(paths: Sequence[Path], options: ReadOptions) -> FoundDocuments:
+def read_paths(paths: Sequence[Path], options: ReadOptions, exit_code: int = 1) -> FoundDocuments:
     """Return the documents in folders and files; exit with a message if one that was named cannot be read.
 
     All of them are read before any is used, so that an error changes nothing.
+
+    Args:
+        paths: Folders and files.
+        options: How to read them.
+        exit_code: The exit code of an error.
     """
     with closing(ReaderProcess()) as reader:
-        return _read_files(paths, options, reader)
+        return _read_files(paths, options, reader, exit_code)
 
 
-def _read_files(paths: Sequence[Path], options: ReadOptions, reader: ReaderProcess) -> FoundDocuments:
+def _read_files(paths: Sequence[Path], options: ReadOptions, reader: ReaderProcess, exit_code: int) -> FoundDocuments:
     found = FoundDocuments()
     file_by_id: dict[str, Path] = {}
     try:
@@ -53,17 +59,17 @@ def _read_files(paths: Sequence[Path], options: ReadOptions, reader: ReaderProce
                     document_id = document["id"]
                     # Within one file, the later of two documents with one id counts, as in the cloud.
                     if file_by_id.setdefault(document_id, source.path) != source.path:
-                        fail(f"{source.path}: the id {document_id} is in {file_by_id[document_id]}, too")
+                        fail(f"{source.path}: the id {document_id} is in {file_by_id[document_id]}, too", exit_code)
                     found.documents[document_id] = _encode(document, source, line)
             except UnreadableFileError as error:
                 if source.is_named:
-                    fail(f"{source.path}: {error}")
+                    fail(f"{source.path}: {error}", exit_code)
                 _print_skipped(str(source.path), str(error))
                 found.skipped_ids.add(source.id)
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
+        fail(f"{error.filename}: {error.strerror}", exit_code)
     except DocumentFileError as error:
-        fail(str(error))
+        fail(str(error), exit_code)
     return found
 
 
@@ -92,6 +98,16 @@ def split_batches(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
         size += len(document) + 1
     if batch:
         yield batch
+
+
+def check_encoding(encoding: str | None, exit_code: int = 1) -> str | None:
+    """Return the encoding; exit if there is no such one."""
+    try:
+        if encoding is not None:
+            codecs.lookup(encoding)
+    except LookupError:
+        fail(f"unknown encoding: {encoding}", exit_code)
+    return encoding
 
 
 def _print_skipped(path: str, reason: str) -> None:

@@ -1,6 +1,7 @@
 """Copy a case from a turn of a call: the question as it was asked, with what was known at that moment.
 
 Numbers of all kinds are redacted. Calls and turns get new ids, so that a case that is kept as given text names neither.
+A turn that has to be recalled is named by its event, or by its id in its call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +27,12 @@ from memoair_cloud.evaluation.suites import load_suite
 from memoair_cloud.identifiers import new_id
 from memoair_cloud.tenancy.access import Tenant
 from memoair_evaluation.case import RecallCase
+from memoair_evaluation.redaction import redact_case
 from memoair_protocol.limits import MAX_CASE_BYTES, MAX_QUERY_CHARS
 from memoair_protocol.timestamps import format_utc
-from memoair_redaction import KINDS, Redactor
 
 # What people and programs add to a copied case until the limit.
 _SPARE_BYTES = 64 << 10
-_redact = Redactor(KINDS)
 
 
 @attrs.frozen
@@ -125,29 +125,31 @@ def preview_case_from_turn(tenant: Tenant, draft: CaseDraft) -> CopiedCase:
 
 
 def _make_case(known: KnownThen, draft: CaseDraft) -> tuple[RecallCase, int]:
-    talk, earlier = _redact_talk(known.talk), _redact_talk(known.earlier)
-    question = _redact_talk([*known.talk[-1:], known.turn])[-1].user_text[:MAX_QUERY_CHARS]
+    question = known.turn.user_text[:MAX_QUERY_CHARS]
     if not question.strip():
         raise InvalidRequestError("the caller says nothing in this turn", field="eventId")
-    names = _Names.of([*earlier, *talk])
+    names = _Names.of([*known.earlier, *known.talk])
+    profile = {name: value for name, value in known.profile.items() if value}
+    if draft.keeps_text:
+        profile.pop("metadata", None)  # what an application states of a caller: mostly ids
     content: dict[str, Any] = {
         "id": draft.case_id or new_id("case"),
         "question": question,
         "at": format_utc(known.turn.occurred_at),
         "given": {
-            "profile": _redact_profile(known.profile, keeps_text=draft.keeps_text),
+            "profile": profile,
             "facts": [_fact_to_wire(fact) for fact in known.facts if fact.text.strip()],
-            "turns": [names.to_wire(turn, draft, with_call=True) for turn in earlier if _says_something(turn)],
+            "turns": [names.to_wire(turn, draft, with_call=True) for turn in known.earlier if _says_something(turn)],
         },
-        "talk": [names.to_wire(turn, draft, with_call=False) for turn in talk if _says_something(turn)],
-        "must": [names.translate(item) for item in draft.must],
-        "mustNot": [names.translate(item) for item in draft.must_not],
-        "expectedAnswer": _redact(draft.expected_answer),
+        "talk": [names.to_wire(turn, draft, with_call=False) for turn in known.talk if _says_something(turn)],
+        "must": [names.translate(item, "must") for item in draft.must],
+        "mustNot": [names.translate(item, "mustNot") for item in draft.must_not],
+        "expectedAnswer": draft.expected_answer,
         "tags": list(draft.tags),
         "notes": draft.notes,
     }
     dropped = _shorten(content)
-    return parse_content(content), known.left_out + dropped
+    return redact_case(parse_content(content)), known.left_out + dropped
 
 
 def _shorten(content: dict[str, Any]) -> int:
@@ -166,42 +168,11 @@ def _shorten(content: dict[str, Any]) -> int:
     return dropped
 
 
-def _redact_talk(turns: Sequence[SaidTurn]) -> list[SaidTurn]:
-    """Redact turns with regard to each other: a number may go on in the next turn of a call."""
-    redacted: list[SaidTurn] = []
-    session_id, user_tail, assistant_tail, question = "", "", "", ""
-    for place, turn in enumerate(turns):
-        if turn.session_id != session_id:
-            session_id, user_tail, assistant_tail, question = turn.session_id, "", "", ""
-        following = turns[place + 1] if place + 1 < len(turns) else None
-        after = following.user_text if following is not None and following.session_id == session_id else ""
-        redacted.append(
-            attrs.evolve(
-                turn,
-                user_text=_redact.redact_said(turn.user_text, user_tail, question, after),
-                assistant_text=_redact.redact_said(turn.assistant_text, assistant_tail),
-                metadata=_redact.redact_value(turn.metadata),
-            )
-        )
-        user_tail = _redact.tail(user_tail, turn.user_text)
-        assistant_tail = _redact.tail(assistant_tail, turn.assistant_text)
-        question = turn.assistant_text
-    return redacted
-
-
-def _redact_profile(profile: Mapping[str, Any], *, keeps_text: bool) -> dict[str, Any]:
-    """Return a profile without numbers; what an application states of a caller is left out of text that stays."""
-    kept = {name: value for name, value in profile.items() if value and not (keeps_text and name == "metadata")}
-    if "summary" in kept:
-        kept["summary"] = _redact(kept["summary"])
-    return dict(_redact.redact_value(kept))
-
-
 def _fact_to_wire(fact: Fact) -> dict[str, Any]:
     return {
-        "text": _redact(fact.text),
+        "text": fact.text,
         "kind": fact.kind.value,
-        "subject": _redact(fact.subject),
+        "subject": fact.subject,
         "saidAt": format_utc(fact.said_at),
     }
 
@@ -238,13 +209,12 @@ class _Names:
             wire |= {"sessionId": self.sessions[turn.session_id], "occurredAt": format_utc(turn.occurred_at)}
         return wire
 
-    def translate(self, expectation: Mapping[str, Any]) -> dict[str, Any]:
-        """Return an expectation with the new id of its turn, and without numbers."""
-        item = {name: _redact(value) if isinstance(value, str) else value for name, value in expectation.items()}
+    def translate(self, expectation: Mapping[str, Any], field: str) -> dict[str, Any]:
+        """Return an expectation with the new id of its turn."""
         turn_id, session_id = expectation.get("turn"), expectation.get("session") or ""
         if not isinstance(turn_id, str):
-            return {**item, **{name: expectation[name] for name in ("document", "index") if name in expectation}}
+            return dict(expectation)
         new = self.events.get(turn_id) or self.turn_ids.get((str(session_id), turn_id))
         if new is None:
-            raise InvalidRequestError("a turn that must be recalled is none of those before this one", field="must")
-        return {**item, "turn": new, "session": None}
+            raise InvalidRequestError(f"{field}: a turn is none of those before this one", field=field)
+        return {**expectation, "turn": new, "session": None}

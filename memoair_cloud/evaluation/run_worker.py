@@ -136,7 +136,7 @@ def _go_on(claimed: ClaimedRun) -> None:
         if kind is None:
             raise RunFailedError("this server does not know such runs: update it")
         if claimed.run.state == RunState.QUEUED.value:
-            _begin(claimed, kind)
+            begin_run(claimed, kind)
         kind.process(claimed)
         if not _finish(claimed, kind):
             claimed.release()
@@ -160,7 +160,17 @@ def _go_on(claimed: ClaimedRun) -> None:
         _fail(claimed, f"a case could not be scored: {type(error).__name__}")
 
 
-def _begin(claimed: ClaimedRun, kind: RunKind) -> None:
+def begin_run(claimed: ClaimedRun, kind: RunKind) -> None:
+    """Fix what a run is done with: its prompt, its cases, the engine and the judge.
+
+    Args:
+        claimed: The run, which is queued.
+        kind: Its kind.
+
+    Raises:
+        LostClaimError: If the worker must stop.
+        RunFailedError: If its prompt does not exist any more.
+    """
     try:
         _, prompt_version = find_prompt(claimed.tenant, claimed.candidate.prompt)
     except NotFoundError as error:

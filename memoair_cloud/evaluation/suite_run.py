@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from memoair_cloud.database.evaluation_models import (
     EvaluationResult,
@@ -47,7 +47,9 @@ def begin_suite_run(session: ScopedSession, run: EvaluationRun) -> None:
         "sha256": SuiteCase.sha256,
         "user_id": SuiteCase.user_id,
     }
-    run.total = session.copy_rows(SuiteCase, PendingCase, columns, SuiteCase.suite_id == run.suite_id)
+    session.copy_rows(SuiteCase, PendingCase, columns, SuiteCase.suite_id == run.suite_id)
+    count = select(func.count()).select_from(PendingCase).where(PendingCase.run_id == run.id)
+    run.total = session.scalar(count) or 0
 
 
 def process_suite_run(claimed: ClaimedRun) -> None:
@@ -63,8 +65,10 @@ def process_suite_run(claimed: ClaimedRun) -> None:
         open_set_documents(claimed.tenant, claimed.blobs, claimed.run.document_set_id) as documents,
         open_engine(documents) as engine,
     ):
-        while not claimed.is_time_over and (pending := _load_pending(claimed)):
+        while pending := _load_pending(claimed):
             _score_batch(claimed, engine, scorer, pending)
+            if claimed.is_time_over:
+                return
 
 
 def summarize_suite_run(session: ScopedSession, run: EvaluationRun) -> dict[str, Any]:

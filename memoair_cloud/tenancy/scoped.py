@@ -93,8 +93,8 @@ class ScopedSession(Session):
         owned_rows = [{**row, "project_id": self.scope.project_id} for row in rows]
         self.connection().execute(insert(model).values(), owned_rows)
 
-    def copy_rows(self, source: type[Base], target: type[Base], values: Mapping[str, Any], *where: Any) -> int:
-        """Insert a row for each of some rows of the project, within the database; return how many.
+    def copy_rows(self, source: type[Base], target: type[Base], values: Mapping[str, Any], *where: Any) -> None:
+        """Insert a row for each of some rows of the project, without reading them.
 
         Args:
             source: Where the rows are.
@@ -106,7 +106,7 @@ class ScopedSession(Session):
             raise OutOfScopeError("only rows of a project can be copied")
         selected = [value if isinstance(value, InstrumentedAttribute) else literal(value) for value in values.values()]
         rows = select(source.project_id, *selected).where(source.project_id == self.scope.project_id, *where)
-        return self.connection().execute(insert(target).from_select(["project_id", *values], rows)).rowcount
+        self.connection().execute(insert(target).from_select(["project_id", *values], rows))
 
     def check_owner(self, row: object) -> None:
         """Raise `OutOfScopeError` if a row belongs to another tenant."""

@@ -1,5 +1,6 @@
 """Tenant isolation: on every route, one account can neither see, change nor detect another's resources."""
 
+import json
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -15,6 +16,8 @@ from memoair_cloud.consolidation import Extraction, ModelUsage
 from memoair_cloud.database.base import Base
 from memoair_cloud.database.models import Account, Agent, ApiKey, Project
 from memoair_cloud.errors import NotFoundError
+from memoair_cloud.evaluation.run_claims import claim_run
+from memoair_cloud.evaluation.run_worker import RUN_KINDS, begin_run
 from memoair_cloud.memories.model_usage import ModelAccounting
 from memoair_cloud.tenancy.access import Tenant, authenticate, find_project_tenant
 from memoair_cloud.tenancy.scoped import OutOfScopeError, Scope
@@ -23,6 +26,35 @@ INDEX = {"name": "faq", "documents": [{"id": "d", "text": "Boots can be returned
 HOLD = {"reason": "case 12"}
 FILES = files_body({"a.txt": b"Boots can be returned."})
 AGENT = {"name": "Returns", "agentType": "voice"}
+CASE = {"id": "given", "question": "Can I return the boots?"}
+TURN = {"userId": "caller", "sessionId": "call-1", "eventId": "said"}
+DOCUMENT = {"indexName": "faq", "id": "d", "text": "Boots can be returned."}
+EVALUATION_ROUTES: list[tuple[str, str, Any]] = [
+    ("POST", "/suites", {"name": "exchanges"}),
+    ("GET", "/suites", None),
+    ("GET", "/suites/{suite}", None),
+    ("PATCH", "/suites/{suite}", {"description": "Returns"}),
+    ("PUT", "/suites/{suite}/cases", {"cases": [CASE]}),
+    ("GET", "/suites/{suite}/cases", None),
+    ("POST", "/suites/{suite}/cases/from-turn", TURN),
+    ("PUT", "/suites/{suite}/cases/copied", {**CASE, "id": "copied"}),
+    ("GET", "/suites/{suite}/cases/copied", None),
+    ("POST", "/document-sets", {"name": "new"}),
+    ("GET", "/document-sets", None),
+    ("GET", "/document-sets/{set}", None),
+    ("POST", "/document-sets/{set}/documents", {"documents": [DOCUMENT]}),
+    ("POST", "/document-sets/{set}/complete", None),
+    ("POST", "/runs", {"suiteId": "{suite}"}),
+    ("GET", "/runs", None),
+    ("GET", "/runs/{run}", None),
+    ("GET", "/runs/{run}/results", None),
+    ("GET", "/runs/{run}/results/copied", None),
+    ("GET", "/runs/{run}/comparison", None),
+    ("DELETE", "/runs/{run}", None),
+    ("DELETE", "/document-sets/{set}", None),
+    ("DELETE", "/suites/{suite}/cases/copied", None),
+    ("DELETE", "/suites/{suite}", None),
+]
 # Every route under /v1 with ids, which are those of A's resources, and a valid body.
 ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/projects/{project}"): None,
@@ -53,6 +85,7 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/voice-sdk/outcomes"): None,
     ("GET", "/v1/voice-sdk/analytics/prompts"): None,
     ("GET", "/v1/voice-sdk/analytics/prompts/comparison?before=1&after=2"): None,
+    **{(method, f"/v1/voice-sdk/evaluations{path}"): body for method, path, body in EVALUATION_ROUTES},
     ("GET", "/v1/voice-sdk/bootstrap"): None,
     ("GET", "/v1/voice-sdk/projections/org"): None,
     ("GET", "/v1/voice-sdk/projections/org/file/{file}"): None,
@@ -122,16 +155,12 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/audit",
     "/v1/voice-sdk/prompts",
     "/v1/voice-sdk/prompt-labels",
+    "/v1/voice-sdk/evaluations/suites",
+    "/v1/voice-sdk/evaluations/document-sets",
+    "/v1/voice-sdk/evaluations/runs",
 }
-# Of the same issue, until its parts are merged.
-FILLED_BY_OTHER_PARTS = {
-    "call_outcomes",
-    "evaluation_suites",
-    "evaluation_cases",
-    "evaluation_document_sets",
-    "evaluation_runs",
-    "evaluation_results",
-}
+# But these do: an id of A's caller, and of A's suite in the body.
+WITH_IDS = {("GET", "/v1/voice-sdk/users/caller"), ("POST", "/v1/voice-sdk/evaluations/runs")}
 ROUTE_IDS = [f"{method} {path}" for method, path in ROUTES]
 
 
@@ -145,6 +174,10 @@ class TwoAccounts:
     def path(self, route: str) -> str:
         """Return a route with the ids of A's resources."""
         return route.format(project=self.a.identity["project"], **self.ids)
+
+    def body(self, body: Any) -> Any:
+        """Return a body with the id of A's suite."""
+        return json.loads(json.dumps(body).replace("{suite}", self.ids["suite"])) if isinstance(body, dict) else body
 
 
 @pytest.fixture(scope="module")
@@ -172,18 +205,14 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
     receipt = a.ok("DELETE", erased.path)["digest"]
     for step in ("holds", "holds/lift"):
         a.ok("POST", f"{a.path}/{step}", HOLD)
+    ids = {"agent": a.identity["agent"], "upload": uploads["faq"], "receipt": receipt}
     cloud.run_tasks()
     tenant = find_project_tenant(cloud.services.engine, a.identity["project"])
     assert tenant is not None
+    ids |= make_evaluations(cloud, a, tenant)
     ModelAccounting().record(tenant, Extraction((), "chat", usage=ModelUsage()), date(2026, 3, 2))
     [memory] = a.memories()
-    ids = {
-        "agent": a.identity["agent"],
-        "memory": memory["memoryId"],
-        "upload": uploads["faq"],
-        "file": a.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"],
-        "receipt": receipt,
-    }
+    ids |= {"memory": memory["memoryId"], "file": a.ok("GET", "/v1/voice-sdk/bootstrap")["orgFile"]["sha256"]}
     a.ok("PATCH", f"{a.path}/memories/{ids['memory']}", {"text": "Ana lives in Oslo."})
 
     def dump() -> dict[str, list[Any]]:
@@ -199,8 +228,26 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
                 found[table.name] = sorted(map(repr, connection.execute(select(table).where(is_of_project))))
         return found
 
-    assert all(rows for name, rows in dump().items() if name not in FILLED_BY_OTHER_PARTS)
+    assert all(rows for name, rows in dump().items())
     return TwoAccounts(a, b, dump, ids)
+
+
+def make_evaluations(cloud: RunningCloud, client: Client, tenant: Tenant) -> dict[str, str]:
+    """Create a suite with two cases, runs that are done and one in progress, and a document set; return their ids."""
+    root = "/v1/voice-sdk/evaluations"
+    suite = client.ok("POST", f"{root}/suites", {"name": "returns"})["suiteId"]
+    client.ok("PUT", f"{root}/suites/{suite}/cases", {"cases": [CASE]})
+    client.ok("POST", f"{root}/suites/{suite}/cases/from-turn", {**TURN, "caseId": "copied"})
+    runs = []
+    for _ in range(3):
+        runs.append(client.ok("POST", f"{root}/runs", {"suiteId": suite})["runId"])
+        if len(runs) < 3:
+            cloud.run_tasks()
+    claimed = claim_run(tenant, cloud.services.blobs, None, compares=frozenset())
+    assert claimed is not None
+    begin_run(claimed, RUN_KINDS["suite"])
+    set_id = client.ok("POST", f"{root}/document-sets", {"name": "new"})["setId"]
+    return {"suite": suite, "run": runs[1], "set": set_id}
 
 
 def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
@@ -211,6 +258,7 @@ def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
     shapes["{trace_id}"] = "searched"
     shapes["{upload_id}"] = "{upload}"
     shapes["{version}"] = "1"
+    shapes |= {"{suite_id}": "{suite}", "{run_id}": "{run}", "{set_id}": "{set}", "{case_id}": "copied"}
     routes = set()
     for path, methods in spec["paths"].items():
         path = path.replace("/prompt-labels/{name}", "/prompt-labels/production")
@@ -232,15 +280,15 @@ def test_resources_of_another_account_are_not_found_and_not_changed(
 
     foreign = two.b.with_identity(project=two.a.identity["project"], agent=two.a.identity["agent"])
     nowhere = two.b.with_identity(project="proj_of_nobody", agent="agent_of_nobody")
-    answers = [foreign.call(method, path, body)]
+    answers = [foreign.call(method, path, two.body(body))]
     if not path.startswith("/v1/projects"):
-        answers.append(nowhere.call(method, path, body))
-        answers.append(two.b.with_identity(agent=two.a.identity["agent"] + "_x").call(method, path, body))
-        if path not in WITHOUT_IDS or route == ("GET", "/v1/voice-sdk/users/caller"):
-            answers.append(two.b.call(method, path, body))
+        answers.append(nowhere.call(method, path, two.body(body)))
+        answers.append(two.b.with_identity(agent=two.a.identity["agent"] + "_x").call(method, path, two.body(body)))
+        if path not in WITHOUT_IDS or route in WITH_IDS:
+            answers.append(two.b.call(method, path, two.body(body)))
     else:
         nothing = route[1].format(project="proj_of_nobody", **two.ids)
-        answers.append(two.b.call(method, nothing, body))
+        answers.append(two.b.call(method, nothing, two.body(body)))
 
     assert {(answer.status, answer.body["error"]["code"]) for answer in answers} == {(404, "cloud.not_found")}
     assert answers[0].body == answers[1].body, "what exists elsewhere reads like what exists nowhere"
@@ -251,7 +299,7 @@ def test_resources_of_another_account_are_not_found_and_not_changed(
 def test_the_owner_can_use_every_route(cloud: RunningCloud) -> None:
     own = make_two_accounts(cloud)
     for (method, path), body in ROUTES.items():
-        assert own.a.call(method, own.path(path), body).status in (200, 201), path
+        assert own.a.call(method, own.path(path), own.body(body)).status in (200, 201), path
 
 
 def test_every_route_rejects_unknown_keys(two: TwoAccounts, cloud: RunningCloud) -> None:

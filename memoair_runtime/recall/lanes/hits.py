@@ -58,7 +58,8 @@ def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
 class FoundPassages:
     """The passages of a search under the dates of their turns, in the order of `order_passages`.
 
-    Facts have no speaker. Passages are made lazily while the context builder iterates, because most do not fit.
+    Facts have no speaker. Passages are made lazily while the context builder iterates, because most do not fit, and
+    kept for the next time: it may build the context again. One thread at a time may iterate.
 
     Attributes:
         hits: The hits of turns and facts.
@@ -71,8 +72,25 @@ class FoundPassages:
     query: str
     first: Sequence[Document] = ()
     all_documents: Sequence[Document] = ()
+    _made: list[Passage] = attrs.field(factory=list, init=False, repr=False, eq=False)
+    _rest: Iterator[Passage] = attrs.field(init=False, repr=False, eq=False)
+
+    @_rest.default
+    def _make_rest(self) -> Iterator[Passage]:
+        return self._make_passages()
 
     def __iter__(self) -> Iterator[Passage]:
+        position = 0
+        while True:
+            if position == len(self._made):
+                passage = next(self._rest, None)
+                if passage is None:
+                    return
+                self._made.append(passage)
+            yield self._made[position]
+            position += 1
+
+    def _make_passages(self) -> Iterator[Passage]:
         yielded: set[str] = set()
         for document in self._ordered_documents():
             if document.id not in yielded:

@@ -1,0 +1,298 @@
+"""``memoair eval``: run a suite of cases, and say what is recalled for them."""
+
+import json
+import sys
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import attrs
+import typer
+from rich.console import Console
+
+from memoair_cli.documents.reading import check_encoding
+from memoair_cli.evaluation.local_run import read_documents, run_cases
+from memoair_cli.evaluation.report import print_run
+from memoair_cli.evaluation.run_file import InvalidRunFileError, RunRecord, default_history_file, read_run, write_run
+from memoair_cli.options import OptionalPath, fail, pluralize
+from memoair_documents.reading import ReadOptions
+from memoair_evaluation.candidate import (
+    MAX_BUDGET_CHARS,
+    MIN_BUDGET_CHARS,
+    Candidate,
+    InvalidCandidateError,
+    RecallSettings,
+    decode_candidate,
+    parse_candidate,
+)
+from memoair_evaluation.case import InvalidSuiteError, RecallCase, read_suite
+from memoair_evaluation.comparison import Comparison, ScoredCase, compare
+from memoair_evaluation.scoring import CaseResult, aggregate
+from memoair_protocol.enums import LaneName
+from memoair_protocol.input_files import read_regular_file
+from memoair_protocol.limits import MAX_TIMEOUT_MS
+from memoair_protocol.timestamps import utc_now
+from memoair_runtime.version import installed_version
+
+LAST = "last"
+_MAX_CANDIDATE_BYTES = 1 << 20
+
+Texts = Optional[list[str]]  # noqa: UP045 - Typer needs this on Python 3.10
+OptionalInt = Optional[int]  # noqa: UP045
+OptionalFloat = Optional[float]  # noqa: UP045
+OptionalText = Optional[str]  # noqa: UP045
+
+
+class EvalExit(IntEnum):
+    """Exit codes of the command."""
+
+    FINE = 0
+    FAILED = 1  # below --fail-under, or worse than --against
+    USAGE = 2
+    INTERRUPTED = 130
+
+
+def evaluate(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE.jsonl", help="The cases, one JSON object per line.")],
+    documents: Annotated[
+        Texts,
+        typer.Option(
+            metavar="[INDEX=]PATH", help="A folder or file of documents, and the index that it is; can be repeated."
+        ),
+    ] = None,
+    candidate: Annotated[
+        OptionalPath, typer.Option(help="A JSON file with recall settings; other options come before it.")
+    ] = None,
+    lane: Annotated[
+        Optional[list[LaneName]],  # noqa: UP045
+        typer.Option(help="Ask only this lane; can be repeated."),
+    ] = None,
+    top_k: Annotated[
+        Texts, typer.Option(metavar="[LANE=]N", help="The maximum number of hits, of each lane or of one.")
+    ] = None,
+    context_chars: Annotated[
+        OptionalInt,
+        typer.Option(min=MIN_BUDGET_CHARS, max=MAX_BUDGET_CHARS, help="The maximum characters of the context."),
+    ] = None,
+    lane_chars: Annotated[
+        OptionalInt,
+        typer.Option(min=MIN_BUDGET_CHARS, max=MAX_BUDGET_CHARS, help="The maximum characters of each lane's section."),
+    ] = None,
+    min_confidence: Annotated[
+        OptionalFloat, typer.Option(min=0, max=1, help="Leave out hits of less confidence.")
+    ] = None,
+    timeout_ms: Annotated[
+        OptionalFloat, typer.Option(min=0.001, max=MAX_TIMEOUT_MS, help="Count lanes that take longer as late.")
+    ] = None,
+    case: Annotated[Texts, typer.Option(metavar="ID", help="Run only this case; can be repeated.")] = None,
+    tag: Annotated[Texts, typer.Option(help="Run only cases with this tag; can be repeated.")] = None,
+    fail_under: Annotated[
+        OptionalFloat, typer.Option(min=0, max=1, help="Exit with 1 if a smaller share of the cases passes.")
+    ] = None,
+    against: Annotated[
+        OptionalText, typer.Option(metavar="last|FILE", help="Compare with this run; exit with 1 if it is worse.")
+    ] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Keep the run as the last one even if it is worse.")] = False,
+    save: Annotated[
+        OptionalPath, typer.Option(dir_okay=False, help="Write the run with traces and contexts to this file.")
+    ] = None,
+    history: Annotated[
+        OptionalPath, typer.Option(dir_okay=False, help="The file that keeps the last run, to compare with.")
+    ] = None,
+    encoding: Annotated[
+        OptionalText, typer.Option(help="The encoding of the documents, if it is not recognized.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
+) -> None:
+    """Run a suite of cases on this machine, without a server, and show what is recalled for them.
+
+    Exit codes: 0 fine, 1 below --fail-under or worse than --against, 2 invalid options or files.
+    """
+    cases = _select_cases(suite, _read_cases(suite), case, tag)
+    chosen = _read_candidate(candidate)
+    options = _parse_options(lane, top_k, context_chars, lane_chars, min_confidence, timeout_ms)
+    chosen = attrs.evolve(chosen, recall=_merge(chosen.recall, options))
+    history_file = (history or default_history_file(suite)).expanduser()
+    before = _read_earlier_run(against, history_file)
+    if before is not None and (case or tag):  # then the other cases are not missing
+        ids = {each.id for each in cases}
+        before = [each for each in before if each.case_id in ids]
+    read_options = ReadOptions(check_encoding(encoding, EvalExit.USAGE))
+    try:
+        found = read_documents(documents or [], read_options, EvalExit.USAGE)
+        _warn_of_idle_cases(cases, has_documents=bool(found))
+        results = run_cases(cases, found, chosen.recall)
+    except KeyboardInterrupt:
+        fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
+    run = _make_record(suite, chosen, len(found), results)
+    comparison = None if before is None else compare(before, run.cases)
+    _print(cases, run, comparison, as_json=as_json)
+    if save is not None:
+        _write(save, run, with_details=True)
+    is_worse = comparison is not None and comparison.is_worse
+    if case or tag:
+        pass  # a part of the suite is no run to compare the whole with
+    elif not is_worse or accept:
+        _keep(history_file, run, is_default=history is None)
+    else:
+        typer.echo("the run was not kept as the last one, because it is worse; --accept keeps it", err=True)
+    pass_rate = run.scores.pass_rate or 0.0
+    is_below = fail_under is not None and pass_rate < fail_under
+    if is_below:
+        typer.echo(f"{pass_rate:.1%} of the cases passed, which is below --fail-under {fail_under:g}", err=True)
+    raise typer.Exit(EvalExit.FAILED if is_worse or is_below else EvalExit.FINE)
+
+
+def _read_cases(suite: Path) -> list[RecallCase]:
+    try:
+        cases = read_suite(suite)
+    except InvalidSuiteError as error:
+        fail("\n".join(f"{suite}: {line}" for line in str(error).splitlines()), EvalExit.USAGE)
+    except OSError as error:
+        fail(f"{suite}: {error.strerror or error}", EvalExit.USAGE)
+    if not cases:
+        fail(f"{suite}: the suite has no cases", EvalExit.USAGE)
+    return cases
+
+
+def _select_cases(
+    suite: Path, cases: list[RecallCase], ids: list[str] | None, tags: list[str] | None
+) -> list[RecallCase]:
+    known = {case.id for case in cases}
+    for id_ in ids or ():
+        if id_ not in known:
+            fail(f"{suite}: no case has the id {id_}", EvalExit.USAGE)
+    selected = [
+        case for case in cases if (not ids or case.id in ids) and (not tags or any(tag in case.tags for tag in tags))
+    ]
+    if not selected:
+        fail(f"{suite}: no case has the tag {', '.join(tags or ())}", EvalExit.USAGE)
+    return selected
+
+
+def _read_candidate(path: Path | None) -> Candidate:
+    if path is None:
+        return Candidate()
+    try:
+        candidate = decode_candidate(read_regular_file(path, _MAX_CANDIDATE_BYTES + 1))
+    except InvalidCandidateError as error:
+        fail(f"{path}: {error}", EvalExit.USAGE)
+    except OSError as error:
+        fail(f"{path}: {error.strerror or error}", EvalExit.USAGE)
+    if candidate.document_set_id is not None:
+        fail(f"{path}: documents: a document set is on a server; pass --documents", EvalExit.USAGE)
+    return candidate
+
+
+def _parse_options(
+    lanes: list[LaneName] | None,
+    top_k: list[str] | None,
+    context_chars: int | None,
+    lane_chars: int | None,
+    min_confidence: float | None,
+    timeout_ms: float | None,
+) -> RecallSettings:
+    limits: dict[str, Any] = {}
+    for text in top_k or ():
+        name, equals, number = text.rpartition("=")
+        if not number.isdecimal() or (equals and name not in LaneName._value2member_map_):
+            fail(f"--top-k: N or LANE=N is required, with a lane of {', '.join(LaneName)}", EvalExit.USAGE)
+        limits |= dict.fromkeys([name] if name else [lane.value for lane in LaneName], int(number))
+    wire = RecallSettings(
+        lanes=None if not lanes else tuple(lanes),
+        context_chars=context_chars,
+        lane_chars=lane_chars,
+        min_confidence=min_confidence,
+        timeout_ms=timeout_ms,
+    ).to_wire()
+    try:
+        return parse_candidate({"recall": wire | ({"topK": limits} if limits else {})}).recall
+    except InvalidCandidateError as error:
+        fail(f"{error.field}: {error.problem}", EvalExit.USAGE)
+
+
+def _merge(settings: RecallSettings, options: RecallSettings) -> RecallSettings:
+    """Return the settings with those that the options say in their place."""
+    given = {
+        field.name: getattr(options, field.name)
+        for field in attrs.fields(RecallSettings)
+        if getattr(options, field.name) is not None and field.name != "top_k"
+    }
+    return attrs.evolve(settings, top_k={**settings.top_k, **options.top_k}, **given)
+
+
+def _read_earlier_run(against: str | None, history: Path) -> list[ScoredCase] | None:
+    if against is None:
+        return None
+    path = history if against == LAST else Path(against)
+    try:
+        return read_run(path)
+    except FileNotFoundError:
+        if against != LAST:
+            fail(f"--against: {path}: no such file", EvalExit.USAGE)
+        typer.echo("there is no earlier run of this suite to compare with", err=True)
+        return None
+    except InvalidRunFileError as error:
+        fail(f"--against: {path}: {error}", EvalExit.USAGE)
+    except OSError as error:
+        fail(f"--against: {path}: {error.strerror or error}", EvalExit.USAGE)
+
+
+def _warn_of_idle_cases(cases: list[RecallCase], *, has_documents: bool) -> None:
+    """Print what makes a suite say less than it seems to."""
+    idle = sum(not case.must and not case.must_not for case in cases)
+    if idle:
+        typer.echo(f"{pluralize(idle, 'case')} of {len(cases):,} expect nothing, and so always pass", err=True)
+    if not has_documents and any(item.document is not None for case in cases for item in case.must):
+        typer.echo("the suite expects documents, and there are none: pass --documents", err=True)
+
+
+def _make_record(suite: Path, candidate: Candidate, document_count: int, results: list[CaseResult]) -> RunRecord:
+    return RunRecord(
+        suite=suite.name,
+        created_at=utc_now(),
+        engine_version=installed_version(),
+        candidate=candidate.to_wire(),
+        document_count=document_count,
+        scores=aggregate(result.scores for result in results),
+        cases=[ScoredCase(result.case_id, result.case_sha256, result.scores) for result in results],
+        details={
+            result.case_id: {
+                "trace": result.trace,
+                "context": result.context,
+                "halfContext": result.half_context,
+            }
+            for result in results
+        },
+    )
+
+
+def _print(cases: list[RecallCase], run: RunRecord, comparison: Comparison | None, *, as_json: bool) -> None:
+    if as_json:
+        wire = run.to_wire(with_details=False)
+        if comparison is not None:
+            wire["comparison"] = comparison.to_wire(with_same=False)
+        typer.echo(json.dumps(wire, ensure_ascii=False))
+        return
+    scores = {case.case_id: case.scores for case in run.cases}
+    print_run(Console(file=sys.stdout, highlight=False), run.suite, cases, scores, run.scores, comparison)
+
+
+def _write(path: Path, run: RunRecord, *, with_details: bool) -> None:
+    try:
+        write_run(path.expanduser(), run, with_details=with_details)
+    except OSError as error:
+        fail(f"{path}: the run cannot be written: {error.strerror or error}", EvalExit.USAGE)
+
+
+def _keep(path: Path, run: RunRecord, *, is_default: bool) -> None:
+    """Keep the run as the last one, without the words of callers."""
+    try:
+        if is_default:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_run(path, run, with_details=False)
+    except OSError as error:
+        message = f"{path}: the run cannot be kept: {error.strerror or error}"
+        if not is_default:
+            fail(message, EvalExit.USAGE)
+        typer.echo(message, err=True)  # such as a read-only home folder of a build machine
