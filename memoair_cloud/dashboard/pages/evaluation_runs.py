@@ -281,12 +281,8 @@ def _show(result: EvaluationResult | None) -> ShownResult:
 
 def _join_answer(result: EvaluationResult) -> dict[str, Any] | None:
     """Return what the judge counted and said of a case; None without a judge."""
-    scored = result.scores.get("answer")
-    return (
-        None
-        if not scored
-        else {"text": "", "reason": "", "cost": None, **(result.details.get("answer") or {}), **scored}
-    )
+    scored, details = result.scores.get("answer"), result.details.get("answer") or {}
+    return {"text": "", "reason": "", "failure": "", "cost": None, **details, **scored} if scored else None
 
 
 def _note_late(run: EvaluationRun) -> str:
@@ -297,5 +293,7 @@ def _note_late(run: EvaluationRun) -> str:
 def _note_answers(run: EvaluationRun) -> str:
     answers = (run.scores or {}).get("answers") or {}
     counted = [f"{answers[name]} {name}" for name in ("right", "partly", "wrong", "unclear") if answers.get(name)]
-    cost = f", cost {answers['cost']:.4f}" if answers.get("cost") is not None else ""
-    return ", ".join(counted) + cost
+    tokens = answers.get("promptTokens", 0) + answers.get("completionTokens", 0)
+    used = [f"{tokens:,} tokens"] if tokens else []
+    cost = [f"cost {answers['cost']:.4f}"] if answers.get("cost") is not None else []
+    return ", ".join([*counted, *used, *cost])
