@@ -18,7 +18,7 @@ class ShownFigure:
         name: What it is.
         before: Its value in the earlier run.
         after: Its value in the later run.
-        difference: The difference, with its sign; empty if there is none.
+        difference: The difference, with its sign; empty if the values are equal.
         tone: ``good`` or ``bad``; empty if it is neither.
     """
 

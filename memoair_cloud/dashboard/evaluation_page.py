@@ -76,7 +76,7 @@ WritableSuiteDep = Annotated[SuitePage, Depends(get_writable_suite_page)]
 
 
 def record_case_reads(page: ProjectPage, rows: Iterable[Any]) -> None:
-    """Record that words of callers are shown, of whom cases or results are copies.
+    """Record that words of callers are shown, which cases and results have copied.
 
     Args:
         page: The page that shows them.

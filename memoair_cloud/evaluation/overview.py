@@ -17,6 +17,7 @@ from memoair_cloud.database.evaluation_models import (
     SuiteCase,
 )
 from memoair_cloud.errors import NotFoundError
+from memoair_cloud.evaluation.document_set_states import DocumentSetState
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 
@@ -217,9 +218,12 @@ def _compare_versions(before: EvaluationRun | None, run: EvaluationRun) -> dict[
 
 
 def load_set_names(tenant: Tenant) -> dict[str, str]:
-    """Return the names of the project's document sets by id."""
+    """Return the names of the project's document sets by id, with a note if it was deleted."""
+    row = EvaluationDocumentSet
     with tenant.begin_read() as session:
-        return {row[0]: row[1] for row in session.execute(select(EvaluationDocumentSet.id, EvaluationDocumentSet.name))}
+        found = session.execute(select(row.id, row.name, row.state).where(~row.is_pinned))
+        removed = DocumentSetState.REMOVED.value
+        return {each.id: f"{each.name}, deleted since" if each.state == removed else each.name for each in found}
 
 
 def list_case_sources(tenant: Tenant, suite_id: str) -> list[tuple[str, str | None]]:

@@ -1,10 +1,14 @@
 """The pages of runs over HTTP: start, follow, cancel, results with where each requirement was lost, comparison."""
 
 import html
+import json
 import re
+from pathlib import Path
 
 import pytest
 from dashboard.test_evaluations import SUITES, put, send, text_of
+from support.chat_server import FakeChatServer, completion
+from support.clouds import running
 from support.dashboards import Dashboard, Page, Visitor, fill_project
 
 RUNS = "/v1/voice-sdk/evaluations/runs"
@@ -85,7 +89,7 @@ def test_a_result_says_where_each_requirement_was_lost(own: Dashboard, visitor: 
     assert outcomes == [
         "not found text sixty <i>days</i>",
         "in the context document faq / returns rank 1 of org",
-        "in the context fact red boots rank 1 of permanent",
+        "in the context fact red boots rank 2 of permanent",
         "in the context text thirty days rank 1 of org",
         "not found document other",
     ]
@@ -213,3 +217,33 @@ def test_a_copy_of_the_present_documents_is_searched_after_they_have_changed(das
     gone = visitor.post(f"{sets}/{set_id}/delete", sets)
     assert "No documents are kept yet" in gone.text
     assert "deleted since" in text_of(visitor.get(own.path("evaluations", "suites", suite)))
+
+
+def test_a_judge_grades_the_answers_and_its_words_are_text(tmp_path: Path) -> None:
+    with FakeChatServer() as model:
+        judge = {"judge_base_url": f"{model.url}/v1", "judge_model": "small", "judge_api_key": "sk-secret"}
+        prices = {"judge_prompt_price": 1e6, "judge_completion_price": 1e6}
+        with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path, **judge, **prices) as cloud:
+            own = fill_project(cloud)
+            visitor = own.visitor()
+            suite = own.client.ok("POST", SUITES, {"name": "Judged"})["suiteId"]
+            put(own, suite, {**EASY, "expectedAnswer": "Thirty days."}, {**EASY, "id": "not judged"})
+            assert "to small, and costs tokens" in visitor.get(own.path("evaluations", "suites", suite, "run")).text
+            usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+            model.send(completion("<b>Ten</b> days.", usage))
+            model.send(completion(json.dumps({"verdict": "wrong", "reason": "It says <i>ten</i>."}), usage))
+            done = run(own, visitor, suite, ("judge", "true"))
+            assert re.search(r"Answers 0\.0 % 1 wrong, [\d,]+ tokens, cost 220\.0", text_of(done)), text_of(done)
+            result = visitor.get(own.path("evaluations", "runs", run_id_of(done), "cases", "easy"))
+            shown = "Verdict wrong Expected Thirty days. Answered <b>Ten</b> days. Because It says <i>ten</i>."
+            assert shown in text_of(result)
+            assert "<b>Ten" not in result.text
+            plain = visitor.get(own.path("evaluations", "runs", run_id_of(done), "cases", "not judged"))
+            assert "The judge" not in plain.text
+            again = visitor.get(own.path("evaluations", "suites", suite, "run", like=run_id_of(done)))
+            assert re.search(r'name="judge" value="true" checked', again.text)
+            model.fail_with(500)
+            failed = run(own, visitor, suite, ("judge", "true"))
+            page = visitor.get(own.path("evaluations", "runs", run_id_of(failed), "cases", "easy"))
+            assert "Verdict unclear" in text_of(page)
+            assert "the model failed: InternalServerError" in text_of(page)

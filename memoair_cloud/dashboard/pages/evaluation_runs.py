@@ -179,7 +179,7 @@ def show_case_result(at: RunDep, case_id: PathId) -> Response:
 
 
 @router.get("/runs/{run_id}/comparison")
-def show_comparison(at: RunDep, against: RunId = "last") -> Response:
+def show_comparison(at: RunDep, against: RunId = comparison.LAST) -> Response:
     """Show what has changed since another run: by default since the one before."""
     found = comparison.compare_runs(at.tenant, at.run.id, against)
     before, compared = found.before, found.comparison
@@ -203,11 +203,9 @@ def show_comparison(at: RunDep, against: RunId = "last") -> Response:
 
 
 @router.get("/runs/{run_id}/comparison/{case_id}")
-def show_case_comparison(at: RunDep, case_id: PathId, against: RunId) -> Response:
+def show_case_comparison(at: RunDep, case_id: PathId, against: RunId = comparison.LAST) -> Response:
     """Show a case in two runs, side by side."""
-    before = runs.get_run(at.tenant, against)
-    if before.suite_id != at.run.suite_id:
-        raise NotFoundError("unknown run of this suite", resource="run")
+    before = _find_other_run(at, against)
     earlier, later = _find_result(at.tenant, before.id, case_id), _find_result(at.tenant, at.run.id, case_id)
     results = [result for result in (later, earlier) if result is not None]
     if not results:
@@ -259,6 +257,15 @@ def _list_prompt_choices(tenant: Tenant) -> list[tuple[str, str]]:
     ]
 
 
+def _find_other_run(at: RunPage, run_id: str) -> EvaluationRun:
+    with at.tenant.begin_read() as session:
+        found = comparison.find_run_before(session, at.run) if run_id == comparison.LAST else None
+    found = found or runs.get_run(at.tenant, run_id)
+    if found.suite_id != at.run.suite_id:
+        raise NotFoundError("unknown run of this suite", resource="run")
+    return found
+
+
 def _find_result(tenant: Tenant, run_id: str, case_id: str) -> EvaluationResult | None:
     try:
         return runs.get_result(tenant, run_id, case_id)
@@ -274,12 +281,8 @@ def _show(result: EvaluationResult | None) -> ShownResult:
 
 def _join_answer(result: EvaluationResult) -> dict[str, Any] | None:
     """Return what the judge counted and said of a case; None without a judge."""
-    scored = result.scores.get("answer")
-    return (
-        None
-        if not scored
-        else {"text": "", "reason": "", "cost": None, **(result.details.get("answer") or {}), **scored}
-    )
+    scored, details = result.scores.get("answer"), result.details.get("answer") or {}
+    return {"text": "", "reason": "", "failure": "", "cost": None, **details, **scored} if scored else None
 
 
 def _note_late(run: EvaluationRun) -> str:
@@ -290,5 +293,7 @@ def _note_late(run: EvaluationRun) -> str:
 def _note_answers(run: EvaluationRun) -> str:
     answers = (run.scores or {}).get("answers") or {}
     counted = [f"{answers[name]} {name}" for name in ("right", "partly", "wrong", "unclear") if answers.get(name)]
-    cost = f", cost {answers['cost']:.4f}" if answers.get("cost") is not None else ""
-    return ", ".join(counted) + cost
+    tokens = answers.get("promptTokens", 0) + answers.get("completionTokens", 0)
+    used = [f"{tokens:,} tokens"] if tokens else []
+    cost = [f"cost {answers['cost']:.4f}"] if answers.get("cost") is not None else []
+    return ", ".join([*counted, *used, *cost])

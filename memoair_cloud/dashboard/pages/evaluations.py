@@ -120,7 +120,7 @@ def read_suite_name(name: str) -> str:
     """Return the name of a suite or a document set as it was typed.
 
     Raises:
-        InvalidRequestError: If there is none, or it is too long.
+        InvalidRequestError: If it is empty or too long.
     """
     name = sanitize_text(name.strip())
     if not 0 < len(name) <= MAX_NAME_CHARS:

@@ -62,10 +62,10 @@ class ReplayPage:
         return self.page.redirect("evaluations", "replays", self.run.id, **changes)
 
 
-def get_replay_page(page: PageDep, run_id: PathId) -> ReplayPage:
+def get_replay_page(page: PageDep, replay_id: PathId) -> ReplayPage:
     """Return the page of the replay that the path names, whichever agent of the project it is about."""
-    tenant = page.tenant.for_agent(find_run_agent(page.tenant, run_id))
-    return ReplayPage(page, tenant, replays.get_replay(tenant, run_id))
+    tenant = page.tenant.for_agent(find_run_agent(page.tenant, replay_id))
+    return ReplayPage(page, tenant, replays.get_replay(tenant, replay_id))
 
 
 ReplayDep = Annotated[ReplayPage, Depends(get_replay_page)]
@@ -139,7 +139,7 @@ def start_replay(page: PageDep, fields: FieldsDep) -> Response:
     return page.redirect("evaluations", "replays", run.id)
 
 
-@router.get("/{run_id}")
+@router.get("/{replay_id}")
 def show_replay(
     on: ReplayDep, cursor: CursorParam = None, accepted: int | None = None, repeated: int = 0, into: str = ""
 ) -> Response:
@@ -147,7 +147,7 @@ def show_replay(
     return _render_replay(on, cursor, accepted=accepted, repeated=repeated, into=into)
 
 
-@router.post("/{run_id}/cancel")
+@router.post("/{replay_id}/cancel")
 def cancel_replay(on: WritableReplayDep) -> Response:
     """Cancel a replay."""
     cancel_run(on.tenant, on.run.id)
@@ -155,7 +155,7 @@ def cancel_replay(on: WritableReplayDep) -> Response:
     return on.redirect()
 
 
-@router.post("/{run_id}/delete")
+@router.post("/{replay_id}/delete")
 def delete_replay(on: WritableReplayDep, confirm: Annotated[bool, Form()] = False) -> Response:
     """Delete a replay with its results."""
     if not confirm:
@@ -164,7 +164,7 @@ def delete_replay(on: WritableReplayDep, confirm: Annotated[bool, Form()] = Fals
     return on.page.redirect("evaluations", "replays")
 
 
-@router.post("/{run_id}/accept")
+@router.post("/{replay_id}/accept")
 def accept(on: WritableReplayDep, fields: FieldsDep, suite_id: Text = "", new_suite: Text = "") -> Response:
     """Copy the chosen questions to a suite as cases."""
     case_ids = [clean_text(value) for value in fields.getlist("case_id")]
