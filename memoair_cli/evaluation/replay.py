@@ -119,7 +119,12 @@ def replay(
                 sent_set = send_document_set(cloud, headers, found)
                 wanted["documents"] = {"setId": sent_set}
             body = {"candidate": wanted, **period, **({"maxQuestions": max_questions} if max_questions else {})}
-            run = str(post(cloud, f"{_ROOT}/replays", body, **headers)["runId"])
+            try:
+                run = str(post(cloud, f"{_ROOT}/replays", body, **headers)["runId"])
+            except typer.Exit:
+                if sent_set is not None:
+                    delete_document_set(cloud, headers, sent_set)
+                raise
         path = f"{_ROOT}/runs/{quote(run, safe='')}"
         finished = _wait(cloud, path, headers)
         if sent_set is not None and not keep_documents:

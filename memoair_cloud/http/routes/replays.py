@@ -44,12 +44,12 @@ def start_replay(tenant: AgentTenant, services: ServicesDep, body: ReplayIn) -> 
     return RunOut.of(run)
 
 
-@router.get("/runs/{run_id}/changes", operation_id="listReplayChanges", responses=_READS)
+@router.get("/runs/{replay_id}/changes", operation_id="listReplayChanges", responses=_READS)
 def list_changes(
-    tenant: AgentTenant, services: ServicesDep, run_id: PathId, cursor: Cursor = None, limit: Limit = 100
+    tenant: AgentTenant, services: ServicesDep, replay_id: PathId, cursor: Cursor = None, limit: Limit = 100
 ) -> ReplayChangesOut:
     """List the questions of a replay whose contexts change, the largest changes first."""
-    page = replay_changes.list_changes(tenant, run_id, cursor, limit)
+    page = replay_changes.list_changes(tenant, replay_id, cursor, limit)
     read = [(change.user_id, change.session_id) for change in page.rows]
     services.reads.record_all(tenant, AuditAction.READ_CALL, read)
     return ReplayChangesOut(
@@ -57,22 +57,24 @@ def list_changes(
     )
 
 
-@router.get("/runs/{run_id}/changes/{case_id}", operation_id="getReplayChange", responses=_READS)
-def get_change(tenant: AgentTenant, services: ServicesDep, run_id: PathId, case_id: PathId) -> ReplayChangeDetailOut:
+@router.get("/runs/{replay_id}/changes/{change_id}", operation_id="getReplayChange", responses=_READS)
+def get_change(
+    tenant: AgentTenant, services: ServicesDep, replay_id: PathId, change_id: PathId
+) -> ReplayChangeDetailOut:
     """Return a question whose context changes, with both contexts, and both side by side."""
-    change = replay_changes.get_change(tenant, run_id, case_id)
+    change = replay_changes.get_change(tenant, replay_id, change_id)
     services.reads.record(tenant, AuditAction.READ_CALL, change.user_id, change.session_id)
     return ReplayChangeDetailOut.of(change)
 
 
 @router.post(
-    "/runs/{run_id}/changes/accept",
+    "/runs/{replay_id}/changes/accept",
     operation_id="acceptReplayChanges",
     responses=error_responses(PROJECT_ERRORS, ConflictError, BatchTooLargeError),
 )
-def accept(tenant: AgentTenant, run_id: PathId, body: AcceptIn) -> AcceptancesOut:
+def accept(tenant: AgentTenant, replay_id: PathId, body: AcceptIn) -> AcceptancesOut:
     """Copy questions of a replay to a suite as cases, redacted. Repeating the request adds nothing."""
     accepted = accept_changes(
-        tenant, run_id, body.suite_id, body.case_ids, kinds=body.require, keeps_text=body.keep_text
+        tenant, replay_id, body.suite_id, body.case_ids, kinds=body.require, keeps_text=body.keep_text
     )
     return AcceptancesOut(cases=[AcceptanceOut.model_validate(each) for each in accepted])
