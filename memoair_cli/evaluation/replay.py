@@ -11,6 +11,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 from urllib.parse import quote
 
+import attrs
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -20,10 +21,10 @@ from memoair_cli.documents.reading import check_encoding
 from memoair_cli.evaluation.candidates import parse_recall_options, read_candidate
 from memoair_cli.evaluation.document_sets import delete_document_set, send_document_set
 from memoair_cli.evaluation.local_run import read_documents
-from memoair_cli.listings import AsJson, format_time, iterate_items, print_table
+from memoair_cli.listings import AsJson, format_time, iterate_items, make_printable, print_table
 from memoair_cli.options import AgentId, ApiKey, BaseUrl, OptionalPath, ProjectId, fail, pluralize, require
 from memoair_documents.reading import ReadOptions
-from memoair_evaluation.candidate import MAX_BUDGET_CHARS, MIN_BUDGET_CHARS
+from memoair_evaluation.candidate import MAX_BUDGET_CHARS, MIN_BUDGET_CHARS, Candidate
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.enums import LaneName
 from memoair_protocol.timestamps import format_utc, parse_timestamp
@@ -109,28 +110,23 @@ def replay(
     with connect(base_url, api_key) as cloud:
         if run is None:
             options = parse_recall_options(lane, top_k, context_chars, lane_chars, min_confidence, None)
-            wanted = read_candidate(candidate, options).to_wire()
-            if not documents and not wanted.get("documents") and not wanted.get("recall"):
+            chosen = read_candidate(candidate, options)
+            if not documents and chosen == attrs.evolve(Candidate(), prompt=chosen.prompt):
                 fail("nothing would change: pass --documents, --candidate or a setting such as --top-k", _USAGE)
-            period = _parse_period(since, until)
+            body: dict[str, Any] = {"candidate": chosen.to_wire(), **_parse_period(since, until)}
+            if max_questions is not None:
+                body["maxQuestions"] = max_questions
             if documents:
-                read_options = ReadOptions(check_encoding(encoding))
-                found = read_documents(documents, read_options, _USAGE)
+                found = read_documents(documents, ReadOptions(check_encoding(encoding, _USAGE)), _USAGE)
                 sent_set = send_document_set(cloud, headers, found)
-                wanted["documents"] = {"setId": sent_set}
-            body = {"candidate": wanted, **period, **({"maxQuestions": max_questions} if max_questions else {})}
-            try:
-                run = str(post(cloud, f"{_ROOT}/replays", body, **headers)["runId"])
-            except typer.Exit:
-                if sent_set is not None:
-                    delete_document_set(cloud, headers, sent_set)
-                raise
+            run = _start(cloud, headers, body, sent_set)
         path = f"{_ROOT}/runs/{quote(run, safe='')}"
         finished = _wait(cloud, path, headers)
         if sent_set is not None and not keep_documents:
             delete_document_set(cloud, headers, sent_set)
         if finished["state"] != "done":
-            fail(f"the replay is {finished['state']}{': ' + finished['failure'] if finished['failure'] else ''}")
+            reason = f": {make_printable(finished['failure'])}" if finished["failure"] else ""
+            fail(f"the replay {finished['runId']} was not finished, it is {finished['state']}{reason}")
         changes = iterate_items(cloud, f"{path}/changes", "changes", headers)
         largest = list(islice(changes, _MAX_SHOWN))
     if as_json:
@@ -141,6 +137,18 @@ def replay(
     if fail_over is not None and share > fail_over:
         typer.echo(f"{share:.1%} of the contexts change, which is above --fail-over {fail_over:g}", err=True)
         raise typer.Exit(1)
+
+
+def _start(cloud: "CloudHttp", headers: Mapping[str, str], body: dict[str, Any], sent_set: str | None) -> str:
+    """Start a replay, and return its id. If the server rejects it, the documents that were sent for it are deleted."""
+    if sent_set is not None:
+        body["candidate"]["documents"] = {"setId": sent_set}
+    try:
+        return str(post(cloud, f"{_ROOT}/replays", body, **headers)["runId"])
+    except typer.Exit:
+        if sent_set is not None:
+            delete_document_set(cloud, headers, sent_set)
+        raise
 
 
 def _parse_period(since: str | None, until: str | None) -> dict[str, str]:
