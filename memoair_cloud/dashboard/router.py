@@ -15,8 +15,10 @@ from memoair_cloud.dashboard.pages import (
     evaluations,
     facts,
     holds,
+    outcomes,
     overview,
     projects,
+    prompt_figures,
     prompts,
     replays,
     sign_in,
@@ -36,6 +38,7 @@ _PAGES = (
     erasure,
     holds,
     calls,
+    outcomes,
     try_it,
     turn_cases,
     documents,
@@ -46,6 +49,7 @@ _PAGES = (
     evaluation_runs,
     replays,
     prompts,
+    prompt_figures,
     audit,
 )
 # In the order in which they are asked: the last one answers what no other knows.
