@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import attrs
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.evaluation_models import EvaluationResult, EvaluationRun
@@ -106,6 +106,18 @@ def summarize_changes(session: ScopedSession, run_id: str) -> dict[str, Any]:
     for change, scores in session.execute(ordered):
         summary.add(scores, is_changed=change > 0)
     return summary.to_wire()
+
+
+def delete_replay_results(session: ScopedSession, user_id: str) -> None:
+    """Delete what replays have found for a caller, of whom turns are dropped: contexts may quote them.
+
+    Args:
+        session: A transaction that has locked the caller.
+        user_id: The caller.
+    """
+    runs = select(EvaluationRun.id).where(EvaluationRun.kind == REPLAY_KIND)
+    is_meant = EvaluationResult.user_id == user_id, EvaluationResult.run_id.in_(runs)
+    session.execute(delete(EvaluationResult).where(*is_meant), execution_options={"synchronize_session": False})
 
 
 def load_replay_run(session: ScopedSession, run_id: str, *, lock: bool = False) -> EvaluationRun:

@@ -253,6 +253,24 @@ def test_what_is_about_a_caller_goes_with_them_also_while_a_replay_runs(
     assert client.ok("GET", run)["scores"] == done["scores"]
 
 
+def test_what_replays_quote_goes_when_retention_drops_turns_of_the_caller(cloud: RunningCloud, client: Client) -> None:
+    talk(client, callers=1)
+    recent = client.with_identity(user="recent")
+    recent.send(session_start("r-start", "r", occurredAt=format_utc(utc_now())))
+    recent.send(turn("r-1", "r", said="Can I return the boots?", occurredAt=format_utc(utc_now())))
+    until = format_utc(utc_now() + timedelta(hours=1))
+    since = format_utc(utc_now() - timedelta(hours=1))
+    runs = [begin(client, {"recall": {"lanes": ["org"]}}, **{"from": at(0), "to": at(60)})]
+    runs.append(begin(client, {"recall": {"lanes": ["org"]}}, **{"from": since, "to": until}))
+    cloud.run_tasks()
+    assert [{change["userId"] for change in changes(client, run)} for run in runs] == [{"caller-0"}, {"recent"}]
+
+    client.ok("PATCH", f"/v1/projects/{client.identity['project']}", {"retention": {"turnsDays": 7}})
+    cloud.run_tasks()
+
+    assert [{change["userId"] for change in changes(client, run)} for run in runs] == [set(), {"recent"}]
+
+
 def test_a_worker_takes_over_from_a_killed_one_and_no_question_counts_twice(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
