@@ -23,7 +23,7 @@ class Acceptance:
 
     Attributes:
         case_id: The id of the change in the run.
-        suite_case_id: The id of the case; None if there is none.
+        suite_case_id: The id of the case; None without one.
         is_repeated: Whether the suite had this case already.
         reason: Why there is no case.
     """

@@ -107,7 +107,7 @@ class AcceptIn(RequestBody):
 
 
 class AcceptanceOut(ResponseBody):
-    """What became of a change: the id of its case in the suite, or why there is none."""
+    """What became of a change: the id of its case in the suite, or why it was not copied."""
 
     case_id: str
     suite_case_id: str | None
