@@ -253,6 +253,24 @@ def test_what_is_about_a_caller_goes_with_them_also_while_a_replay_runs(
     assert client.ok("GET", run)["scores"] == done["scores"]
 
 
+def test_a_caller_who_is_erased_while_their_questions_are_asked_leaves_nothing(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk(client, callers=2)
+    run = begin(client, {"recall": {"lanes": ["org"]}})
+    write = replay._write
+
+    def erase_first(claimed: Any, results: Any) -> None:
+        if results[0][0].user_id == "caller-0":
+            client.ok("DELETE", client.with_identity(user="caller-0").path)
+        write(claimed, results)
+
+    monkeypatch.setattr(replay, "_write", erase_first)
+    done = finish(cloud, client, run)
+
+    assert (done["state"], done["total"], done["done"], done["scores"]["questions"]) == ("done", 3, 3, 3)
+
+
 def test_what_replays_quote_goes_when_retention_drops_turns_of_the_caller(cloud: RunningCloud, client: Client) -> None:
     talk(client, callers=1)
     recent = client.with_identity(user="recent")
