@@ -769,10 +769,69 @@ SDK_PROMPTS = (
         ("tests/integrations/pipecat/test_prompts.py",),
     ),
 )
+REPLAYS_TESTS = ("tests/cloud/test_replays.py",)
+REPLAYS = (
+    Guard(
+        "a question of a replay knows nothing that was said after it",
+        "memoair_evaluation/past_talk.py",
+        "sorted(placed, key=lambda place: place[:-1])",
+        "sorted(placed, key=lambda place: place[:-1], reverse=True)",
+        ("tests/evaluation/test_replaying.py",),
+    ),
+    Guard(
+        "a replay reads calls of its agent only",
+        "memoair_cloud/evaluation/replay_questions.py",
+        "            CallSession.agent_id == agent_id,\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a question is asked once, whichever worker asks it",
+        "memoair_cloud/evaluation/replay.py",
+        "    session.execute(delete(PendingCase).where(*is_meant), execution_options=_UNSYNCHRONIZED)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a result does not come back after its caller was erased",
+        "memoair_cloud/evaluation/replay.py",
+        "for row, result in results if row.case_id in left]",
+        "for row, result in results]",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "the audit log says which period was replayed",
+        "memoair_cloud/evaluation/replays.py",
+        "        record_agent_change(session, AuditAction.REPLAYED_CALLS, agent_id, run.id, period)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a candidate that changes no context is refused",
+        "memoair_cloud/evaluation/replays.py",
+        "    _check_changes_something(parsed)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "what replays quote goes with dropped turns",
+        "memoair_cloud/retention/enforcement.py",
+        "    delete_replay_results(session, user.id)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a read change is in the audit log",
+        "memoair_cloud/http/routes/replays.py",
+        "    services.reads.record_all(tenant, AuditAction.READ_CALL, read)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+)
 EVALUATION_SUITES = "tests/cloud/test_evaluation_suites.py"
 EVALUATION_RUNS = "tests/cloud/test_evaluation_runs.py"
 EVALUATION_SETS = "tests/cloud/test_document_sets.py"
-EVALUATIONS = (
+SERVER_EVALUATIONS = (
     Guard(
         "evaluations: a suite of another agent is not found",
         f"{CLOUD}/evaluation/suites.py",
@@ -946,5 +1005,5 @@ OUTCOMES = (
 )
 GUARDS: tuple[Guard, ...] = (
     *(*DURABILITY, *LIMITS, *FILES, *IDENTITY, *TENANCY, *DASHBOARD, *CALLS, *WORDS),
-    *(*PROMPTS, *SDK_PROMPTS, *EVALUATIONS, *OUTCOMES),
+    *(*PROMPTS, *SDK_PROMPTS, *EVALUATIONS, *SERVER_EVALUATIONS, *REPLAYS, *OUTCOMES),
 )
