@@ -184,6 +184,11 @@ def _list_pages(browser: _Browser, size: Size) -> Iterator[tuple[str, str]]:
     for period in ("24h", "7d", "30d", "90d"):
         yield f"overview, {period}", f"{_ROOT}?period={period}"
     yield "overview, 7d, an agent", f"{_ROOT}?period=7d&agent=agent_2"
+    for period in ("7d", "30d", "90d"):
+        yield f"prompt figures, {period}", f"{_ROOT}/prompt-figures?period={period}"
+    yield "prompt figures, 90d, an agent", f"{_ROOT}/prompt-figures?period=90d&agent=agent_2"
+    yield "outcomes", f"{_ROOT}/outcomes"
+    yield "calls, an outcome, 90d", f"{_ROOT}/calls?outcome=abandoned&period=90d"
     yield "callers", f"{_ROOT}/callers"
     yield "callers, page 20", _follow(browser, f"{_ROOT}/callers", 19)
     for name, query in (("many", "ana"), ("one", f"caller_{size.callers - 3:06}"), ("none", "xyzzy")):

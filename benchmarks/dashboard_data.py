@@ -25,10 +25,12 @@ from memoair_cloud.database.models import (
     Memory,
     Project,
 )
+from memoair_cloud.database.outcome_models import CallOutcome
 from memoair_cloud.database.recall_trace_models import RecalledDocument, RecallTrace
 from memoair_cloud.indexes.blobs import BlobStore
 from memoair_cloud.indexes.builder import build_org_index
 from memoair_cloud.indexes.documents import NewDocument, put_documents
+from memoair_cloud.outcomes.reporting import hash_outcome
 from memoair_cloud.tenancy.access import authenticate
 from memoair_cloud.tenancy.accounts import Accounts
 from memoair_protocol.hashes import hash_user_id
@@ -40,6 +42,8 @@ _DAYS = 90
 _CALLS_PER_CALLER = 4
 _FACTS_PER_CALLER = 5
 _AGENTS = 4
+_PROMPT_VERSIONS = 5
+_OUTCOMES = ("resolved", "escalated", "abandoned")
 _BATCH_ROWS = 5_000
 _FIRST_NAMES = "Ana Ben Chloe Dana Emil Fatima Gerald Hana Ivo Jamal Kofi Leila Marcus Nora Owen Priya".split()
 _LAST_NAMES = "Abel Bell Cole Doyle Ellis Finch Greene Hill Ito Jones Kowalski Lang Mbeki Novak Osei Penrose".split()
@@ -87,6 +91,7 @@ def fill_database(engine: Engine, blobs: BlobStore, size: Size) -> str:
     # One table after the other, in the order in which they refer to each other.
     writer.write(EndUser, data.users())
     writer.write(CallSession, data.calls())
+    writer.write(CallOutcome, data.outcomes())
     writer.write(CallEvent, data.events())
     writer.write(RecallTrace, data.traces())
     writer.write(RecalledDocument, data.recalled_documents())
@@ -199,6 +204,28 @@ class _Data:
                 "learned_count": 0 if kind in (3, 4, 5) else events,
                 "failures": {4: 1, 5: 5}.get(kind, 0),
                 "failure": "TimeoutError" if kind in (4, 5) else None,
+                "prompt_version": 1 + call.number % _PROMPT_VERSIONS,
+            }
+
+    def outcomes(self) -> Iterator[dict[str, Any]]:
+        draw = random.Random(4)
+        for call in self._calls():
+            if draw.random() < 0.05:
+                continue
+            name = draw.choices(_OUTCOMES, (6, 2, 1))[0]
+            digest = hash_user_id(PROJECT_ID, call.user_id)
+            at = call.started_at + timedelta(minutes=10)
+            yield {
+                "project_id": PROJECT_ID,
+                "session_id": call.id,
+                "id": hash_outcome(digest, call.id, name, None),
+                "user_id": call.user_id,
+                "user_digest": digest,
+                "agent_id": call.agent_id,
+                "outcome": name,
+                "score": round(draw.gauss(3.8, 0.8), 2),
+                "reported_at": at,
+                "received_at": at,
             }
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -276,6 +303,7 @@ class _Data:
             "origin": "hook",
             "intent": "answer_current_user",
             "total_us": round(total_ms * 1e3),
+            "prompt_version": 1 + call.number % _PROMPT_VERSIONS,
             "deadline_ms": 250.0,
             "is_degraded": is_late,
             "is_prefetched": False,

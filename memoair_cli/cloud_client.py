@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from memoair_cli.options import fail, require_key
-from memoair_protocol.cloud_replies import CloudUnreachableError
+from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 from memoair_protocol.http_headers import encode_header
 
 if TYPE_CHECKING:
@@ -29,10 +29,21 @@ def request(
     cloud: "CloudHttp", method: str, path: str, headers: Mapping[str, str], content: bytes | None = None
 ) -> Any:
     """Send a request and return the body of the reply."""
+    return body_of(cloud, send(cloud, method, path, headers, content))
+
+
+def send(
+    cloud: "CloudHttp", method: str, path: str, headers: Mapping[str, str], content: bytes | None = None
+) -> CloudReply:
+    """Send a request and return the reply, whatever it is."""
     try:
-        reply = cloud.request(method, path, content, {name: encode_header(value) for name, value in headers.items()})
+        return cloud.request(method, path, content, {name: encode_header(value) for name, value in headers.items()})
     except CloudUnreachableError as error:
         fail(f"the cloud at {cloud.address} is unreachable: {error}")
+
+
+def body_of(cloud: "CloudHttp", reply: CloudReply) -> Any:
+    """Return the body of a reply, or exit if the cloud has rejected the request."""
     return (
         reply.body if reply.is_ok else fail(f"the cloud at {cloud.address} rejected the request: {reply.error_message}")
     )

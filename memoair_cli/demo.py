@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
+from typing import Annotated, Optional
 
 import attrs
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -41,6 +43,19 @@ class DemoTally:
     def is_success(self) -> bool:
         """Whether every expected fact was recalled and every acknowledged turn was saved."""
         return self.recalled == self.expected and self.saved == self.acknowledged
+
+
+def demo(
+    storage: Annotated[
+        Optional[Path],  # noqa: UP045 - Typer needs this on Python 3.10
+        typer.Option(help="Keep the demo's memory in this folder, instead of deleting it.", file_okay=False),
+    ] = None,
+) -> None:
+    """Play two callers with two calls each, kill the runtime in between, and show what is remembered.
+
+    Needs neither a key nor a network.
+    """
+    raise typer.Exit(0 if play_demo(storage) else 1)
 
 
 def play_demo(storage: Path | None) -> bool:

@@ -3,8 +3,10 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import attrs
 
 # Columns that hold the text of a row, where none are named: the first of these that a table has.
 _TEXT_COLUMNS = (("text",), ("question", "answer"), ("content",), ("body",), ("answer",), ("description",))
@@ -53,27 +55,74 @@ def read_csv(text: str, document_id: str, text_columns: Sequence[str], id_column
     Raises:
         ValueError: If a column or a row is invalid; the message has the line.
     """
-    header, _, _ = text.partition("\n")
-    delimiter = max(_DELIMITERS, key=header.count)
-    csv.field_size_limit(_MAX_CELL_CHARS)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        names = [name.strip() for name in next(rows, [])]
-        chosen = _choose_columns(names, text_columns)
-        number = 0
-        for cells in rows:
-            if not any(cell.strip() for cell in cells):
-                continue
-            number += 1
-            if len(cells) > len(names):
-                raise ValueError(f"{rows.line_num}: {len(cells)} columns; the first row names {len(names)}")
-            values = {name: cell.strip() for name, cell in zip(names, cells, strict=False) if name and cell.strip()}
-            row_text = "\n".join(values.pop(name) for name in chosen if name in values)
-            row_id = values.pop(id_column, f"{document_id}#{number}")
-            if row_text:
-                yield rows.line_num, {"id": row_id, "text": row_text, "metadata": values}
-    except csv.Error as error:
-        raise ValueError(f"{rows.line_num}: invalid CSV: {error}") from None
+    table = CsvTable(text)
+    chosen = _choose_columns(table.columns, text_columns)
+    for number, row in enumerate(table.read_rows(), 1):
+        if row.problem:
+            raise ValueError(f"{row.line}: {row.problem}")
+        values = dict(row.values)
+        row_text = "\n".join(values.pop(name) for name in chosen if name in values)
+        row_id = values.pop(id_column, f"{document_id}#{number}")
+        if row_text:
+            yield row.line, {"id": row_id, "text": row_text, "metadata": values}
+
+
+@attrs.frozen
+class CsvRow:
+    """A row of a table.
+
+    Attributes:
+        line: The line at which it ends.
+        values: The cells that have a text, by column.
+        problem: What is wrong with the row; empty if nothing is.
+    """
+
+    line: int
+    values: Mapping[str, str]
+    problem: str = ""
+
+
+class CsvTable:
+    """A table in CSV. Its first row names the columns.
+
+    Args:
+        text: The text; columns are separated by a comma, a semicolon, a tab or a bar.
+
+    Attributes:
+        columns: The names of the columns.
+        delimiter: What separates them.
+
+    Raises:
+        ValueError: If the first row is invalid; the message has the line.
+    """
+
+    def __init__(self, text: str) -> None:
+        header, _, _ = text.partition("\n")
+        self.delimiter = max(_DELIMITERS, key=header.count)
+        csv.field_size_limit(_MAX_CELL_CHARS)
+        self._rows = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter)
+        try:
+            self.columns = [name.strip() for name in next(self._rows, [])]
+        except csv.Error as error:
+            raise ValueError(f"{self._rows.line_num}: invalid CSV: {error}") from None
+
+    def read_rows(self) -> Iterator[CsvRow]:
+        """Yield the rows that are not empty, once.
+
+        Raises:
+            ValueError: If the rest of the table cannot be read; the message has the line.
+        """
+        try:
+            for cells in self._rows:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                problem = ""
+                if len(cells) > len(self.columns):
+                    problem = f"{len(cells)} columns; the first row names {len(self.columns)}"
+                pairs = zip(self.columns, map(str.strip, cells), strict=False)
+                yield CsvRow(self._rows.line_num, {name: cell for name, cell in pairs if name and cell}, problem)
+        except csv.Error as error:
+            raise ValueError(f"{self._rows.line_num}: invalid CSV: {error}") from None
 
 
 def _choose_columns(names: Sequence[str], text_columns: Sequence[str]) -> list[str]:

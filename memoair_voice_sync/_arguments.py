@@ -10,9 +10,11 @@ from typing import Any
 from memoair_protocol.addresses import parse_base_url
 from memoair_protocol.enums import LaneName
 from memoair_protocol.identifiers import identifier_problem, stored_identifier_problem
+from memoair_protocol.outcomes import MAX_SCORE, is_outcome_name
 from memoair_protocol.prompt_template import is_prompt_label
 
 _MAX_TIMEOUT_S = 86_400.0
+_NAME_RULE = "must be up to 64 of a-z, 0-9, '.', '_' and '-', and begin with a-z or 0-9"
 _MAX_TURN_ID_LENGTH = 1_024
 LANES = tuple(lane.value for lane in LaneName)
 
@@ -168,11 +170,29 @@ def positive(name: str, value: object) -> float:
     return value
 
 
-def lower_name(name: str, value: object) -> str:
-    """Return the name of a label or an outcome."""
+def prompt_label(name: str, value: object) -> str:
+    """Return the name of a label of a prompt."""
     checked = text(name, value)
     if not is_prompt_label(checked):
-        raise ValueError(f"{name} must be up to 64 of a-z, 0-9, '.', '_' and '-', and begin with a-z or 0-9")
+        raise ValueError(f"{name} {_NAME_RULE}")
+    return checked
+
+
+def outcome_name(name: str, value: object) -> str:
+    """Return the name of an outcome."""
+    checked = text(name, value)
+    if not is_outcome_name(checked):
+        raise ValueError(f"{name} {_NAME_RULE}")
+    return checked
+
+
+def outcome_score(name: str, value: object) -> float | None:
+    """Return a score within the limits of the cloud, or None."""
+    if value is None:
+        return None
+    checked = finite(name, value)
+    if abs(checked) > MAX_SCORE:
+        raise ValueError(f"{name} must be from {-MAX_SCORE:.0e} to {MAX_SCORE:.0e}")
     return checked
 
 

@@ -62,6 +62,14 @@ def patient_saves() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def opened_model() -> None:
+    """Open the embedding model once for the process, so that no single test seems to leave its descriptor behind."""
+    from memoair_index.static_model import default_model  # most tests do not need NumPy
+
+    default_model()
+
+
 @pytest.fixture
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a child process, a thread or a file descriptor behind."""

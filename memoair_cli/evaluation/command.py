@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -14,7 +15,18 @@ from memoair_cli.documents.reading import check_encoding
 from memoair_cli.evaluation.local_run import read_documents, run_cases
 from memoair_cli.evaluation.report import print_run
 from memoair_cli.evaluation.run_file import InvalidRunFileError, RunRecord, default_history_file, read_run, write_run
-from memoair_cli.options import OptionalPath, fail, pluralize
+from memoair_cli.evaluation.server_run import ServerRequest, run_on_server
+from memoair_cli.options import (
+    AgentId,
+    ApiKey,
+    BaseUrl,
+    OptionalPath,
+    ProjectId,
+    fail,
+    pluralize,
+    require,
+    require_key,
+)
 from memoair_documents.reading import ReadOptions
 from memoair_evaluation.candidate import (
     MAX_BUDGET_CHARS,
@@ -28,6 +40,7 @@ from memoair_evaluation.candidate import (
 from memoair_evaluation.case import InvalidSuiteError, RecallCase, read_suite
 from memoair_evaluation.comparison import Comparison, ScoredCase, compare
 from memoair_evaluation.scoring import CaseResult, aggregate
+from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.enums import LaneName
 from memoair_protocol.input_files import read_regular_file
 from memoair_protocol.limits import MAX_TIMEOUT_MS
@@ -53,7 +66,12 @@ class EvalExit(IntEnum):
 
 
 def evaluate(
-    suite: Annotated[Path, typer.Argument(metavar="SUITE.jsonl", help="The cases, one JSON object per line.")],
+    suite: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE.jsonl", help="The cases, one JSON object per line; with --server also the name of a suite."
+        ),
+    ],
     documents: Annotated[
         Texts,
         typer.Option(
@@ -90,7 +108,11 @@ def evaluate(
         OptionalFloat, typer.Option(min=0, max=1, help="Exit with 1 if a smaller share of the cases passes.")
     ] = None,
     against: Annotated[
-        OptionalText, typer.Option(metavar="last|FILE", help="Compare with this run; exit with 1 if it is worse.")
+        OptionalText,
+        typer.Option(
+            metavar="last|FILE|RUN",
+            help="Compare with this run, with --server also by its id; exit with 1 if it is worse.",
+        ),
     ] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Keep the run as the last one even if it is worse.")] = False,
     save: Annotated[
@@ -103,35 +125,77 @@ def evaluate(
         OptionalText, typer.Option(help="The encoding of the documents, if it is not recognized.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
+    server: Annotated[
+        bool, typer.Option("--server", help="Run the suite on the server; a file is pushed to it first.")
+    ] = False,
+    replace_all: Annotated[
+        bool, typer.Option("--replace-all", help="On the server, remove the cases that are not in the file.")
+    ] = False,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Let the server's language model answer the cases and grade the answers.")
+    ] = False,
+    project: ProjectId = "",
+    agent: AgentId = "",
+    api_key: ApiKey = "",
+    base_url: BaseUrl = CLOUD_BASE_URL,
 ) -> None:
-    """Run a suite of cases on this machine, without a server, and show what is recalled for them.
+    """Run a suite of cases, and show what is recalled for them: on this machine, or on a server.
 
-    Exit codes: 0 fine, 1 below --fail-under or worse than --against, 2 invalid options or files.
+    Exit codes: 0 fine, 1 below --fail-under or worse than --against, 2 invalid options or files, or no result.
     """
-    cases = _select_cases(suite, _read_cases(suite), case, tag)
-    chosen = _read_candidate(candidate)
+    chosen = _read_candidate(candidate, may_have_set=server and not documents)
     options = _parse_options(lane, top_k, context_chars, lane_chars, min_confidence, timeout_ms)
     chosen = attrs.evolve(chosen, recall=_merge(chosen.recall, options))
-    history_file = (history or default_history_file(suite)).expanduser()
-    before = _read_earlier_run(against, history_file)
-    if before is not None and (case or tag):  # then the other cases are not missing
-        ids = {each.id for each in cases}
-        before = [each for each in before if each.case_id in ids]
     read_options = ReadOptions(check_encoding(encoding, EvalExit.USAGE))
-    try:
-        found = read_documents(documents or [], read_options, EvalExit.USAGE)
-        _warn_of_idle_cases(cases, has_documents=bool(found))
-        results = run_cases(cases, found, chosen.recall)
-    except KeyboardInterrupt:
-        fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
-    run = _make_record(suite, chosen, len(found), results)
+    if server:
+        _refuse({"--case": case, "--tag": tag, "--history": history, "--accept": accept}, "runs on this machine")
+        headers = {
+            "X-Project-Id": require(project, "MEMOAIR_PROJECT_ID", EvalExit.USAGE),
+            "X-Agent-Id": require(agent, "MEMOAIR_AGENT_ID", EvalExit.USAGE),
+        }
+        is_file = suite.endswith(".jsonl") or Path(suite).is_file()
+        before = None if against is None or not Path(against).is_file() else _read_earlier_run(against, Path(against))
+        try:
+            wanted = ServerRequest(
+                base_url,
+                require_key(api_key, EvalExit.USAGE),
+                headers,
+                Path(suite).stem if is_file else suite,
+                _read_cases(Path(suite)) if is_file else None,
+                replaces_all=replace_all,
+                candidate=chosen,
+                documents=read_documents(documents, read_options, EvalExit.USAGE) if documents else None,
+                with_judge=judge,
+                exit_code=EvalExit.USAGE,
+            )
+            other = against if before is None else None
+            cases, run, found_before = run_on_server(wanted, other, with_details=save is not None)
+        except KeyboardInterrupt:
+            fail("interrupted; the run was canceled", EvalExit.INTERRUPTED)
+        before = found_before if before is None else before
+    else:
+        _refuse({"--replace-all": replace_all, "--judge": judge}, "runs on a server: add --server")
+        path = Path(suite)
+        cases = _select_cases(path, _read_cases(path), case, tag)
+        history_file = (history or default_history_file(path)).expanduser()
+        before = _read_earlier_run(against, history_file)
+        if before is not None and (case or tag):  # then the other cases are not missing
+            ids = {each.id for each in cases}
+            before = [each for each in before if each.case_id in ids]
+        try:
+            found = read_documents(documents or [], read_options, EvalExit.USAGE)
+            _warn_of_idle_cases(cases, has_documents=bool(found))
+            results = run_cases(cases, found, chosen.recall)
+        except KeyboardInterrupt:
+            fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
+        run = _make_record(path, chosen, len(found), results)
     comparison = None if before is None else compare(before, run.cases)
     _print(cases, run, comparison, as_json=as_json)
     if save is not None:
         _write(save, run, with_details=True)
     is_worse = comparison is not None and comparison.is_worse
-    if case or tag:
-        pass  # a part of the suite is no run to compare the whole with
+    if server or case or tag:
+        pass  # the server keeps its runs, and a part of the suite is no run to compare the whole with
     elif not is_worse or accept:
         _keep(history_file, run, is_default=history is None)
     else:
@@ -170,7 +234,14 @@ def _select_cases(
     return selected
 
 
-def _read_candidate(path: Path | None) -> Candidate:
+def _refuse(options: Mapping[str, object], whose: str) -> None:
+    """Exit if an option is given that is not for this kind of run."""
+    for name, value in options.items():
+        if value:
+            fail(f"{name} is only for {whose}", EvalExit.USAGE)
+
+
+def _read_candidate(path: Path | None, *, may_have_set: bool) -> Candidate:
     if path is None:
         return Candidate()
     try:
@@ -179,7 +250,7 @@ def _read_candidate(path: Path | None) -> Candidate:
         fail(f"{path}: {error}", EvalExit.USAGE)
     except OSError as error:
         fail(f"{path}: {error.strerror or error}", EvalExit.USAGE)
-    if candidate.document_set_id is not None:
+    if candidate.document_set_id is not None and not may_have_set:
         fail(f"{path}: documents: a document set is on a server; pass --documents", EvalExit.USAGE)
     return candidate
 

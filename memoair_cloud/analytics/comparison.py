@@ -17,7 +17,7 @@ from memoair_cloud.analytics.prompts import PromptFigures, ShareBase
 MIN_CALLS = 30
 
 
-class Verdict(str, Enum):
+class ComparisonVerdict(str, Enum):
     """What a comparison can say."""
 
     NOT_ENOUGH = "not_enough_calls"  # no difference is computed
@@ -27,7 +27,7 @@ class Verdict(str, Enum):
 
 
 @attrs.frozen
-class Difference:
+class VersionDifference:
     """A difference between two versions.
 
     Attributes:
@@ -37,7 +37,7 @@ class Difference:
         after_count: The same of the second.
     """
 
-    verdict: Verdict
+    verdict: ComparisonVerdict
     difference: Estimate | None
     before_count: int
     after_count: int
@@ -59,8 +59,8 @@ class OutcomeComparison:
     """
 
     outcome: str
-    share: Difference
-    score: Difference | None
+    share: VersionDifference
+    score: VersionDifference | None
 
 
 @attrs.frozen
@@ -70,7 +70,7 @@ class PromptComparison:
     Attributes:
         before: The figures of the one.
         after: The figures of the other.
-        outcomes: The outcomes of either, by name.
+        outcomes: The outcomes of either, the most frequent first.
         has_uneven_reports: Whether outcomes are reported of a smaller part of the calls of one version than of the
             other. Then the calls that are missing may decide the comparison.
     """
@@ -93,7 +93,8 @@ def compare_prompts(before: PromptFigures, after: PromptFigures, base: ShareBase
         after: The figures of the other: differences are positive where it is higher.
         base: What shares are of.
     """
-    names = sorted({*before.outcomes, *after.outcomes})
+    counts = {name: before.count_of(name) + after.count_of(name) for name in (*before.outcomes, *after.outcomes)}
+    names = sorted(counts, key=lambda name: (-counts[name], name))
     totals = before.share_total(base), after.share_total(base)
     compared = [_compare_outcome(name, before, after, totals) for name in names]
     gap = abs(before.reported_share - after.reported_share)
@@ -111,10 +112,12 @@ def _compare_outcome(
     return OutcomeComparison(name, share, score)
 
 
-def _judge(counts: tuple[int, int], compute: Callable[[], Estimate | None]) -> Difference:
+def _judge(counts: tuple[int, int], compute: Callable[[], Estimate | None]) -> VersionDifference:
     difference = compute() if min(counts) >= MIN_CALLS else None
     if difference is None:
-        return Difference(Verdict.NOT_ENOUGH, None, *counts)
+        return VersionDifference(ComparisonVerdict.NOT_ENOUGH, None, *counts)
     if difference.low > 0:
-        return Difference(Verdict.HIGHER, difference, *counts)
-    return Difference(Verdict.LOWER if difference.high < 0 else Verdict.UNDECIDED, difference, *counts)
+        return VersionDifference(ComparisonVerdict.HIGHER, difference, *counts)
+    return VersionDifference(
+        ComparisonVerdict.LOWER if difference.high < 0 else ComparisonVerdict.UNDECIDED, difference, *counts
+    )

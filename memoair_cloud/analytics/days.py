@@ -3,14 +3,16 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta, tzinfo
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from datetime import time as time_of_day
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import attrs
 
 from memoair_cloud.analytics.calls import CallCounts, count_calls_by_prompt
+from memoair_cloud.analytics.outcomes import OutcomeTally, tally_outcomes
 from memoair_cloud.analytics.prompt_key import PromptKey
 from memoair_cloud.recall_traces.figures import RecallFigures, RecallTally, tally_by_prompt
 from memoair_cloud.tenancy.access import Tenant
@@ -23,6 +25,7 @@ _TTL_S = 600.0
 _MAX_DAYS = 2_000  # some 10 kB each
 
 Day = tuple[datetime, datetime]
+FiguresT = TypeVar("FiguresT")
 
 
 @attrs.frozen
@@ -65,6 +68,44 @@ class DayFigures:
         return self.all_figures if agent_id is None else self.recall_by_agent.get(agent_id, RecallTally()).to_figures()
 
 
+class _DayStore(Generic[FiguresT]):
+    """Figures of one kind, of days that are over. Thread-safe."""
+
+    def __init__(self, load: Callable[[Tenant, datetime, datetime], FiguresT], clock: Callable[[], float]) -> None:
+        self._load = load
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._days: OrderedDict[tuple[str, Day], tuple[float, FiguresT]] = OrderedDict()
+
+    def load_day(self, tenant: Tenant, day: Day) -> FiguresT:
+        key = tenant.scope.project_id, day
+        with self._lock:
+            loaded_at, figures = self._days.get(key, (0.0, None))
+        if figures is not None and self._clock() < loaded_at + _TTL_S:
+            return figures
+        figures = self._load(tenant, *day)
+        if utc_now() - day[1] > _SETTLED_AFTER:
+            with self._lock:
+                self._days[key] = self._clock(), figures
+                self._days.move_to_end(key)
+                while len(self._days) > _MAX_DAYS:
+                    self._days.popitem(last=False)
+        return figures
+
+    def drop_days(self, project_id: str, moments: Iterable[datetime]) -> None:
+        days = {moment.astimezone(timezone.utc).date() for moment in moments}
+        with self._lock:
+            # A day of another time zone is in two of UTC.
+            changed = [key for key in self._days if key[0] == project_id and any(_touches(key[1], day) for day in days)]
+            for key in changed:
+                del self._days[key]
+
+
+def _touches(day: Day, date_in_utc: date) -> bool:
+    begin = datetime.combine(date_in_utc, time_of_day(), timezone.utc)
+    return day[0] < begin + timedelta(days=1) and begin < day[1]
+
+
 class DayCache:
     """Figures of days that are over, of all projects of a server. Thread-safe.
 
@@ -73,9 +114,8 @@ class DayCache:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._days: OrderedDict[tuple[str, Day], tuple[float, DayFigures]] = OrderedDict()
+        self._figures = _DayStore(_load_day, clock)
+        self._outcomes = _DayStore(tally_outcomes, clock)
 
     def load_days(self, tenant: Tenant, days: Sequence[Day]) -> list[DayFigures]:
         """Return the figures of days of a project.
@@ -89,22 +129,36 @@ class DayCache:
         """
         with tenant.begin_read():  # what is in memory is for those who may read it
             pass
-        return [self._load_day(tenant, day) for day in days]
+        return [self._figures.load_day(tenant, day) for day in days]
 
-    def _load_day(self, tenant: Tenant, day: Day) -> DayFigures:
-        key = tenant.scope.project_id, day
-        with self._lock:
-            loaded_at, figures = self._days.get(key, (0.0, None))
-        if figures is not None and self._clock() < loaded_at + _TTL_S:
-            return figures
-        figures = DayFigures(count_calls_by_prompt(tenant, *day), tally_by_prompt(tenant, *day))
-        if utc_now() - day[1] > _SETTLED_AFTER:
-            with self._lock:
-                self._days[key] = self._clock(), figures
-                self._days.move_to_end(key)
-                while len(self._days) > _MAX_DAYS:
-                    self._days.popitem(last=False)
-        return figures
+    def load_outcome_days(self, tenant: Tenant, days: Sequence[Day]) -> list[dict[PromptKey, OutcomeTally]]:
+        """Return the outcomes of the calls of some days, by agent and version of its prompt.
+
+        Args:
+            tenant: The project.
+            days: As for `load_days`.
+
+        Raises:
+            NotFoundError: If the tenant has no such project.
+        """
+        with tenant.begin_read():
+            pass
+        return [self._outcomes.load_day(tenant, day) for day in days]
+
+    def drop_outcomes(self, project_id: str, moments: Iterable[datetime]) -> None:
+        """Read the outcomes of some days again when they are next asked for. Other servers do so within ten minutes.
+
+        Outcomes are reported long after their calls, and looked at right after they were reported.
+
+        Args:
+            project_id: The project.
+            moments: When the calls began of which outcomes were reported.
+        """
+        self._outcomes.drop_days(project_id, moments)
+
+
+def _load_day(tenant: Tenant, since: datetime, until: datetime) -> DayFigures:
+    return DayFigures(count_calls_by_prompt(tenant, since, until), tally_by_prompt(tenant, since, until))
 
 
 def list_days(since: datetime, until: datetime, zone: tzinfo) -> list[date]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import attrs
 
 LEVEL = 0.95
+# Of fewer scores, the interval is wider than all scores that there could be.
+MIN_SCORES = 5
 
 
 @attrs.frozen
@@ -58,6 +60,16 @@ class ScoreSample:
         """The variance, as far as the sample tells it; 0 for fewer than two scores."""
         return self.squares / (self.count - 1) if self.count > 1 else 0.0
 
+    def __add__(self, other: "ScoreSample") -> "ScoreSample":
+        """Return the scores of both (Chan's formula)."""
+        count = self.count + other.count
+        if not self.count or not other.count:
+            return self if self.count else other
+        distance = other.mean - self.mean
+        mean = self.mean + distance * other.count / count
+        between = distance * distance * self.count * other.count / count
+        return ScoreSample(count, mean, self.squares + other.squares + between)
+
 
 def collect_scores(scores: Iterable[tuple[float, int]]) -> ScoreSample:
     """Return the sample of some scores, each given with how often it occurs."""
@@ -77,7 +89,7 @@ def estimate_share(sample: ShareSample) -> Estimate | None:
     """
     if not sample.total:
         return None
-    from scipy.stats import binomtest
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
 
     interval = binomtest(sample.count, sample.total).proportion_ci(LEVEL, method="wilson")
     return Estimate(sample.count / sample.total, float(interval.low), float(interval.high))
@@ -90,9 +102,9 @@ def estimate_mean(sample: ScoreSample) -> Estimate | None:
     asks for, the two agree.
 
     Returns:
-        The mean; None for fewer than two scores, and if all are equal: they tell nothing of how others scatter.
+        The mean; None for fewer than `MIN_SCORES` scores, and if all are equal: that tells nothing of how they scatter.
     """
-    if not sample.variance:
+    if sample.count < MIN_SCORES or not sample.variance:
         return None
     return _around(sample.mean, math.sqrt(sample.variance / sample.count), sample.count - 1)
 
@@ -129,7 +141,7 @@ def estimate_mean_difference(before: ScoreSample, after: ScoreSample) -> Estimat
 
 
 def _around(value: float, error: float, degrees: float) -> Estimate:
-    from scipy.stats import t
+    from scipy.stats import t  # type: ignore[import-untyped]
 
     low, high = t.interval(LEVEL, degrees, loc=value, scale=error)
     return Estimate(value, float(low), float(high))

@@ -6,7 +6,7 @@ from enum import Enum
 from functools import cached_property
 
 import attrs
-from sqlalchemy import ColumnElement, and_, distinct, func, select
+from sqlalchemy import ColumnElement, distinct, func, select
 
 from memoair_cloud.analytics.calls import CallCounts
 from memoair_cloud.analytics.days import DayFigures, merge_tallies
@@ -14,14 +14,13 @@ from memoair_cloud.analytics.intervals import (
     Estimate,
     ScoreSample,
     ShareSample,
-    collect_scores,
     estimate_mean,
     estimate_share,
 )
+from memoair_cloud.analytics.outcomes import OutcomeTally
 from memoair_cloud.analytics.prompt_key import PromptKey
 from memoair_cloud.calls.search import CallFilter, call_conditions
 from memoair_cloud.database.models import CallSession
-from memoair_cloud.database.outcome_models import CallOutcome
 from memoair_cloud.recall_traces.figures import RecallFigures, RecallTally
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
@@ -53,7 +52,7 @@ class OutcomeFigures:
 
     @cached_property
     def mean(self) -> Estimate | None:
-        """The mean score; None for fewer than two scores, and if all are equal."""
+        """The mean score; None for fewer than five scores, and if all are equal."""
         return estimate_mean(self.scores)
 
 
@@ -103,18 +102,17 @@ class PromptFigures:
 def load_prompt_figures(
     tenant: Tenant,
     days: Sequence[DayFigures],
+    outcome_days: Sequence[Mapping[PromptKey, OutcomeTally]],
     since: datetime,
     until: datetime,
     agent_id: str | None = None,
 ) -> list[PromptFigures]:
     """Return the figures of each version that was heard in a period, by agent, latest version first.
 
-    Counts of calls and searches come from the figures of the days, which may be some minutes old. Outcomes are read
-    now: they are reported long after their calls, and looked at right after they were reported.
-
     Args:
         tenant: The project.
         days: The figures of the period's days.
+        outcome_days: The outcomes of the calls of these days.
         since: The first moment of the period.
         until: The first moment after it.
         agent_id: Only this agent's prompt.
@@ -126,10 +124,12 @@ def load_prompt_figures(
             calls[key] = calls.get(key, CallCounts()) + counts
         for key, tally in day.recall.items():
             tallies.setdefault(key, []).append(tally)
+    outcomes: dict[PromptKey, OutcomeTally] = {}
+    for outcome_day in outcome_days:
+        for key, outcome_tally in outcome_day.items():
+            outcomes[key] = outcomes.get(key, OutcomeTally()) + outcome_tally
     with tenant.begin_read() as session:
-        conditions = call_conditions(session, CallFilter(since, until, agent_id))
-        callers = _count_callers(session, conditions)
-        reported, outcomes = _read_outcomes(session, conditions)
+        callers = _count_callers(session, call_conditions(session, CallFilter(since, until, agent_id)))
     keys = {key for key in (*calls, *tallies, *outcomes) if agent_id in (None, key.agent_id)}
     return [
         PromptFigures(
@@ -137,8 +137,8 @@ def load_prompt_figures(
             calls.get(key, CallCounts()),
             callers.get(key, 0),
             merge_tallies(tallies.get(key, [])).to_figures(),
-            reported.get(key, 0),
-            outcomes.get(key, {}),
+            outcomes.get(key, OutcomeTally()).reported,
+            _show_outcomes(outcomes.get(key, OutcomeTally())),
         )
         for key in sorted(keys, key=_sort_key)
     ]
@@ -162,33 +162,6 @@ def _count_callers(session: ScopedSession, conditions: Iterable[ColumnElement[bo
     return {PromptKey(agent_id, version): number for agent_id, version, number in rows}
 
 
-def _read_outcomes(
-    session: ScopedSession, conditions: Iterable[ColumnElement[bool]]
-) -> tuple[dict[PromptKey, int], dict[PromptKey, dict[str, OutcomeFigures]]]:
-    """Return the number of calls with an outcome, and the figures of each outcome, by version."""
-    is_of_call = and_(CallOutcome.user_id == CallSession.user_id, CallOutcome.session_id == CallSession.id)
-    version = CallSession.agent_id, CallSession.prompt_version
-    # Ids have no line feeds.
-    call_count = func.count(distinct(CallSession.user_id + "\n" + CallSession.id))
-    reported = select(*version, call_count).join(CallOutcome, is_of_call).where(*conditions).group_by(*version)
-    named = (*version, CallOutcome.outcome)
-    counted = select(*named, call_count).join(CallOutcome, is_of_call).where(*conditions).group_by(*named)
-    scored = (*named, CallOutcome.score)
-    scores = select(*scored, func.count()).select_from(CallSession).join(CallOutcome, is_of_call)
-    scores = scores.where(*conditions, CallOutcome.score.is_not(None)).group_by(*scored)
-
-    found: dict[PromptKey, dict[str, list[tuple[float, int]]]] = {}
-    for agent_id, number, name, score, count in session.execute(scores):
-        found.setdefault(PromptKey(agent_id, number), {}).setdefault(name, []).append((score, count))
-    outcomes: dict[PromptKey, dict[str, OutcomeFigures]] = {}
-    for agent_id, number, name, count in session.execute(counted):
-        key = PromptKey(agent_id, number)
-        sample = collect_scores(found.get(key, {}).get(name, ()))
-        outcomes.setdefault(key, {})[name] = OutcomeFigures(count, sample)
-    totals = {PromptKey(agent_id, number): count for agent_id, number, count in session.execute(reported)}
-    return totals, {key: _most_frequent(by_name) for key, by_name in outcomes.items()}
-
-
-def _most_frequent(by_name: dict[str, OutcomeFigures]) -> dict[str, OutcomeFigures]:
-    names = sorted(by_name, key=lambda name: (-by_name[name].count, name))[:MAX_OUTCOMES_SHOWN]
-    return {name: by_name[name] for name in names}
+def _show_outcomes(tally: OutcomeTally) -> dict[str, OutcomeFigures]:
+    names = sorted(tally.by_name, key=lambda name: (-tally.by_name[name].count, name))[:MAX_OUTCOMES_SHOWN]
+    return {name: OutcomeFigures(tally.by_name[name].count, tally.by_name[name].scores) for name in names}

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from sqlalchemy import Select, select
 
+from memoair_cloud.database.base import ProjectOwned
 from memoair_cloud.database.caller_tables import CALLER_TABLES
 from memoair_cloud.database.models import (
     CallerProfile,
@@ -34,7 +35,7 @@ _ROWS_AT_ONCE = 500
 # Up to this size, an export needs no space on the disk.
 _MAX_MEMORY_BYTES = 1 << 20
 # The tables that the document has in a form of their own, and not row by row.
-_WRITTEN_APART: frozenset[type[Any]] = frozenset(
+_WRITTEN_APART: frozenset[type[ProjectOwned]] = frozenset(
     {LegalHold, CallSession, CallEvent, Memory, MemoryChange, CallerProfile}
 )
 # What the document leaves out: keys that are the same in every row, and bookkeeping of the server.

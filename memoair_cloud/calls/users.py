@@ -68,7 +68,7 @@ def record_erased_sessions(session: ScopedSession, user_id: str, session_ids: It
 
 
 def find_sessions_of_erased_users(session: ScopedSession, session_ids: Iterable[str]) -> set[str]:
-    """Return those sessions that a user had who was erased, whoever that was. Others may have some of the same ids."""
+    """Return those sessions that a user had who was erased. Other users may have the same ids."""
     return find_erased_sessions(session, _NO_USER, session_ids)
 
 

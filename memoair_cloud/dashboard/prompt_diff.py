@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-_WORDS = re.compile(r"\w+|\s+|[^\w\s]")
+_WORDS = re.compile(r"\{\{[ \t]*\w+[ \t]*\}\}|\w+|\s+|[^\w\s]")  # a placeholder is one word
 # Comparing words takes time that grows with the product of their numbers. This is about a second for a page.
 _MAX_WORD_PAIRS = 1_000_000
 _MAX_LINE_PAIRS = 40_000

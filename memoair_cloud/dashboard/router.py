@@ -15,8 +15,10 @@ from memoair_cloud.dashboard.pages import (
     evaluations,
     facts,
     holds,
+    outcomes,
     overview,
     projects,
+    prompt_figures,
     prompts,
     sign_in,
     try_it,
@@ -35,6 +37,7 @@ _PAGES = (
     erasure,
     holds,
     calls,
+    outcomes,
     try_it,
     turn_cases,
     documents,
@@ -44,6 +47,7 @@ _PAGES = (
     document_sets,
     evaluation_runs,
     prompts,
+    prompt_figures,
     audit,
 )
 # In the order in which they are asked: the last one answers what no other knows.

@@ -14,7 +14,7 @@ class CallOutcome(ProjectOwned, Base):
     """An outcome of a call, such as ``resolved``. It may arrive before the call does.
 
     The user is there if and only if the call is: an outcome without its call names its user by a hash only, so that
-    nothing of a caller is kept who was erased meanwhile.
+    nothing of a caller is kept who was erased before it arrives.
     """
 
     __tablename__ = "call_outcomes"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -68,11 +68,13 @@ class OutcomeReceipt:
         accepted: The number of outcomes that were saved, or would be.
         unknown_sessions: How many of them are of sessions that have not arrived.
         rejected: Those that were not saved.
+        began_at: When the known sessions began.
     """
 
     accepted: int = 0
     unknown_sessions: int = 0
     rejected: list[OutcomeRejection] = attrs.field(factory=list)
+    began_at: set[datetime] = attrs.field(factory=set)
 
 
 def report_outcomes(
@@ -120,9 +122,12 @@ def _store(
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for index, outcome in batch:
         try:
-            user_id = _resolve_user(outcome, owners.get(outcome.session_id, ()))
+            sessions = owners.get(outcome.session_id, {})
+            user_id = _resolve_user(outcome, list(sessions))
             if user_id is None:
                 erased.check(outcome, now)
+            else:
+                receipt.began_at.add(sessions[user_id])
         except ApiError as error:
             receipt.rejected.append(OutcomeRejection(index, error.message))
             continue
@@ -135,18 +140,22 @@ def _store(
         session.insert_or_replace(CallOutcome, in_order, ["project_id", "session_id", "id"])
 
 
-def _find_owners(session: ScopedSession, session_ids: Iterable[str]) -> dict[str, list[str]]:
-    """Return the users of each known session, locked until the end of the transaction: none of them is erased."""
-    statement = select(CallSession.id, CallSession.user_id).where(CallSession.id.in_(set(session_ids)))
+def _find_owners(session: ScopedSession, session_ids: Iterable[str]) -> dict[str, dict[str, datetime]]:
+    """Return the users of each known session, with when it began.
+
+    They are locked until the end of the transaction: none of them is erased.
+    """
+    columns = CallSession.id, CallSession.user_id, CallSession.started_at
+    statement = select(*columns).where(CallSession.id.in_(set(session_ids)))
     user_ids = {row.user_id for row in session.execute(statement)}
     if not user_ids:
         return {}
     # In one order, so that two reports cannot deadlock; other writers lock one user only.
     locked = select(EndUser.id).where(EndUser.id.in_(user_ids)).order_by(EndUser.id).with_for_update(read=True)
     session.execute(locked).all()
-    owners: dict[str, list[str]] = {}
+    owners: dict[str, dict[str, datetime]] = {}
     for row in session.execute(statement.where(CallSession.user_id.in_(user_ids))):
-        owners.setdefault(row.id, []).append(row.user_id)
+        owners.setdefault(row.id, {})[row.user_id] = row.started_at
     return owners
 
 
@@ -195,7 +204,7 @@ class _ErasedSessions:
 
 def _outcome_row(
     session: ScopedSession, outcome: ReportedOutcome, user_id: str | None, now: datetime
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     known_id = user_id or outcome.user_id
     digest = None if known_id is None else hash_user_id(session.scope.project_id, known_id)
     reported_at = outcome.occurred_at or now

@@ -90,7 +90,7 @@ class LabelMover:
         return self._record(self._find_label(), last, before.number, back_to, AuditAction.ROLLED_BACK_LABEL)
 
     def find_before(self) -> PromptLabelMove | None:
-        """Return the move that a rollback restores; None if there is none. The agent need not be locked."""
+        """Return the move that a rollback restores; None if it cannot be rolled back. The agent need not be locked."""
         last = self._find_last_move()
         return None if last is None else self._find_move(last.back_to)
 

@@ -7,6 +7,7 @@ complete integration. Only integrations import this package.
 """
 
 from memoair_protocol.defaults import CLOUD_BASE_URL, RUNTIME_PORT_RANGE
+from memoair_voice.integration.agent_prompt import PromptInstructions, make_agent_prompt
 from memoair_voice.integration.call import NamedCall
 from memoair_voice.integration.errors import error_code, log_failures
 from memoair_voice.integration.identity import (
@@ -49,6 +50,7 @@ __all__ = [
     "TOOL_QUERY_DESCRIPTION",
     "AssembledTurn",
     "NamedCall",
+    "PromptInstructions",
     "TurnAssembler",
     "TurnEvent",
     "TurnState",
@@ -60,6 +62,7 @@ __all__ = [
     "find_missing",
     "is_fenced",
     "log_failures",
+    "make_agent_prompt",
     "read_environment",
     "remove_known_turns",
     "resolve_user",

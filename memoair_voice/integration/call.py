@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from memoair_voice import MemoAirVoiceClient, VoiceSession
+from memoair_voice import MemoAirVoiceClient, Prompt, VoiceSession
 
 
 class NamedCall:
@@ -37,16 +37,29 @@ class NamedCall:
         self._metadata = metadata
         self._session_task: asyncio.Task[VoiceSession] | None = None
 
-    async def open(self) -> None:
+    async def open(self, prompt: Prompt | None = None) -> None:
         """Open the call, and wait for the memory as long as a session does.
+
+        Args:
+            prompt: The prompt that the agent has in the call; None if it has none.
 
         Raises:
             MemoAirVoiceMemoryError: The pool has no room, or is closed.
         """
-        session = self._client.session(user=self._user, session_id=self.session_id, metadata=self._metadata)
+        session = self._client.session(
+            user=self._user, session_id=self.session_id, metadata=self._metadata, prompt=prompt
+        )
         self._session_task = asyncio.ensure_future(session)
         # A cancelled wait must not lose the session, which pins a runtime.
         await (await asyncio.shield(self._session_task)).open()
+
+    async def record_prompt(self, prompt: Prompt) -> None:
+        """Record that an agent with another prompt has taken over the call.
+
+        Raises:
+            MemoAirVoiceMemoryError: The runtime does not take it in time.
+        """
+        await self._client.load_index(user=self._user, session_id=self.session_id, prompt=prompt)
 
     async def end(self, *, has_turns: bool) -> None:
         """End the call, so that the cloud learns from it at once. Ending it again has no effect.

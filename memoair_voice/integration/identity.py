@@ -32,7 +32,7 @@ def read_environment(overrides: Mapping[str, Any], environ: Mapping[str, str] | 
 
 
 def complete_identity(
-    agent: object | None, *, cloud_base_url: str | None, org_only: bool, **identity: str | None
+    agent: object | None, *, cloud_base_url: str | None, org_only: bool, **identity: Any
 ) -> dict[str, Any]:
     """Return the arguments, each completed from the attributes of ``agent`` if it was not passed.
 

@@ -334,7 +334,7 @@ class CloudCalls:
             session_id: The id of the call.
             outcome: The name of the outcome: up to 64 of ``a-z``, ``0-9``, ``.``, ``_`` and ``-``.
             user_id: The id of the caller. Needed only if several callers have a call with this id.
-            score: How well it went, a finite number. What it means is up to the application.
+            score: How well it went, a finite number, at most 1e12. What it means is up to the application.
 
         Raises:
             MemoAirVoiceMemoryError: The cloud does not have the outcome: it rejects it (``cloud.invalid``), cannot be
@@ -346,8 +346,8 @@ class CloudCalls:
         entry = {
             "sessionId": check.identifier("session_id", session_id),
             "userId": user_id,
-            "outcome": check.lower_name("outcome", outcome),
-            "score": None if score is None else check.finite("score", score),
+            "outcome": check.outcome_name("outcome", outcome),
+            "score": check.outcome_score("score", score),
             "occurredAt": format_utc(utc_now()),
         }
         check_process()

@@ -11,10 +11,44 @@ from memoair_protocol.session_prompt import PROMPT_METADATA, describe_prompt
 from memoair_voice_sync._after_fork import check_process
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._diagnostics import log
-from memoair_voice_sync._prompts.prompt_file import PromptFiles, PromptKey
+from memoair_voice_sync._prompts.prompt_file import FetchedPrompt, PromptFiles, WantedPrompt
 from memoair_voice_sync._prompts.store import CLOUD_TIMEOUTS_S, PromptStore
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 from memoair_voice_sync.results import Prompt
+
+
+class PromptTemplate:
+    """What an application asks for, and what it fills in. Immutable.
+
+    Attributes:
+        key: The label or version.
+        default: The text to use if there is no other; None for none.
+    """
+
+    def __init__(self, label: str, version: int | None, values: Mapping[str, object], default: str | None) -> None:
+        """Check the arguments of `PromptCalls.prompt`, also whether the default text can be filled in.
+
+        Raises:
+            ValueError: If an argument or a value is invalid.
+            TypeError: If an argument or a value has the wrong type.
+        """
+        self.key = _parse_key(label, version)
+        # None stays out, so that its placeholder counts as missing.
+        given = check.mapping("values", values).items()
+        self._values = {str(name): _format_value(str(name), value) for name, value in given if value is not None}
+        self.default = check.optional_text("default", default)
+        # A mistake in it must not wait for the day on which the cloud is away.
+        self._default_text = None if self.default is None else _fill_in(self.default, self._values)
+
+    def fill_in(self, found: FetchedPrompt, agent_id: str, *, is_stale: bool) -> Prompt:
+        """Return a prompt with its placeholders filled in; raise PromptTemplateError if the values do not fit."""
+        return Prompt(_fill_in(found.text, self._values), found.version, self.key.label, agent_id, is_stale=is_stale)
+
+    def fill_in_default(self, agent_id: str | None) -> Prompt | None:
+        """Return the default text, filled in; None without one."""
+        if self._default_text is None:
+            return None
+        return Prompt(self._default_text, None, self.key.label, agent_id or "", is_stale=True)
 
 
 class PromptCalls:
@@ -58,29 +92,36 @@ class PromptCalls:
         Raises:
             ValueError: If a placeholder has no value, or one that is too long or no valid Unicode; the message names
                 the placeholder, and never the value. `memoair_protocol.prompt_template.PromptTemplateError` is one.
-            TypeError: If a value is a container or bytes, or an argument has the wrong type.
+            TypeError: If a value is bytes, a container, or of a class without a text of its own, or an argument has the
+                wrong type.
             MemoAirVoiceMemoryError: This machine does not know the prompt, there is no ``default``, and the cloud
                 fails: ``cloud.timeout``, ``cloud.unreachable`` (also without a cloud), ``cloud.not_found`` (there is no
                 such label or version), ``cloud.unauthorized``, ``cloud.forbidden``, or another error of it. Or
                 ``pool.closed``.
         """
         check_process()
-        key = _parse_key(label, version)
         timeout_s = check.seconds("timeout_ms", timeout_ms, 1e-3)
-        texts = _format_values(values, placeholders)
-        # A mistake in it must not wait for the day on which the cloud is away.
-        default_text = None if check.optional_text("default", default) is None else _fill_in(str(default), texts)
+        template = PromptTemplate(label, version, _merge(values, placeholders), default)
         agent_id = self._prompts.agent_id
         if agent_id is None:
             raise ValueError("agent_id is required: a prompt belongs to an agent")
         try:
-            found, is_stale = self._prompts.get(key, timeout_s)
+            found, is_stale = self._prompts.get(template.key, timeout_s)
         except MemoAirVoiceMemoryError as error:
-            if default_text is None or error.code == "pool.closed":
+            by_default = template.fill_in_default(agent_id)
+            if by_default is None or error.code == "pool.closed":
                 raise
-            log.warning("the default text of a prompt is used: action=prompt_default code=%s %s", error.code, key)
-            return Prompt(default_text, None, key.label, agent_id, is_stale=True)
-        return Prompt(_fill_in(found.text, texts), found.version, key.label, agent_id, is_stale=is_stale)
+            message = "the default text of a prompt is used: action=prompt_default code=%s %s"
+            log.warning(message, error.code, template.key)
+            return by_default
+        return template.fill_in(found, agent_id, is_stale=is_stale)
+
+    def _find_known_prompt(self, template: "PromptTemplate") -> Prompt | None:
+        """Return a prompt as this machine knows it, or the default text; None without either. Asks no cloud."""
+        agent_id, known = self._prompts.agent_id, self._prompts.peek(template.key)
+        if known is None or agent_id is None:
+            return template.fill_in_default(agent_id)
+        return template.fill_in(known, agent_id, is_stale=True)
 
     def _prompt_metadata(self, prompt: Prompt | None, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a call's metadata says about its prompt. Other metadata must not use the name."""
@@ -119,29 +160,26 @@ def make_store(
     return PromptStore(cloud, PromptFiles(root, base_url, project_id, agent_id), fresh_s)
 
 
-def _parse_key(label: str, version: int | None) -> PromptKey:
-    check.lower_name("label", label)
+def _parse_key(label: str, version: int | None) -> WantedPrompt:
+    check.prompt_label("label", label)
     if version is None:
-        return PromptKey(label)
+        return WantedPrompt(label)
     if label != PROMPT_LABEL:
         raise ValueError("label and version cannot be combined: a label points to a version")
-    return PromptKey(None, check.count("version", version))
+    return WantedPrompt(None, check.count("version", version))
 
 
-def _format_values(values: Mapping[str, object] | None, placeholders: Mapping[str, object]) -> dict[str, str]:
-    """Return the values as texts. None stays out, so that its placeholder counts as missing."""
+def _merge(values: Mapping[str, object] | None, placeholders: Mapping[str, object]) -> dict[str, object]:
     given = check.mapping("values", values)
     if twice := sorted(name for name in given if name in placeholders):
-        raise ValueError(f"{', '.join(twice)}: given in values= and as an argument")
-    return {
-        str(name): _format_value(str(name), value)
-        for name, value in {**given, **placeholders}.items()
-        if value is not None
-    }
+        raise ValueError(f"{', '.join(map(str, twice))}: given in values= and as an argument")
+    return {**given, **placeholders}
 
 
 def _format_value(name: str, value: object) -> str:
-    if isinstance(value, bytes | bytearray | Mapping | list | tuple | set | frozenset):
+    kind = type(value)
+    has_no_text = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__  # "<Caller object at 0x...>"
+    if has_no_text or isinstance(value, bytes | bytearray | Mapping | list | tuple | set | frozenset):
         raise TypeError(f"the value of the placeholder {name} must be a text or a number, not {type(value).__name__}")
     failure: str | None = None
     text = ""
@@ -157,7 +195,7 @@ def _format_value(name: str, value: object) -> str:
     return text
 
 
-def _fill_in(template: str, texts: Mapping[str, str]) -> str:
-    """Fill in a template. Values that it has no placeholder for are left out: a new version may do without one."""
-    names = find_placeholders(template)
-    return render_prompt(template, {name: texts[name] for name in names if name in texts})
+def _fill_in(text: str, values: Mapping[str, str]) -> str:
+    """Fill in a text. Values that it has no placeholder for are left out: a new version may do without one."""
+    names = find_placeholders(text)
+    return render_prompt(text, {name: values[name] for name in names if name in values})

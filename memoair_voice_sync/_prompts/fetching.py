@@ -8,7 +8,7 @@ import attrs
 from memoair_protocol.cloud_replies import CloudReply
 from memoair_protocol.prompt_template import PromptTemplateError, find_placeholders
 from memoair_voice_sync._cloud.api import CloudApi, reply_error
-from memoair_voice_sync._prompts.prompt_file import FetchedPrompt, PromptKey, hash_text, is_prompt
+from memoair_voice_sync._prompts.prompt_file import FetchedPrompt, WantedPrompt, hash_text, is_prompt
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 _NOT_MODIFIED = 304
@@ -29,7 +29,7 @@ class FetchFailedError(Exception):
         self.retry_after_s = retry_after_s
 
 
-def fetch_prompt(cloud: CloudApi, key: PromptKey, known: FetchedPrompt | None, asked_at: float) -> FetchedPrompt:
+def fetch_prompt(cloud: CloudApi, key: WantedPrompt, known: FetchedPrompt | None, asked_at: float) -> FetchedPrompt:
     """Return a prompt as the cloud has it now.
 
     Args:
@@ -58,7 +58,7 @@ def fetch_prompt(cloud: CloudApi, key: PromptKey, known: FetchedPrompt | None, a
 
 
 def _parse(
-    reply: CloudReply, body: dict[str, Any], key: PromptKey, agent_id: str | None, asked_at: float
+    reply: CloudReply, body: dict[str, Any], key: WantedPrompt, agent_id: str | None, asked_at: float
 ) -> FetchedPrompt:
     """Return the prompt of a reply. A cache in between could have returned that of another agent."""
     text: Any = body.get("text")

@@ -27,7 +27,7 @@ _MAX_FILE_BYTES = 12 * MAX_PROMPT_CHARS + (64 << 10)
 
 
 @attrs.frozen
-class PromptKey:
+class WantedPrompt:
     """What an application asks for: the version that a label points to, or a version.
 
     Attributes:
@@ -77,7 +77,7 @@ class PromptFiles:
         self._owner = {"projectId": project_id, "agentId": agent_id}
         self._has_warned = False
 
-    def read(self, key: PromptKey) -> FetchedPrompt | None:
+    def read(self, key: WantedPrompt) -> FetchedPrompt | None:
         """Return what is on the disk; None without a file that can be used."""
         try:
             content = read_private_file(self._path(key), _MAX_FILE_BYTES)
@@ -88,7 +88,7 @@ class PromptFiles:
             self._warn("prompt_unread", error)
             return None
 
-    def write(self, key: PromptKey, prompt: FetchedPrompt) -> None:
+    def write(self, key: WantedPrompt, prompt: FetchedPrompt) -> None:
         """Keep a prompt, unless another process has asked the cloud later. A failure is only logged."""
         try:
             present = self.read(key)
@@ -100,11 +100,11 @@ class PromptFiles:
         except OSError as error:
             self._warn("prompt_unwritten", error)
 
-    def _path(self, key: PromptKey) -> Path:
+    def _path(self, key: WantedPrompt) -> Path:
         name = json.dumps([*self._owner.values(), key.label, key.version]).encode()
         return self._folder / f"{self._cloud}.{hashlib.sha256(name).hexdigest()[:_HASH_CHARS]}.json"
 
-    def _record(self, key: PromptKey, prompt: FetchedPrompt) -> dict[str, Any]:
+    def _record(self, key: WantedPrompt, prompt: FetchedPrompt) -> dict[str, Any]:
         return {
             "format": _FORMAT,
             **self._owner,
@@ -116,7 +116,7 @@ class PromptFiles:
             "text": prompt.text,
         }
 
-    def _parse(self, record: Any, key: PromptKey) -> FetchedPrompt:
+    def _parse(self, record: Any, key: WantedPrompt) -> FetchedPrompt:
         prompt = FetchedPrompt(record["text"], record["version"], record["etag"], float(record["checkedAt"]))
         if record != {**self._record(key, prompt), "checkedAt": record["checkedAt"]}:
             raise ValueError("another agent's, or damaged")

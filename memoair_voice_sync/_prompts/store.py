@@ -15,7 +15,7 @@ from memoair_voice_sync._closing import closed_error
 from memoair_voice_sync._cloud.api import CloudApi
 from memoair_voice_sync._diagnostics import log
 from memoair_voice_sync._prompts.fetching import FetchFailedError, fetch_prompt
-from memoair_voice_sync._prompts.prompt_file import FetchedPrompt, PromptFiles, PromptKey
+from memoair_voice_sync._prompts.prompt_file import FetchedPrompt, PromptFiles, WantedPrompt
 from memoair_voice_sync.errors import MemoAirVoiceMemoryError
 
 # A client asks for one label or two. What waits is the first call of each, which is what threads are for.
@@ -28,12 +28,12 @@ _BACKOFF = Backoff(1.0, 30.0, jitter=0.5)
 # Without any text to go on with, the cloud is asked again sooner.
 _MAX_EMPTY_PAUSE_S = 1.0
 _MAX_RETRY_AFTER_S = 300.0
-# A text that nobody has asked for in so many other labels is read from the disk again. It is a mistake to have as many.
+# Beyond that, the prompt that was asked for first is read from the disk again. An agent has a few labels.
 _MAX_ENTRIES = 64
 
 
 @attrs.define(eq=False)
-class _Entry:
+class _PromptEntry:
     """What is known of one label or version. The lock of the store must be held to change it."""
 
     prompt: FetchedPrompt | None = None
@@ -56,14 +56,14 @@ class PromptStore:
         self._cloud = cloud
         self._files = files
         self._fresh_s = fresh_s
-        self._queue: KeyedQueue[PromptKey] = KeyedQueue(self._fetch, name="memoair-prompt", max_threads=_MAX_THREADS)
+        self._queue: KeyedQueue[WantedPrompt] = KeyedQueue(self._fetch, name="memoair-prompt", max_threads=_MAX_THREADS)
         self.agent_id = cloud.agent_id
-        self._entries: dict[PromptKey, _Entry] = {}
+        self._entries: dict[WantedPrompt, _PromptEntry] = {}
         self._is_closed = False
         self._lock = threading.Lock()  # held while an entry is read or changed
         register_after_fork(self, PromptStore._reset_after_fork)
 
-    def get(self, key: PromptKey, timeout_s: float) -> tuple[FetchedPrompt, bool]:
+    def get(self, key: WantedPrompt, timeout_s: float) -> tuple[FetchedPrompt, bool]:
         """Return a prompt, and whether it is stale: older than is fresh, and not confirmed by the cloud since.
 
         A prompt that is known is returned at once. If it is stale, the cloud is asked in the background.
@@ -89,7 +89,7 @@ class PromptStore:
             return prompt, True
         is_done = self._queue.wait_until_done(key, max(0.001, deadline - time.monotonic()))
         with self._lock:
-            entry = self._entries.get(key, _Entry())
+            entry = self._entries.get(key, _PromptEntry())
             prompt, error = entry.prompt, entry.error
         if prompt is not None:
             return prompt, not self._is_fresh(key, prompt)
@@ -101,7 +101,7 @@ class PromptStore:
         message = f"the prompt ({key}) is not on this machine: {error.message}"
         raise MemoAirVoiceMemoryError(error.code, message, error.status_code, error.details) from error
 
-    def peek(self, key: PromptKey) -> FetchedPrompt | None:
+    def peek(self, key: WantedPrompt) -> FetchedPrompt | None:
         """Return what is known on this machine, without asking the cloud."""
         return self._find(key)
 
@@ -133,7 +133,7 @@ class PromptStore:
         self._cloud.reset_after_fork()
         self._lock = threading.Lock()
 
-    def _find(self, key: PromptKey) -> FetchedPrompt | None:
+    def _find(self, key: WantedPrompt) -> FetchedPrompt | None:
         """Return the latest of what is in memory and, unless that is fresh, on the disk: another process may ask."""
         with self._lock:
             known = self._entries[key].prompt if key in self._entries else None
@@ -146,11 +146,11 @@ class PromptStore:
             self._entry(key).prompt = found
         return found
 
-    def _is_fresh(self, key: PromptKey, prompt: FetchedPrompt) -> bool:
+    def _is_fresh(self, key: WantedPrompt, prompt: FetchedPrompt) -> bool:
         """Return whether a prompt need not be confirmed. A version never changes; a clock may have been set back."""
         return key.version is not None or 0 <= time.time() - prompt.checked_at < self._fresh_s
 
-    def _ask(self, key: PromptKey, *, has_text: bool) -> None:
+    def _ask(self, key: WantedPrompt, *, has_text: bool) -> None:
         """Have the cloud asked in the background, unless it is being asked, or has failed a moment ago."""
         if key in self._queue:
             self._queue.wake()  # there may have been no thread for it
@@ -162,7 +162,7 @@ class PromptStore:
                 return
         self._queue.put(key, key)
 
-    def _fetch(self, key: PromptKey) -> None:
+    def _fetch(self, key: WantedPrompt) -> None:
         """Ask the cloud for a prompt; called in a thread of the queue."""
         known, asked_at = self._find(key), time.time()
         try:
@@ -180,7 +180,7 @@ class PromptStore:
             log.debug("a prompt was fetched: action=prompt_fetched %s version=%d", key, found.version)
         self._files.write(key, found)
 
-    def _note_failure(self, key: PromptKey, failure: FetchFailedError) -> None:
+    def _note_failure(self, key: WantedPrompt, failure: FetchFailedError) -> None:
         with self._lock:
             entry = self._entry(key)
             is_new = entry.error is None or entry.error.code != failure.error.code
@@ -189,17 +189,17 @@ class PromptStore:
             entry.pause_s = _BACKOFF.pause_s(entry.failures, retry_after_s=retry_after_s)
             version = None if entry.prompt is None else entry.prompt.version
         if is_new and not self._is_closed:
-            # A cloud that is away is expected to come back. What it refuses stays so until somebody changes it.
+            # A cloud that is away is expected to come back. What it refuses stays so until it is corrected.
             code = ERROR_CODES.get(failure.error.code)
             level = logging.WARNING if code is not None and code.is_transient else logging.ERROR
             message = "a prompt could not be fetched, and version %s of it is used: action=prompt_failed code=%s %s"
             log.log(level, message, version or "none", failure.error.code, key)
 
-    def _entry(self, key: PromptKey) -> _Entry:
+    def _entry(self, key: WantedPrompt) -> _PromptEntry:
         """Return the entry of a key; the lock must be held."""
         entry = self._entries.get(key)
         if entry is None:
             while len(self._entries) >= _MAX_ENTRIES:
                 del self._entries[next(iter(self._entries))]
-            entry = self._entries[key] = _Entry()
+            entry = self._entries[key] = _PromptEntry()
         return entry

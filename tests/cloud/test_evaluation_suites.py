@@ -1,4 +1,4 @@
-"""Suites and cases: what is put is kept, and what is copied from a call is what was known then, and goes with it."""
+"""Suites and cases: what is put is kept, what is copied from a call was known then, and goes with its caller."""
 
 import json
 from typing import Any

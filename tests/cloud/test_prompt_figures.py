@@ -69,6 +69,15 @@ def test_means_have_the_intervals_of_student_and_welch() -> None:
     assert estimate_mean_difference(equal, equal) is estimate_mean_difference(one, samples[0]) is None
 
 
+def test_the_scores_of_days_add_up() -> None:
+    scores = [1e9 + score for score in (1.0, 2.0, 2.0, 5.0, 4.0, 3.0, 3.5)]
+    days = [collect_scores([(score, 1) for score in scores[start:end]]) for start, end in ((0, 0), (0, 3), (3, 7))]
+    whole = collect_scores([(score, 1) for score in scores])
+    total = days[0] + days[1] + days[2]
+    assert (total.count, total.mean) == (whole.count, pytest.approx(whole.mean))
+    assert total.variance == pytest.approx(whole.variance)
+
+
 def test_the_server_starts_without_the_library_of_statistics() -> None:
     code = "import sys, memoair_cloud.http.app; print('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
@@ -119,8 +128,9 @@ def test_versions_are_counted_apart(cloud: RunningCloud, client: Client, app: Cl
     fill(cloud, client, None, 2, "none")
     fill(cloud, client, 1, 2, "sales", agent=other)
     report(app, "one", {"resolved": 3, "escalated": 1}, lambda number: number)
-    again = {"sessionId": "one-0", "outcome": "resolved", "outcomeId": "again", "score": 10}
-    app.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": [again]})
+    again = {"sessionId": "one-0", "outcome": "resolved", "score": 10}
+    repeated = [{**again, "outcomeId": f"again-{number}"} for number in range(2)]
+    app.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": repeated})
 
     found = app.ok("GET", FIGURES)
     assert found["base"] == "reported"
@@ -132,9 +142,9 @@ def test_versions_are_counted_apart(cloud: RunningCloud, client: Client, app: Cl
     assert (one["callers"], one["turns"], one["openCalls"], one["reportedCalls"]) == (2, 6, 0, 4)
     assert (one["foundShare"], one["degradedShare"], one["medianMs"]) == (1.0, 0.0, pytest.approx(2.05, abs=0.1))
     resolved, escalated = one["outcomes"]
-    assert (resolved["outcome"], resolved["count"], resolved["scoreCount"]) == ("resolved", 3, 4), "a call counts once"
+    assert (resolved["outcome"], resolved["count"], resolved["scoreCount"]) == ("resolved", 3, 5), "a call counts once"
     assert resolved["share"]["value"] == 0.75
-    assert (resolved["meanScore"]["value"], escalated["meanScore"]) == (pytest.approx(13 / 4), None)
+    assert (resolved["meanScore"]["value"], escalated["meanScore"]) == (pytest.approx(23 / 5), None)
     of_calls = app.ok("GET", f"{FIGURES}?agent={agent}&base=calls")["versions"][1]["outcomes"][0]
     assert of_calls["share"]["value"] == 0.5
     assert [row["agentId"] for row in app.ok("GET", f"{FIGURES}?agent={other}")["versions"]] == [other]
@@ -148,6 +158,10 @@ def test_a_period_is_that_in_which_calls_began(client: Client, app: Client) -> N
     [version] = app.ok("GET", f"{FIGURES}?from=2026-03-02&to=2026-03-03")["versions"]
     assert (version["calls"], version["reportedCalls"]) == (1, 1), "an outcome counts with its call"
     assert app.ok("GET", f"{FIGURES}?from=2026-03-03&to=2026-03-04")["versions"] == []
+    app.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": [{"sessionId": "then", "outcome": "late-survey"}]})
+    [version] = app.ok("GET", f"{FIGURES}?from=2026-03-02&to=2026-03-03")["versions"]
+    names = {row["outcome"] for row in version["outcomes"]}
+    assert names == {"resolved", "late-survey"}, "a report is seen at once, however long ago the call was"
     for query in ("from=2026-03-02&to=2026-03-02", "from=2020-01-01&to=2026-03-02", "from=then", "base=x"):
         assert app.error_of("GET", f"{FIGURES}?{query}") == (422, "cloud.invalid"), query
     assert app.error_of("GET", f"{FIGURES}?agent=unknown") == (404, "cloud.not_found")
@@ -163,15 +177,15 @@ def test_two_versions_are_compared_only_if_there_are_enough_calls(
     report(app, "two", {"resolved": MIN_CALLS - 1})
     found = app.ok("GET", path)
     assert [(row["outcome"], row["share"]["verdict"]) for row in found["outcomes"]] == [
-        ("escalated", "not_enough_calls"),
         ("resolved", "not_enough_calls"),
+        ("escalated", "not_enough_calls"),
     ]
     assert all(row["share"]["difference"] is None for row in found["outcomes"]), "no number that misleads"
 
     fill(cloud, client, 3, 70, "three")
     report(app, "three", {"resolved": 56, "escalated": 14}, lambda number: 1 + number % 3)
     found = app.ok("GET", path.replace("after=2", "after=3"))
-    escalated, resolved = found["outcomes"]
+    resolved, escalated = found["outcomes"]
     assert (escalated["share"]["verdict"], resolved["share"]["verdict"]) == ("lower", "higher")
     assert resolved["share"]["difference"] == {
         "value": pytest.approx(0.2),

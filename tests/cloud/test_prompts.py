@@ -58,10 +58,11 @@ def test_a_version_is_kept_exactly_and_never_changes(client: Client) -> None:
         "createdAt": "",
         "createdBy": answer.body["createdBy"],
         "labels": [],
+        "isNew": True,
     }
     assert answer.body["createdBy"].startswith("first key (memoair_pk_")
     push(client, "Another.")
-    assert client.ok("GET", f"{PROMPTS}/1") == answer.body
+    assert {**client.ok("GET", f"{PROMPTS}/1"), "isNew": True} == answer.body
     for method in ("PUT", "PATCH", "DELETE"):
         assert client.error_of(method, f"{PROMPTS}/1") == (405, "cloud.invalid")
 
@@ -70,7 +71,7 @@ def test_the_same_text_is_no_new_version_and_its_labels_move_all_the_same(client
     push_all(client, "One.", "Two.")
     again = client.call("POST", PROMPTS, {"text": "Two.", "notes": "late", "labels": ["production"]})
     assert (again.status, again.body["version"], again.body["labels"]) == (200, 2, ["production"])
-    assert again.body["notes"] == ""
+    assert (again.body["notes"], again.body["isNew"]) == ("", False)
     # A push whose reply was lost is repeated with the version that its sender knew.
     assert client.call("POST", PROMPTS, {"text": "Two.", "expectedVersion": 1}).status == 200
     # The text of an older version is a new version: this is another way back.
@@ -229,7 +230,9 @@ def test_agents_of_a_project_have_prompts_of_their_own(client: Client) -> None:
     assert other.ok("GET", PROMPTS)["prompts"] == other.ok("GET", LABELS)["labels"] == []
     for path in (f"{PROMPTS}/1", f"{LABELS}/production", f"{LABELS}/production/moves"):
         assert other.error_of("GET", path) == (404, "cloud.not_found")
-    assert push(other, "Theirs.", labels=["production"])["version"] == 1
+    assert push(other, "Theirs.")["version"] == 1
+    assert other.error_of("GET", f"{LABELS}/production") == (404, "cloud.not_found")
+    push(other, "Theirs.", labels=["production"])
     assert client.ok("GET", f"{LABELS}/production")["text"] == "One."
     assert audit(other) == [
         ("prompt.pushed", "1", {"from": None, "to": 1}),

@@ -53,6 +53,7 @@ FORMS = [
     ("prompts", "labels", "production", "move"),
     ("prompts", "labels", "production", "rollback"),
     ("prompts", "labels", "production", "remove"),
+    ("outcomes", "upload"),
 ]
 # A form that leads to another page, and changes nothing.
 NAMING = ("documents",)
@@ -95,6 +96,9 @@ PAGES = [
     ("prompts", "compare"),
     ("prompts", "1"),
     ("prompts", "labels", "production"),
+    ("outcomes",),
+    ("outcomes", "upload"),
+    ("prompt-figures",),
 ]
 # What a page needs in its address.
 QUERIES = {"again": {"turn": "b-1"}, "compare": {"old": "1", "new": "production"}}

@@ -120,6 +120,7 @@ def test_all_code_on_a_page_runs(
     page: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    opened_model: None,
     start_runtime: Callable[..., Any],
     nothing_left_behind: None,
 ) -> None:

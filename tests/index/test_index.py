@@ -49,7 +49,8 @@ TIMESTAMPS = [None, timestamp(2023, 5, 8), timestamp(2023, 5, 20), timestamp(202
 NOW = timestamp(2023, 5, 21)
 QUESTIONS = ["", "when was that", "how many", "who", "on may 7", "in december", "last week", "what in 1969-12-23", "I"]
 
-texts = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
+# Two nines in a row are also the number 99, and the reference below knows no numbers; test_alternate_forms.py does.
+texts = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join).filter(lambda text: "nine nine" not in text)
 documents = st.builds(
     Document,
     id=st.sampled_from(IDS),

@@ -6,14 +6,7 @@ from collections.abc import Iterator
 import pytest
 from support.scripted_cloud import ScriptedCloud
 
-from memoair_index.static_model import default_model
 from memoair_protocol.backoff import Backoff
-
-
-@pytest.fixture(scope="session")
-def opened_model() -> None:
-    """Open the embedding model once for the process, so that no single test seems to leave its descriptor behind."""
-    default_model()
 
 
 @pytest.fixture

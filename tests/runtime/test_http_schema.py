@@ -21,7 +21,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @schema.parametrize()
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_valid_and_invalid_requests_get_a_documented_reply(case: schemathesis.Case, base_url: str) -> None:
     case.call_and_validate(
         base_url=base_url,

@@ -60,13 +60,21 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "storage"
 
 
-@pytest.fixture
-def indexed_root(root: Path) -> Path:
-    """A storage root with many turns and an index file of them."""
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage root with many turns and an index file of them, to be copied."""
+    root = tmp_path_factory.mktemp("template")
     write_long_call(root)
     with open_store(root):
         pass
     assert list_index_files(root) == ["permanent-1.index"]
+    return root
+
+
+@pytest.fixture
+def indexed_root(template: Path, root: Path) -> Path:
+    """A storage root with many turns and an index file of them."""
+    shutil.copytree(template, root)
     return root
 
 
@@ -319,16 +327,6 @@ def test_a_session_that_was_read_before_the_damage_was_found_is_still_known(inde
         assert find_texts(store, "persimmon")
         assert "And a sorb." in find_texts(store, "sorb")
         assert "A medlar, please." in find_texts(store, "medlar")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage root with an index file, to be copied."""
-    root = tmp_path_factory.mktemp("template")
-    write_long_call(root)
-    with open_store(root):
-        pass
-    return root
 
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255), st.booleans())

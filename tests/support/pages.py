@@ -266,7 +266,7 @@ class Player:
         ]
         result = CliRunner().invoke(app, [argument for group in expanded for argument in group], env=self._environ)
         assert result.exit_code == 0, (arguments, result.output)
-        if key := re.search(r"memoair_pk_\S+", result.stdout):  # a reader copies it
+        if key := re.search(r"memoair_pk_[\w-]{20,}", result.stdout):  # a reader copies it, if it is whole
             self._environ["MEMOAIR_API_KEY"] = key[0]
         return result.stdout
 

@@ -59,13 +59,16 @@ class PromptServer(LoopbackServer):
         super().close()
 
     def answer(self, handler: LoopbackHandler) -> None:
-        self.headers = dict(handler.headers)
-        self.arrived.set()
-        self.released.wait()
         agent, path = handler.headers.get("X-Agent-Id", ""), handler.path.removeprefix(API)
+        is_ours = path.startswith(("/prompt", "/outcomes"))  # a runtime asks for other things, too
+        if is_ours:
+            self.headers = dict(handler.headers)
+            self.arrived.set()
+            self.released.wait()
         status, body, headers = self._find(handler, agent, path)
-        with self._lock:
-            self.requests.append((agent, path, status))
+        if is_ours:
+            with self._lock:
+                self.requests.append((agent, path, status))
         handler.reply(b"" if body is None else json.dumps(body).encode(), status, **headers)
 
     def _find(self, handler: LoopbackHandler, agent: str, path: str) -> tuple[int, Any, dict[str, str]]:
@@ -76,7 +79,9 @@ class PromptServer(LoopbackServer):
         if path == "/outcomes":
             self.outcomes += json.loads(handler.body)["outcomes"]
             return 200, self.outcome_reply, {}
-        _, collection, name = path.split("/", 2)
+        collection, _, name = path[1:].partition("/")
+        if collection not in ("prompts", "prompt-labels"):
+            return 503, {"error": {"code": "cloud.unavailable", "message": "only prompts", "details": {}}}, {}
         with self._lock:
             label = unquote(name) if collection == "prompt-labels" else None
             number = self._labels.get((agent, label), 0) if label is not None else int(name)

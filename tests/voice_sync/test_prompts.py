@@ -180,7 +180,7 @@ def test_a_cloud_that_fails_is_not_asked_with_each_call(
     for _ in range(100):
         assert client.prompt(shop="us").version == 1
     assert cloud.statuses().count(429) == 1
-    assert client._prompts._entries[calls.PromptKey("production")].pause_s >= 120
+    assert client._prompts._entries[calls.WantedPrompt("production")].pause_s >= 120
 
 
 def test_calls_at_once_share_one_request(connect: Callable[..., MemoAirVoiceClientSync], cloud: PromptServer) -> None:
@@ -238,6 +238,7 @@ class Unprintable:
             TypeError,
             "the value of the placeholder shop must be a text or a number, not bytes",
         ),
+        ({"shop": object()}, TypeError, "the value of the placeholder shop must be a text or a number, not object"),
         ({"shop": 1, "values": {"shop": 2}}, ValueError, "shop: given in values= and as an argument"),
         ({"values": [SECRET]}, TypeError, "values must be a dict"),
         ({"shop": SECRET, "label": "Not a label"}, ValueError, "label must be"),
@@ -458,7 +459,7 @@ def test_a_raw_memory_has_prompts_and_records_them(
         new_memory(api_key=API_KEY, cloud_base_url=cloud.url).prompt()
 
 
-def test_a_prompt_that_is_none_is_refused(new_client: NewClient) -> None:
+def test_something_else_than_a_prompt_is_refused(new_client: NewClient) -> None:
     client = new_client()
     with pytest.raises(TypeError, match="prompt must be a Prompt"):
         client.session(user_id="dana", prompt="text")  # type: ignore[arg-type]
@@ -492,6 +493,7 @@ def test_an_outcome_is_reported(connect: Callable[..., MemoAirVoiceClientSync], 
         ({"outcome": "Not a name"}, ValueError),
         ({"outcome": 1}, TypeError),
         ({"score": float("nan")}, ValueError),
+        ({"score": -2e12}, ValueError),
         ({"score": "1"}, TypeError),
         ({"score": True}, TypeError),
         ({"session_id": ""}, ValueError),

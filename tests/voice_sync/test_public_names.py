@@ -144,7 +144,7 @@ def test_the_constructor_has_the_documented_keyword_only_parameters() -> None:
 @pytest.mark.parametrize(
     ("method", "documented"),
     [
-        ("start_session", {"metadata": None, "timeout_s": 5.0}),
+        ("start_session", {"metadata": None, "timeout_s": 5.0, "prompt": None}),
         ("end_session", {"reason": "completed", "timeout_s": 5.0}),
         ("search_memory_tool", {"search_memory_timeout_ms": None}),
         (

@@ -9,10 +9,10 @@ from livekit.agents import Agent, llm
 
 from memoair_livekit._arguments import check_milliseconds, choose_client, resolve_caller
 from memoair_livekit._context import RecallRole, insert_recall
-from memoair_livekit._holder import AgentWithMemory, enter
+from memoair_livekit._holder import AgentWithMemory, enter, wait_for_prompt
 from memoair_livekit._hooks import wrap_hooks
 from memoair_livekit._listener import add_message
-from memoair_livekit._log import log_failures
+from memoair_livekit._log import log, log_failures
 from memoair_livekit._memory import CallMemory
 from memoair_livekit._realtime import has_search_tool, is_speech_model, make_search_tool, vars_of_class
 from memoair_livekit._start import find_model
@@ -22,6 +22,7 @@ from memoair_voice.integration import (
     IDENTITY_FIELDS,
     RUNTIME_PORT_RANGE,
     find_missing,
+    make_agent_prompt,
     read_environment,
 )
 
@@ -84,6 +85,10 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         redact: Callable[[str], str] | None = None,
         recall_traces: str | None = None,
         on_recall: Callable[[RecallRecord], object] | None = None,
+        prompt_label: str | None = None,
+        prompt_values: Mapping[str, object] | None = None,
+        prompt_default: str | None = None,
+        prompt_fresh_s: float | None = None,
         **agent_kwargs: Any,
     ) -> None:
         """Create an agent for one caller. No process is started before the agent enters a session.
@@ -116,6 +121,15 @@ class MemoAirLiveKitAgent(AgentWithMemory):
                 keep. It must be safe to call from any thread.
             recall_traces: What is kept of each search: ``ids``, ``text`` or ``off``, as in ``MemoAirVoiceClient``.
             on_recall: A function that receives a ``RecallRecord`` of each search, in a background thread.
+            prompt_label: The label of a prompt to use as instructions, such as ``production``, instead of
+                ``instructions``. What this machine knows of it is used at once; when the agent enters a session, the
+                cloud is asked if it is stale, and the version is recorded on the call.
+            prompt_values: The values of the prompt's placeholders.
+            prompt_default: The text to use, with the same placeholders, if this machine does not know the prompt and
+                the cloud does not have it in time. Without it, such an agent has no instructions, and an error is
+                logged.
+            prompt_fresh_s: How long a prompt is used without asking the cloud, in seconds, as in
+                ``MemoAirVoiceClient``.
             **agent_kwargs: Passed to ``livekit.agents.Agent``.
 
         Raises:
@@ -125,7 +139,8 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         check_milliseconds(search_timeout_ms=search_timeout_ms, start_timeout_ms=start_timeout_ms)
         if recall_role not in ("system", "user"):
             raise ValueError(f"recall_role must be 'system' or 'user', not {recall_role!r}")
-        take_client, memory_key, identity = choose_client(
+        agent_prompt = make_agent_prompt(instructions, prompt_label, prompt_values, prompt_default, log)
+        take_client, memory_key, identity, checked_client = choose_client(
             client,
             agent,
             cloud_base_url=cloud_base_url,
@@ -135,6 +150,7 @@ class MemoAirLiveKitAgent(AgentWithMemory):
                 "project_id": project_id,
                 "agent_id": agent_id,
                 "recall_traces": recall_traces,
+                "prompt_fresh_s": prompt_fresh_s,
             },
             runtime_port_range=runtime_port_range,
             options={
@@ -151,7 +167,9 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         tools = list(agent_kwargs.pop("tools", None) or [])
         if is_offered and not has_search_tool([*tools, *vars_of_class(type(self))]):
             tools.append(tool)
-        super().__init__(instructions=instructions or "", tools=tools, **agent_kwargs)
+        known = agent_prompt.find_known(checked_client) if agent_prompt is not None else None
+        super().__init__(instructions=instructions or (known.text if known else ""), tools=tools, **agent_kwargs)
+        self._memoair_prompt = agent_prompt
         self._memoair_search_tool = tool  # only now: LiveKit offers each tool that it finds in an attribute
         self._memoair_offers_tool = search_tool
         self._memoair_recall_role: RecallRole = recall_role
@@ -163,7 +181,7 @@ class MemoAirLiveKitAgent(AgentWithMemory):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the hooks of a subclass, so that entering and leaving are noticed even without ``super()``."""
         super().__init_subclass__(**kwargs)
-        wrap_hooks(cls, enter, MemoAirLiveKitAgent.on_exit)
+        wrap_hooks(cls, enter, wait_for_prompt, MemoAirLiveKitAgent.on_exit)
 
     @classmethod
     def from_env(cls, **overrides: Any) -> "Self":
@@ -198,6 +216,7 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         """
         enter(self)
         with log_failures("enter_failed"):
+            await self._memoair_apply_prompt()
             if self._memoair_memory is not None:
                 await self._memoair_memory.wait_opened()
 
@@ -210,6 +229,7 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         """
         with log_failures("prepare_failed"):
             if self._memoair_ensure_memory() and self._memoair_memory is not None:
+                await self._memoair_apply_prompt()
                 model = find_model(self)
                 # The model of a session that has not started is unknown.
                 await self._memoair_start(model, is_speech=model is None or is_speech_model(model))
@@ -232,6 +252,7 @@ class MemoAirLiveKitAgent(AgentWithMemory):
                 add_message(self._memoair_turn_assembler, new_message)
             else:
                 self._memoair_listener.end_turn()
+            await self._memoair_apply_prompt()
             # A speech model does not read the context of a turn.
             if is_speech_model(find_model(self)):
                 return
@@ -253,6 +274,8 @@ class MemoAirLiveKitAgent(AgentWithMemory):
         Yields:
             The chunks of the model's answer.
         """
+        with log_failures("prompt_failed"):
+            chat_ctx = await self._memoair_insert_prompt(chat_ctx)
         with log_failures("recall_failed"):
             chat_ctx = await self._memoair_insert_recall(chat_ctx)
         async with aclosing(Agent.default.llm_node(self, chat_ctx, tools, model_settings)) as chunks:

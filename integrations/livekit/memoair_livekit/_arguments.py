@@ -49,11 +49,13 @@ def choose_client(
     *,
     cloud_base_url: str | None,
     org_only: bool,
-    identity: Mapping[str, str | None],
+    identity: Mapping[str, Any],
     runtime_port_range: tuple[int, int],
     options: Mapping[str, Any],
-) -> tuple[Callable[[], ClientReference], Hashable, dict[str, Any]]:
+) -> tuple[Callable[[], ClientReference], Hashable, dict[str, Any], MemoAirVoiceClient]:
     """Return a function that takes the client for a call, a key that is equal for the same one, and the identity.
+
+    The fourth part is a client like it, with which nothing may be started: nothing would end it.
 
     Args:
         client: The client of the application, or None.
@@ -76,7 +78,7 @@ def choose_client(
         given = {**identity, **options, "org_only": org_only or None, "agent": agent}
         if unused := [name for name, value in given.items() if value is not None]:
             raise ValueError(f"{', '.join(unused)} cannot be combined with client=; pass it to MemoAirVoiceClient")
-        return (lambda: GivenClient(client)), id(client), completed
+        return (lambda: GivenClient(client)), id(client), completed, client
     if missing := find_missing(completed, IDENTITY_FIELDS):
         raise TypeError(f"missing {', '.join(missing)}: pass them as arguments, or an agent= that has them")
     first_port, last_port = runtime_port_range
@@ -89,5 +91,5 @@ def choose_client(
         "runtime_idle_ttl_s": _RUNTIME_IDLE_TTL_S,
     }
     # Validate the arguments now. Constructing a client starts nothing.
-    MemoAirVoiceClient(**arguments)
-    return (lambda: SharedClient(arguments)), client_key(arguments), completed
+    checked = MemoAirVoiceClient(**arguments)
+    return (lambda: SharedClient(arguments)), client_key(arguments), completed, checked

@@ -14,6 +14,7 @@ from memoair_livekit._context import (
     is_recall_message,
     remove_recall,
 )
+from memoair_livekit._instructions import insert_instructions, set_instructions
 from memoair_livekit._job import add_shutdown_callback, find_call_id
 from memoair_livekit._listener import SessionListener
 from memoair_livekit._log import log_failures
@@ -29,7 +30,8 @@ from memoair_livekit._start import (
     find_session,
     offer_tool,
 )
-from memoair_voice.integration import TurnAssembler, find_key_terms
+from memoair_voice import Prompt
+from memoair_voice.integration import PromptInstructions, TurnAssembler, find_key_terms
 
 # How long the shutdown of a LiveKit job waits for its session to close.
 _CLOSE_TIMEOUT_S = 10.0
@@ -42,6 +44,7 @@ class AgentWithMemory(Agent):
     """
 
     _memoair_make_memory: Callable[..., CallMemory]
+    _memoair_prompt: PromptInstructions | None  # None if the application gives the instructions
     _memoair_memory_key: Any  # equal for agents that share a memory
     _memoair_search_tool: Any
     _memoair_offers_tool: bool | None  # None if that depends on the model
@@ -60,6 +63,8 @@ class AgentWithMemory(Agent):
         self._memoair_link = AgentLink(self)
         self._memoair_start_task: asyncio.Task[None] | None = None
         self._memoair_started_with: SessionListener | None = None
+        self._memoair_prompt_task: asyncio.Task[str | None] | None = None
+        self._memoair_earlier_instructions = ""
 
     def _memoair_ensure_memory(self) -> bool:
         """Open the memory and listen to the session if needed. Return whether there is a memory."""
@@ -92,6 +97,37 @@ class AgentWithMemory(Agent):
             self._memoair_memory = memory
             self._memoair_recall_cache = RecallCache(memory.search)
             self._memoair_turn_assembler = TurnAssembler(memory.save, saves_unanswered=True)
+            self._memoair_begin_prompt()
+
+    def _memoair_begin_prompt(self) -> None:
+        """Fetch the prompt in the background, unless this is the agent that has last done so in the call."""
+        memory, agent_prompt = self._memoair_memory, self._memoair_prompt
+        if memory is not None and agent_prompt is not None and memory.latest_prompt is not agent_prompt:
+            take = self._memoair_take_prompt(memory.take_prompt(agent_prompt))
+            self._memoair_prompt_task = asyncio.create_task(take, name="memoair-instructions")
+
+    async def _memoair_take_prompt(self, fetching: "asyncio.Task[Prompt | None]") -> str | None:
+        """Wait for the prompt and give it to this agent; return its text."""
+        with log_failures("prompt_failed"):
+            prompt = await asyncio.shield(fetching)
+            if prompt is not None:
+                self._memoair_earlier_instructions = str(self.instructions)
+                await set_instructions(self, prompt.text)
+                return prompt.text
+        return None
+
+    async def _memoair_apply_prompt(self) -> str | None:
+        """Wait until this agent has its prompt, two seconds at most and the first time only; return its text."""
+        task = self._memoair_prompt_task
+        if task is None:
+            return None
+        await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
+
+    async def _memoair_insert_prompt(self, chat_ctx: llm.ChatContext) -> llm.ChatContext:
+        """Return the context for the model with the prompt, if it was made before the agent had it."""
+        text = await self._memoair_apply_prompt() if self._memoair_ensure_memory() else None
+        return chat_ctx if text is None else insert_instructions(chat_ctx, text, self._memoair_earlier_instructions)
 
     async def _memoair_use_tool(self, query: str, intent: str) -> str:
         """Search for the model. A late call finds nothing."""
@@ -110,6 +146,7 @@ class AgentWithMemory(Agent):
 
     async def _memoair_start_in_background(self) -> None:
         with log_failures("start_failed"):
+            await self._memoair_apply_prompt()  # a briefing is added to it
             model = find_model(self)
             await self._memoair_start(model, is_speech=is_speech_model(model))
 
@@ -213,7 +250,14 @@ def enter(agent: AgentWithMemory) -> None:
         agent._memoair_ensure_memory()
         if agent._memoair_listener is not None:
             agent._memoair_join(agent._memoair_listener)
+            agent._memoair_begin_prompt()  # another agent may have been in charge
             agent._memoair_start_once()
+
+
+async def wait_for_prompt(agent: AgentWithMemory) -> None:
+    """Wait until an agent that enters has its prompt: it may greet."""
+    with log_failures("prompt_failed"):
+        await agent._memoair_apply_prompt()
 
 
 def _join(agent: Any, listener: SessionListener) -> AgentLink | None:

@@ -10,8 +10,15 @@ from typing import Any
 from memoair_livekit._clients import ClientReference
 from memoair_livekit._log import log, log_failures
 from memoair_livekit._telemetry import find_tracer
-from memoair_voice import SearchResult
-from memoair_voice.integration import AssembledTurn, NamedCall, TurnWriter, search_in_time, traced_by
+from memoair_voice import Prompt, SearchResult
+from memoair_voice.integration import (
+    AssembledTurn,
+    NamedCall,
+    PromptInstructions,
+    TurnWriter,
+    search_in_time,
+    traced_by,
+)
 
 # How long a turn that finds no room is retried once the call is over.
 _FLUSH_TIMEOUT_S = 5.0
@@ -56,6 +63,9 @@ class CallMemory:
             lost_level=logging.WARNING,
             session_id=self._call.session_id,
         )
+        self._prompt_tasks: list[asyncio.Task[Prompt | None]] = []  # of each agent that takes part
+        self.latest_prompt: PromptInstructions | None = None  # of the agent that has taken part last
+        self._record_tasks: list[asyncio.Task[None]] = []
         self._open_finished = asyncio.Event()
         self._released = asyncio.Event()
         self._open_task = asyncio.create_task(self._open(), name="memoair-open")
@@ -74,6 +84,19 @@ class CallMemory:
         """Let those who wait in `wait_opened` now return: their agent leaves."""
         self._released.set()
         self._released = asyncio.Event()
+
+    def take_prompt(self, agent_prompt: PromptInstructions) -> "asyncio.Task[Prompt | None]":
+        """Fetch the prompt of an agent that takes part in the call, and record its version on the call.
+
+        Returns:
+            A task that returns the prompt, None if there is none. It takes two seconds at most, and never raises.
+        """
+        self.latest_prompt = agent_prompt
+        task = asyncio.create_task(agent_prompt.fetch(self._reference.client), name="memoair-prompt")
+        self._prompt_tasks.append(task)
+        if len(self._prompt_tasks) > 1:  # the first agent's is recorded when the call is opened
+            self._record_tasks.append(asyncio.create_task(self._record_prompt(task), name="memoair-prompt-record"))
+        return task
 
     async def search(self, query: str, known_texts: Sequence[str] = (), **options: Any) -> SearchResult | None:
         """Search within the time limit, without what the model's context holds. Return None if the memory failed.
@@ -124,8 +147,16 @@ class CallMemory:
 
     async def _open(self) -> None:
         with log_failures("open_failed"):
-            await self._call.open()
+            # The task that was registered in the same step of the event loop as this one.
+            prompt = await asyncio.shield(self._prompt_tasks[0]) if self._prompt_tasks else None
+            await self._call.open(prompt)
         self._open_finished.set()
+
+    async def _record_prompt(self, task: "asyncio.Task[Prompt | None]") -> None:
+        with log_failures("prompt_unrecorded"):
+            await asyncio.wait([task, self._open_task])
+            if (prompt := task.result()) is not None:
+                await self._call.record_prompt(prompt)
 
     async def _run(self) -> None:
         try:
@@ -142,6 +173,9 @@ class CallMemory:
                 is_drained = True
         if len(self._turn_writer):
             log.warning("turns found no room: action=turn_lost code=pool.exhausted turns=%d", len(self._turn_writer))
+        while pending := [task for task in (*self._prompt_tasks, *self._record_tasks) if not task.done()]:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(pending)
         for step in (self._end_call, self._reference.aclose):
             # If this is cancelled, the work continues in its thread.
             with suppress(asyncio.CancelledError), log_failures("close_failed"):

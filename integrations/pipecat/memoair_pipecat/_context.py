@@ -17,18 +17,24 @@ def make_recall_message(context_text: str) -> dict[str, str]:
     return {"role": "user", "content": fence_text(context_text)}
 
 
+def make_instructions_message(text: str) -> dict[str, str]:
+    """Return the instructions of the agent as a message. Unlike recalled text, they have authority."""
+    return {"role": "system", "content": text}
+
+
 class RecalledContext(LLMContext):
-    """A view of a conversation's context for the language model, with the recalled text before the caller's words.
+    """A view of a conversation's context for the language model: instructions first, recalled text before the question.
 
     The view stores nothing itself. What a service or a tool reads or changes through it is read or changed in the
-    conversation's own context, which never contains the recalled text.
+    conversation's own context, which never contains the recalled text, nor the instructions.
     """
 
     def __init__(
-        self, conversation: LLMContext, recall_message: dict[str, str]
+        self, conversation: LLMContext, recall_message: dict[str, str] | None, instructions: str | None = None
     ) -> None:  # does not call LLMContext.__init__, which would create a second list of messages
         self.__dict__["_conversation"] = conversation
         self.__dict__["_recall_message"] = recall_message
+        self.__dict__["_instructions"] = None if instructions is None else make_instructions_message(instructions)
 
     def __getattr__(self, name: str) -> Any:
         if "_conversation" not in self.__dict__:  # a new object that the copy module has not filled yet
@@ -39,8 +45,12 @@ class RecalledContext(LLMContext):
         setattr(self.__dict__["_conversation"], name, value)
 
     def get_messages(self, *args: Any, **kwargs: Any) -> list[Any]:
-        """Return the conversation's messages as a new list, with the recalled text before the caller's last message."""
+        """Return a new list: the instructions, and the messages with the recalled text before the caller's last one."""
         messages = list(self.__dict__["_conversation"].get_messages(*args, **kwargs))
+        if (instructions := self.__dict__["_instructions"]) is not None:
+            messages.insert(0, dict(instructions))
+        if self.__dict__["_recall_message"] is None:
+            return messages
         position = next(
             (index for index in reversed(range(len(messages))) if _is_user_message(messages[index])), len(messages)
         )
@@ -48,10 +58,10 @@ class RecalledContext(LLMContext):
         return messages
 
     def set_messages(self, messages: list[Any]) -> None:
-        """Replace the conversation's messages, without the recalled text that `get_messages` may have added."""
-        self.__dict__["_conversation"].set_messages(
-            [message for message in messages if not _is_recall_message(message)]
-        )
+        """Replace the conversation's messages, without what `get_messages` may have added."""
+        instructions = self.__dict__["_instructions"]
+        own = messages[1:] if instructions is not None and messages[:1] == [instructions] else messages
+        self.__dict__["_conversation"].set_messages([message for message in own if not _is_recall_message(message)])
 
 
 class UserMessageTracker:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipecat.frames.frames import (
@@ -29,20 +29,21 @@ from pipecat.processors.aggregators.llm_response_universal import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 
+from memoair_pipecat._arguments import check_positive, choose_client, choose_identity
 from memoair_pipecat._call_id import find_call_id
 from memoair_pipecat._context import UserMessageTracker
+from memoair_pipecat._leaves import leaf_processors
 from memoair_pipecat._recall import TurnRecall
-from memoair_voice import MemoAirVoiceClient, SearchResult
+from memoair_voice import MemoAirVoiceClient, Prompt, SearchResult
 from memoair_voice.integration import (
     CLOUD_BASE_URL,
-    IDENTITY_FIELDS,
     NamedCall,
+    PromptInstructions,
     TurnAssembler,
     TurnWriter,
-    complete_identity,
     error_code,
-    find_missing,
     log_failures,
+    make_agent_prompt,
     read_environment,
     resolve_user,
     search_in_time,
@@ -96,6 +97,10 @@ class MemoAirMemoryProcessor(FrameProcessor):
         flush_timeout_s: float = 5.0,
         session_id: str | None = None,
         name: str | None = None,
+        instructions: str | None = None,
+        prompt_label: str | None = None,
+        prompt_values: Mapping[str, object] | None = None,
+        prompt_default: str | None = None,
         **client_options: Any,
     ) -> None:
         """Create a processor for one caller, with a shared client or with a client of its own.
@@ -119,6 +124,11 @@ class MemoAirMemoryProcessor(FrameProcessor):
             session_id: The id of the call. None means the id of the telephone platform, if the transport has one, or
                 else a new one.
             name: The name of the processor in Pipecat.
+            instructions: The system message for the model: the first message of what it gets, never in the context.
+            prompt_label: The label of a prompt to use as instructions, such as ``production``, instead of
+                ``instructions``. It is fetched when the pipeline is set up, and its version is recorded on the call.
+            prompt_values: The values of the prompt's placeholders.
+            prompt_default: The text to use if the prompt is not to be had in time. Without it, an error is logged.
             **client_options: More arguments for ``MemoAirVoiceClient``.
 
         Raises:
@@ -126,42 +136,26 @@ class MemoAirMemoryProcessor(FrameProcessor):
             TypeError: If an argument has the wrong type.
         """
         super().__init__(name=name)
-        for argument, value in (("timeout_ms", timeout_ms), ("flush_timeout_s", flush_timeout_s)):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{argument} must be a number, not {type(value).__name__}")
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{argument} must be positive and finite, not {value}")
-        identity: dict[str, Any] = {"api_key": api_key, "project_id": project_id, "agent_id": agent_id}
-        if agent is not None:
-            if duplicates := [field for field, value in identity.items() if value is not None]:
-                raise ValueError(f"{', '.join(duplicates)} must not be passed together with agent=, which has it")
-            if missing := [field for field in IDENTITY_FIELDS if not hasattr(agent, field)]:
-                raise TypeError(f"agent must have the attributes {', '.join(missing)}")
+        check_positive(timeout_ms=timeout_ms, flush_timeout_s=flush_timeout_s)
+        self._agent_prompt = make_agent_prompt(instructions, prompt_label, prompt_values, prompt_default, log)
+        settings = {name: client_options.pop(name, None) for name in ("recall_traces", "prompt_fresh_s")}
+        given = {"api_key": api_key, "project_id": project_id, "agent_id": agent_id}
+        identity = choose_identity(agent, given, settings, cloud_base_url=cloud_base_url, org_only=org_only)
         if agent is not None and user is None and user_id is None:
             user_id = getattr(agent, "user_id", None)
-        identity["recall_traces"] = client_options.pop("recall_traces", None)
-        identity = complete_identity(agent, cloud_base_url=cloud_base_url, org_only=org_only, **identity)
         self._user = resolve_user(user, user_id, required=not identity["org_only"])
-        more_arguments = {"storage_root": storage_root, "runtime_binary": runtime_binary, **client_options}
         self._owns_client = client is None
-        if client is None:
-            if missing := find_missing({name: value or None for name, value in identity.items()}):
-                raise ValueError(f"missing {', '.join(missing)}: pass them as arguments, or pass a client=")
-            client = MemoAirVoiceClient(**identity, **more_arguments)
-        elif not isinstance(client, MemoAirVoiceClient):
-            raise TypeError(f"client must be a memoair_voice.MemoAirVoiceClient, not {type(client).__name__}")
-        else:
-            identity.pop("cloud_base_url")  # a client has one, and the default of the argument is no wish
-            if unused := [field for field, value in {**identity, **more_arguments}.items() if value]:
-                raise ValueError(f"{', '.join(unused)} cannot be combined with client=; pass it to MemoAirVoiceClient")
-        self._client = client
+        more_arguments = {"storage_root": storage_root, "runtime_binary": runtime_binary, **client_options}
+        self._client = choose_client(client, identity, more_arguments)
         self._flush_timeout_s = flush_timeout_s
 
         self._tracing_context: Any = None  # Pipecat's, if it makes spans
         self._context: LLMContext | None = None  # of the conversation, without recalled text
         self._user_messages = UserMessageTracker()
         self._assistant_aggregators: list[FrameProcessor] = []
-        self._recall = TurnRecall(self._search, timeout_ms, log)
+        self._recall = TurnRecall(self._search, timeout_ms, log, instructions)
+        self._prompt: Prompt | None = None
+        self._prompt_task: asyncio.Task[None] | None = None
         self._model_reads_context = True
         self._session_id = session_id
         self._name_call(session_id)
@@ -210,9 +204,12 @@ class MemoAirMemoryProcessor(FrameProcessor):
         await super().setup(setup)
         self._tracing_context = getattr(setup, "tracing_context", None)
         self._find_neighbors(setup)
+        if self._agent_prompt is not None:
+            self._prompt_task = self.create_task(self._fetch_prompt(self._agent_prompt), "memoair_prompt")
+            self._tasks = [self._prompt_task]
         load_task = self.create_task(self._load_memory(), "memoair_load")
         self._recall.wait_for(load_task)
-        self._tasks = [load_task, self.create_task(self._turn_writer.run(), "memoair_save")]
+        self._tasks += [load_task, self.create_task(self._turn_writer.run(), "memoair_save")]
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Add the recalled text to the context that goes to the language model. Every frame is passed on."""
@@ -261,13 +258,24 @@ class MemoAirMemoryProcessor(FrameProcessor):
                 self._user_messages.skip(frame.context, keep_unanswered=True)
             # Words of a turn that is only expected to have ended are not in the conversation yet; they are saved later.
             self._collect_user_texts()
-            if not self._model_reads_context:
+            await self._wait_for_prompt()
+            if not self._model_reads_context:  # nothing is recalled for it; it may begin with instructions
+                frame.context = self._recall.insert(frame.context)
                 return
             is_speculative = bool(getattr(frame, "speculation", None))
             await self._recall.update(frame.context, self._user_messages, is_speculative=is_speculative)
             frame.context = self._recall.insert(frame.context)
         except Exception as error:  # noqa: BLE001 - the frame is passed on, whatever fails here
             log.error("a turn is answered without memory: action=recall_failed code=%s", error_code(error))
+
+    async def _fetch_prompt(self, agent_prompt: PromptInstructions) -> None:
+        self._prompt = await agent_prompt.fetch(self._client)
+        self._recall.instructions = None if self._prompt is None else self._prompt.text
+
+    async def _wait_for_prompt(self) -> None:
+        """Wait for the prompt, two seconds at most and the first time only."""
+        if self._prompt_task is not None and not self._prompt_task.done():
+            await asyncio.wait([self._prompt_task])
 
     async def _search(self, query: str, timeout_ms: float, known_texts: list[str]) -> SearchResult:
         with traced_by(context=self._tracing_context and self._tracing_context.get_turn_context()):
@@ -345,7 +353,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
     @_log_failures
     def _find_neighbors(self, setup: FrameProcessorSetup) -> None:
         """Find the aggregators of the conversation and the models after this processor, also in nested pipelines."""
-        processors = list(_leaf_processors(setup.pipeline_worker.pipeline))
+        processors = list(leaf_processors(setup.pipeline_worker.pipeline))
         if self._session_id is None and (call_id := find_call_id(processors)) is not None:
             self._name_call(call_id)
         position = processors.index(self) if self in processors else 0
@@ -380,7 +388,8 @@ class MemoAirMemoryProcessor(FrameProcessor):
 
     async def _load_memory(self) -> None:  # if it fails, the first search loads it
         with log_failures(log, "load_failed", "the caller's memory could not be loaded"):
-            await self._call.open()
+            await self._wait_for_prompt()
+            await self._call.open(self._prompt)
 
     async def _end_call(self) -> None:
         with log_failures(log, "end_failed", "the call could not be ended"):
@@ -389,12 +398,3 @@ class MemoAirMemoryProcessor(FrameProcessor):
     async def _close_client(self) -> None:
         with log_failures(log, "close_failed", "the client could not be closed", logging.ERROR):
             await self._client.aclose()
-
-
-def _leaf_processors(processor: FrameProcessor) -> Iterator[FrameProcessor]:
-    """Yield the processors of a pipeline from start to end, without those that are made of others."""
-    children = processor.processors
-    if not children:
-        yield processor
-    for child in children:
-        yield from _leaf_processors(child)

@@ -25,17 +25,21 @@ class TurnRecall:
     loop.
     """
 
-    def __init__(self, search: SearchFunction, timeout_ms: float, log: logging.Logger) -> None:
+    def __init__(
+        self, search: SearchFunction, timeout_ms: float, log: logging.Logger, instructions: str | None = None
+    ) -> None:
         """Create a recall.
 
         Args:
             search: Called with the query, the time limit in milliseconds and what the model's context holds.
             timeout_ms: How long a search may delay the model, in milliseconds.
             log: Where failures are logged.
+            instructions: The system message that the processor adds, if it has one.
         """
         self._search = search
         self._timeout_ms = timeout_ms
         self._log = log
+        self.instructions = instructions
         self._load_task: asyncio.Task[None] | None = None
         self._message: dict[str, str] | None = None  # the recalled text for the caller's last message
         self._question_message: Any = None  # that message
@@ -63,8 +67,10 @@ class TurnRecall:
         self._speculative_query = query if is_speculative else None
 
     def insert(self, context: LLMContext) -> LLMContext:
-        """Return a view of the context with the recalled text, or the context itself without one."""
-        return context if self._message is None else RecalledContext(context, self._message)
+        """Return a view of the context with instructions and recalled text, or the context itself without both."""
+        if self._message is None and self.instructions is None:
+            return context
+        return RecalledContext(context, self._message, self.instructions)
 
     async def _recall(self, query: str, known_texts: list[str]) -> dict[str, str] | None:
         began_at = time.monotonic()

@@ -15,6 +15,7 @@ from memoair_cloud.dashboard.page_route import PageRoute
 from memoair_cloud.dashboard.project_page import PAGE_ROWS, CursorParam, PageDep, SearchText
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.memories.editing import list_memories
+from memoair_cloud.outcomes.queries import load_outcomes_of_calls
 
 router = APIRouter(prefix="/p/{project_id}/callers", route_class=PageRoute)
 
@@ -52,6 +53,7 @@ def show_caller(
         is_held=is_held,
         facts=facts,
         calls=calls,
+        outcomes=load_outcomes_of_calls(page.tenant, calls.rows),
         history=history,
         facts_cursor=facts_cursor,
         calls_cursor=calls_cursor,

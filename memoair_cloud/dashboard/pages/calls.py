@@ -13,6 +13,7 @@ from memoair_cloud.dashboard.project_page import PAGE_ROWS, CursorParam, PageDep
 from memoair_cloud.dashboard.recalled import show_traces
 from memoair_cloud.dashboard.rendering import mark_spans, safe_url
 from memoair_cloud.http.exact_path import PathId
+from memoair_cloud.outcomes.queries import list_recent_names, load_outcomes_of_calls
 from memoair_cloud.recall_traces.queries import TraceFilter, list_session_traces, list_traces, list_traces_of_turns
 from memoair_protocol.enums import LaneName
 
@@ -27,16 +28,33 @@ LaneParam = Annotated[LaneName | None, Query(description="only searches that mis
 
 @router.get("/calls")
 def show_calls(
-    page: PageDep, state: CallState = CallState.ALL, anytime: bool = False, cursor: CursorParam = None
+    page: PageDep,
+    state: CallState = CallState.ALL,
+    anytime: bool = False,
+    outcome: Annotated[str, Query(max_length=64)] = "",
+    prompt: Annotated[int | None, Query(ge=1, le=2**53)] = None,
+    cursor: CursorParam = None,
 ) -> Response:
     """List calls of the period, or of any time, latest first."""
     view = page.view
     since, until = (None, None) if anytime else (view.since, view.until)
-    call_filter = CallFilter(since, until, view.agent_id, state=state)
+    outcome_name = outcome.strip() or None
+    call_filter = CallFilter(since, until, view.agent_id, state=state, outcome=outcome_name, prompt_version=prompt)
     found = list_calls(page.tenant, call_filter, cursor, PAGE_ROWS)
     names = load_user_names(page.tenant, {call.user_id for call in found.rows})
     values = {"calls": found.rows, "next_cursor": found.next_cursor, "cursor": cursor, "names": names}
-    return page.render("calls.html", "calls", state=state.value, states=list(CallState), anytime=anytime, **values)
+    return page.render(
+        "calls.html",
+        "calls",
+        state=state.value,
+        states=list(CallState),
+        anytime=anytime,
+        outcome=outcome_name,
+        outcome_names=list_recent_names(page.tenant),
+        outcomes=load_outcomes_of_calls(page.tenant, found.rows),
+        prompt=prompt,
+        **values,
+    )
 
 
 @router.get("/searches")
@@ -97,6 +115,7 @@ def show_call(
         "call.html",
         "calls",
         replay=replay,
+        outcomes=load_outcomes_of_calls(tenant, [replay.call]).get((user_id, session_id), []),
         call=replay.call,
         user=replay.user,
         traces=found,

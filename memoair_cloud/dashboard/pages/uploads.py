@@ -29,8 +29,17 @@ class FilesRoute(PageRoute):
     """A route whose form has files: temporary ones on the disk, up to the size that the server allows."""
 
     async def _check_form(self, request: Request) -> None:
-        self.max_form_bytes = request.app.state.services.settings.upload_request_bytes
-        await super()._check_form(request)
+        self.max_form_bytes = self._limit(request)
+        try:
+            await super()._check_form(request)
+        except HTTPException as error:  # of the parser: too many files, for example
+            raise InvalidRequestError(f"invalid form: {error.detail}") from None
+        except ClientDisconnect:
+            raise InvalidRequestError("the form is incomplete") from None
+
+    def _limit(self, request: Request) -> int:
+        limit: int = request.app.state.services.settings.upload_request_bytes
+        return limit
 
 
 router = APIRouter(prefix="/p/{project_id}/documents/{name}", route_class=FilesRoute)

@@ -97,5 +97,5 @@ def compare(
 def _load(tenant: Tenant, services: Services, wanted: FiguresRequest) -> list[PromptFigures]:
     since, until = wanted.since, wanted.until
     parts = [bound_day(day, since, until, timezone.utc) for day in list_days(since, until, timezone.utc)]
-    days = services.days.load_days(tenant, parts)
-    return load_prompt_figures(tenant, days, since, until, tenant.scope.agent_id)
+    days, outcomes = services.days.load_days(tenant, parts), services.days.load_outcome_days(tenant, parts)
+    return load_prompt_figures(tenant, days, outcomes, since, until, tenant.scope.agent_id)

@@ -43,6 +43,7 @@ def report(tenant: ProjectTenant, services: ServicesDep, body: OutcomesIn) -> Ou
     receipt = report_outcomes(tenant, [outcome for _, outcome in valid], is_dry_run=body.dry_run)
     rejected += [RejectedOutcomeOut(index=valid[row.index][0], reason=row.reason) for row in receipt.rejected]
     if not body.dry_run:
+        services.days.drop_outcomes(tenant.scope.project_id, receipt.began_at)
         _count(services, receipt, len(rejected))
     return OutcomeReceiptOut(
         accepted=receipt.accepted,

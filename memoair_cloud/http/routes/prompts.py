@@ -24,6 +24,7 @@ from memoair_cloud.http.schemas.prompts import (
     PromptOut,
     PromptsOut,
     PromptSummaryOut,
+    PushedPromptOut,
     VersionPath,
 )
 from memoair_cloud.prompts import labels, versions
@@ -36,7 +37,7 @@ _CHANGE_ERRORS = error_responses(PROJECT_ERRORS, ConflictError)
 _BODY_ERRORS = error_responses(PROJECT_ERRORS, ConflictError, BatchTooLargeError)
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not modified: the ETag is that of the reply"}}
 _UNCHANGED: dict[int | str, dict[str, Any]] = {
-    200: {"model": PromptOut, "description": "The latest version has this text already"}
+    200: {"model": PushedPromptOut, "description": "The latest version has this text already"}
 }
 
 IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="the ETag of an earlier reply")]
@@ -52,7 +53,7 @@ Expected = Annotated[
     operation_id="pushPrompt",
     responses={**_BODY_ERRORS, **_UNCHANGED},
 )
-def push_prompt(tenant: ProjectTenant, body: PromptIn, response: Response) -> PromptOut:
+def push_prompt(tenant: ProjectTenant, body: PromptIn, response: Response) -> PushedPromptOut:
     """Add a version of the agent's prompt, and point labels to it.
 
     If the latest version has the same text, it is returned with 200 and its notes stay; labels are moved all the same.
@@ -61,7 +62,7 @@ def push_prompt(tenant: ProjectTenant, body: PromptIn, response: Response) -> Pr
     pushed = versions.push_prompt(tenant, new)
     if not pushed.is_new:
         response.status_code = HTTPStatus.OK
-    return PromptOut.model_validate(pushed.prompt)
+    return PushedPromptOut(**PromptOut.model_validate(pushed.prompt).model_dump(), is_new=pushed.is_new)
 
 
 @router.get("/prompts", operation_id="listPrompts", responses=_READ_ERRORS)

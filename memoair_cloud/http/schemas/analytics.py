@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from memoair_cloud.analytics.comparison import Difference, OutcomeComparison, PromptComparison, Verdict
+from memoair_cloud.analytics.comparison import ComparisonVerdict, OutcomeComparison, PromptComparison, VersionDifference
 from memoair_cloud.analytics.intervals import Estimate
 from memoair_cloud.analytics.prompts import PromptFigures, ShareBase
 from memoair_cloud.http.schemas.base import ResponseBody
@@ -26,7 +26,7 @@ class EstimateOut(ResponseBody):
 class OutcomeFiguresOut(ResponseBody):
     """An outcome in one version: calls with it, their share, and the mean of their scores.
 
-    `meanScore` is null for fewer than two scores, and if all are equal.
+    `meanScore` is null for fewer than five scores, and if all are equal.
     """
 
     outcome: str
@@ -99,13 +99,13 @@ class PromptAnalyticsOut(ResponseBody):
 class DifferenceOut(ResponseBody):
     """How much the second version is higher, with the interval of 95 %; null if there are not enough calls."""
 
-    verdict: Verdict
+    verdict: ComparisonVerdict
     difference: EstimateOut | None
     before_count: int
     after_count: int
 
     @classmethod
-    def of(cls, found: Difference) -> "DifferenceOut":
+    def of(cls, found: VersionDifference) -> "DifferenceOut":
         """Return the body for a difference."""
         return cls.model_validate(found)
 

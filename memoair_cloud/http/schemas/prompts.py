@@ -63,6 +63,12 @@ class PromptOut(PromptSummaryOut):
     text: str
 
 
+class PushedPromptOut(PromptOut):
+    """What a push has led to: a new version, or the latest one if that has the same text."""
+
+    is_new: bool
+
+
 class LabeledPromptOut(PromptOut):
     """The version of an agent's prompt that a label points to."""
 

@@ -1,0 +1,1 @@
+"""The commands ``memoair prompt``: the versions of an agent's prompt, and the labels that point to them."""
