@@ -500,6 +500,100 @@ WORDS = (
         ("tests/integrations/pipecat/test_turn_recall.py",),
     ),
 )
+EVALUATION_TESTS = "tests/evaluation"
+EVALUATIONS = (
+    Guard(
+        "a case with an unknown field is refused",
+        "memoair_evaluation/case.py",
+        'class _CasePart(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):',
+        'class _CasePart(msgspec.Struct, frozen=True, rename="camel"):',
+        (f"{EVALUATION_TESTS}/test_case.py",),
+    ),
+    Guard(
+        "an error of a case names the line that has the same id",
+        "memoair_evaluation/case.py",
+        "            if first != number:",
+        "            if False:",
+        (f"{EVALUATION_TESTS}/test_case.py",),
+    ),
+    Guard(
+        "what a message of a case quotes is left out",
+        "memoair_evaluation/case.py",
+        'problem, _, path = strip_values(message, _ENUMS).partition(" - at ")',
+        'problem, _, path = message.partition(" - at ")',
+        (f"{EVALUATION_TESTS}/test_case.py",),
+    ),
+    Guard(
+        "a phrase is matched at the ends of words",
+        "memoair_evaluation/matching.py",
+        "        if _is_boundary(words[start - 1], wanted[0]) and _is_boundary(words[end], wanted[-1]):",
+        "        if True:",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "what a document says is no fact about the caller",
+        "memoair_evaluation/case_scoring.py",
+        "            return contains_phrase(self._words_of_caller, item.fact)",
+        "            return contains_phrase(self._words, item.fact)",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "the time of the question is that of the case",
+        f"{RUNTIME}/recall/search_service.py",
+        "time.time() if now is None else now",
+        "time.time()",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "no lane of an evaluation is cut off",
+        "memoair_evaluation/engine.py",
+        "_to_budgets(settings), keeps_deadline=False)",
+        "_to_budgets(settings))",
+        (f"{EVALUATION_TESTS}/test_inline_executor.py",),
+    ),
+    Guard(
+        "a damaged index file is not searched",
+        f"{RUNTIME}/preview.py",
+        "        index.verify()  # also",
+        "        pass  # also",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "a copied text counts as what is in the context",
+        f"{RUNTIME}/recall/context_builder.py",
+        "            if key:\n                sources.add(passage.source)\n",
+        "",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "a part of the talk continues a number",
+        "memoair_evaluation/redaction.py",
+        "        user_tail, assistant_tail = redact.tail(user_tail, turn.user), redact.tail",
+        "        user_tail, assistant_tail = '', (lambda *_: '')",
+        (f"{EVALUATION_TESTS}/test_redaction.py",),
+    ),
+    Guard(
+        "a worse run does not take the place of the last one",
+        "memoair_cli/evaluation/command.py",
+        "    elif not is_worse or accept:",
+        "    elif True:",
+        ("tests/cli/test_eval.py",),
+    ),
+    Guard(
+        "the last run is kept without words of callers",
+        "memoair_cli/evaluation/command.py",
+        "        write_run(path, run, with_details=False)",
+        "        write_run(path, run, with_details=True)",
+        ("tests/cli/test_eval.py",),
+    ),
+    Guard(
+        "a process that runs cases ends with the one that started it",
+        "memoair_evaluation/forked_run.py",
+        "        for descriptor in inherited:  # so",
+        "        for descriptor in ():  # so",
+        (f"{EVALUATION_TESTS}/test_forked_run.py",),
+    ),
+)
 PROMPTS_TESTS = ("tests/cloud/test_prompts.py", "-k", "sqlite")
 PROMPTS = (
     Guard(
@@ -674,5 +768,5 @@ SDK_PROMPTS = (
     ),
 )
 GUARDS: tuple[Guard, ...] = (
-    DURABILITY + LIMITS + FILES + IDENTITY + TENANCY + DASHBOARD + CALLS + WORDS + PROMPTS + SDK_PROMPTS
+    DURABILITY + LIMITS + FILES + IDENTITY + TENANCY + DASHBOARD + CALLS + WORDS + PROMPTS + SDK_PROMPTS + EVALUATIONS
 )
