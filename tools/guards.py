@@ -7,6 +7,8 @@ CRASH_USER = ("tests/crash/test_user_files.py",)
 CRASH_STORES = ("tests/crash/test_stores.py",)
 RUNTIME, CLOUD, STORE = "memoair_runtime", "memoair_cloud", "memoair_runtime_store"
 ACCESS = "tests/dashboard/test_access.py"
+REPORTS = ("tests/cloud/test_outcomes.py",)
+FIGURES = ("tests/cloud/test_prompt_figures.py",)
 
 
 class Guard(NamedTuple):
@@ -500,6 +502,100 @@ WORDS = (
         ("tests/integrations/pipecat/test_turn_recall.py",),
     ),
 )
+EVALUATION_TESTS = "tests/evaluation"
+EVALUATIONS = (
+    Guard(
+        "a case with an unknown field is refused",
+        "memoair_evaluation/case.py",
+        'class _CasePart(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):',
+        'class _CasePart(msgspec.Struct, frozen=True, rename="camel"):',
+        (f"{EVALUATION_TESTS}/test_case.py",),
+    ),
+    Guard(
+        "an error of a case names the line that has the same id",
+        "memoair_evaluation/case.py",
+        "            if first != number:",
+        "            if False:",
+        (f"{EVALUATION_TESTS}/test_case.py",),
+    ),
+    Guard(
+        "what a message of a case quotes is left out",
+        "memoair_evaluation/case.py",
+        'problem, _, path = strip_values(message, _ENUMS).partition(" - at ")',
+        'problem, _, path = message.partition(" - at ")',
+        (f"{EVALUATION_TESTS}/test_case.py",),
+    ),
+    Guard(
+        "a phrase is matched at the ends of words",
+        "memoair_evaluation/matching.py",
+        "        if _is_boundary(words[start - 1], wanted[0]) and _is_boundary(words[end], wanted[-1]):",
+        "        if True:",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "what a document says is no fact about the caller",
+        "memoair_evaluation/case_scoring.py",
+        "            return contains_phrase(self._words_of_caller, item.fact)",
+        "            return contains_phrase(self._words, item.fact)",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "the time of the question is that of the case",
+        f"{RUNTIME}/recall/search_service.py",
+        "time.time() if now is None else now",
+        "time.time()",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "no lane of an evaluation is cut off",
+        "memoair_evaluation/engine.py",
+        "_to_budgets(settings), keeps_deadline=False)",
+        "_to_budgets(settings))",
+        (f"{EVALUATION_TESTS}/test_inline_executor.py",),
+    ),
+    Guard(
+        "a damaged index file is not searched",
+        f"{RUNTIME}/preview.py",
+        "        index.verify()  # also",
+        "        pass  # also",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "a copied text counts as what is in the context",
+        f"{RUNTIME}/recall/context_builder.py",
+        "            if key:\n                sources.add(passage.source)\n",
+        "",
+        (f"{EVALUATION_TESTS}/test_engine.py",),
+    ),
+    Guard(
+        "a part of the talk continues a number",
+        "memoair_evaluation/redaction.py",
+        "        user_tail, assistant_tail = redact.tail(user_tail, turn.user), redact.tail",
+        "        user_tail, assistant_tail = '', (lambda *_: '')",
+        (f"{EVALUATION_TESTS}/test_redaction.py",),
+    ),
+    Guard(
+        "a worse run does not take the place of the last one",
+        "memoair_cli/evaluation/command.py",
+        "    elif not is_worse or accept:",
+        "    elif True:",
+        ("tests/cli/test_eval.py",),
+    ),
+    Guard(
+        "the last run is kept without words of callers",
+        "memoair_cli/evaluation/command.py",
+        "        write_run(path, run, with_details=False)",
+        "        write_run(path, run, with_details=True)",
+        ("tests/cli/test_eval.py",),
+    ),
+    Guard(
+        "a process that runs cases ends with the one that started it",
+        "memoair_evaluation/forked_run.py",
+        "        for descriptor in inherited:  # so",
+        "        for descriptor in ():  # so",
+        (f"{EVALUATION_TESTS}/test_forked_run.py",),
+    ),
+)
 PROMPTS_TESTS = ("tests/cloud/test_prompts.py", "-k", "sqlite")
 PROMPTS = (
     Guard(
@@ -524,7 +620,7 @@ PROMPTS = (
         PROMPTS_TESTS,
     ),
     Guard(
-        "a label that has moved meanwhile is not overwritten",
+        "a label that someone else has moved is not overwritten",
         f"{CLOUD}/prompts/moves.py",
         "        if expected_version is not None and expected_version != actual:",
         "        if False:",
@@ -540,8 +636,8 @@ PROMPTS = (
     Guard(
         "a move is later than the one before it",
         f"{CLOUD}/prompts/moves.py",
-        "now if last is None else max(now, last.moved_at + timedelta(microseconds=1))",
-        "now",
+        "max(self.now, last.moved_at + timedelta(microseconds=1))",
+        "self.now",
         PROMPTS_TESTS,
     ),
     Guard(
@@ -673,10 +769,69 @@ SDK_PROMPTS = (
         ("tests/integrations/pipecat/test_prompts.py",),
     ),
 )
+REPLAYS_TESTS = ("tests/cloud/test_replays.py",)
+REPLAYS = (
+    Guard(
+        "a question of a replay knows nothing that was said after it",
+        "memoair_evaluation/past_talk.py",
+        "sorted(placed, key=lambda place: place[:-1])",
+        "sorted(placed, key=lambda place: place[:-1], reverse=True)",
+        ("tests/evaluation/test_replaying.py",),
+    ),
+    Guard(
+        "a replay reads calls of its agent only",
+        "memoair_cloud/evaluation/replay_questions.py",
+        "            CallSession.agent_id == agent_id,\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a question is asked once, whichever worker asks it",
+        "memoair_cloud/evaluation/replay.py",
+        "    session.execute(delete(PendingCase).where(*is_meant), execution_options=_UNSYNCHRONIZED)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a result does not come back after its caller was erased",
+        "memoair_cloud/evaluation/replay.py",
+        "for row, result in results if row.case_id in left]",
+        "for row, result in results]",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "the audit log says which period was replayed",
+        "memoair_cloud/evaluation/replays.py",
+        "        record_agent_change(session, AuditAction.REPLAYED_CALLS, agent_id, run.id, period)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a candidate that changes no context is refused",
+        "memoair_cloud/evaluation/replays.py",
+        "    _check_changes_something(parsed)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "what replays quote goes with dropped turns",
+        "memoair_cloud/retention/enforcement.py",
+        "    delete_replay_results(session, user.id)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a read change is in the audit log",
+        "memoair_cloud/http/routes/replays.py",
+        "    services.reads.record_all(tenant, AuditAction.READ_CALL, read)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+)
 EVALUATION_SUITES = "tests/cloud/test_evaluation_suites.py"
 EVALUATION_RUNS = "tests/cloud/test_evaluation_runs.py"
 EVALUATION_SETS = "tests/cloud/test_document_sets.py"
-EVALUATIONS = (
+SERVER_EVALUATIONS = (
     Guard(
         "evaluations: a suite of another agent is not found",
         f"{CLOUD}/evaluation/suites.py",
@@ -790,6 +945,65 @@ EVALUATIONS = (
         (EVALUATION_SETS, "-k", "sqlite and test_abandoned_sets_and_unused_copies_are_removed"),
     ),
 )
+OUTCOMES = (
+    Guard(
+        "an outcome of a session that two callers have needs the caller",
+        f"{CLOUD}/outcomes/reporting.py",
+        "    if len(owners) > 1:",
+        "    if False:",
+        REPORTS,
+    ),
+    Guard(
+        "an outcome of an erased session is refused without the caller, too",
+        f"{CLOUD}/outcomes/reporting.py",
+        "            if outcome.session_id in self._without_user:",
+        "            if False:",
+        REPORTS,
+    ),
+    Guard(
+        "an outcome from before an erasure is refused",
+        f"{CLOUD}/outcomes/reporting.py",
+        "(erased_at is not None and occurred_at <= erased_at)",
+        "False",
+        REPORTS,
+    ),
+    Guard(
+        "two reports of the same outcomes cannot deadlock",
+        f"{CLOUD}/outcomes/reporting.py",
+        "[rows[key] for key in sorted(rows)]",
+        "list(rows.values())",
+        REPORTS,
+    ),
+    Guard(
+        "an early outcome waits for a call of its own caller",
+        f"{CLOUD}/outcomes/resolving.py",
+        "CallOutcome.session_id.in_(set(session_ids)), CallOutcome.user_id.is_(None), is_theirs\n",
+        "CallOutcome.session_id.in_(set(session_ids)), CallOutcome.user_id.is_(None)\n",
+        REPORTS,
+    ),
+    Guard(
+        "a hold keeps the outcomes that wait",
+        f"{CLOUD}/outcomes/resolving.py",
+        "        not_held_condition(CallOutcome.user_id, CallOutcome.project_id),  # type: ignore[arg-type]\n",
+        "",
+        REPORTS,
+    ),
+    Guard(
+        "too few calls are not compared",
+        f"{CLOUD}/analytics/comparison.py",
+        "compute() if min(counts) >= MIN_CALLS else None",
+        "compute()",
+        FIGURES,
+    ),
+    Guard(
+        "a report is seen at once",
+        f"{CLOUD}/http/routes/outcomes.py",
+        "        services.days.drop_outcomes(tenant.scope.project_id, receipt.began_at)\n",
+        "",
+        FIGURES,
+    ),
+)
 GUARDS: tuple[Guard, ...] = (
-    DURABILITY + LIMITS + FILES + IDENTITY + TENANCY + DASHBOARD + CALLS + WORDS + PROMPTS + SDK_PROMPTS + EVALUATIONS
+    *(*DURABILITY, *LIMITS, *FILES, *IDENTITY, *TENANCY, *DASHBOARD, *CALLS, *WORDS),
+    *(*PROMPTS, *SDK_PROMPTS, *EVALUATIONS, *SERVER_EVALUATIONS, *REPLAYS, *OUTCOMES),
 )
