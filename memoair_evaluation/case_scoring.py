@@ -30,7 +30,7 @@ def score_case(case: RecallCase, search: PreviewedSearch, turn_keys: TurnKeys, t
     """
     context, half = (_SearchedContext(context, turn_keys) for context in search.contexts[:2])
     found = tuple(position for position, item in enumerate(case.must) if context.has(item))
-    found_half = [item for item in case.must if half.has(item)]
+    found_half = tuple(position for position, item in enumerate(case.must) if half.has(item))
     missing = tuple(position for position in range(len(case.must)) if position not in found)
     unwanted = tuple(position for position, item in enumerate(case.must_not) if context.has(item))
     limit_ms = timeout_ms or SEARCH_TIMEOUT_MS
@@ -46,6 +46,7 @@ def score_case(case: RecallCase, search: PreviewedSearch, turn_keys: TurnKeys, t
         missing=missing,
         found=found,
         unwanted_items=unwanted,
+        found_half=found_half,
     )
 
 

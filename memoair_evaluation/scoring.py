@@ -9,6 +9,8 @@ import attrs
 
 _MS_DIGITS = 3
 _SHARE_DIGITS = 6
+_COST_DIGITS = 8
+_TOKENS = ("promptTokens", "completionTokens")
 
 
 @attrs.frozen
@@ -27,6 +29,7 @@ class CaseScores:
         missing: What of ``must`` is not in the context.
         found: What of ``must`` is.
         unwanted_items: What of ``mustNot`` is.
+        found_half: What of ``must`` is in the context with half the budgets.
         answer: What the judge says: ``verdict`` and ``grade``; None without one.
     """
 
@@ -41,6 +44,7 @@ class CaseScores:
     missing: tuple[int, ...]
     found: tuple[int, ...]
     unwanted_items: tuple[int, ...] = ()
+    found_half: tuple[int, ...] = ()
     answer: Mapping[str, Any] | None = None
 
     def to_wire(self) -> dict[str, Any]:
@@ -57,6 +61,7 @@ class CaseScores:
             "missing": list(self.missing),
             "found": list(self.found),
             "unwantedItems": list(self.unwanted_items),
+            "foundHalf": list(self.found_half),
         }
         return wire if self.answer is None else {**wire, "answer": dict(self.answer)}
 
@@ -75,6 +80,7 @@ class CaseScores:
             missing=tuple(wire["missing"]),
             found=tuple(wire["found"]),
             unwanted_items=tuple(wire.get("unwantedItems", ())),
+            found_half=tuple(wire.get("foundHalf", ())),
             answer=wire.get("answer"),
         )
 
@@ -119,7 +125,8 @@ class RunScores:
         ms50: The median of the milliseconds; None without cases.
         ms95: Their 95th percentile.
         late_lanes: How often each lane was late.
-        answers: How often the judge said what, and ``grade``, the mean of the grades; None without a judge.
+        answers: How often the judge said what; ``grade``, the mean of the grades; the tokens, and what they cost if
+            the judge has prices; None without a judge.
     """
 
     cases: int
@@ -182,7 +189,11 @@ def _count_answers(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | Non
         return None
     counts = Counter(str(answer.get("verdict")) for answer in answers)
     grades = [float(answer["grade"]) for answer in answers if answer.get("grade") is not None]
-    return {**dict(sorted(counts.items())), "grade": _mean(grades)}
+    used = {name: sum(answer.get(name, 0) for answer in answers) for name in _TOKENS}
+    used = {name: count for name, count in used.items() if count}
+    costs = [float(answer["cost"]) for answer in answers if answer.get("cost") is not None]
+    cost = {"cost": round(math.fsum(costs), _COST_DIGITS)} if costs else {}
+    return {**dict(sorted(counts.items())), "grade": _mean(grades), **used, **cost}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -74,9 +74,18 @@ def form_of_candidate(candidate: Mapping[str, Any]) -> CandidateForm:
 
 def read_candidate_form(fields: FormData) -> CandidateForm:
     """Return the form as a browser has sent it."""
-    read = {name: clean_text(fields.get(name)) for name in attrs.fields_dict(CandidateForm)}
     top_k = {lane: value for lane in TOP_K_LANES if (value := clean_text(fields.get(f"top_k_{lane}")))}
-    return CandidateForm(**{**read, "lanes": [clean_text(lane) for lane in fields.getlist("lane")], "top_k": top_k})
+    return CandidateForm(
+        lanes=[clean_text(lane) for lane in fields.getlist("lane") if lane],
+        top_k=top_k,
+        context_chars=clean_text(fields.get("context_chars")),
+        lane_chars=clean_text(fields.get("lane_chars")),
+        min_confidence=clean_text(fields.get("min_confidence")),
+        timeout_ms=clean_text(fields.get("timeout_ms")),
+        document_set=clean_text(fields.get("document_set")),
+        prompt=clean_text(fields.get("prompt")),
+        prompt_text=clean_text(fields.get("prompt_text")),
+    )
 
 
 def make_candidate(form: CandidateForm) -> dict[str, Any]:

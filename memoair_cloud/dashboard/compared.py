@@ -18,7 +18,7 @@ class ShownFigure:
         name: What it is.
         before: Its value in the earlier run.
         after: Its value in the later run.
-        difference: The difference, with its sign; empty if there is none.
+        difference: The difference, with its sign; empty if the values are equal.
         tone: ``good`` or ``bad``; empty if it is neither.
     """
 
@@ -30,17 +30,26 @@ class ShownFigure:
 
 
 def _format_number(value: Any) -> str:
-    return NOTHING if value is None else f"{value:,.2f}".rstrip("0").rstrip(".") if value else "0"
+    return NOTHING if value is None else f"{value:,}"
+
+
+def _format_rank(value: Any) -> str:
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def _format_chars(value: Any) -> str:
+    return NOTHING if value is None else f"{value:,.0f}"
 
 
 # Of the scores on the wire: the name, how it is shown, and whether more of it is better (1), worse (-1) or neither (0).
 _FIGURES: Mapping[str, tuple[str, _Format, int]] = {
+    "cases": ("Cases", _format_number, 0),
     "passed": ("Passed", _format_number, 1),
     "recalled": ("Recalled", format_share, 1),
     "recalledHalf": ("Recalled at half budget", format_share, 1),
     "unwanted": ("Unwanted", _format_number, -1),
-    "meanReciprocalRank": ("Mean reciprocal rank", _format_number, 1),
-    "chars": ("Characters of a context", _format_number, 0),
+    "meanReciprocalRank": ("Mean reciprocal rank", _format_rank, 1),
+    "chars": ("Characters of a context", _format_chars, 0),
     "ms50": ("Median", format_ms, 0),
     "ms95": ("95 % within", format_ms, 0),
 }

@@ -126,14 +126,15 @@ def show_result(
     hits = list(_read_hits(trace))
     must = [] if content is None else list(content.get("must") or ())
     must_not = [] if content is None else list(content.get("mustNot") or ())
-    missing, unwanted = set(scores.get("missing") or ()), set(scores.get("unwantedItems") or ())
+    found, found_half = set(scores.get("found") or ()), set(scores.get("foundHalf") or ())
+    unwanted = set(scores.get("unwantedItems") or ())
     asked = {lane.name for lane in show_lanes(trace, scores) if lane.note != "not asked"}
     outcomes = [
-        _show_wanted(item, _find(item, hits, half, is_in_context=number not in missing), hits, asked)
+        _show_wanted(item, _place(number, found, found_half, hit := _find_hit(item, hits)), hit, hits, asked)
         for number, item in enumerate(must)
     ]
     avoided = [
-        _show_unwanted(item, _find(item, hits, half, is_in_context=number in unwanted))
+        _show_unwanted(item, _place(number, unwanted, set(), hit := _find_hit(item, hits)), hit)
         for number, item in enumerate(must_not)
     ]
     marks = [(item, "") for item in must] + [(item, "unwanted") for item in must_not]
@@ -190,27 +191,24 @@ def _by_weight(term: tuple[str, float]) -> float:
     return -term[1]
 
 
-def _find(
-    item: Mapping[str, Any], hits: Sequence[EvaluatedHit], half_context: str, *, is_in_context: bool
-) -> tuple[Place, EvaluatedHit | None]:
-    """Return where an expectation is, and the best hit that has it."""
-    found = min((hit for hit in hits if _is_hit(item, hit)), key=lambda hit: hit.rank, default=None)
-    if is_in_context:
-        return Place.HALF if _is_in(item, hits, half_context) else Place.CONTEXT, found
-    return Place.NOWHERE if found is None else Place.HIT, found
+def _find_hit(item: Mapping[str, Any], hits: Sequence[EvaluatedHit]) -> EvaluatedHit | None:
+    """Return the best hit that has what is expected."""
+    return min((hit for hit in hits if _is_hit(item, hit)), key=lambda hit: hit.rank, default=None)
 
 
-def _is_in(item: Mapping[str, Any], hits: Sequence[EvaluatedHit], context: str) -> bool:
-    if item.get("text") is not None:
-        return contains_phrase(to_words(context), str(item["text"]))
-    if item.get("fact") is not None:
-        return contains_phrase(to_words(context.partition("## org\n")[0]), str(item["fact"]))
-    return any(True for hit in hits if _is_hit(item, hit) for _ in _find_lines(hit.text, context))
+def _place(number: int, found: set[int], found_half: set[int], hit: EvaluatedHit | None) -> Place:
+    if number in found_half:
+        return Place.HALF
+    if number in found:
+        return Place.CONTEXT
+    return Place.NOWHERE if hit is None else Place.HIT
 
 
 def _is_hit(item: Mapping[str, Any], hit: EvaluatedHit) -> bool:
     if item.get("document") is not None:
-        return hit.document_id == item["document"] and item.get("index") in (None, hit.index_name)
+        # Documents from a folder may have no index: then any is meant, as in scores.
+        is_index = None in (item.get("index"), hit.index_name) or item["index"] == hit.index_name
+        return hit.document_id == item["document"] and is_index
     if item.get("turn") is not None:
         return hit.turn_id == item["turn"] and item.get("session") in (None, hit.session_id)
     if item.get("fact") is not None and hit.lane == LaneName.ORG.value:
@@ -225,11 +223,11 @@ def _expectations_of(hit: EvaluatedHit, must: Iterable[Any], must_not: Iterable[
 
 def _show_wanted(
     item: Mapping[str, Any],
-    found: tuple[Place, EvaluatedHit | None],
+    place: Place,
+    hit: EvaluatedHit | None,
     hits: Sequence[EvaluatedHit],
     asked: set[str],
 ) -> ShownOutcome:
-    place, hit = found
     row = describe_expectation(item)
     tone = {Place.HALF: "good", Place.CONTEXT: "warn"}.get(place, "bad")
     label = {Place.HALF: "in the context", Place.CONTEXT: "in the context, cut at half budget"}.get(place, place.value)
@@ -242,8 +240,7 @@ def _show_wanted(
     return ShownOutcome(row["kind"], row["value"], row["place"], label, tone, note)
 
 
-def _show_unwanted(item: Mapping[str, Any], found: tuple[Place, EvaluatedHit | None]) -> ShownOutcome:
-    place, hit = found
+def _show_unwanted(item: Mapping[str, Any], place: Place, hit: EvaluatedHit | None) -> ShownOutcome:
     row = describe_expectation(item)
     is_bad = place in (Place.HALF, Place.CONTEXT)
     label = "in the context" if is_bad else place.value

@@ -66,8 +66,17 @@ def get_suite_page(page: PageDep, suite_id: PathId) -> SuitePage:
 SuiteDep = Annotated[SuitePage, Depends(get_suite_page)]
 
 
+def get_writable_suite_page(on: SuiteDep) -> SuitePage:
+    """Return the page of a suite to a visitor who may change it. This is the FastAPI dependency."""
+    on.page.require_write()
+    return on
+
+
+WritableSuiteDep = Annotated[SuitePage, Depends(get_writable_suite_page)]
+
+
 def record_case_reads(page: ProjectPage, rows: Iterable[Any]) -> None:
-    """Record that words of callers are shown, of whom cases or results are copies.
+    """Record that words of callers are shown, which cases and results have copied.
 
     Args:
         page: The page that shows them.

@@ -9,7 +9,7 @@ from memoair_cloud.identifiers import sanitize_text
 
 
 def clean_text(value: Any) -> str:
-    """Return the text of a field without spaces around it; empty if there is none, or if it is a file."""
+    """Return the text of a field without spaces around it; empty if it was not sent, or is a file."""
     # Browsers end lines with two characters, whatever the text had.
     return sanitize_text(value.replace("\r\n", "\n").strip()) if isinstance(value, str) else ""
 

@@ -16,6 +16,7 @@ from memoair_cloud.database.models import Agent, Project
 from memoair_cloud.http.dependencies import Services
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.tenancy.access import Tenant
+from memoair_cloud.tenancy.grants import Action
 from memoair_cloud.tenancy.projects import get_project_with_agents
 
 PAGE_ROWS = 50
@@ -71,6 +72,10 @@ class ProjectPage:
     def redirect(self, *parts: str, **changes: str | int | None) -> Response:
         """Redirect to a page of the project, after a form was accepted."""
         return RedirectResponse(self.href(*parts, **changes), HTTPStatus.SEE_OTHER)
+
+    def require_write(self) -> None:
+        """Raise `ForbiddenError` if the visitor may change nothing, before their form is looked at."""
+        self.tenant.grant.check(Action.WRITE, self.project.id)
 
     def record_read(self, action: AuditAction, user_id: str, target: str | None = None) -> None:
         """Record in the audit log that a caller's data is shown."""

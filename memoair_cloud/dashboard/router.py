@@ -7,8 +7,12 @@ from memoair_cloud.dashboard.pages import (
     audit,
     callers,
     calls,
+    document_sets,
     documents,
     erasure,
+    evaluation_cases,
+    evaluation_runs,
+    evaluations,
     facts,
     holds,
     outcomes,
@@ -16,8 +20,10 @@ from memoair_cloud.dashboard.pages import (
     projects,
     prompt_figures,
     prompts,
+    replays,
     sign_in,
     try_it,
+    turn_cases,
     uploads,
 )
 from memoair_cloud.dashboard.visitor import COOKIE_PATH, Gatekeeper
@@ -34,8 +40,14 @@ _PAGES = (
     calls,
     outcomes,
     try_it,
+    turn_cases,
     documents,
     uploads,
+    evaluations,
+    evaluation_cases,
+    document_sets,
+    evaluation_runs,
+    replays,
     prompts,
     prompt_figures,
     audit,
@@ -43,6 +55,8 @@ _PAGES = (
 # In the order in which they are asked: the last one answers what no other knows.
 PAGE_ROUTERS = (
     *(pages.router for pages in _PAGES),
+    evaluations.files_router,
+    evaluation_runs.form_router,
     sign_in.signed_in_router,
     projects.fallback_router,
 )

@@ -17,6 +17,7 @@ from memoair_cloud.database.evaluation_models import (
     SuiteCase,
 )
 from memoair_cloud.errors import NotFoundError
+from memoair_cloud.evaluation.document_set_states import DocumentSetState
 from memoair_cloud.tenancy.access import Tenant
 from memoair_cloud.tenancy.scoped import ScopedSession
 
@@ -93,7 +94,7 @@ def list_suite_summaries(
         page = _BY_NAME.fetch_page(session, statement, cursor, limit)
         ids = [suite.id for suite in page.rows]
         counted = select(SuiteCase.suite_id, func.count()).where(SuiteCase.suite_id.in_(ids))
-        counts = dict(session.execute(counted.group_by(SuiteCase.suite_id)).tuples().all())
+        counts = {row[0]: row[1] for row in session.execute(counted.group_by(SuiteCase.suite_id))}
         order = [column.desc() for column in _LATEST_FIRST.columns]
         runs = select(EvaluationRun).order_by(*order).limit(1)
         latest = {suite_id: session.scalar(runs.where(EvaluationRun.suite_id == suite_id)) for suite_id in ids}
@@ -217,10 +218,12 @@ def _compare_versions(before: EvaluationRun | None, run: EvaluationRun) -> dict[
 
 
 def load_set_names(tenant: Tenant) -> dict[str, str]:
-    """Return the names of the project's document sets by id."""
+    """Return the names of the project's document sets by id, with a note if it was deleted."""
+    row = EvaluationDocumentSet
     with tenant.begin_read() as session:
-        rows = session.execute(select(EvaluationDocumentSet.id, EvaluationDocumentSet.name)).tuples()
-        return dict(rows.all())
+        found = session.execute(select(row.id, row.name, row.state).where(~row.is_pinned))
+        removed = DocumentSetState.REMOVED.value
+        return {each.id: f"{each.name}, deleted since" if each.state == removed else each.name for each in found}
 
 
 def list_case_sources(tenant: Tenant, suite_id: str) -> list[tuple[str, str | None]]:
@@ -229,5 +232,5 @@ def list_case_sources(tenant: Tenant, suite_id: str) -> list[tuple[str, str | No
         SuiteCase.suite_id == suite_id, SuiteCase.user_id.is_not(None)
     )
     with tenant.begin_read() as session:
-        found = {(user_id, (source or {}).get("sessionId")) for user_id, source in session.execute(statement).tuples()}
+        found = {(row[0], (row[1] or {}).get("sessionId")) for row in session.execute(statement)}
     return sorted(found, key=str)

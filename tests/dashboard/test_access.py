@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from memoair_cloud.dashboard.router import PAGE_ROUTERS
 from memoair_cloud.database.access_models import DashboardSession
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.tenancy.grants import Grant, KeyScope
+from memoair_protocol.timestamps import format_utc, utc_now
 
 FORMS = [
     ("retry",),
@@ -34,6 +36,23 @@ FORMS = [
     ("documents", "faq", "uploads", "{upload}", "files"),
     ("documents", "faq", "uploads", "{upload}", "start"),
     ("documents", "faq", "uploads", "{upload}", "cancel"),
+    ("evaluations", "suites"),
+    ("evaluations", "suites", "{suite}", "rename"),
+    ("evaluations", "suites", "{suite}", "delete"),
+    ("evaluations", "suites", "{suite}", "import"),
+    ("evaluations", "suites", "{suite}", "new"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}", "delete"),
+    ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
+    ("evaluations", "suites", "{suite}", "runs"),
+    ("evaluations", "runs", "{run}", "cancel"),
+    ("evaluations", "runs", "{run}", "delete"),
+    ("evaluations", "document-sets"),
+    ("evaluations", "document-sets", "{set}", "delete"),
+    ("evaluations", "replays"),
+    ("evaluations", "replays", "{replay}", "accept"),
+    ("evaluations", "replays", "{replay}", "cancel"),
+    ("evaluations", "replays", "{replay}", "delete"),
     ("prompts",),
     ("prompts", "1", "label"),
     ("prompts", "labels", "production", "move"),
@@ -64,6 +83,22 @@ PAGES = [
     ("documents", "faq", "document", "returns"),
     ("documents", "faq", "upload"),
     ("documents", "faq", "uploads", "{upload}"),
+    ("evaluations",),
+    ("evaluations", "suites", "{suite}"),
+    ("evaluations", "suites", "{suite}", "export"),
+    ("evaluations", "suites", "{suite}", "new"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}"),
+    ("evaluations", "suites", "{suite}", "cases", "{case}", "edit"),
+    ("callers", "caller/1", "calls", "call-b", "turns", "b-1", "case"),
+    ("evaluations", "suites", "{suite}", "run"),
+    ("evaluations", "runs", "{run}"),
+    ("evaluations", "runs", "{run}", "cases", "{case}"),
+    ("evaluations", "runs", "{run}", "comparison"),
+    ("evaluations", "runs", "{run}", "comparison", "{case}"),
+    ("evaluations", "document-sets"),
+    ("evaluations", "replays"),
+    ("evaluations", "replays", "new"),
+    ("evaluations", "replays", "{replay}"),
     ("prompts",),
     ("prompts", "new"),
     ("prompts", "compare"),
@@ -75,6 +110,8 @@ PAGES = [
 ]
 # What a page needs in its address.
 QUERIES = {"again": {"turn": "b-1"}, "compare": {"old": "1", "new": "production"}}
+SUITES = "/v1/voice-sdk/evaluations/suites"
+RUNS = "/v1/voice-sdk/evaluations/runs"
 
 
 def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
@@ -85,21 +122,58 @@ def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
         path = "/v1/voice-sdk/index/faq/uploads"
         known = dashboard.client.ok("GET", path)["uploads"]
         ids["{upload}"] = (known[0] if known else dashboard.client.ok("POST", path, {}))["uploadId"]
+    if parts[:1] == ("evaluations",):
+        ids |= fill_evaluations(dashboard)
     return tuple(ids.get(part, part) for part in parts)
+
+
+@lru_cache(maxsize=1)
+def fill_evaluations(dashboard: Dashboard) -> dict[str, str]:
+    """Return the ids of a suite with a case, of its latest run, and of a document set; make them once."""
+    client, root = dashboard.client, "/v1/voice-sdk/evaluations"
+    suites = client.ok("GET", f"{SUITES}?name=access")["suites"]
+    if not suites:
+        suites = [client.ok("POST", SUITES, {"name": "access"})]
+        case = {"id": "one", "question": "Late?", "must": [{"text": "x"}]}
+        client.ok("PUT", f"{SUITES}/{suites[0]['suiteId']}/cases", {"cases": [case]})
+        client.ok("POST", f"{root}/document-sets", {"name": "access", "copyPresent": True})
+        for _ in range(2):
+            client.ok("POST", f"{root}/runs", {"suiteId": suites[0]["suiteId"]})
+            dashboard.cloud.run_tasks()
+    suite = suites[0]["suiteId"]
+    run = client.ok("GET", f"{root}/runs?suite={suite}&limit=1")["runs"][0]["runId"]
+    set_id = client.ok("GET", f"{root}/document-sets?limit=1")["documentSets"][0]["setId"]
+    return {"{suite}": suite, "{case}": "one", "{run}": run, "{set}": set_id, "{replay}": find_replay(dashboard)}
+
+
+def find_replay(dashboard: Dashboard) -> str:
+    """Return the id of a replay that is over."""
+    found = dashboard.client.ok("GET", f"{RUNS}?kind=replay")["runs"]
+    if not found:
+        period = {"from": format_utc(utc_now() - timedelta(days=1)), "to": format_utc(utc_now())}
+        body = {"candidate": {"recall": {"lanes": ["org"]}}, **period}
+        found = [dashboard.client.ok("POST", "/v1/voice-sdk/evaluations/replays", body)]
+        dashboard.cloud.run_tasks()
+    return str(found[0]["runId"])
 
 
 def fields_of(parts: tuple[str, ...], token: str) -> dict[str, str] | tuple[bytes, str]:
     """Return what a form sends, complete, so that nothing but its sender is wrong."""
-    if parts[-1] in ("uploads", "files"):
+    if parts[-1] in ("uploads", "files", "import"):
         file = ("notes.txt", b"Boots.", "text/plain")
         return urllib3.encode_multipart_formdata([("form_token", token), ("files", file)])
     confirmation = {"documents": "faq"}.get(parts[0], "caller/1")
     return {"form_token": token, **FIELDS, "confirmation": confirmation}
 
 
-def read_state(dashboard: Dashboard) -> list[Any]:
-    """Return what forms could change."""
+def read_state(dashboard: Dashboard, parts: tuple[str, ...]) -> list[Any]:
+    """Return what a form could change."""
     agent = dashboard.client
+    if parts[-1] == "case" or parts[0] == "evaluations":
+        suites = agent.ok("GET", SUITES)["suites"]
+        cases = [agent.ok("GET", f"{SUITES}/{suite['suiteId']}/cases")["cases"] for suite in suites]
+        others = [agent.ok("GET", f"/v1/voice-sdk/evaluations/{name}") for name in ("runs", "document-sets")]
+        return [suites, cases, others]
     labels = agent.ok("GET", "/v1/voice-sdk/prompt-labels")
     return [agent.memories(), labels, agent.ok("GET", "/v1/voice-sdk/prompts")]
 
@@ -154,6 +228,8 @@ def test_the_matrices_of_pages_and_forms_are_complete() -> None:
         if "{project_id}" in route.path
     }
     names = {"{user_id}": "caller%1", "{session_id}": "call-b", "{memory_id}": "{fact}"}
+    names |= {"{suite_id}": "{suite}", "{case_id}": "{case}", "{event_id}": "b-1"}
+    names |= {"{run_id}": "{run}", "{set_id}": "{set}", "{replay_id}": "{replay}"}
     names |= {"{name}": "faq", "{document_id}": "returns", "{upload_id}": "{upload}"}
     names |= {"{version}": "1", "{label}": "production"}
     found = set()
@@ -244,8 +320,16 @@ def test_without_a_session_that_counts_there_is_only_the_page_to_sign_in(dashboa
     assert visitor.request("GET", dashboard.path(), HX_Request="true").headers["hx-redirect"]
 
 
-@pytest.mark.parametrize("parts", FORMS, ids="/".join)
-@pytest.mark.parametrize("fault", ["missing", "forged", "of another person", "other site"])
+FAULTS = ("missing", "forged", "of another person", "other site")
+# All routes share one check: one fault shows that a route has it.
+FAULTY_FORMS = [
+    (fault, parts) for fault in FAULTS for parts in FORMS if fault == "missing" or parts[0] != "evaluations"
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "parts"), FAULTY_FORMS, ids=lambda value: value if isinstance(value, str) else "/".join(value)
+)
 def test_a_form_that_is_not_of_this_person_changes_nothing(
     dashboard: Dashboard, owner: Visitor, reader: Visitor, parts: tuple[str, ...], fault: str
 ) -> None:
@@ -257,7 +341,7 @@ def test_a_form_that_is_not_of_this_person_changes_nothing(
         "of another person": reader.get("/dashboard/projects").form_token,
         "other site": own_token,
     }[fault]
-    before = read_state(dashboard)
+    before = read_state(dashboard, parts)
 
     headers = {"Sec_Fetch_Site": "cross-site"} if fault == "other site" else {}
     fields = fields_of(parts, token)
@@ -265,7 +349,7 @@ def test_a_form_that_is_not_of_this_person_changes_nothing(
 
     assert page.status == 403
     assert "Other." not in page.text
-    assert read_state(dashboard) == before
+    assert read_state(dashboard, parts) == before
 
 
 @pytest.mark.parametrize("parts", PAGES, ids="/".join)
@@ -283,15 +367,16 @@ def test_a_key_that_may_only_read_sees_all_pages_without_forms_to_change_anythin
 def test_a_key_that_may_only_read_changes_nothing(
     dashboard: Dashboard, reader: Visitor, parts: tuple[str, ...]
 ) -> None:
-    before = read_state(dashboard)
+    path = dashboard.path(*fill(parts, dashboard))  # makes what it names
+    before = read_state(dashboard, parts)
     token = reader.get("/dashboard/projects").form_token
     fields = fields_of(parts, token)
 
-    page = reader.request("POST", dashboard.path(*fill(parts, dashboard)), fields)
+    page = reader.request("POST", path, fields)
 
     assert page.status == 403
     assert "which does not allow this" in page.text
-    assert read_state(dashboard) == before
+    assert read_state(dashboard, parts) == before
 
 
 def test_a_key_that_only_sends_calls_may_not_sign_in_nor_read(dashboard: Dashboard) -> None:
@@ -329,7 +414,7 @@ def test_a_key_for_one_project_reaches_no_other(dashboard: Dashboard) -> None:
 def test_another_account_can_see_and_change_nothing(
     dashboard: Dashboard, stranger: Visitor, parts: tuple[str, ...]
 ) -> None:
-    path, before = dashboard.path(*fill(parts, dashboard)), read_state(dashboard)
+    path, before = dashboard.path(*fill(parts, dashboard)), read_state(dashboard, parts or ("",))
     unknown = path.replace(dashboard.project_id, "proj_of_nobody")
     if parts in FORMS:
         token = stranger.get("/dashboard/projects").form_token
@@ -340,7 +425,7 @@ def test_another_account_can_see_and_change_nothing(
     assert [page.status for page in pages] == [404, 404]
     texts = [re.sub(r'name="form_token" value="[^"]+"', "", page.text) for page in pages]
     assert texts[0] == texts[1], "what exists elsewhere looks like what exists nowhere"
-    assert read_state(dashboard) == before
+    assert read_state(dashboard, parts or ("",)) == before
 
 
 def test_sessions_count_on_all_servers_of_a_database(dashboard: Dashboard) -> None:

@@ -3,7 +3,7 @@
 import html
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -46,15 +46,19 @@ class Visitor:
         self._http.clear()
 
     def request(
-        self, method: str, path: str, fields: dict[str, str] | tuple[bytes, str] | None = None, **headers: str
+        self,
+        method: str,
+        path: str,
+        fields: Mapping[str, str] | Sequence[tuple[str, str]] | tuple[bytes, str] | None = None,
+        **headers: str,
     ) -> Page:
         """Send a request, and do not follow a redirect."""
         all_headers = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if self.cookies:
             all_headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         body = None
-        if isinstance(fields, tuple):
-            body, all_headers["Content-Type"] = fields
+        if isinstance(fields, tuple):  # a body, and its type
+            body, all_headers["Content-Type"] = fields  # type: ignore[assignment]
         elif fields is not None:
             body = urlencode(fields).encode()
             all_headers["Content-Type"] = "application/x-www-form-urlencoded"

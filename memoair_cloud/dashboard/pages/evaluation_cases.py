@@ -15,7 +15,7 @@ from memoair_cloud.dashboard.case_form import (
     parse_case_text,
     read_case_form,
 )
-from memoair_cloud.dashboard.evaluation_page import SuiteDep, SuitePage, record_case_reads
+from memoair_cloud.dashboard.evaluation_page import SuiteDep, SuitePage, WritableSuiteDep, record_case_reads
 from memoair_cloud.dashboard.form_values import clean_text
 from memoair_cloud.dashboard.page_route import PageRoute
 from memoair_cloud.database.evaluation_models import SuiteCase
@@ -51,7 +51,7 @@ def show_new_case(on: SuiteDep) -> Response:
 
 
 @router.post("/new")
-def create_case(on: SuiteDep, fields: FieldsDep) -> Response:
+def create_case(on: WritableSuiteDep, fields: FieldsDep) -> Response:
     """Add a case."""
     return _save(on, None, fields)
 
@@ -79,14 +79,14 @@ def show_case_form(on: SuiteDep, case_id: PathId) -> Response:
 
 
 @router.post("/cases/{case_id}/edit")
-def change_case(on: SuiteDep, case_id: PathId, fields: FieldsDep) -> Response:
+def change_case(on: WritableSuiteDep, case_id: PathId, fields: FieldsDep) -> Response:
     """Change a case."""
     return _save(on, cases.get_case(on.tenant, on.suite.id, case_id), fields)
 
 
 @router.post("/cases/{case_id}/delete")
 def delete_case(
-    on: SuiteDep, case_id: PathId, is_confirmed: Annotated[bool, Form(alias="confirm")] = False
+    on: WritableSuiteDep, case_id: PathId, is_confirmed: Annotated[bool, Form(alias="confirm")] = False
 ) -> Response:
     """Delete a case."""
     if not is_confirmed:

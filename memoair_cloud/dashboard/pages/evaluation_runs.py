@@ -15,7 +15,13 @@ from memoair_cloud.dashboard.candidate_form import (
 )
 from memoair_cloud.dashboard.compared import diff_lines, show_totals
 from memoair_cloud.dashboard.evaluated import ShownResult, show_lanes, show_result
-from memoair_cloud.dashboard.evaluation_page import SuiteDep, SuitePage, open_suite_page, record_case_reads
+from memoair_cloud.dashboard.evaluation_page import (
+    SuiteDep,
+    SuitePage,
+    WritableSuiteDep,
+    open_suite_page,
+    record_case_reads,
+)
 from memoair_cloud.dashboard.form_values import clean_text
 from memoair_cloud.dashboard.page_route import PageRoute
 from memoair_cloud.dashboard.pages.evaluation_cases import CaseRoute, FieldsDep
@@ -23,6 +29,7 @@ from memoair_cloud.dashboard.project_page import PAGE_ROWS, CursorParam, PageDep
 from memoair_cloud.database.evaluation_models import EvaluationResult, EvaluationRun
 from memoair_cloud.errors import ApiError, ForbiddenError, InvalidRequestError, NotFoundError
 from memoair_cloud.evaluation import cases, comparison, document_sets, runs
+from memoair_cloud.evaluation.document_set_states import DocumentSetState
 from memoair_cloud.evaluation.overview import find_run_agent, list_history, list_results_failed_first
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.prompts.labels import list_labels
@@ -37,6 +44,7 @@ _RUNS_OFFERED = 30
 _SETS_OFFERED = 200
 _PROMPTS_OFFERED = 50
 _DIFFERING_SHOWN = 500
+_USABLE = (DocumentSetState.BUILDING.value, DocumentSetState.READY.value)
 
 RunId = Annotated[str, Query(max_length=512)]
 
@@ -75,6 +83,15 @@ def get_run_page(page: PageDep, run_id: PathId) -> RunPage:
 RunDep = Annotated[RunPage, Depends(get_run_page)]
 
 
+def get_writable_run_page(at: RunDep) -> RunPage:
+    """Return the page of a run to a visitor who may change it. This is the FastAPI dependency."""
+    at.on.page.require_write()
+    return at
+
+
+WritableRunDep = Annotated[RunPage, Depends(get_writable_run_page)]
+
+
 @router.get("/suites/{suite_id}/run")
 def show_run_form(on: SuiteDep, like: RunId = "") -> Response:
     """Show the form that starts a run; if need be as another run was started."""
@@ -85,13 +102,15 @@ def show_run_form(on: SuiteDep, like: RunId = "") -> Response:
 
 
 @form_router.post("/suites/{suite_id}/runs")
-def start_run(on: SuiteDep, fields: FieldsDep) -> Response:
+def start_run(on: WritableSuiteDep, fields: FieldsDep) -> Response:
     """Start a run; if something is wrong, show the form again with all that was typed."""
     form = read_candidate_form(fields)
     with_judge = clean_text(fields.get("judge")) == "true"
     try:
+        if with_judge and on.page.services.settings.judge_base_url is None:
+            raise InvalidRequestError("the server has no judge", field="judge")
         run = runs.create_run(on.tenant, on.suite.id, make_candidate(form), with_judge=with_judge)
-    except (NotFoundError, ForbiddenError):
+    except ForbiddenError:
         raise
     except ApiError as error:
         return _render_form(on, form, with_judge=with_judge, problem=error.message)
@@ -105,7 +124,8 @@ def show_run(at: RunDep, only: Annotated[str, Query(max_length=20)] = "", cursor
     run, only_failed = at.run, only == "failed"
     found = list_results_failed_first(at.tenant, run.id, cursor, PAGE_ROWS, only_failed=only_failed)
     record_case_reads(at.on.page, found.rows)
-    history = [] if run.is_open else list_history(at.tenant, at.on.suite.id, None, _RUNS_OFFERED).rows
+    history = list_history(at.tenant, at.on.suite.id, None, _RUNS_OFFERED).rows if run.state == "done" else []
+    others = [entry.run for entry in history if entry.run.state == "done" and entry.run.id != run.id]
     return at.render(
         "run.html",
         changes=at.on.describe(run.candidate),
@@ -113,21 +133,22 @@ def show_run(at: RunDep, only: Annotated[str, Query(max_length=20)] = "", cursor
         only_failed=only_failed,
         cursor=cursor,
         next_cursor=found.next_cursor,
-        others=[entry.run for entry in history if entry.run.state == "done" and entry.run.id != run.id],
+        others=others,
+        has_before=any(other.created_at < run.created_at for other in others),
         late_note=_note_late(run),
         answers_note=_note_answers(run),
     )
 
 
 @router.post("/runs/{run_id}/cancel")
-def cancel_run(at: RunDep) -> Response:
+def cancel_run(at: WritableRunDep) -> Response:
     """Cancel a run."""
     runs.cancel_run(at.tenant, at.run.id)
     return at.on.page.redirect("evaluations", "runs", at.run.id)
 
 
 @router.post("/runs/{run_id}/delete")
-def delete_run(at: RunDep, is_confirmed: Annotated[bool, Form(alias="confirm")] = False) -> Response:
+def delete_run(at: WritableRunDep, is_confirmed: Annotated[bool, Form(alias="confirm")] = False) -> Response:
     """Delete a run with its results."""
     if not is_confirmed:
         raise InvalidRequestError("tick the box to confirm that the run is deleted")
@@ -158,7 +179,7 @@ def show_case_result(at: RunDep, case_id: PathId) -> Response:
 
 
 @router.get("/runs/{run_id}/comparison")
-def show_comparison(at: RunDep, against: RunId = "last") -> Response:
+def show_comparison(at: RunDep, against: RunId = comparison.LAST) -> Response:
     """Show what has changed since another run: by default since the one before."""
     found = comparison.compare_runs(at.tenant, at.run.id, against)
     before, compared = found.before, found.comparison
@@ -182,9 +203,9 @@ def show_comparison(at: RunDep, against: RunId = "last") -> Response:
 
 
 @router.get("/runs/{run_id}/comparison/{case_id}")
-def show_case_comparison(at: RunDep, case_id: PathId, against: RunId) -> Response:
+def show_case_comparison(at: RunDep, case_id: PathId, against: RunId = comparison.LAST) -> Response:
     """Show a case in two runs, side by side."""
-    before = runs.get_run(at.tenant, against)
+    before = _find_other_run(at, against)
     earlier, later = _find_result(at.tenant, before.id, case_id), _find_result(at.tenant, at.run.id, case_id)
     results = [result for result in (later, earlier) if result is not None]
     if not results:
@@ -208,18 +229,18 @@ def show_case_comparison(at: RunDep, case_id: PathId, against: RunId) -> Respons
 
 def _render_form(on: SuitePage, form: CandidateForm, *, with_judge: bool, problem: str = "") -> Response:
     sets = document_sets.list_document_sets(on.page.tenant, None, _SETS_OFFERED).rows
-    judge = on.page.services.judge
+    settings = on.page.services.settings
     return on.render(
         "run_form.html",
         HTTPStatus.UNPROCESSABLE_ENTITY if problem else HTTPStatus.OK,
         form=form,
         problem=problem,
-        document_sets=[row for row in sets if row.sha256 is not None],
+        document_sets=[row for row in sets if row.state in _USABLE],
         prompts=_list_prompt_choices(on.tenant),
         all_lanes=list(LaneName),
         top_k_lanes=TOP_K_LANES,
-        has_judge=judge is not None,
-        judge_name="" if judge is None else judge.describe()["model"],
+        has_judge=settings.judge_base_url is not None,
+        judge_name=settings.judge_model,
         with_judge=with_judge,
     )
 
@@ -234,6 +255,15 @@ def _list_prompt_choices(tenant: Tenant) -> list[tuple[str, str]]:
             for prompt in versions
         ),
     ]
+
+
+def _find_other_run(at: RunPage, run_id: str) -> EvaluationRun:
+    with at.tenant.begin_read() as session:
+        found = comparison.find_run_before(session, at.run) if run_id == comparison.LAST else None
+    found = found or runs.get_run(at.tenant, run_id)
+    if found.suite_id != at.run.suite_id:
+        raise NotFoundError("unknown run of this suite", resource="run")
+    return found
 
 
 def _find_result(tenant: Tenant, run_id: str, case_id: str) -> EvaluationResult | None:
@@ -251,12 +281,8 @@ def _show(result: EvaluationResult | None) -> ShownResult:
 
 def _join_answer(result: EvaluationResult) -> dict[str, Any] | None:
     """Return what the judge counted and said of a case; None without a judge."""
-    scored = result.scores.get("answer")
-    return (
-        None
-        if not scored
-        else {"text": "", "reason": "", "cost": None, **(result.details.get("answer") or {}), **scored}
-    )
+    scored, details = result.scores.get("answer"), result.details.get("answer") or {}
+    return {"text": "", "reason": "", "failure": "", "cost": None, **details, **scored} if scored else None
 
 
 def _note_late(run: EvaluationRun) -> str:
@@ -267,5 +293,7 @@ def _note_late(run: EvaluationRun) -> str:
 def _note_answers(run: EvaluationRun) -> str:
     answers = (run.scores or {}).get("answers") or {}
     counted = [f"{answers[name]} {name}" for name in ("right", "partly", "wrong", "unclear") if answers.get(name)]
-    cost = f", cost {answers['cost']:.4f}" if answers.get("cost") is not None else ""
-    return ", ".join(counted) + cost
+    tokens = answers.get("promptTokens", 0) + answers.get("completionTokens", 0)
+    used = [f"{tokens:,} tokens"] if tokens else []
+    cost = [f"cost {answers['cost']:.4f}"] if answers.get("cost") is not None else []
+    return ", ".join([*counted, *used, *cost])

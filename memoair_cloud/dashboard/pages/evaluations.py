@@ -9,12 +9,12 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import StreamingResponse
 
 from memoair_cloud.audit.log import AuditAction
-from memoair_cloud.dashboard.evaluation_page import SuiteDep, SuitePage, record_case_reads
+from memoair_cloud.dashboard.evaluation_page import SuiteDep, SuitePage, WritableSuiteDep, record_case_reads
 from memoair_cloud.dashboard.page_route import PageRoute
 from memoair_cloud.dashboard.pages.uploads import FilesRoute, Flag, FormFiles
 from memoair_cloud.dashboard.project_page import PAGE_ROWS, CursorParam, PageDep, SearchText, Text
 from memoair_cloud.errors import InvalidRequestError
-from memoair_cloud.evaluation import cases, document_sets, suites
+from memoair_cloud.evaluation import cases, suites
 from memoair_cloud.evaluation.overview import (
     list_case_sources,
     list_history,
@@ -27,7 +27,6 @@ from memoair_evaluation.case import MAX_SUITE_BYTES, InvalidSuiteError, parse_su
 router = APIRouter(prefix="/p/{project_id}/evaluations", route_class=PageRoute)
 files_router = APIRouter(prefix="/p/{project_id}/evaluations", route_class=FilesRoute)
 
-_SETS_SHOWN = 20
 _EXPORTED_AT_ONCE = 200
 MAX_NAME_CHARS = 200
 MAX_DESCRIPTION_CHARS = 2_000
@@ -36,25 +35,22 @@ LongText = Annotated[str, Form(max_length=MAX_DESCRIPTION_CHARS)]
 
 
 @router.get("")
-def show_suites(page: PageDep, cursor: CursorParam = None, sets_cursor: CursorParam = None) -> Response:
+def show_suites(page: PageDep, cursor: CursorParam = None) -> Response:
     """List the suites of the agent of the view, or of all agents."""
     found = list_suite_summaries(page.tenant, page.view.agent_id, cursor, PAGE_ROWS)
-    sets = document_sets.list_document_sets(page.tenant, sets_cursor, _SETS_SHOWN)
     return page.render(
         "evaluations.html",
         "evaluations",
         suites=found.rows,
         cursor=cursor,
         next_cursor=found.next_cursor,
-        document_sets=sets.rows,
-        sets_cursor=sets_cursor,
-        next_sets_cursor=sets.next_cursor,
     )
 
 
 @router.post("/suites")
 def create_suite(page: PageDep, agent_id: Text = "", name: Text = "", description: LongText = "") -> Response:
     """Create a suite."""
+    page.require_write()
     if not agent_id.strip():
         raise InvalidRequestError("choose an agent: a suite belongs to one", field="agent_id")
     tenant = page.tenant.for_agent(agent_id.strip())
@@ -76,14 +72,14 @@ def show_suite(
 
 
 @router.post("/suites/{suite_id}/rename")
-def rename_suite(on: SuiteDep, name: Text = "", description: LongText = "") -> Response:
+def rename_suite(on: WritableSuiteDep, name: Text = "", description: LongText = "") -> Response:
     """Change the name and the description of a suite."""
     suites.change_suite(on.tenant, on.suite.id, read_suite_name(name), sanitize_text(description.strip()))
     return on.redirect()
 
 
 @router.post("/suites/{suite_id}/delete")
-def delete_suite(on: SuiteDep, confirmation: Text = "") -> Response:
+def delete_suite(on: WritableSuiteDep, confirmation: Text = "") -> Response:
     """Delete a suite with its cases and runs."""
     if confirmation.strip() != on.suite.name.strip():
         raise InvalidRequestError("nothing was deleted: type the name of the suite exactly as it is shown")
@@ -92,7 +88,7 @@ def delete_suite(on: SuiteDep, confirmation: Text = "") -> Response:
 
 
 @files_router.post("/suites/{suite_id}/import")
-def import_cases(on: SuiteDep, files: FormFiles, replace_all: Flag = False) -> Response:
+def import_cases(on: WritableSuiteDep, files: FormFiles, replace_all: Flag = False) -> Response:
     """Put the cases of a file into a suite. If one of its lines is invalid, nothing changes."""
     try:
         if len(files) != 1:
@@ -120,26 +116,11 @@ def export_cases(on: SuiteDep) -> Response:
     return StreamingResponse(_export_lines(on), media_type="application/jsonl", headers=headers)
 
 
-@router.post("/document-sets")
-def copy_documents(page: PageDep, name: Text = "") -> Response:
-    """Keep a copy of the present documents, to run suites against it later."""
-    document_sets.create_document_set(page.tenant, read_suite_name(name), copies_present=True)
-    page.services.queue.enqueue_evaluations(page.project.id)
-    return page.redirect("evaluations")
-
-
-@router.post("/document-sets/{set_id}/delete")
-def delete_documents(page: PageDep, set_id: str) -> Response:
-    """Delete a document set."""
-    document_sets.delete_document_set(page.tenant, set_id)
-    return page.redirect("evaluations")
-
-
 def read_suite_name(name: str) -> str:
     """Return the name of a suite or a document set as it was typed.
 
     Raises:
-        InvalidRequestError: If there is none, or it is too long.
+        InvalidRequestError: If it is empty or too long.
     """
     name = sanitize_text(name.strip())
     if not 0 < len(name) <= MAX_NAME_CHARS:

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
 import attrs
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from starlette.datastructures import FormData
 
 from memoair_cloud.audit.log import AuditAction
@@ -27,11 +27,11 @@ from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.recall_preview.preview import Question, ask
 from memoair_cloud.recall_traces.queries import list_traces_of_turns
 
-router = APIRouter(prefix="/p/{project_id}/callers/{user_id}/calls/{session_id}/case", route_class=PageRoute)
+router = APIRouter(
+    prefix="/p/{project_id}/callers/{user_id}/calls/{session_id}/turns/{event_id}/case", route_class=PageRoute
+)
 
 _MAX_SUITES_SHOWN = 500
-
-EventId = Annotated[str, Query(max_length=512)]
 
 
 @attrs.frozen
@@ -92,21 +92,22 @@ class TurnCaseForm:
 
 
 @router.get("")
-def show_turn_form(page: PageDep, user_id: PathId, session_id: PathId, turn: EventId) -> Response:
+def show_turn_form(page: PageDep, user_id: PathId, session_id: PathId, event_id: PathId) -> Response:
     """Show a turn with what was recalled for it, and the form."""
-    return _render(_load_turn(page, user_id, session_id, turn), TurnCaseForm())
+    return _render(_load_turn(page, user_id, session_id, event_id), TurnCaseForm())
 
 
 @router.post("")
-def copy_turn(page: PageDep, user_id: PathId, session_id: PathId, turn: EventId, fields: FieldsDep) -> Response:
+def copy_turn(page: PageDep, user_id: PathId, session_id: PathId, event_id: PathId, fields: FieldsDep) -> Response:
     """Copy a case from the turn; if something is missing, show the form again with all that was chosen."""
+    page.require_write()
     form = _read_form(fields)
     try:
-        suite_id, case_id = _copy(page, user_id, session_id, turn, form)
+        suite_id, case_id = _copy(page, user_id, session_id, event_id, form)
     except (NotFoundError, ForbiddenError):
         raise
     except ApiError as error:
-        return _render(_load_turn(page, user_id, session_id, turn), form, error.message)
+        return _render(_load_turn(page, user_id, session_id, event_id), form, error.message)
     return page.redirect("evaluations", "suites", suite_id, "cases", case_id, done="saved")
 
 
@@ -155,7 +156,7 @@ def _render(on: TurnOfCall, form: TurnCaseForm, problem: str = "") -> Response:
         session_id=call.id,
         turn=turn,
         agent_id=call.agent_id,
-        target=page.href("callers", call.user_id, "calls", call.id, "case", turn=turn.event_id),
+        target=page.href("callers", call.user_id, "calls", call.id, "turns", turn.event_id, "case"),
         suites=own,
         chosen_suite=_choose_suite(own, call.agent_id) if form.suite_id is None else form.suite_id,
         hits=[HitChoice(hit, _name_hit(hit)) for hit in hits],
