@@ -542,7 +542,7 @@ EVALUATIONS = (
     Guard(
         "the time of the question is that of the case",
         f"{RUNTIME}/recall/search_service.py",
-        "time.time() if now is None else now",
+        "now if now is not None else time.time()",
         "time.time()",
         (f"{EVALUATION_TESTS}/test_engine.py",),
     ),

@@ -65,13 +65,17 @@ def tally_outcomes(tenant: Tenant, days: Sequence[tuple[datetime, datetime]]) ->
         tenant: The project.
         days: The first moment of each day and the first moment after it, in order.
     """
-    found: list[dict[PromptKey, OutcomeTally]] = []
-    for first in range(0, len(days), _DAYS_AT_ONCE):
-        found += _tally(tenant, days[first : first + _DAYS_AT_ONCE])
-    return found
+    runs: list[list[tuple[datetime, datetime]]] = []
+    for day in days:
+        if runs and runs[-1][-1][1] == day[0] and len(runs[-1]) < _DAYS_AT_ONCE:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return [tally for run in runs for tally in _tally(tenant, run)]
 
 
 def _tally(tenant: Tenant, days: Sequence[tuple[datetime, datetime]]) -> list[dict[PromptKey, OutcomeTally]]:
+    """Return the outcomes of days that follow one another."""
     is_of_call = and_(CallOutcome.user_id == CallSession.user_id, CallOutcome.session_id == CallSession.id)
     version = CallSession.agent_id, CallSession.prompt_version
     columns = (*version, CallSession.user_id, CallSession.id, CallSession.started_at)
@@ -85,8 +89,6 @@ def _tally(tenant: Tenant, days: Sequence[tuple[datetime, datetime]]) -> list[di
         rows = select(*columns, CallOutcome.outcome, CallOutcome.score).join(CallOutcome, is_of_call)
         for agent_id, number, user_id, session_id, at, name, score in session.execute(rows.where(*conditions)):
             day = bisect_right(starts, at) - 1
-            if at >= days[day][1]:
-                continue  # between two of the days
             key, call = PromptKey(agent_id, number), (user_id, session_id)
             reported[day, key].add(call)
             named[day, key, name].add(call)
