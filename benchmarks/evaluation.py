@@ -3,8 +3,7 @@
 The documents have tags. Every case is another caller, with turns and facts that are given and a talk before the
 question, so nothing of one case serves the next one. A case takes: building the caller's memory, the search, the
 context at the default budgets and at half, the trace, and the scores. A plain search is one over a memory that is open,
-in the same process and in turns with the cases. All cases are run by one process. Its processor time counts other load
-on the machine less than the elapsed time does.
+in the same process and in turns with the cases. Processor time counts other load on the machine less than elapsed time.
 """
 
 import argparse
@@ -19,8 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from workload import TOPICS, Speech
 
+from memoair_evaluation.candidate import RecallSettings
 from memoair_evaluation.case import CURRENT_SESSION, RecallCase, parse_case
 from memoair_evaluation.engine import Engine, EngineDocuments, open_engine
+from memoair_evaluation.forked_run import open_results
 from memoair_evaluation.given import user_of
 from memoair_evaluation.scoring import aggregate
 
@@ -53,9 +54,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=10_000, help="documents (default: %(default)s)")
     parser.add_argument("--cases", type=int, default=1_000, help="cases (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_args()
-    result = measure(arguments.documents, arguments.cases)
+    result = measure(arguments.documents, arguments.cases, arguments.processes)
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -66,7 +68,7 @@ def main() -> int:
     return 0
 
 
-def measure(document_count: int, case_count: int) -> dict[str, Any]:
+def measure(document_count: int, case_count: int, processes: int) -> dict[str, Any]:
     """Return the figures."""
     speech = EnglishSpeech()
     topics = [speech.sentence(2).removesuffix(".") for _ in range(TOPICS)]
@@ -87,12 +89,14 @@ def measure(document_count: int, case_count: int) -> dict[str, Any]:
             engine.run_case(case)
         ratio = _measure_ratio(engine, cases[: max(100, case_count // 5)])
         started_at, used_s = time.perf_counter(), _processor_s()
-        results = [engine.run_case(case) for case in cases]
+        with open_results(engine, cases, RecallSettings(), processes) as opened:
+            results = list(opened)
         elapsed_s, used_s = time.perf_counter() - started_at, _processor_s() - used_s
     scores = aggregate(result.scores for result in results)
     return {
         "documents": document_count,
         "cases": case_count,
+        "processes": processes,
         "openS": round(opened_s, 2),
         "elapsedS": round(elapsed_s, 2),
         "casesPerS": round(case_count / elapsed_s, 1),

@@ -35,6 +35,7 @@ from memoair_evaluation.candidate import (
 )
 from memoair_evaluation.case import InvalidSuiteError, RecallCase, read_suite
 from memoair_evaluation.comparison import Comparison, ScoredCase, compare
+from memoair_evaluation.forked_run import CaseProcessError
 from memoair_evaluation.scoring import CaseResult, aggregate
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.enums import LaneName
@@ -119,6 +120,9 @@ def evaluate(
     encoding: Annotated[
         OptionalText, typer.Option(help="The encoding of the documents, if it is not recognized.")
     ] = None,
+    processes: Annotated[
+        OptionalInt, typer.Option(min=1, max=64, help="Run the cases in so many processes; by default one a core.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run as JSON.")] = False,
     server: Annotated[
         bool, typer.Option("--server", help="Run the suite on the server; a file is pushed to it first.")
@@ -144,7 +148,10 @@ def evaluate(
         fail(f"{candidate}: documents: a document set is on a server; pass --documents", EvalExit.USAGE)
     read_options = ReadOptions(check_encoding(encoding, EvalExit.USAGE))
     if server:
-        _refuse({"--case": case, "--tag": tag, "--history": history, "--accept": accept}, "runs on this machine")
+        _refuse(
+            {"--case": case, "--tag": tag, "--history": history, "--accept": accept, "--processes": processes},
+            "runs on this machine",
+        )
         headers = {
             "X-Project-Id": require(project, "MEMOAIR_PROJECT_ID", EvalExit.USAGE),
             "X-Agent-Id": require(agent, "MEMOAIR_AGENT_ID", EvalExit.USAGE),
@@ -181,7 +188,9 @@ def evaluate(
         try:
             found = read_documents(documents or [], read_options, EvalExit.USAGE)
             _warn_of_idle_cases(cases, has_documents=bool(found))
-            results = run_cases(cases, found, chosen.recall)
+            results = run_cases(cases, found, chosen.recall, processes)
+        except CaseProcessError as error:
+            fail(f"{error}; the run was not kept. With --processes 1 it needs less memory", EvalExit.FAILED)
         except KeyboardInterrupt:
             fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
         run = _make_record(path, chosen, len(found), results)

@@ -16,6 +16,7 @@ from memoair_documents.reading import ReadOptions
 from memoair_evaluation.candidate import RecallSettings
 from memoair_evaluation.case import RecallCase
 from memoair_evaluation.engine import EngineDocuments, open_engine
+from memoair_evaluation.forked_run import open_results
 from memoair_evaluation.scoring import CaseResult
 from memoair_protocol.identifiers import identifier_problem
 
@@ -48,19 +49,33 @@ def read_documents(sources: Sequence[str], options: ReadOptions, exit_code: int)
 
 
 def run_cases(
-    cases: Sequence[RecallCase], documents: Sequence[dict[str, Any]], settings: RecallSettings
+    cases: Sequence[RecallCase],
+    documents: Sequence[dict[str, Any]],
+    settings: RecallSettings,
+    process_count: int | None = None,
 ) -> list[CaseResult]:
-    """Run all cases, with a progress bar on a terminal. KeyboardInterrupt passes."""
+    """Run all cases, with a progress bar on a terminal. KeyboardInterrupt passes.
+
+    Args:
+        cases: The cases.
+        documents: What they search.
+        settings: The settings of the searches.
+        process_count: In how many processes to run them; None for as many as it is worth.
+
+    Raises:
+        CaseProcessError: If one of the processes was killed.
+    """
     console = Console(stderr=True)
     is_shown = sys.stderr.isatty()
     message = f"indexing {pluralize(len(documents), 'document')}"
     with ExitStack() as stack:
         with console.status(message) if is_shown and documents else nullcontext():
             engine = stack.enter_context(open_engine(EngineDocuments(documents=documents)))
-        shown: Iterable[RecallCase] = cases
+        # Before the progress bar, which is a thread.
+        results: Iterable[CaseResult] = stack.enter_context(open_results(engine, cases, settings, process_count))
         if is_shown:
-            shown = track(cases, "evaluating", console=console, transient=True)
-        return [engine.run_case(case, settings) for case in shown]
+            results = track(results, "evaluating", total=len(cases), console=console, transient=True)
+        return list(results)
 
 
 def _split_source(source: str, exit_code: int) -> tuple[str | None, Path]:

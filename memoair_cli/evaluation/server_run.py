@@ -86,7 +86,7 @@ def run_on_server(
     """
     with ExitStack() as stack:
         try:
-            server = _Server(stack.enter_context(connect(wanted.base_url, wanted.api_key)), wanted)
+            server = _ServerEvaluations(stack.enter_context(connect(wanted.base_url, wanted.api_key)), wanted)
             if against not in (None, LAST):
                 server.check_run(str(against))  # before the run is made that is to be compared with it
             suite_id = server.push_suite()
@@ -105,7 +105,7 @@ def run_on_server(
             raise typer.Exit(wanted.exit_code) from error
 
 
-class _Server:
+class _ServerEvaluations:
     """The evaluations of an agent on a server. A request that fails ends the command with a message."""
 
     def __init__(self, cloud: "CloudHttp", wanted: ServerRequest) -> None:
@@ -166,7 +166,7 @@ class _Server:
         return run
 
     def find_run_before(self, suite_id: str, run: Mapping[str, Any]) -> str | None:
-        """Return the id of the last run of the suite that was done before; None if there is none, which is said."""
+        """Return the id of the last run of the suite that was done before. Without one, say so and return None."""
         listed = iterate_items(self._cloud, f"{_ROOT}/runs", "runs", self._headers, suite=suite_id, kind="suite")
         earlier = (each for each in listed if each["createdAt"] < run["createdAt"] and each["state"] == "done")
         found = next(earlier, None)

@@ -54,6 +54,7 @@ function drawCharts() {
     const axis = { stroke: color, grid: { stroke: grid }, ticks: { stroke: grid }, font: "12px system-ui" };
     new uPlot({
       width: Math.max(240, chart.clientWidth), height: 180, tzDate: (seconds) => new Date(seconds * 1e3),
+      padding: [null, "percent" in chart.dataset ? 44 : null, null, null], // room for a label with a time
       cursor: { drag: { x: false, y: false } }, scales: { x: { time: false }, ...("percent" in chart.dataset && { y: { range: [0, 100] } }) },
       hooks: { draw: [(plot) => drawMarks(plot, rows, color)] },
       axes: [

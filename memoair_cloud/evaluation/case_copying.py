@@ -216,5 +216,5 @@ class _Names:
             return dict(expectation)
         new = self.events.get(turn_id) or self.turn_ids.get((str(session_id), turn_id))
         if new is None:
-            raise InvalidRequestError(f"{field}: a turn is none of those before this one", field=field)
+            raise InvalidRequestError(f"{field}: the caller had not said such a turn before this one", field=field)
         return {**expectation, "turn": new, "session": None}

@@ -56,7 +56,7 @@ def compare_runs(tenant: Tenant, run_id: str, against: str = LAST) -> ComparedRu
 
 
 def find_run_before(session: ScopedSession, run: EvaluationRun) -> EvaluationRun | None:
-    """Return the last run of the same suite that was created before a run and is done; None if there is none."""
+    """Return the last run of the same suite that was created before a run and is done; None without one."""
     is_earlier = or_(
         EvaluationRun.created_at < run.created_at,
         and_(EvaluationRun.created_at == run.created_at, EvaluationRun.id < run.id),

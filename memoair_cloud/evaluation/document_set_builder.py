@@ -53,7 +53,7 @@ _RENEW_AFTER_DOCUMENTS = 500
 PRESENT = "present documents"
 
 
-class _LostClaimError(Exception):
+class _LostSetError(Exception):
     """The set was removed, or another worker has taken it over."""
 
 
@@ -76,7 +76,7 @@ def find_present_copy(session: ScopedSession, since: datetime) -> EvaluationDocu
     """Return a copy of the present documents for a run: of their present version, or made since the run was created.
 
     Returns:
-        The latest such set, in whatever state; None if there is none.
+        The latest such set, in whatever state; None without one.
     """
     row = EvaluationDocumentSet
     version = select(Project.org_version).where(Project.id == session.scope.project_id).scalar_subquery()
@@ -107,7 +107,7 @@ def build_document_sets(tenant: Tenant, blobs: BlobStore) -> None:
                 _copy_present(tenant, blobs, row)
             else:
                 _build(tenant, blobs, row)
-        except _LostClaimError:
+        except _LostSetError:
             log.info("a document set was removed since", extra={"action": "document_set_lost"})
         except OSError:
             _release(tenant, row)
@@ -220,7 +220,7 @@ def _finish(tenant: Tenant, row: EvaluationDocumentSet, **values: Any) -> None:
 
 
 def _fail(tenant: Tenant, row: EvaluationDocumentSet, failure: str) -> None:
-    with suppress(_LostClaimError), tenant.begin_write() as session:
+    with suppress(_LostSetError), tenant.begin_write() as session:
         found = _check(session, row)
         move_set(found, DocumentSetState.FAILED)
         found.failure = failure
@@ -235,12 +235,12 @@ def _check(session: ScopedSession, row: EvaluationDocumentSet) -> EvaluationDocu
     is_claimed = EvaluationDocumentSet.id == row.id, EvaluationDocumentSet.claim == row.claim
     found = session.scalar(select(EvaluationDocumentSet).where(*is_claimed).with_for_update(key_share=True))
     if found is None:
-        raise _LostClaimError
+        raise _LostSetError
     return found
 
 
 def _release(tenant: Tenant, row: EvaluationDocumentSet) -> None:
-    with suppress(_LostClaimError), tenant.begin_write() as session:
+    with suppress(_LostSetError), tenant.begin_write() as session:
         found = _check(session, row)
         found.claim = found.claimed_until = None
 

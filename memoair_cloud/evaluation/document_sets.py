@@ -198,7 +198,7 @@ def load_set(session: ScopedSession, set_id: str, *, lock: bool = False) -> Eval
 
 
 def find_open_run(session: ScopedSession, set_id: str) -> str | None:
-    """Return a run that is not over and searches a set; None if there is none."""
+    """Return a run that is not over and searches a set; None without one."""
     searches = or_(EvaluationRun.document_set_id == set_id, EvaluationRun.present_set_id == set_id)
     statement = select(EvaluationRun.id).where(searches, EvaluationRun.is_open)
     return session.scalar(statement.limit(1))

@@ -128,7 +128,7 @@ def find_prompt(tenant: Tenant, choice: PromptChoice | None) -> tuple[str | None
     """Return the text and the version of the prompt that a run uses; by default that of the label ``production``.
 
     Returns:
-        Text and version. Of a text that no version has, the version is None; both are, if the agent has no prompt.
+        Text and version. A text that was given has no version; an agent without a prompt has neither.
 
     Raises:
         NotFoundError: If a version or a label was chosen that does not exist.

@@ -66,6 +66,7 @@ def test_erasing_a_user_removes_all_their_data_and_counts_it(cloud: RunningCloud
             "recallTraces": 0,
             "outcomes": 0,
             "evaluationCases": 0,
+            "pendingEvaluationCases": 0,
             "evaluationResults": 0,
             "holds": 0,
             "queued": 1,

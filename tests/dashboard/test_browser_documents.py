@@ -1,5 +1,6 @@
 """Documents and uploads in a real browser: files and folders that are chosen or dropped, and a broken connection."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,10 @@ def index(request: pytest.FixtureRequest) -> str:
     return f"index-{abs(hash(request.node.name))}"
 
 
-def check_page(page: Page) -> None:  # noqa: F811
-    """Check that a page has no serious fault for screen readers, light and dark, and fits a telephone."""
+def check_page(page: Page, schemes: Sequence[str] = ("light", "dark")) -> None:  # noqa: F811
+    """Check that a page has no serious fault for screen readers, in color schemes, and fits a telephone."""
     page.emulate_media(reduced_motion="reduce")
-    for scheme in ("light", "dark"):
+    for scheme in schemes:
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         violations = axe.Axe().run(page).response["violations"]
         faults = [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in violations]

@@ -6,8 +6,11 @@ import re
 from typing import Any
 
 import pytest
+from dashboard.test_access import make_key
 from support.clouds import turn
 from support.dashboards import Dashboard, Page, Visitor, fill_project
+
+from memoair_cloud.tenancy.grants import KeyScope
 
 _FIELD = re.compile(
     r'<textarea[^>]*name="(\w+)"[^>]*>(.*?)</textarea>|<select name="(\w+)">(.*?)</select>|<input ([^>]*)>', re.DOTALL
@@ -335,12 +338,24 @@ def test_words_of_cases_are_text_on_every_page(own: Dashboard, visitor: Visitor,
 def test_reading_copies_of_calls_is_in_the_audit_log(dashboard: Dashboard) -> None:
     own = fill_project(dashboard.cloud, "audited-cases")
     suite = own.client.ok("POST", SUITES, {"name": "S"})["suiteId"]
-    copy = {"userId": own.user_id, "sessionId": "call-b", "eventId": "b-1", "must": [{"text": "days"}]}
+    copy = {"userId": own.user_id, "sessionId": "call-b", "eventId": "b-1", "caseId": "c", "must": [{"text": "days"}]}
     own.client.ok("POST", f"{SUITES}/{suite}/cases/from-turn", copy)
-    visitor = own.visitor()
-    visitor.get(own.path("evaluations", "suites", suite, "export"))
-    entries = own.client.ok("GET", "/v1/voice-sdk/audit")["entries"]
-    assert ("call.read", "call-b") in [(entry["action"], entry["target"]) for entry in entries]
+    run_id = own.client.ok("POST", "/v1/voice-sdk/evaluations/runs", {"suiteId": suite})["runId"]
+    own.cloud.run_tasks()
+    here, run = ("evaluations", "suites", suite), ("evaluations", "runs", run_id)
+    for parts in (
+        here,
+        (*here, "export"),
+        (*here, "cases", "c"),
+        (*here, "cases", "c", "edit"),
+        run,
+        (*run, "cases", "c"),
+    ):
+        key_id, key = make_key(own, KeyScope.READ)  # the same reading by the same key is recorded once an hour
+        assert own.visitor(key).get(own.path(*parts)).status == 200
+        entries = own.client.ok("GET", "/v1/voice-sdk/audit")["entries"]
+        read = [(entry["action"], entry["userId"]) for entry in entries if entry["actorId"] == key_id]
+        assert ("call.read", own.user_id) in read, parts
 
 
 def test_an_empty_project_says_what_to_do_first(dashboard: Dashboard) -> None:

@@ -1,5 +1,6 @@
 """The engine: what counts as recalled, that it answers as a runtime does, and that nothing but the data decides."""
 
+import gc
 import hashlib
 import json
 import os
@@ -257,6 +258,24 @@ def test_cases_start_no_thread_and_write_no_file(engine: Engine, monkeypatch: py
     for owner, name in ((threading.Thread, "start"), (tempfile, "mkdtemp"), (tempfile, "mkstemp"), (os, "mkdir")):
         monkeypatch.setattr(owner, name, refuse)
     assert engine.run_case(make_case("Can boots be sent back?", must=[{"document": "returns"}])).scores.passed
+
+
+def test_a_case_leaves_nothing_to_the_garbage_collector(engine: Engine) -> None:
+    case = make_case("Can boots be sent back?", talk=[{"user": "It is about my boots."}])
+
+    def count_indexes() -> int:
+        return sum(isinstance(each, Index) for each in gc.get_objects())
+
+    engine.run_case(case)
+    gc.collect()
+    before = count_indexes()
+    gc.disable()
+    try:
+        for _ in range(3):
+            engine.run_case(case)
+        assert count_indexes() == before
+    finally:
+        gc.enable()
 
 
 def test_the_order_of_the_cases_does_not_matter(engine: Engine) -> None:

@@ -88,7 +88,7 @@ class RunsOut(ResponseBody):
 
 
 class ResultOut(ResponseBody):
-    """The result of a case. `scores` has no words; `userId` is the caller from whom the case was copied."""
+    """The result of a case. `scores` has no words; the case was copied from the caller `userId`."""
 
     case_id: str
     position: int

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-import attrs
-
 from memoair_index import Document, Hit
 from memoair_protocol.enums import LaneName
 from memoair_runtime.memory.facts import fact_id_of, is_fact, to_fact
@@ -54,30 +52,25 @@ def to_turn_passages(turn: StoredTurn, query: str) -> list[Passage]:
     return [side for side in sides if side.text]
 
 
-@attrs.frozen
 class FoundPassages:
     """The passages of a search under the dates of their turns, in the order of `order_passages`.
 
     Facts have no speaker. Passages are made lazily while the context builder iterates, because most do not fit, and
     kept for the next time: it may build the context again. One thread at a time may iterate.
 
-    Attributes:
+    Args:
         hits: The hits of turns and facts.
         query: The text of the query, for the snippets of long replies.
         first: Passages that come before those that were found.
         all_documents: All passages there are; empty if there are too many for a context.
     """
 
-    hits: list[Hit]
-    query: str
-    first: Sequence[Document] = ()
-    all_documents: Sequence[Document] = ()
-    _made: list[Passage] = attrs.field(factory=list, init=False, repr=False, eq=False)
-    _rest: Iterator[Passage] = attrs.field(init=False, repr=False, eq=False)
-
-    @_rest.default
-    def _make_rest(self) -> Iterator[Passage]:
-        return self._make_passages()
+    def __init__(
+        self, hits: list[Hit], query: str, first: Sequence[Document] = (), all_documents: Sequence[Document] = ()
+    ) -> None:
+        self._made: list[Passage] = []
+        # A generator of a method would hold this object, which would then wait for the garbage collector.
+        self._rest = _make_passages(hits, query, first, all_documents)
 
     def __iter__(self) -> Iterator[Passage]:
         position = 0
@@ -90,32 +83,39 @@ class FoundPassages:
             yield self._made[position]
             position += 1
 
-    def _make_passages(self) -> Iterator[Passage]:
-        yielded: set[str] = set()
-        for document in self._ordered_documents():
-            if document.id not in yielded:
-                yielded.add(document.id)
-                yield self._to_passage(document)
 
-    def _ordered_documents(self) -> Iterator[Document]:
-        yield from sort_latest(self.first)
-        yield from order_passages(self.hits, self.query)
-        rest = sort_latest(self.all_documents)
-        if sum(min(len(document.text), MAX_WHOLE_CHARS) + LINE_OVERHEAD_CHARS for document in rest) <= _SHORT_CHARS:
-            yield from rest
+def _make_passages(
+    hits: list[Hit], query: str, first: Sequence[Document], all_documents: Sequence[Document]
+) -> Iterator[Passage]:
+    yielded: set[str] = set()
+    for document in _order_documents(hits, query, first, all_documents):
+        if document.id not in yielded:
+            yielded.add(document.id)
+            yield _to_passage(document, query)
 
-    def _to_passage(self, document: Document) -> Passage:
-        occurred_at = document.occurred_at or 0.0
-        heading = _format_day(occurred_at // _SECONDS_PER_DAY)
-        if is_fact(document):
-            position = (occurred_at, document.group, 0, False, 0)
-            return Passage(document.text, position, "", heading, ("fact", fact_id_of(document), None))
-        metadata = document.metadata
-        is_reply = document.speaker == AGENT
-        text = extract_snippet(document.text, self.query) if is_reply else document.text
-        position = (occurred_at, document.group, metadata["number"], is_reply, metadata["part"])
-        source = ("turn", event_id_of(document), None)
-        return Passage(text, position, shown_names_of(document)[is_reply], heading, source)
+
+def _order_documents(
+    hits: list[Hit], query: str, first: Sequence[Document], all_documents: Sequence[Document]
+) -> Iterator[Document]:
+    yield from sort_latest(first)
+    yield from order_passages(hits, query)
+    rest = sort_latest(all_documents)
+    if sum(min(len(document.text), MAX_WHOLE_CHARS) + LINE_OVERHEAD_CHARS for document in rest) <= _SHORT_CHARS:
+        yield from rest
+
+
+def _to_passage(document: Document, query: str) -> Passage:
+    occurred_at = document.occurred_at or 0.0
+    heading = _format_day(occurred_at // _SECONDS_PER_DAY)
+    if is_fact(document):
+        position = (occurred_at, document.group, 0, False, 0)
+        return Passage(document.text, position, "", heading, ("fact", fact_id_of(document), None))
+    metadata = document.metadata
+    is_reply = document.speaker == AGENT
+    text = extract_snippet(document.text, query) if is_reply else document.text
+    position = (occurred_at, document.group, metadata["number"], is_reply, metadata["part"])
+    source = ("turn", event_id_of(document), None)
+    return Passage(text, position, shown_names_of(document)[is_reply], heading, source)
 
 
 @lru_cache(maxsize=1 << 12)
