@@ -769,7 +769,7 @@ SDK_PROMPTS = (
         ("tests/integrations/pipecat/test_prompts.py",),
     ),
 )
-REPLAYS_TESTS = ("tests/cloud/test_replays.py",)
+REPLAYS_TESTS = ("tests/cloud/test_replays.py", "tests/cloud/test_replay_requests.py")
 REPLAYS = (
     Guard(
         "a question of a replay knows nothing that was said after it",
