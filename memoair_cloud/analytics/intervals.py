@@ -5,6 +5,7 @@ SciPy is imported with the first interval and not with the server: it takes most
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 import attrs
 
@@ -81,6 +82,7 @@ def collect_scores(scores: Iterable[tuple[float, int]]) -> ScoreSample:
     return ScoreSample(count, mean, math.fsum((score - mean) ** 2 * number for score, number in rows))
 
 
+@lru_cache(maxsize=4_096)  # a page has some dozens, mostly the same as before, and SciPy takes a millisecond for each
 def estimate_share(sample: ShareSample) -> Estimate | None:
     """Return a share with Wilson's interval, which holds for few calls and for shares near 0 and 1, too.
 
