@@ -20,6 +20,7 @@ app = typer.Typer(
             "sync": CommandSource("memoair_cli.syncing.command", "sync"),
             "doctor": CommandSource("memoair_cli.doctor.command", "doctor"),
             "eval": CommandSource("memoair_cli.evaluation.command", "evaluate"),
+            "replay": CommandSource("memoair_cli.evaluation.replay", "replay"),
             "mcp": CommandSource("memoair_cli.mcp.command", "serve_mcp"),
             "demo": CommandSource("memoair_cli.demo", "demo"),
             "cloud": CommandSource("memoair_cli.cloud", "app"),

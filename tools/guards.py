@@ -7,6 +7,8 @@ CRASH_USER = ("tests/crash/test_user_files.py",)
 CRASH_STORES = ("tests/crash/test_stores.py",)
 RUNTIME, CLOUD, STORE = "memoair_runtime", "memoair_cloud", "memoair_runtime_store"
 ACCESS = "tests/dashboard/test_access.py"
+REPORTS = ("tests/cloud/test_outcomes.py",)
+FIGURES = ("tests/cloud/test_prompt_figures.py",)
 
 
 class Guard(NamedTuple):
@@ -561,7 +563,7 @@ EVALUATIONS = (
     Guard(
         "the time of the question is that of the case",
         f"{RUNTIME}/recall/search_service.py",
-        "time.time() if now is None else now",
+        "now if now is not None else time.time()",
         "time.time()",
         (f"{EVALUATION_TESTS}/test_engine.py",),
     ),
@@ -639,7 +641,7 @@ PROMPTS = (
         PROMPTS_TESTS,
     ),
     Guard(
-        "a label that has moved meanwhile is not overwritten",
+        "a label that someone else has moved is not overwritten",
         f"{CLOUD}/prompts/moves.py",
         "        if expected_version is not None and expected_version != actual:",
         "        if False:",
@@ -655,8 +657,8 @@ PROMPTS = (
     Guard(
         "a move is later than the one before it",
         f"{CLOUD}/prompts/moves.py",
-        "now if last is None else max(now, last.moved_at + timedelta(microseconds=1))",
-        "now",
+        "max(self.now, last.moved_at + timedelta(microseconds=1))",
+        "self.now",
         PROMPTS_TESTS,
     ),
     Guard(
@@ -788,6 +790,241 @@ SDK_PROMPTS = (
         ("tests/integrations/pipecat/test_prompts.py",),
     ),
 )
+REPLAYS_TESTS = ("tests/cloud/test_replays.py",)
+REPLAYS = (
+    Guard(
+        "a question of a replay knows nothing that was said after it",
+        "memoair_evaluation/past_talk.py",
+        "sorted(placed, key=lambda place: place[:-1])",
+        "sorted(placed, key=lambda place: place[:-1], reverse=True)",
+        ("tests/evaluation/test_replaying.py",),
+    ),
+    Guard(
+        "a replay reads calls of its agent only",
+        "memoair_cloud/evaluation/replay_questions.py",
+        "            CallSession.agent_id == agent_id,\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a question is asked once, whichever worker asks it",
+        "memoair_cloud/evaluation/replay.py",
+        "    session.execute(delete(PendingCase).where(*is_meant), execution_options=_UNSYNCHRONIZED)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a result does not come back after its caller was erased",
+        "memoair_cloud/evaluation/replay.py",
+        "for row, result in results if row.case_id in left]",
+        "for row, result in results]",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "the audit log says which period was replayed",
+        "memoair_cloud/evaluation/replays.py",
+        "        record_agent_change(session, AuditAction.REPLAYED_CALLS, agent_id, run.id, period)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a candidate that changes no context is refused",
+        "memoair_cloud/evaluation/replays.py",
+        "    _check_changes_something(parsed)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "what replays quote goes with dropped turns",
+        "memoair_cloud/retention/enforcement.py",
+        "    delete_replay_results(session, user.id)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a read change is in the audit log",
+        "memoair_cloud/http/routes/replays.py",
+        "    services.reads.record_all(tenant, AuditAction.READ_CALL, read)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+)
+EVALUATION_SUITES = "tests/cloud/test_evaluation_suites.py"
+EVALUATION_RUNS = "tests/cloud/test_evaluation_runs.py"
+EVALUATION_SETS = "tests/cloud/test_document_sets.py"
+SERVER_EVALUATIONS = (
+    Guard(
+        "evaluations: a suite of another agent is not found",
+        f"{CLOUD}/evaluation/suites.py",
+        "is_own = EvaluationSuite.agent_id == session.scope.agent_id",
+        'is_own = EvaluationSuite.agent_id != ""',
+        (EVALUATION_SUITES, "-k", "sqlite and test_suites_belong_to_an_agent_and_have_unique_names"),
+    ),
+    Guard(
+        "evaluations: a run of another agent is not found",
+        f"{CLOUD}/evaluation/runs.py",
+        "is_own = EvaluationRun.agent_id == session.scope.agent_id",
+        'is_own = EvaluationRun.agent_id != ""',
+        (EVALUATION_RUNS, "-k", "sqlite and test_runs_of_another_agent_are_not_found"),
+    ),
+    Guard(
+        "evaluations: runs of another agent are not listed",
+        f"{CLOUD}/evaluation/runs.py",
+        "select(EvaluationRun).where(EvaluationRun.agent_id == tenant.scope.agent_id)",
+        "select(EvaluationRun)",
+        (EVALUATION_RUNS, "-k", "sqlite and test_runs_of_another_agent_are_not_found"),
+    ),
+    Guard(
+        "evaluations: a copied case belongs to its caller",
+        f"{CLOUD}/evaluation/case_copying.py",
+        "            row.user_id = draft.user_id\n",
+        "",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_goes_with_its_caller_unless_its_text_is_kept"),
+    ),
+    Guard(
+        "evaluations: a copied case is redacted",
+        f"{CLOUD}/evaluation/case_copying.py",
+        "return redact_case(parse_content(content)),",
+        "return parse_content(content),",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_what_was_known_then_without_numbers"),
+    ),
+    Guard(
+        "evaluations: copying a case is in the audit log",
+        f"{CLOUD}/evaluation/case_copying.py",
+        "        record_change(session, AuditAction.COPIED_CASE, draft.user_id, draft.session_id)\n",
+        "",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_what_was_known_then_without_numbers"),
+    ),
+    Guard(
+        "evaluations: a case has no later facts",
+        f"{CLOUD}/evaluation/known_then.py",
+        "        Memory.said_at < at,\n",
+        "",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_what_was_known_then_without_numbers"),
+    ),
+    Guard(
+        "evaluations: a case has no facts of its own call",
+        f"{CLOUD}/evaluation/known_then.py",
+        "        Memory.session_id != session_id,\n",
+        "",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_no_facts_of_its_own_call"),
+    ),
+    Guard(
+        "evaluations: a case has no later turns",
+        f"{CLOUD}/evaluation/known_then.py",
+        "CallEvent.session_id != session_id, CallEvent.occurred_at < row.occurred_at",
+        "CallEvent.session_id != session_id",
+        (EVALUATION_SUITES, "-k", "sqlite and test_a_copied_case_has_what_was_known_then_without_numbers"),
+    ),
+    Guard(
+        "evaluations: a worker that lost its claim writes nothing",
+        f"{CLOUD}/evaluation/run_claims.py",
+        "is_mine = EvaluationRun.id == self.run.id, EvaluationRun.claim == self.claim",
+        "is_mine = (EvaluationRun.id == self.run.id,)",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_worker_that_comes_back_too_late_changes_nothing"),
+    ),
+    Guard(
+        "evaluations: a result takes the place of its pending case",
+        f"{CLOUD}/evaluation/suite_run.py",
+        "        session.execute(delete(PendingCase).where(*is_meant), execution_options=_UNSYNCHRONIZED)\n",
+        "",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_run_survives_a_killed_worker_and_counts_each_case_once"),
+    ),
+    Guard(
+        "evaluations: no result of an erased caller",
+        f"{CLOUD}/evaluation/suite_run.py",
+        'kept = [row for row in results if row["case_id"] in left]',
+        "kept = list(results)",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_run_ends_although_a_caller_of_its_cases_is_erased"),
+    ),
+    Guard(
+        "evaluations: a hold keeps runs",
+        f"{CLOUD}/evaluation/run_worker.py",
+        ", ~has_held)",
+        ")",
+        (EVALUATION_RUNS, "-k", "sqlite and test_old_runs_are_dropped_unless_a_hold_covers_their_callers"),
+    ),
+    Guard(
+        "evaluations: a part of a set is recorded before it is written",
+        f"{CLOUD}/evaluation/document_sets.py",
+        "        row.part_count += 1  # before the part is written\n",
+        "",
+        (EVALUATION_SETS, "-k", "sqlite and test_a_set_is_sent_in_parts"),
+    ),
+    Guard(
+        "evaluations: a set that a run searches is not removed",
+        f"{CLOUD}/evaluation/document_sets.py",
+        "if find_open_run(session, set_id) is not None:",
+        "if False:",
+        (EVALUATION_SETS, "-k", "sqlite and test_a_set_that_a_run_searches_is_not_deleted"),
+    ),
+    Guard(
+        "evaluations: the files of a removed set are removed again",
+        f"{CLOUD}/evaluation/document_set_builder.py",
+        "            remove_files(tenant, blobs, each)\n",
+        "            pass\n",
+        (EVALUATION_SETS, "-k", "sqlite and test_abandoned_sets_and_unused_copies_are_removed"),
+    ),
+)
+OUTCOMES = (
+    Guard(
+        "an outcome of a session that two callers have needs the caller",
+        f"{CLOUD}/outcomes/reporting.py",
+        "    if len(owners) > 1:",
+        "    if False:",
+        REPORTS,
+    ),
+    Guard(
+        "an outcome of an erased session is refused without the caller, too",
+        f"{CLOUD}/outcomes/reporting.py",
+        "            if outcome.session_id in self._without_user:",
+        "            if False:",
+        REPORTS,
+    ),
+    Guard(
+        "an outcome from before an erasure is refused",
+        f"{CLOUD}/outcomes/reporting.py",
+        "(erased_at is not None and occurred_at <= erased_at)",
+        "False",
+        REPORTS,
+    ),
+    Guard(
+        "two reports of the same outcomes cannot deadlock",
+        f"{CLOUD}/outcomes/reporting.py",
+        "[rows[key] for key in sorted(rows)]",
+        "list(rows.values())",
+        REPORTS,
+    ),
+    Guard(
+        "an early outcome waits for a call of its own caller",
+        f"{CLOUD}/outcomes/resolving.py",
+        "CallOutcome.session_id.in_(set(session_ids)), CallOutcome.user_id.is_(None), is_theirs\n",
+        "CallOutcome.session_id.in_(set(session_ids)), CallOutcome.user_id.is_(None)\n",
+        REPORTS,
+    ),
+    Guard(
+        "a hold keeps the outcomes that wait",
+        f"{CLOUD}/outcomes/resolving.py",
+        "        not_held_condition(CallOutcome.user_id, CallOutcome.project_id),  # type: ignore[arg-type]\n",
+        "",
+        REPORTS,
+    ),
+    Guard(
+        "too few calls are not compared",
+        f"{CLOUD}/analytics/comparison.py",
+        "compute() if min(counts) >= MIN_CALLS else None",
+        "compute()",
+        FIGURES,
+    ),
+    Guard(
+        "a report is seen at once",
+        f"{CLOUD}/http/routes/outcomes.py",
+        "        services.days.drop_outcomes(tenant.scope.project_id, receipt.began_at)\n",
+        "",
+        FIGURES,
+    ),
+)
 GUARDS: tuple[Guard, ...] = (
-    DURABILITY + LIMITS + FILES + IDENTITY + TENANCY + DASHBOARD + CALLS + WORDS + PROMPTS + SDK_PROMPTS + EVALUATIONS
+    *(*DURABILITY, *LIMITS, *FILES, *IDENTITY, *TENANCY, *DASHBOARD, *CALLS, *WORDS),
+    *(*PROMPTS, *SDK_PROMPTS, *EVALUATIONS, *SERVER_EVALUATIONS, *REPLAYS, *OUTCOMES),
 )

@@ -34,6 +34,10 @@ _PAGES = {
     "calls": f"{_PROJECT}/calls?period=30d",
     "searches": f"{_PROJECT}/searches?period=30d",
     "try": f"{_PROJECT}/try?q=When+does+the+courier+come%3F&caller=caller_0142",
+    "prompts": f"{_PROJECT}/prompts",
+    "prompt": f"{_PROJECT}/prompts/2",
+    "prompt-diff": f"{_PROJECT}/prompts/compare?old=production&new=staging",
+    "prompt-label": f"{_PROJECT}/prompts/labels/production",
     "audit": f"{_PROJECT}/audit",
 }
 

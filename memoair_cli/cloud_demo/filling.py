@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from memoair_cli.cloud_demo.planning import PlannedCall
+from memoair_cli.cloud_demo.prompts import DemoPrompts
 from memoair_cli.cloud_demo.recording import record_call
 from memoair_cli.cloud_demo.script import PhoneLine
 from memoair_cloud.calls.ingest import ingest
@@ -58,8 +59,10 @@ def fill_cloud(
     key = Accounts(services.engine).create(ACCOUNT_NAME)
     account = authenticate(services.engine, key.key).make_tenant(services.engine)
     tenants = {}
+    prompts = {}
     for line in lines:
         tenants[line.slug] = _create_project(services, account, line)
+        prompts[line.slug] = DemoPrompts.push(tenants[line.slug], calls)
         on_progress()
     clock = _Clock(calls[0].arrived_at)
     worker = ExtractionWorker(
@@ -71,7 +74,8 @@ def fill_cloud(
     )
     for call in calls:
         clock.now = call.arrived_at
-        _let_call(services, tenants[call.line.slug], call, worker, clock)
+        version = prompts[call.line.slug].find_version(call)
+        _let_call(services, tenants[call.line.slug], call, version, worker, clock)
         on_progress()
     return key
 
@@ -88,11 +92,18 @@ def _create_project(services: Services, account: Tenant, line: PhoneLine) -> Ten
     return attrs.evolve(tenant, scope=attrs.evolve(tenant.scope, agent_id=agent.id))
 
 
-def _let_call(services: Services, tenant: Tenant, call: PlannedCall, worker: ExtractionWorker, clock: _Clock) -> None:
+def _let_call(
+    services: Services,
+    tenant: Tenant,
+    call: PlannedCall,
+    prompt_version: int,
+    worker: ExtractionWorker,
+    clock: _Clock,
+) -> None:
     user_id = call.caller["id"]
     user_tenant = tenant.for_user(user_id)
     with open_preview_of_user(tenant, services.blobs, user_id) as memory:
-        recorded = record_call(call, memory.search, memory.apply_event)
+        recorded = record_call(call, memory.search, memory.apply_event, prompt_version)
     receipt = ingest(user_tenant, recorded.encoded_events(), now=clock.now)
     if receipt.rejected:
         raise FillError(f"{call.session_id}: {receipt.rejected[0].message}")

@@ -11,6 +11,7 @@ from memoair_cli.cloud_demo.planning import PlannedCall, PlannedTurn
 from memoair_protocol.corrections import CORRECTS_KEY
 from memoair_protocol.enums import EventType, LaneName
 from memoair_protocol.interruption import FULL_TEXT_KEY
+from memoair_protocol.session_prompt import describe_prompt
 from memoair_protocol.timestamps import format_utc
 
 # What voice agents use.
@@ -40,21 +41,22 @@ class RecordedCall:
         return [json.dumps(event).encode() for event in self.events]
 
 
-def record_call(call: PlannedCall, search: Search, apply_event: ApplyEvent) -> RecordedCall:
+def record_call(call: PlannedCall, search: Search, apply_event: ApplyEvent, prompt_version: int) -> RecordedCall:
     """Play a call.
 
     Args:
         call: The call.
         search: Searches the caller's memory, as in ``POST /v1/runtime/search_memory``.
         apply_event: Adds an event to that memory.
+        prompt_version: The version of the agent's prompt.
     """
     recorded = RecordedCall()
-    _add_event(call, recorded, EventType.SESSION_START, call.started_at, _start_payload(call))
+    _add_event(call, recorded, EventType.SESSION_START, call.started_at, _start_payload(call, prompt_version))
     for number, turn in enumerate(call.turns, 1):
         turn_id = f"turn-{number}"
         payload = _turn_payload(turn, turn_id)
         if turn.searches:
-            trace = _search(call, turn, turn_id, search)
+            trace = {**_search(call, turn, turn_id, search), "promptVersion": prompt_version}
             recorded.traces.append(trace)
             if call.line.recall == "tool":
                 hits = sum(lane["hits"] for lane in trace["lanes"].values())
@@ -89,10 +91,11 @@ def _add_event(
     return event
 
 
-def _start_payload(call: PlannedCall) -> dict[str, Any]:
+def _start_payload(call: PlannedCall, prompt_version: int) -> dict[str, Any]:
     shown = {name: call.caller[name] for name in ("plan", "patient") if name in call.caller}
     direction = "outbound" if call.is_outbound else "inbound"
     metadata = {"assistantName": call.line.assistant, "line": call.line.name, "direction": direction}
+    metadata |= describe_prompt(prompt_version, "production")
     user = {"id": call.caller["id"], "name": call.caller["name"], "metadata": shown}
     return {"user": user, "metadata": metadata}
 

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
-import attrs
 import typer
 from rich.console import Console
 
 from memoair_cli.documents.reading import check_encoding
+from memoair_cli.evaluation.candidates import parse_recall_options, read_candidate
 from memoair_cli.evaluation.local_run import read_documents, run_cases
 from memoair_cli.evaluation.report import print_run
 from memoair_cli.evaluation.run_file import InvalidRunFileError, RunRecord, default_history_file, read_run, write_run
@@ -32,10 +32,6 @@ from memoair_evaluation.candidate import (
     MAX_BUDGET_CHARS,
     MIN_BUDGET_CHARS,
     Candidate,
-    InvalidCandidateError,
-    RecallSettings,
-    decode_candidate,
-    parse_candidate,
 )
 from memoair_evaluation.case import InvalidSuiteError, RecallCase, read_suite
 from memoair_evaluation.comparison import Comparison, ScoredCase, compare
@@ -43,7 +39,6 @@ from memoair_evaluation.forked_run import CaseProcessError
 from memoair_evaluation.scoring import CaseResult, aggregate
 from memoair_protocol.defaults import CLOUD_BASE_URL
 from memoair_protocol.enums import LaneName
-from memoair_protocol.input_files import read_regular_file
 from memoair_protocol.limits import MAX_TIMEOUT_MS
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.version import installed_version
@@ -147,9 +142,10 @@ def evaluate(
 
     Exit codes: 0 fine, 1 below --fail-under or worse than --against, 2 invalid options or files, or no result.
     """
-    chosen = _read_candidate(candidate, may_have_set=server and not documents)
-    options = _parse_options(lane, top_k, context_chars, lane_chars, min_confidence, timeout_ms)
-    chosen = attrs.evolve(chosen, recall=_merge(chosen.recall, options))
+    options = parse_recall_options(lane, top_k, context_chars, lane_chars, min_confidence, timeout_ms)
+    chosen = read_candidate(candidate, options)
+    if chosen.document_set_id is not None and (documents or not server):
+        fail(f"{candidate}: documents: a document set is on a server; pass --documents", EvalExit.USAGE)
     read_options = ReadOptions(check_encoding(encoding, EvalExit.USAGE))
     if server:
         _refuse(
@@ -248,57 +244,6 @@ def _refuse(options: Mapping[str, object], whose: str) -> None:
     for name, value in options.items():
         if value:
             fail(f"{name} is only for {whose}", EvalExit.USAGE)
-
-
-def _read_candidate(path: Path | None, *, may_have_set: bool) -> Candidate:
-    if path is None:
-        return Candidate()
-    try:
-        candidate = decode_candidate(read_regular_file(path, _MAX_CANDIDATE_BYTES + 1))
-    except InvalidCandidateError as error:
-        fail(f"{path}: {error}", EvalExit.USAGE)
-    except OSError as error:
-        fail(f"{path}: {error.strerror or error}", EvalExit.USAGE)
-    if candidate.document_set_id is not None and not may_have_set:
-        fail(f"{path}: documents: a document set is on a server; pass --documents", EvalExit.USAGE)
-    return candidate
-
-
-def _parse_options(
-    lanes: list[LaneName] | None,
-    top_k: list[str] | None,
-    context_chars: int | None,
-    lane_chars: int | None,
-    min_confidence: float | None,
-    timeout_ms: float | None,
-) -> RecallSettings:
-    limits: dict[str, Any] = {}
-    for text in top_k or ():
-        name, equals, number = text.rpartition("=")
-        if not number.isdecimal() or (equals and name not in LaneName._value2member_map_):
-            fail(f"--top-k: N or LANE=N is required, with a lane of {', '.join(LaneName)}", EvalExit.USAGE)
-        limits |= dict.fromkeys([name] if name else [lane.value for lane in LaneName], int(number))
-    wire = RecallSettings(
-        lanes=None if not lanes else tuple(lanes),
-        context_chars=context_chars,
-        lane_chars=lane_chars,
-        min_confidence=min_confidence,
-        timeout_ms=timeout_ms,
-    ).to_wire()
-    try:
-        return parse_candidate({"recall": wire | ({"topK": limits} if limits else {})}).recall
-    except InvalidCandidateError as error:
-        fail(f"{error.field}: {error.problem}", EvalExit.USAGE)
-
-
-def _merge(settings: RecallSettings, options: RecallSettings) -> RecallSettings:
-    """Return the settings with those that the options say in their place."""
-    given = {
-        field.name: getattr(options, field.name)
-        for field in attrs.fields(RecallSettings)
-        if getattr(options, field.name) is not None and field.name != "top_k"
-    }
-    return attrs.evolve(settings, top_k={**settings.top_k, **options.top_k}, **given)
 
 
 def _read_earlier_run(against: str | None, history: Path) -> list[ScoredCase] | None:

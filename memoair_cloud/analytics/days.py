@@ -71,34 +71,42 @@ class DayFigures:
 class _DayStore(Generic[FiguresT]):
     """Figures of one kind, of days that are over. Thread-safe."""
 
-    def __init__(self, load: Callable[[Tenant, datetime, datetime], FiguresT], clock: Callable[[], float]) -> None:
+    def __init__(self, load: Callable[[Tenant, Sequence[Day]], Sequence[FiguresT]], clock: Callable[[], float]) -> None:
         self._load = load
         self._clock = clock
         self._lock = threading.Lock()
         self._days: OrderedDict[tuple[str, Day], tuple[float, FiguresT]] = OrderedDict()
+        self._drops = 0
 
-    def load_day(self, tenant: Tenant, day: Day) -> FiguresT:
-        key = tenant.scope.project_id, day
+    def load_days(self, tenant: Tenant, days: Sequence[Day]) -> list[FiguresT]:
+        project_id = tenant.scope.project_id
         with self._lock:
-            loaded_at, figures = self._days.get(key, (0.0, None))
-        if figures is not None and self._clock() < loaded_at + _TTL_S:
-            return figures
-        figures = self._load(tenant, *day)
-        if utc_now() - day[1] > _SETTLED_AFTER:
-            with self._lock:
-                self._days[key] = self._clock(), figures
-                self._days.move_to_end(key)
-                while len(self._days) > _MAX_DAYS:
-                    self._days.popitem(last=False)
-        return figures
+            drops = self._drops
+            kept = {day: self._days[project_id, day] for day in days if (project_id, day) in self._days}
+        found = {day: figures for day, (loaded_at, figures) in kept.items() if self._clock() < loaded_at + _TTL_S}
+        missing = [day for day in days if day not in found]
+        loaded = dict(zip(missing, self._load(tenant, missing), strict=True)) if missing else {}
+        with self._lock:
+            for day, figures in loaded.items():
+                # What was read before a drop may lack what caused it.
+                if utc_now() - day[1] > _SETTLED_AFTER and drops == self._drops:
+                    self._days[project_id, day] = self._clock(), figures
+                    self._days.move_to_end((project_id, day))
+            while len(self._days) > _MAX_DAYS:
+                self._days.popitem(last=False)
+        return [loaded[day] if day in loaded else found[day] for day in days]
 
     def drop_days(self, project_id: str, moments: Iterable[datetime]) -> None:
-        days = {moment.astimezone(timezone.utc).date() for moment in moments}
+        settled_until = utc_now() - _SETTLED_AFTER  # no day that ends later is kept
+        days = {moment.astimezone(timezone.utc).date() for moment in moments if moment < settled_until}
+        if not days:
+            return
         with self._lock:
             # A day of another time zone is in two of UTC.
             changed = [key for key in self._days if key[0] == project_id and any(_touches(key[1], day) for day in days)]
             for key in changed:
                 del self._days[key]
+            self._drops += 1
 
 
 def _touches(day: Day, date_in_utc: date) -> bool:
@@ -114,7 +122,7 @@ class DayCache:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._figures = _DayStore(_load_day, clock)
+        self._figures = _DayStore(_load_figures, clock)
         self._outcomes = _DayStore(tally_outcomes, clock)
 
     def load_days(self, tenant: Tenant, days: Sequence[Day]) -> list[DayFigures]:
@@ -129,7 +137,7 @@ class DayCache:
         """
         with tenant.begin_read():  # what is in memory is for those who may read it
             pass
-        return [self._figures.load_day(tenant, day) for day in days]
+        return self._figures.load_days(tenant, days)
 
     def load_outcome_days(self, tenant: Tenant, days: Sequence[Day]) -> list[dict[PromptKey, OutcomeTally]]:
         """Return the outcomes of the calls of some days, by agent and version of its prompt.
@@ -143,7 +151,7 @@ class DayCache:
         """
         with tenant.begin_read():
             pass
-        return [self._outcomes.load_day(tenant, day) for day in days]
+        return self._outcomes.load_days(tenant, days)
 
     def drop_outcomes(self, project_id: str, moments: Iterable[datetime]) -> None:
         """Read the outcomes of some days again when they are next asked for. Other servers do so within ten minutes.
@@ -157,8 +165,8 @@ class DayCache:
         self._outcomes.drop_days(project_id, moments)
 
 
-def _load_day(tenant: Tenant, since: datetime, until: datetime) -> DayFigures:
-    return DayFigures(count_calls_by_prompt(tenant, since, until), tally_by_prompt(tenant, since, until))
+def _load_figures(tenant: Tenant, days: Sequence[Day]) -> list[DayFigures]:
+    return [DayFigures(count_calls_by_prompt(tenant, *day), tally_by_prompt(tenant, *day)) for day in days]
 
 
 def list_days(since: datetime, until: datetime, zone: tzinfo) -> list[date]:

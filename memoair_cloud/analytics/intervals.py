@@ -141,7 +141,7 @@ def estimate_mean_difference(before: ScoreSample, after: ScoreSample) -> Estimat
 
 
 def _around(value: float, error: float, degrees: float) -> Estimate:
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     low, high = t.interval(LEVEL, degrees, loc=value, scale=error)
     return Estimate(value, float(low), float(high))

@@ -1,10 +1,12 @@
 """Outcomes of calls by version of the prompt. Those of several days can be added."""
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import attrs
-from sqlalchemy import and_, distinct, func, select
+from sqlalchemy import and_, select
 
 from memoair_cloud.analytics.intervals import ScoreSample, collect_scores
 from memoair_cloud.analytics.prompt_key import PromptKey
@@ -12,6 +14,9 @@ from memoair_cloud.calls.search import CallFilter, call_conditions
 from memoair_cloud.database.models import CallSession
 from memoair_cloud.database.outcome_models import CallOutcome
 from memoair_cloud.tenancy.access import Tenant
+
+# So many that a server can hold their calls in memory.
+_DAYS_AT_ONCE = 16
 
 
 @attrs.frozen
@@ -51,32 +56,49 @@ class OutcomeTally:
         return OutcomeTally(self.reported + other.reported, by_name)
 
 
-def tally_outcomes(tenant: Tenant, since: datetime, until: datetime) -> dict[PromptKey, OutcomeTally]:
-    """Return the outcomes of the calls that started in a period, by agent and version of its prompt.
+def tally_outcomes(tenant: Tenant, days: Sequence[tuple[datetime, datetime]]) -> list[dict[PromptKey, OutcomeTally]]:
+    """Return the outcomes of the calls that started on each of some days, by agent and version of its prompt.
+
+    One statement reads the outcomes of several days: PostgreSQL reads the whole table for each.
 
     Args:
         tenant: The project.
-        since: The first moment of the period.
-        until: The first moment after it.
+        days: The first moment of each day and the first moment after it, in order.
     """
+    runs: list[list[tuple[datetime, datetime]]] = []
+    for day in days:
+        if runs and runs[-1][-1][1] == day[0] and len(runs[-1]) < _DAYS_AT_ONCE:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return [tally for run in runs for tally in _tally(tenant, run)]
+
+
+def _tally(tenant: Tenant, days: Sequence[tuple[datetime, datetime]]) -> list[dict[PromptKey, OutcomeTally]]:
+    """Return the outcomes of days that follow one another."""
     is_of_call = and_(CallOutcome.user_id == CallSession.user_id, CallOutcome.session_id == CallSession.id)
     version = CallSession.agent_id, CallSession.prompt_version
-    call_count = func.count(distinct(CallSession.user_id + "\n" + CallSession.id))  # ids have no line feeds
-    named, scored = (*version, CallOutcome.outcome), (*version, CallOutcome.outcome, CallOutcome.score)
+    columns = (*version, CallSession.user_id, CallSession.id, CallSession.started_at)
+    starts = [since for since, _ in days]
+    # By day and version: the calls with an outcome, those with each of them, and the scores.
+    reported: defaultdict[tuple[int, PromptKey], set[tuple[str, str]]] = defaultdict(set)
+    named: defaultdict[tuple[int, PromptKey, str], set[tuple[str, str]]] = defaultdict(set)
+    scores: defaultdict[tuple[int, PromptKey, str], Counter[float]] = defaultdict(Counter)
     with tenant.begin_read() as session:
-        conditions = call_conditions(session, CallFilter(since, until))
-        reported = select(*version, call_count).join(CallOutcome, is_of_call).where(*conditions).group_by(*version)
-        totals = {PromptKey(agent_id, number): count for agent_id, number, count in session.execute(reported)}
-        if not totals:
-            return {}
-        counted = select(*named, call_count).join(CallOutcome, is_of_call).where(*conditions).group_by(*named)
-        scores = select(*scored, func.count()).select_from(CallSession).join(CallOutcome, is_of_call)
-        scores = scores.where(*conditions, CallOutcome.score.is_not(None)).group_by(*scored)
-        found: dict[tuple[PromptKey, str], list[tuple[float, int]]] = {}
-        for agent_id, number, name, score, count in session.execute(scores):
-            found.setdefault((PromptKey(agent_id, number), name), []).append((score or 0.0, count))
-        by_version: dict[PromptKey, dict[str, NamedOutcomes]] = {}
-        for agent_id, number, name, count in session.execute(counted):
-            key = PromptKey(agent_id, number)
-            by_version.setdefault(key, {})[name] = NamedOutcomes(count, collect_scores(found.get((key, name), ())))
-    return {key: OutcomeTally(count, by_version.get(key, {})) for key, count in totals.items()}
+        conditions = call_conditions(session, CallFilter(starts[0], days[-1][1]))
+        rows = select(*columns, CallOutcome.outcome, CallOutcome.score).join(CallOutcome, is_of_call)
+        for agent_id, number, user_id, session_id, at, name, score in session.execute(rows.where(*conditions)):
+            day = bisect_right(starts, at) - 1
+            key, call = PromptKey(agent_id, number), (user_id, session_id)
+            reported[day, key].add(call)
+            named[day, key, name].add(call)
+            if score is not None:
+                scores[day, key, name][score] += 1
+    by_name: defaultdict[tuple[int, PromptKey], dict[str, NamedOutcomes]] = defaultdict(dict)
+    for (day, key, name), calls in named.items():
+        sample = collect_scores(scores.get((day, key, name), Counter()).items())
+        by_name[day, key][name] = NamedOutcomes(len(calls), sample)
+    tallies: list[dict[PromptKey, OutcomeTally]] = [{} for _ in days]
+    for (day, key), calls in reported.items():
+        tallies[day][key] = OutcomeTally(len(calls), by_name[day, key])
+    return tallies

@@ -59,6 +59,7 @@ class AuditAction(str, Enum):
     ERASED_CALLER = "caller.erased"
     HELD_CALLER = "caller.held"
     RELEASED_CALLER = "caller.released"
+    REPLAYED_CALLS = "calls.replayed"  # what callers said in a period was asked again, for an agent
     DELETED_AGENT = "agent.deleted"
     PUSHED_PROMPT = "prompt.pushed"
     MOVED_LABEL = "prompt.label_moved"

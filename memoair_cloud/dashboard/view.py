@@ -87,8 +87,8 @@ def read_view(request: Request) -> View:
     zone = _parse_zone(zone_name)
     now = utc_now()
     if "from" in given or "to" in given:
-        until = _parse_moment("to", given["to"], zone, is_end=True) if "to" in given else now
-        since = _parse_moment("from", given["from"], zone) if "from" in given else until - PERIODS[DEFAULT_PERIOD]
+        until = parse_moment("to", given["to"], zone, is_end=True) if "to" in given else now
+        since = parse_moment("from", given["from"], zone) if "from" in given else until - PERIODS[DEFAULT_PERIOD]
         period = ""
         given.pop("period", None)
     else:
@@ -110,7 +110,7 @@ def _parse_zone(name: str) -> tzinfo:
         raise InvalidRequestError("tz: unknown time zone; use a name such as Europe/Berlin", field="tz") from None
 
 
-def _parse_moment(field: str, text: str, zone: tzinfo, *, is_end: bool = False) -> datetime:
+def parse_moment(field: str, text: str, zone: tzinfo, *, is_end: bool = False) -> datetime:
     """Parse a day or a moment; a day as an end is included. Without a zone of its own, it is in the page's zone."""
     try:
         if len(text) == len("2026-03-02"):

@@ -116,6 +116,7 @@ def build_document_sets(tenant: Tenant, blobs: BlobStore) -> None:
             raise  # no database: the claim expires
         except Exception as error:
             if is_starved(error):
+                _release(tenant, row)
                 raise
             # Only the type: a message may quote a document.
             failure = type(error).__name__

@@ -104,9 +104,9 @@ def get_question(payload: Mapping[str, Any]) -> str:
     return text.strip()[:MAX_QUERY_CHARS]
 
 
-def _select_turns(agent_id: str, since: datetime, until: datetime) -> Select[Any]:
+def _select_turns(agent_id: str, since: datetime, until: datetime) -> "Select[str, str]":
     same_call = and_(CallEvent.user_id == CallSession.user_id, CallEvent.session_id == CallSession.id)
-    statement: Select[Any] = (
+    return (
         select(CallEvent.user_id, CallEvent.id)
         .join_from(CallSession, CallEvent, same_call)
         .where(
@@ -119,4 +119,3 @@ def _select_turns(agent_id: str, since: datetime, until: datetime) -> Select[Any
             CallEvent.occurred_at < until,
         )
     )
-    return statement

@@ -27,6 +27,8 @@ from memoair_cloud.evaluation.document_set_builder import (
     ensure_present_copy,
 )
 from memoair_cloud.evaluation.locking import keep_callers
+from memoair_cloud.evaluation.replay import begin_replay, process_replay, summarize_replay
+from memoair_cloud.evaluation.replay_changes import REPLAY_KIND
 from memoair_cloud.evaluation.run_claims import ClaimedRun, LostClaimError, RunFailedError, claim_run
 from memoair_cloud.evaluation.run_states import RunState
 from memoair_cloud.evaluation.runs import SUITE_KIND, end_run, find_prompt, move_run
@@ -66,6 +68,7 @@ class RunKind:
 
 RUN_KINDS: Mapping[str, RunKind] = {
     SUITE_KIND: RunKind(begin_suite_run, process_suite_run, summarize_suite_run),
+    REPLAY_KIND: RunKind(begin_replay, process_replay, summarize_replay, compares=True),
 }
 _COMPARING = frozenset(name for name, kind in RUN_KINDS.items() if kind.compares)
 

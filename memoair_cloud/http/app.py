@@ -31,6 +31,7 @@ from memoair_cloud.http.routes import (
     projects,
     prompts,
     recall_traces,
+    replays,
     retention,
     uploads,
 )
@@ -112,7 +113,7 @@ def create_app(services: Services) -> FastAPI:
         projections,
         prompts,
     )
-    for module in (*resources, evaluations, evaluation_runs, document_sets, audit, health, api_docs, files):
+    for module in (*resources, evaluations, evaluation_runs, replays, document_sets, audit, health, api_docs, files):
         app.include_router(module.router)
     if services.settings.dashboard:
         add_dashboard(app, services)

@@ -9,7 +9,7 @@
 So a rollback that is repeated goes further back, and never returns to the version that was wrong.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 from sqlalchemy import func, select
@@ -33,11 +33,13 @@ class LabelMover:
         session: The session of the transaction.
         agent_id: The agent.
         name: The label.
+        now: The time.
     """
 
     session: ScopedSession
     agent_id: str
     name: str
+    now: datetime = attrs.field(factory=lambda: utc_now())
 
     def check_expected(self, expected_version: int | None) -> None:
         """Raise `ConflictError` if the label does not point to the version that a sender expects.
@@ -129,7 +131,6 @@ class LabelMover:
         back_to: PromptLabelMove | None,
         action: AuditAction,
     ) -> PromptLabelMove:
-        now = utc_now()
         replaced = None if last is None else last.number
         move = PromptLabelMove(
             project_id=self.session.scope.project_id,
@@ -141,7 +142,7 @@ class LabelMover:
             is_rollback=action is AuditAction.ROLLED_BACK_LABEL,
             back_to=None if back_to is None else back_to.id,
             # The last move is found by its time.
-            moved_at=now if last is None else max(now, last.moved_at + timedelta(microseconds=1)),
+            moved_at=self.now if last is None else max(self.now, last.moved_at + timedelta(microseconds=1)),
             moved_by=describe_actor(self.session.scope.actor),
         )
         self.session.add(move)

@@ -104,7 +104,7 @@ class PromptDiff:
     diff: str = attrs.field(repr=False)
 
 
-def push_prompt(tenant: Tenant, new: NewPrompt) -> PushedPrompt:
+def push_prompt(tenant: Tenant, new: NewPrompt, now: datetime | None = None) -> PushedPrompt:
     """Add a version, unless the latest one has the same text, and point labels to it.
 
     So a push can be repeated: it then finds its text as the latest version, whatever version it expects.
@@ -112,6 +112,7 @@ def push_prompt(tenant: Tenant, new: NewPrompt) -> PushedPrompt:
     Args:
         tenant: The agent.
         new: The text.
+        now: The time; by default that of the clock.
 
     Raises:
         InvalidRequestError: If a placeholder of the text is malformed.
@@ -124,6 +125,7 @@ def push_prompt(tenant: Tenant, new: NewPrompt) -> PushedPrompt:
     except PromptTemplateError as error:
         raise InvalidRequestError(f"text: {error}", field="text") from None
     digest = hashlib.sha256(new.text.encode()).hexdigest()
+    now = utc_now() if now is None else now
     with tenant.begin_write() as session:
         lock_agent(session, agent_id)
         latest = find_latest_prompt(session, agent_id)
@@ -134,13 +136,13 @@ def push_prompt(tenant: Tenant, new: NewPrompt) -> PushedPrompt:
                 message = f"the latest version is {number}, not {new.expected_version} as expected: compare them first"
                 raise ConflictError(message, version=number, expectedVersion=new.expected_version)
             number += 1
-            session.add(_make_row(session, agent_id, number, new, digest, placeholders))
+            session.add(_make_row(session, agent_id, number, new, digest, placeholders, now))
             session.flush()  # labels refer to it
             record_agent_change(
                 session, AuditAction.PUSHED_PROMPT, agent_id, str(number), {"from": number - 1 or None, "to": number}
             )
         for name in dict.fromkeys(new.labels):
-            LabelMover(session, agent_id, name).move_to(number)
+            LabelMover(session, agent_id, name, now).move_to(number)
         session.flush()
         return PushedPrompt(load_prompt(session, agent_id, number), is_new)
 
@@ -215,7 +217,13 @@ def find_latest_prompt(session: ScopedSession, agent_id: str) -> PromptVersion |
 
 
 def _make_row(
-    session: ScopedSession, agent_id: str, number: int, new: NewPrompt, digest: str, placeholders: Sequence[str]
+    session: ScopedSession,
+    agent_id: str,
+    number: int,
+    new: NewPrompt,
+    digest: str,
+    placeholders: Sequence[str],
+    now: datetime,
 ) -> PromptVersion:
     return PromptVersion(
         project_id=session.scope.project_id,
@@ -225,7 +233,7 @@ def _make_row(
         sha256=digest,
         placeholders=list(placeholders),
         notes=new.notes,
-        created_at=utc_now(),
+        created_at=now,
         created_by=describe_actor(session.scope.actor),
     )
 

@@ -16,6 +16,7 @@ from memoair_cloud.calls.users import lock_user
 from memoair_cloud.database.caller_tables import CALLER_TABLES, CallerTable, Lifetime
 from memoair_cloud.database.models import CallEvent, CallSession, EndUser, Project
 from memoair_cloud.database.outcome_models import CallOutcome
+from memoair_cloud.evaluation.replay_changes import delete_replay_results
 from memoair_cloud.memories.erasure import erase_inactive_user
 from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.outcomes.resolving import drop_abandoned_outcomes, is_abandoned
@@ -240,6 +241,7 @@ def _drop_events(session: ScopedSession, user: EndUser, cutoff: datetime, counts
         delete(CallEvent).where(CallEvent.user_id == user.id, CallEvent.id.in_([event.id for event in events])),
         execution_options=_UNSYNCHRONIZED,
     )
+    delete_replay_results(session, user.id)
     for event in events:
         if event.type == EventType.TURN.value and corrected_event_id(event.payload) is None:
             calls[event.session_id].turn_count -= 1

@@ -97,7 +97,7 @@ class SearchService:
             intent or Intent.ANSWER_CURRENT_USER,
             variant,
             deadline,
-            time.time() if now is None else now,
+            now if now is not None else time.time(),
         )
 
         def answer(outcomes: Outcomes) -> None:

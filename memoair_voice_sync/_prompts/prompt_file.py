@@ -8,6 +8,7 @@ machine without a network cannot fetch it again. Nothing in it is secret; other 
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from memoair_voice_sync._diagnostics import log
 PROMPT_FOLDER = "prompts.d"  # the names of projects have no dots, see `memoair_runtime.storage.folder_names`
 _FORMAT = 1
 _HASH_CHARS = 32
+_MAX_CLOCK_SKEW_S = 5.0
 # A character of JSON has at most 12 bytes (two escapes), and the other fields are short.
 _MAX_FILE_BYTES = 12 * MAX_PROMPT_CHARS + (64 << 10)
 
@@ -117,7 +119,10 @@ class PromptFiles:
         }
 
     def _parse(self, record: Any, key: WantedPrompt) -> FetchedPrompt:
-        prompt = FetchedPrompt(record["text"], record["version"], record["etag"], float(record["checkedAt"]))
+        checked_at = float(record["checkedAt"])
+        if checked_at > time.time() + _MAX_CLOCK_SKEW_S:  # the clock was ahead: it is not newer than all that follows
+            checked_at = 0.0
+        prompt = FetchedPrompt(record["text"], record["version"], record["etag"], checked_at)
         if record != {**self._record(key, prompt), "checkedAt": record["checkedAt"]}:
             raise ValueError("another agent's, or damaged")
         if not is_prompt(prompt.text, prompt.version) or key.version not in (None, prompt.version):

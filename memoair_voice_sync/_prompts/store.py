@@ -140,7 +140,7 @@ class PromptStore:
         if known is not None and self._is_fresh(key, known):
             return known
         found = self._files.read(key) if self._cloud.is_configured else None
-        if found is None or (known is not None and known.checked_at >= found.checked_at):
+        if found is None or (known is not None and min(known.checked_at, time.time()) >= found.checked_at):
             return known
         with self._lock:
             self._entry(key).prompt = found

@@ -79,10 +79,22 @@ def test_the_link_signs_in_once_and_leads_to_the_pages(demo: RunningDemo) -> Non
     someone_else.close()
     calls = set()
     for path in (SHOP, CLINIC):
-        for part in ("", "/callers", "/calls", "/searches", "/audit", "/try?q=When+are+you+open%3F"):
+        for part in (
+            "",
+            "/callers",
+            "/calls",
+            "/searches",
+            "/audit",
+            "/prompts",
+            "/prompts/1",
+            "/try?q=When+are+you+open%3F",
+        ):
             shown = demo.visitor.get(path + part + ("&" if "?" in part else "?") + "period=30d")
             assert shown.status == 200, part
-            calls |= set(re.findall(r'href="(/dashboard/p/[^"?]*/calls/[^"?]+)', shown.text))
+            calls |= set(re.findall(r'href="(/dashboard/p/[^"?]*/calls/[^"?/]+)', shown.text))
+        versions = demo.visitor.get(f"{path}/prompts").text
+        assert "one question at a time" in versions
+        assert "prompt pushed" in demo.visitor.get(f"{path}/audit").text
     assert len(calls) == 24
     replays = [demo.visitor.get(path) for path in calls]
     assert {page.status for page in replays} == {200}

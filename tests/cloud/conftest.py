@@ -67,9 +67,10 @@ def cloud(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def client(cloud: RunningCloud) -> Client:
-    """Return a client of a new account, in a project with an agent, for a user."""
-    return cloud.tenant()
+def client(cloud: RunningCloud) -> Iterator[Client]:
+    """Yield a client of a new account, in a project with an agent, for a user."""
+    yield cloud.tenant()
+    cloud.close_connections()
 
 
 @pytest.fixture

@@ -125,3 +125,29 @@ def test_figures_of_calls_are_read_from_their_indexes(cloud: RunningCloud) -> No
     [latest] = explain(cloud, partial(list_calls, tenant, CallFilter(since, until), None, 50))
     assert "INDEX ix_call_sessions_started_at" in latest
     assert "TEMP B-TREE" not in latest
+
+
+def test_outcomes_are_read_by_runs_of_days_and_not_for_what_lies_between(cloud: RunningCloud) -> None:
+    """The first and the last days of a period are read for each page, and those between are in memory."""
+    client = cloud.tenant("outcome-days")
+    tenant = tenant_of(cloud, client)
+    days = [day_before(number) for number in (9, 4, 3)]
+    for number in (9, 8, 4, 3):
+        begin, _ = day_before(number)
+        send_call(client, f"call-{number}", begin + timedelta(hours=1))
+        outcome = {"sessionId": f"call-{number}", "outcome": "resolved", "score": number}
+        client.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": [outcome]})
+    statements: list[Any] = []
+
+    def record(_: Any, __: Any, sql: str, parameters: Any, *___: Any) -> None:
+        if "FROM call_sessions" in sql:
+            statements.append(parameters)
+
+    event.listen(cloud.services.engine, "before_cursor_execute", record)
+    cache = DayCache()
+    found = [cache.load_outcome_days(tenant, days) for _ in range(2)][-1]
+    event.remove(cloud.services.engine, "before_cursor_execute", record)
+
+    assert len(statements) == 2, "one for each run, and none for what is in memory"
+    assert [[tally.reported for tally in day.values()] for day in found] == [[1], [1], [1]]
+    assert [tally.by_name["resolved"].scores.mean for day in found for tally in day.values()] == [9.0, 4.0, 3.0]

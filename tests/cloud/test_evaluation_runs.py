@@ -223,23 +223,12 @@ def test_two_workers_share_two_runs(cloud: RunningCloud, client: Client) -> None
     give_documents(client, POLICY)
     suites = [new_suite(client, *numbered(11), name=name) for name in ("a", "b")]
     both = [start(client, suite) for suite in suites]
-    failures: list[BaseException] = []
 
-    def work(ready: threading.Barrier) -> None:
-        try:
-            ready.wait(60)
-            while any(client.ok("GET", run)["state"] in ("queued", "running") for run in both):
-                process(cloud, client)
-        except BaseException as error:
-            failures.append(error)
-            raise
+    def work() -> None:
+        while any(client.ok("GET", run)["state"] in ("queued", "running") for run in both):
+            process(cloud, client)
 
-    barrier = threading.Barrier(2)
-    threads = [threading.Thread(target=work, args=(barrier,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    failures = run_at_once(work, work)
     assert not failures
     for run in both:
         done = client.ok("GET", run)
@@ -300,6 +289,59 @@ def test_a_run_ends_although_a_caller_of_its_cases_is_erased(cloud: RunningCloud
     assert (done["total"], done["done"], done["scores"]["cases"]) == (3, 3, 3)
     with Session(cloud.services.engine) as session:
         assert "Lisbon" not in repr(session.execute(select(EvaluationResult.__table__)).all())
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_erasures_changes_and_a_run_at_once_do_not_block_each_other(cloud: RunningCloud, client: Client) -> None:
+    suite = new_suite(client, *numbered(4))
+    callers = [client.with_identity(user=f"caller-{number}") for number in range(6)]
+    for number, caller in enumerate(callers):
+        caller.send(turn("e1", "call-1", 2, "Where is my parcel?"))
+        body = {"userId": f"caller-{number}", "sessionId": "call-1", "eventId": "e1", "caseId": f"of-{number}"}
+        client.ok("POST", f"{suite}/cases/from-turn", body)
+    run = start(client, suite)
+
+    def erase() -> None:
+        for caller in reversed(callers):
+            caller.ok("DELETE", caller.path)
+
+    def change() -> None:
+        for number in range(8):
+            client.ok("PUT", f"{suite}/cases", {"cases": [case_of("c1", f"Question {number}?")]})
+
+    def work() -> None:
+        while process(cloud, client):
+            pass
+
+    failures = run_at_once(erase, change, work)
+    assert not failures
+    done = finish(cloud, client, run)
+    left = [case.rpartition("-")[0] for case in results_of(client, run)]
+    assert done["total"] == done["done"] >= 4, "those who were erased before the end do not count"
+    assert left == [""] * 4
+    assert client.ok("GET", suite)["caseCount"] == 4
+
+
+def run_at_once(*tasks: Callable[[], None]) -> list[BaseException]:
+    """Run tasks in threads that begin together; return what they raised."""
+    failures: list[BaseException] = []
+    ready = threading.Barrier(len(tasks))
+
+    def run(task: Callable[[], None]) -> None:
+        try:
+            ready.wait(60)
+            task()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads)
+    return failures
 
 
 def open_empty() -> Engine:

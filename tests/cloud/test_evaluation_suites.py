@@ -162,6 +162,14 @@ def test_a_copied_case_has_what_was_known_then_without_numbers(cloud: RunningClo
     assert actions(client)[:2] == [("call.read", "call-2"), ("case.copied", "call-2")]
 
 
+def test_a_copied_case_has_no_facts_of_its_own_call(cloud: RunningCloud, client: Client) -> None:
+    client.send_call("call-1", "I live in Lisbon.", "Where do I live?")
+    cloud.run_tasks()
+    copied = copy(client, new_suite(client), event="call-1-3", session="call-1")["content"]
+    assert [each["user"] for each in copied["talk"]] == ["I live in Lisbon."]
+    assert copied["given"] == {"profile": {"name": "Ana", "metadata": {"tenant": "acme"}}}
+
+
 def test_a_copied_case_goes_with_its_caller_unless_its_text_is_kept(cloud: RunningCloud, client: Client) -> None:
     tell_life(client)
     cloud.run_tasks()

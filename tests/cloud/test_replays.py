@@ -3,11 +3,21 @@
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import attrs
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 from support.clouds import Client, RunningCloud, session_start, turn
+from support.evaluations import ROOT, case_of, new_suite
 
+from memoair_cloud.database.engine import WRITE_OPTION
+from memoair_cloud.database.evaluation_models import EvaluationResult, EvaluationRun, PendingCase
+from memoair_cloud.database.models import CallEvent, CallSession, EndUser, Memory
+from memoair_cloud.evaluation import replay, run_claims
 from memoair_cloud.evaluation.replay_questions import ChosenQuestions, choose_questions
+from memoair_cloud.evaluation.run_worker import process_evaluations
 from memoair_cloud.tenancy.access import find_project_tenant
-from memoair_protocol.timestamps import format_utc
+from memoair_protocol.timestamps import format_utc, utc_now
 
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=timezone.utc)
 
@@ -73,3 +83,359 @@ def test_only_calls_of_the_agent_are_replayed(cloud: RunningCloud, client: Clien
 
     assert ids(choose(cloud, client, 10)) == ["ours-1"]
     assert ids(choose(cloud, client.with_identity(agent=other), 10)) == ["theirs-1"]
+
+
+RETURNS = {"id": "returns", "text": "Boots can be returned within thirty days, with the receipt."}
+WEEK = {"id": "returns-2026", "text": "Boots can be returned within a week, with the receipt."}
+PERIOD = {"from": at(-60), "to": at(10_000)}
+
+
+def talk(client: Client, callers: int = 3) -> None:
+    """Send a call of each of some callers, and the document that their questions are about."""
+    client.ok("POST", "/v1/voice-sdk/index/create", {"name": "faq", "documents": [RETURNS]})
+    for number in range(callers):
+        caller = client.with_identity(user=f"caller-{number}")
+        texts = "My card is 4111 1111 1111 1111.", "How long can I return the boots?", "Bye."
+        send_turns(caller, f"call-{number}", *texts, start=number * 10)
+
+
+def new_documents(cloud: RunningCloud, client: Client, *documents: dict[str, str]) -> dict[str, Any]:
+    """Return a candidate with other documents."""
+    sent = [{"indexName": "faq", "metadata": {}, **document} for document in documents]
+    set_id = client.ok("POST", f"{ROOT}/document-sets", {"name": "new", "documents": sent})["setId"]
+    cloud.run_tasks()
+    return {"documents": {"setId": set_id}}
+
+
+def begin(client: Client, candidate: dict[str, Any], **more: Any) -> str:
+    """Start a replay; return its path."""
+    run = client.ok("POST", f"{ROOT}/replays", {"candidate": candidate, **PERIOD, **more})
+    assert run["kind"] == "replay"
+    return f"{ROOT}/runs/{run['runId']}"
+
+
+def finish(cloud: RunningCloud, client: Client, run: str) -> Any:
+    cloud.run_tasks()
+    return client.ok("GET", run)
+
+
+def changes(client: Client, run: str) -> list[dict[str, Any]]:
+    return client.pages(f"{run}/changes", "changes", limit=2)
+
+
+def count_rows(cloud: RunningCloud, model: Any, run: str) -> int:
+    with Session(cloud.services.engine) as session:
+        is_meant = model.run_id == run.rpartition("/")[2]
+        return session.scalar(select(func.count()).select_from(model).where(is_meant)) or 0
+
+
+def test_a_replay_shows_which_contexts_change_the_largest_changes_first(cloud: RunningCloud, client: Client) -> None:
+    talk(client)
+    run = begin(client, new_documents(cloud, client, WEEK))
+
+    done = finish(cloud, client, run)
+
+    assert (done["state"], done["total"], done["done"]) == ("done", 9, 9)
+    scores = done["scores"]
+    assert (scores["questions"], scores["turns"], scores["leftOut"]) == (9, 9, 0)
+    assert scores["documents"]["appeared"] == [
+        {"index": "faq", "document": "returns-2026", "questions": scores["changed"]}
+    ]
+    assert scores["documents"]["vanished"][0]["document"] == "returns"
+    found = changes(client, run)
+    assert len(found) == scores["changed"] >= 3
+    assert [change["change"] for change in found] == sorted((change["change"] for change in found), reverse=True)
+    asked = next(change for change in found if change["question"] == "How long can I return the boots?")
+    assert asked["appeared"] == [{"kind": "document", "document": "returns-2026", "index": "faq"}]
+    detail = client.ok("GET", f"{run}/changes/{asked['caseId']}")
+    assert "My card is 4111" in detail["before"], "it was said before, in the same call"
+    assert "Bye." not in detail["before"], "it was said later"
+    assert "thirty days" in detail["before"]
+    assert "a week" in detail["after"]
+    changed = [row for row in detail["diff"] if row["kind"] == "changed"]
+    assert [span["text"] for row in changed for span in row["after"] if span["changed"]]
+
+
+def test_other_settings_are_replayed_and_the_same_ones_change_nothing(cloud: RunningCloud, client: Client) -> None:
+    talk(client, callers=1)
+    fewer, same = begin(client, {"recall": {"lanes": ["org"]}}), begin(client, {"recall": {"topK": {"org": 4}}})
+    cloud.run_tasks()
+
+    assert client.ok("GET", fewer)["scores"]["changed"] > 0
+    assert client.ok("GET", same)["scores"]["changed"] == 0
+    assert changes(client, same) == []
+    assert count_rows(cloud, EvaluationResult, same) == 3
+
+
+def test_a_replay_of_silence_is_done_and_empty(cloud: RunningCloud, client: Client) -> None:
+    done = finish(cloud, client, begin(client, {"recall": {"topK": {"org": 1}}}))
+    assert (done["state"], done["total"], done["scores"]["questions"]) == ("done", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"candidate": {}}, "candidate"),
+        ({"candidate": {"prompt": {"text": "Be brief."}}}, "candidate"),
+        ({"candidate": {"recall": {"topK": {"org": -1}}}}, "candidate.recall.topK.org"),
+        ({"from": at(10), "to": at(10)}, "from"),
+        ({"from": "2020-01-01T00:00:00Z"}, "from"),
+        ({"maxQuestions": 0}, "maxQuestions"),
+    ],
+)
+def test_a_replay_that_cannot_be_is_rejected_with_the_field(client: Client, change: dict[str, Any], field: str) -> None:
+    body = {"candidate": {"recall": {"topK": {"org": 1}}}, **PERIOD, **change}
+    answer = client.call("POST", f"{ROOT}/replays", body)
+    assert answer.status == 422
+    assert field in str(answer.body)
+    missing = {"candidate": {"documents": {"setId": "docset_of_nobody"}}, **PERIOD}
+    assert client.error_of("POST", f"{ROOT}/replays", missing) == (404, "cloud.not_found")
+
+
+def test_the_audit_log_says_which_period_was_replayed_and_which_calls_were_shown(
+    cloud: RunningCloud, client: Client
+) -> None:
+    talk(client, callers=1)
+    run = begin(client, {"recall": {"lanes": ["profile"]}})
+    finish(cloud, client, run)
+
+    (entry,) = [entry for entry in entries(client) if entry["action"] == "calls.replayed"]
+    assert (entry["agentId"], entry["target"]) == (client.identity["agent"], run.rpartition("/")[2])
+    assert entry["details"] == {**PERIOD, "maxQuestions": 1_000}
+    assert not [entry for entry in entries(client) if entry["action"] == "call.read"]
+    assert changes(client, run)
+    (shown,) = [entry for entry in entries(client) if entry["action"] == "call.read"]
+    assert (shown["userId"], shown["target"]) == ("caller-0", "call-0")
+
+
+def entries(client: Client) -> list[dict[str, Any]]:
+    return client.pages("/v1/voice-sdk/audit", "entries", limit=100)
+
+
+def test_a_replay_writes_nothing_about_callers_but_its_results(cloud: RunningCloud, client: Client) -> None:
+    talk(client)
+    cloud.run_tasks()
+
+    def dump() -> list[Any]:
+        with Session(cloud.services.engine) as session:
+            return [
+                [
+                    {column.name: getattr(row, column.key) for column in model.__mapper__.columns}
+                    for row in session.scalars(select(model).where(model.project_id == client.identity["project"]))
+                ]
+                for model in (EndUser, CallSession, CallEvent, Memory)
+            ]
+
+    before = dump()
+    assert finish(cloud, client, begin(client, {"recall": {"topK": {"org": 1}}}))["state"] == "done"
+    assert dump() == before
+
+
+def test_what_is_about_a_caller_goes_with_them_also_while_a_replay_runs(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk(client)
+    run = begin(client, new_documents(cloud, client, WEEK))
+    in_small_steps(monkeypatch)
+    while not client.ok("GET", run)["done"]:
+        go_on(cloud, client)
+    assert client.ok("GET", run)["done"] < 9
+    for user_id in ("caller-0", "caller-2"):
+        client.ok("DELETE", client.with_identity(user=user_id).path)
+
+    done = finish(cloud, client, run)
+
+    assert (done["state"], done["done"], done["scores"]["questions"]) == ("done", 3, 3)
+    assert {change["userId"] for change in changes(client, run)} == {"caller-1"}
+    client.ok("DELETE", client.with_identity(user="caller-1").path)
+    assert changes(client, run) == []
+    assert count_rows(cloud, EvaluationResult, run) == count_rows(cloud, PendingCase, run) == 0
+    assert client.ok("GET", run)["scores"] == done["scores"]
+
+
+def test_a_caller_who_is_erased_while_their_questions_are_asked_leaves_nothing(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk(client, callers=2)
+    run = begin(client, {"recall": {"lanes": ["org"]}})
+    write = replay._write
+
+    def erase_first(claimed: Any, results: Any) -> None:
+        if results[0][0].user_id == "caller-0":
+            client.ok("DELETE", client.with_identity(user="caller-0").path)
+        write(claimed, results)
+
+    monkeypatch.setattr(replay, "_write", erase_first)
+    done = finish(cloud, client, run)
+
+    assert (done["state"], done["total"], done["done"], done["scores"]["questions"]) == ("done", 3, 3, 3)
+
+
+def test_what_replays_quote_goes_when_retention_drops_turns_of_the_caller(cloud: RunningCloud, client: Client) -> None:
+    talk(client, callers=1)
+    recent = client.with_identity(user="recent")
+    recent.send(session_start("r-start", "r", occurredAt=format_utc(utc_now())))
+    recent.send(turn("r-1", "r", said="Can I return the boots?", occurredAt=format_utc(utc_now())))
+    until = format_utc(utc_now() + timedelta(hours=1))
+    since = format_utc(utc_now() - timedelta(hours=1))
+    runs = [begin(client, {"recall": {"lanes": ["org"]}}, **{"from": at(0), "to": at(60)})]
+    runs.append(begin(client, {"recall": {"lanes": ["org"]}}, **{"from": since, "to": until}))
+    cloud.run_tasks()
+    assert [{change["userId"] for change in changes(client, run)} for run in runs] == [{"caller-0"}, {"recent"}]
+
+    client.ok("PATCH", f"/v1/projects/{client.identity['project']}", {"retention": {"turnsDays": 7}})
+    cloud.run_tasks()
+
+    assert [{change["userId"] for change in changes(client, run)} for run in runs] == [set(), {"recent"}]
+
+
+def test_a_worker_takes_over_from_a_killed_one_and_no_question_counts_twice(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk(client)
+    run = begin(client, new_documents(cloud, client, WEEK))
+    write, written = replay._write, []
+
+    def die(claimed: Any, results: Any) -> None:
+        written.extend(result.first_id for _, result in results)
+        if len(written) == 4:
+            raise _KilledError
+        write(claimed, results)
+
+    with monkeypatch.context() as patched:
+        in_small_steps(patched, slice_s=60.0)
+        patched.setattr(replay, "_write", die)
+        with pytest.raises(_KilledError):
+            go_on(cloud, client)
+    half = client.ok("GET", run)
+    assert (half["state"], half["done"]) == ("running", 3)
+    assert not go_on(cloud, client), "another worker has it"
+    expire_claim(cloud, run)
+
+    done = finish(cloud, client, run)
+
+    assert (done["state"], done["total"], done["done"]) == ("done", 9, 9)
+    assert count_rows(cloud, EvaluationResult, run) == 9
+    assert count_rows(cloud, PendingCase, run) == 0
+    other = finish(cloud, client, begin(client, done["candidate"]))
+    assert other["scores"] == done["scores"]
+
+
+def test_a_canceled_replay_ends_at_the_next_result(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk(client)
+    run = begin(client, {"recall": {"lanes": ["org"]}})
+    write = replay._write
+
+    def cancel(claimed: Any, results: Any) -> None:
+        write(claimed, results)
+        client.ok("DELETE", run)
+
+    in_small_steps(monkeypatch, slice_s=60.0)
+    monkeypatch.setattr(replay, "_write", cancel)
+    done = finish(cloud, client, run)
+
+    assert (done["state"], done["done"], done["scores"]) == ("canceled", 1, None)
+    assert count_rows(cloud, PendingCase, run) == 0
+    client.ok("DELETE", run)
+    assert client.error_of("GET", run) == (404, "cloud.not_found")
+
+
+def test_questions_of_turns_that_are_gone_are_left_out(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk(client, callers=1)
+    run = begin(client, {"recall": {"lanes": ["org"]}})
+    load = replay.load_user
+
+    def forget(tenant: Any, user_id: str) -> Any:
+        user, is_complete = load(tenant, user_id)
+        return attrs.evolve(
+            user, events=[event for event in user.events if event["eventId"] != "call-0-2"]
+        ), is_complete
+
+    monkeypatch.setattr(replay, "load_user", forget)
+    done = finish(cloud, client, run)
+
+    assert (done["state"], done["total"], done["scores"]["leftOut"]) == ("done", 2, 1)
+
+
+def test_changes_are_accepted_as_redacted_cases_once(cloud: RunningCloud, client: Client) -> None:
+    talk(client)
+    run = begin(client, new_documents(cloud, client, WEEK))
+    finish(cloud, client, run)
+    suite = new_suite(client)
+    chosen = [change for change in changes(client, run) if change["question"].startswith("How long")]
+    body = {"suiteId": suite.rpartition("/")[2], "caseIds": [change["caseId"] for change in chosen]}
+
+    accepted = client.ok("POST", f"{run}/changes/accept", body)["cases"]
+
+    assert [(each["repeated"], each["reason"]) for each in accepted] == [(False, None)] * 3
+    (case, *_) = cases = client.pages(f"{suite}/cases", "cases", limit=10)
+    assert {each["userId"] for each in cases} == {"caller-0", "caller-1", "caller-2"}
+    assert case["content"]["question"] == "How long can I return the boots?"
+    assert case["content"]["must"] == [{"document": "returns-2026", "index": "faq"}]
+    assert "4111" not in str(cases)
+    again = client.ok("POST", f"{run}/changes/accept", body)["cases"]
+    assert [each["repeated"] for each in again] == [True] * 3
+    assert len(client.pages(f"{suite}/cases", "cases", limit=10)) == 3
+    client.ok("DELETE", client.with_identity(user="caller-1").path)
+    assert len(client.pages(f"{suite}/cases", "cases", limit=10)) == 2
+    body["caseIds"] = [change["caseId"] for change in chosen if change["userId"] == "caller-1"]
+    (refused,) = client.ok("POST", f"{run}/changes/accept", body)["cases"]
+    assert refused["suiteCaseId"] is None
+    assert "erased" in refused["reason"]
+    kept = {**body, "caseIds": [chosen[-1]["caseId"]], "suiteId": new_suite(client, name="b").rpartition("/")[2]}
+    client.ok("POST", f"{run}/changes/accept", {**kept, "require": [], "keepText": True})
+    (case,) = client.pages(f"{ROOT}/suites/{kept['suiteId']}/cases", "cases", limit=10)
+    assert (case["userId"], case["content"].get("must")) == (None, None)
+
+
+def test_a_replay_belongs_to_its_agent(cloud: RunningCloud, client: Client) -> None:
+    talk(client, callers=1)
+    run = begin(client, {"recall": {"lanes": ["org"]}})
+    finish(cloud, client, run)
+    suite = new_suite(client)
+    path = f"/v1/projects/{client.identity['project']}/agents"
+    other = client.with_identity(agent=client.ok("POST", path, {"name": "Sales", "agentType": "voice"})["id"])
+    case_id = changes(client, run)[0]["caseId"]
+    body = {"suiteId": suite.rpartition("/")[2], "caseIds": [case_id]}
+
+    for method, route, content in (
+        ("GET", f"{run}/changes", None),
+        ("GET", f"{run}/changes/{case_id}", None),
+        ("POST", f"{run}/changes/accept", body),
+    ):
+        assert other.error_of(method, route, content) == (404, "cloud.not_found")
+    assert client.error_of("GET", f"{run}/changes/question-77") == (404, "cloud.not_found")
+    foreign = {**body, "suiteId": new_suite(other).rpartition("/")[2]}
+    assert client.error_of("POST", f"{run}/changes/accept", foreign) == (404, "cloud.not_found")
+
+
+def test_the_run_of_a_suite_has_no_changes(cloud: RunningCloud, client: Client) -> None:
+    suite = new_suite(client, case_of("a"))
+    run = client.ok("POST", f"{ROOT}/runs", {"suiteId": suite.rpartition("/")[2]})["runId"]
+    assert client.error_of("GET", f"{ROOT}/runs/{run}/changes") == (409, "cloud.conflict")
+
+
+class _KilledError(BaseException):
+    """Stands in for the signal that ends a worker."""
+
+
+def go_on(cloud: RunningCloud, client: Client) -> bool:
+    """Let a worker have the project's runs once; return whether one can go on."""
+    return process_evaluations(cloud.services.engine, cloud.services.blobs, client.identity["project"])
+
+
+def in_small_steps(monkeypatch: pytest.MonkeyPatch, slice_s: float = 0.0) -> None:
+    """Let workers write each result by itself, and let others have their turn after so many seconds."""
+    monkeypatch.setattr(replay, "_RESULTS_AT_ONCE", 1)
+    monkeypatch.setattr(run_claims, "SLICE_S", slice_s)
+
+
+def expire_claim(cloud: RunningCloud, run: str) -> None:
+    engine = cloud.services.engine.execution_options(**{WRITE_OPTION: True})
+    with Session(engine) as session, session.begin():
+        is_meant = EvaluationRun.id == run.rpartition("/")[2]
+        session.execute(update(EvaluationRun).where(is_meant).values(claimed_until=utc_now() - timedelta(days=1)))

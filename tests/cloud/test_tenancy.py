@@ -28,6 +28,7 @@ FILES = files_body({"a.txt": b"Boots can be returned."})
 AGENT = {"name": "Returns", "agentType": "voice"}
 CASE = {"id": "given", "question": "Can I return the boots?"}
 TURN = {"userId": "caller", "sessionId": "call-1", "eventId": "said"}
+PERIOD = {"from": "2026-03-01T00:00:00Z", "to": "2026-03-08T00:00:00Z"}
 DOCUMENT = {"indexName": "faq", "id": "d", "text": "Boots can be returned."}
 EVALUATION_ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/suites", {"name": "exchanges"}),
@@ -44,6 +45,10 @@ EVALUATION_ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/document-sets/{set}", None),
     ("POST", "/document-sets/{set}/documents", {"documents": [DOCUMENT]}),
     ("POST", "/document-sets/{set}/complete", None),
+    ("POST", "/replays", {"candidate": {"recall": {"lanes": ["org"]}}, **PERIOD}),
+    ("GET", "/runs/{replay}/changes", None),
+    ("GET", "/runs/{replay}/changes/question-1", None),
+    ("POST", "/runs/{replay}/changes/accept", {"suiteId": "{suite}", "caseIds": ["question-1"]}),
     ("POST", "/runs", {"suiteId": "{suite}"}),
     ("GET", "/runs", None),
     ("GET", "/runs/{run}", None),
@@ -158,6 +163,7 @@ WITHOUT_IDS = {
     "/v1/voice-sdk/evaluations/suites",
     "/v1/voice-sdk/evaluations/document-sets",
     "/v1/voice-sdk/evaluations/runs",
+    "/v1/voice-sdk/evaluations/replays",
 }
 # But these do: an id of A's caller, and of A's suite in the body.
 WITH_IDS = {("GET", "/v1/voice-sdk/users/caller"), ("POST", "/v1/voice-sdk/evaluations/runs")}
@@ -233,11 +239,13 @@ def make_two_accounts(cloud: RunningCloud) -> TwoAccounts:
 
 
 def make_evaluations(cloud: RunningCloud, client: Client, tenant: Tenant) -> dict[str, str]:
-    """Create a suite with two cases, runs that are done and one in progress, and a document set; return their ids."""
+    """Create a suite with two cases, runs, one of them in progress, a replay and a document set; return their ids."""
     root = "/v1/voice-sdk/evaluations"
     suite = client.ok("POST", f"{root}/suites", {"name": "returns"})["suiteId"]
     client.ok("PUT", f"{root}/suites/{suite}/cases", {"cases": [CASE]})
     client.ok("POST", f"{root}/suites/{suite}/cases/from-turn", {**TURN, "caseId": "copied"})
+    body = {"candidate": {"recall": {"lanes": ["org"]}}, **PERIOD}
+    replay = client.ok("POST", f"{root}/replays", body)["runId"]
     runs = []
     for _ in range(3):
         runs.append(client.ok("POST", f"{root}/runs", {"suiteId": suite})["runId"])
@@ -247,7 +255,7 @@ def make_evaluations(cloud: RunningCloud, client: Client, tenant: Tenant) -> dic
     assert claimed is not None
     begin_run(claimed, RUN_KINDS["suite"])
     set_id = client.ok("POST", f"{root}/document-sets", {"name": "new"})["setId"]
-    return {"suite": suite, "run": runs[1], "set": set_id}
+    return {"suite": suite, "run": runs[1], "replay": replay, "set": set_id}
 
 
 def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
@@ -259,6 +267,7 @@ def test_the_route_matrix_is_complete(cloud: RunningCloud) -> None:
     shapes["{upload_id}"] = "{upload}"
     shapes["{version}"] = "1"
     shapes |= {"{suite_id}": "{suite}", "{run_id}": "{run}", "{set_id}": "{set}", "{case_id}": "copied"}
+    shapes |= {"{replay_id}": "{replay}", "{change_id}": "question-1"}
     routes = set()
     for path, methods in spec["paths"].items():
         path = path.replace("/prompt-labels/{name}", "/prompt-labels/production")

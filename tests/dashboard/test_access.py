@@ -20,6 +20,7 @@ from memoair_cloud.dashboard.router import PAGE_ROUTERS
 from memoair_cloud.database.access_models import DashboardSession
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.tenancy.grants import Grant, KeyScope
+from memoair_protocol.timestamps import format_utc, utc_now
 
 FORMS = [
     ("retry",),
@@ -48,6 +49,10 @@ FORMS = [
     ("evaluations", "runs", "{run}", "delete"),
     ("evaluations", "document-sets"),
     ("evaluations", "document-sets", "{set}", "delete"),
+    ("evaluations", "replays"),
+    ("evaluations", "replays", "{replay}", "accept"),
+    ("evaluations", "replays", "{replay}", "cancel"),
+    ("evaluations", "replays", "{replay}", "delete"),
     ("prompts",),
     ("prompts", "1", "label"),
     ("prompts", "labels", "production", "move"),
@@ -91,6 +96,9 @@ PAGES = [
     ("evaluations", "runs", "{run}", "comparison"),
     ("evaluations", "runs", "{run}", "comparison", "{case}"),
     ("evaluations", "document-sets"),
+    ("evaluations", "replays"),
+    ("evaluations", "replays", "new"),
+    ("evaluations", "replays", "{replay}"),
     ("prompts",),
     ("prompts", "new"),
     ("prompts", "compare"),
@@ -103,6 +111,7 @@ PAGES = [
 # What a page needs in its address.
 QUERIES = {"again": {"turn": "b-1"}, "compare": {"old": "1", "new": "production"}}
 SUITES = "/v1/voice-sdk/evaluations/suites"
+RUNS = "/v1/voice-sdk/evaluations/runs"
 
 
 def fill(parts: tuple[str, ...], dashboard: Dashboard) -> tuple[str, ...]:
@@ -134,7 +143,18 @@ def fill_evaluations(dashboard: Dashboard) -> dict[str, str]:
     suite = suites[0]["suiteId"]
     run = client.ok("GET", f"{root}/runs?suite={suite}&limit=1")["runs"][0]["runId"]
     set_id = client.ok("GET", f"{root}/document-sets?limit=1")["documentSets"][0]["setId"]
-    return {"{suite}": suite, "{case}": "one", "{run}": run, "{set}": set_id}
+    return {"{suite}": suite, "{case}": "one", "{run}": run, "{set}": set_id, "{replay}": find_replay(dashboard)}
+
+
+def find_replay(dashboard: Dashboard) -> str:
+    """Return the id of a replay that is over."""
+    found = dashboard.client.ok("GET", f"{RUNS}?kind=replay")["runs"]
+    if not found:
+        period = {"from": format_utc(utc_now() - timedelta(days=1)), "to": format_utc(utc_now())}
+        body = {"candidate": {"recall": {"lanes": ["org"]}}, **period}
+        found = [dashboard.client.ok("POST", "/v1/voice-sdk/evaluations/replays", body)]
+        dashboard.cloud.run_tasks()
+    return str(found[0]["runId"])
 
 
 def fields_of(parts: tuple[str, ...], token: str) -> dict[str, str] | tuple[bytes, str]:
@@ -209,7 +229,7 @@ def test_the_matrices_of_pages_and_forms_are_complete() -> None:
     }
     names = {"{user_id}": "caller%1", "{session_id}": "call-b", "{memory_id}": "{fact}"}
     names |= {"{suite_id}": "{suite}", "{case_id}": "{case}", "{event_id}": "b-1"}
-    names |= {"{run_id}": "{run}", "{set_id}": "{set}"}
+    names |= {"{run_id}": "{run}", "{set_id}": "{set}", "{replay_id}": "{replay}"}
     names |= {"{name}": "faq", "{document_id}": "returns", "{upload_id}": "{upload}"}
     names |= {"{version}": "1", "{label}": "production"}
     found = set()

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from support.clouds import Client
+from support.clouds import Client, session_start
 from support.dashboards import Dashboard, Page, Visitor
 
 from memoair_cloud.dashboard.pages import prompts
@@ -185,6 +185,20 @@ def test_agents_have_pages_of_their_own(pages: PromptPages) -> None:
     log = pages.visitor.get(pages.path(changed=first).replace("/prompts", "/audit")).text
     assert f"{first}</small>" in log
     assert f"{second}</small>" not in log
+
+
+def test_a_version_leads_to_its_calls_and_a_call_to_its_version(pages: PromptPages) -> None:
+    for number in (1, 2):
+        pages.push(f"Text {number}.")
+        start = session_start(f"start-{number}", f"call-{number}")
+        start["payload"]["metadata"] = {"prompt": {"version": number, "label": "production"}}
+        pages.client.send(start)
+    calls = pages.visitor.get(find(r'href="([^"]*)">Calls with this version', pages.get("2")))
+    assert "call-2" in calls.text
+    assert "call-1" not in calls.text
+    call = pages.visitor.get(find(r'href="([^"]*/calls/call-2[^"/]*)"', calls))
+    version = pages.visitor.get(find(r'href="([^"]*/prompts/[^"]*)">version 2', call))
+    assert "Text 2." in version.text
 
 
 def test_a_project_without_agents_says_so(dashboard: Dashboard) -> None:

@@ -18,6 +18,8 @@ _OLDEST = {
         [
             "test_calls.py::test_a_call_is_named_by_room_and_job_and_ends_with_the_session",
             "test_calls.py::test_sessions_without_a_job_are_calls_of_their_own",
+            "test_prompts.py::test_a_typed_turn_during_the_fetch_has_the_prompt",
+            "test_prompts.py::test_each_agent_of_a_call_has_its_own_prompt",
             "test_recall.py::test_recall_from_an_earlier_call_is_inserted_before_the_message",
             "test_recall.py::test_recall_may_have_the_role_of_the_user",
             "test_recall.py::test_what_the_context_holds_of_the_call_is_not_recalled",
@@ -35,6 +37,7 @@ _OLDEST = {
             "test_pipeline.py::test_a_caller_is_remembered_in_the_next_call",
             "test_pipeline.py::test_an_interrupted_answer_is_saved_as_far_as_it_was_heard",
             "test_pipeline.py::test_the_answer_after_a_tool_call_has_the_same_recall",
+            "test_prompts.py::test_the_model_gets_the_prompt_and_the_call_its_version",
             "test_summaries.py::test_a_summary_is_neither_searched_nor_saved_and_loses_no_turn[pipeline-0]",
             "test_turn_markers.py::test_both_halves_of_a_sentence_are_searched_and_saved[short]",
         ],

@@ -161,6 +161,11 @@ class RunningCloud:
         self._clients.append(Client(self.url, self.accounts.create(name).key))
         return self._clients[-1]
 
+    def close_connections(self) -> None:
+        """Close the connections of its clients. Those that are used again open others."""
+        while self._clients:
+            self._clients.pop().close()
+
     def run_tasks(self) -> None:
         """Run all background tasks that are due."""
         self.services.queue.sweep()

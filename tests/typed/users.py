@@ -27,6 +27,7 @@ from memoair_voice_sync import (
     MemoAirVoiceMemoryError,
     MemoAirVoiceMemorySync,
     MemoryToolSync,
+    Prompt,
     SearchResult,
     VoiceSessionSync,
     __version__,
@@ -118,6 +119,17 @@ def cloud_sync(client: MemoAirVoiceClientSync) -> None:
     assert_type(client.forget_user(user=CALLER, timeout_s=20), dict[str, Any])
 
 
+def prompt_sync(client: MemoAirVoiceClientSync, memory: MemoAirVoiceMemorySync) -> None:
+    prompt = client.prompt(label="production", shop="Acme", orders=3, timeout_ms=500, default="Be kind.")
+    assert_type(prompt, Prompt)
+    assert_type((prompt.text, prompt.version, prompt.is_stale), tuple[str, int | None, bool])
+    assert_type(client.prompt("staging", values={"label": "x"}), Prompt)
+    client.session(user=CALLER, prompt=prompt).close()
+    client.load_index(user=CALLER, session_id="CA1", prompt=memory.prompt(version=3))
+    memory.start_session(prompt=prompt)
+    assert_type(client.report_outcome("CA1", "resolved", user_id="caller_42", score=1), None)
+
+
 # The client for asyncio and trio.
 
 
@@ -133,7 +145,10 @@ async def client_async(said: str) -> None:
         assert_type(await client.search_memory(said, user=CALLER, lanes=("org",)), SearchResult)
         kept = await client.save_response(user_text=said, assistant_text="Noted.", user=CALLER)
         assert_type(kept, str | None)
-        async with await client.session(user={"id": "caller_42", "name": "Alex"}) as call:
+        prompt = await client.prompt(shop="Acme", orders=3)
+        assert_type(prompt, Prompt)
+        assert_type(await client.report_outcome("CA1", "resolved"), None)
+        async with await client.session(user={"id": "caller_42", "name": "Alex"}, prompt=prompt) as call:
             assert_type(call, VoiceSession)
             assert_type(await call.search_memory("which boots?"), SearchResult)
             assert_type(await call.search_memory_tool()("which boots?"), str)

@@ -58,6 +58,9 @@ def calls(client: MemoAirVoiceClientSync) -> None:
     client.update_memory("m1", user=WHO, holds_from=20260302)  # wrong
     client.aclose()  # wrong
     client.session(user=WHO).after_turn("a", "b")  # wrong
+    client.session(user=WHO, prompt="You are Juno.")  # wrong
+    client.prompt(label=3)  # wrong
+    client.report_outcome("CA1", "resolved", 1.0)  # wrong
 
 
 async def awaited(client: MemoAirVoiceClient, memory: MemoAirVoiceMemory) -> None:

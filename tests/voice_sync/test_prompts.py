@@ -25,7 +25,7 @@ from memoair_voice_sync import (
     Prompt,
 )
 from memoair_voice_sync._prompts import calls, store
-from memoair_voice_sync._prompts.prompt_file import PROMPT_FOLDER
+from memoair_voice_sync._prompts.prompt_file import PROMPT_FOLDER, FetchedPrompt, PromptFiles, WantedPrompt
 
 TEXT = "You help callers of {{shop}}."
 SECRET = "zanzibarplum"
@@ -180,7 +180,7 @@ def test_a_cloud_that_fails_is_not_asked_with_each_call(
     for _ in range(100):
         assert client.prompt(shop="us").version == 1
     assert cloud.statuses().count(429) == 1
-    assert client._prompts._entries[calls.WantedPrompt("production")].pause_s >= 120
+    assert client._prompts._entries[WantedPrompt("production")].pause_s >= 120
 
 
 def test_calls_at_once_share_one_request(connect: Callable[..., MemoAirVoiceClientSync], cloud: PromptServer) -> None:
@@ -365,20 +365,26 @@ client.close()
     assert len(cloud.requests) == requests
 
 
-def test_an_earlier_reply_does_not_replace_a_later_one(
+def test_an_earlier_reply_does_not_replace_a_later_one(storage_root: Path) -> None:
+    kept = PromptFiles(storage_root, "https://cloud.example", "proj_test", AGENT)
+    key, now = WantedPrompt("production"), time.time()
+    kept.write(key, FetchedPrompt("later", 2, None, now))
+    kept.write(key, FetchedPrompt("earlier", 1, None, now - 1))
+    assert kept.read(key) == FetchedPrompt("later", 2, None, now)
+
+
+def test_a_clock_that_was_ahead_does_not_keep_a_prompt_for_years(
     connect: Callable[..., MemoAirVoiceClientSync], cloud: PromptServer, storage_root: Path
 ) -> None:
-    client = connect()
-    client.prompt(shop="us", timeout_ms=30_000)
+    connect(prompt_fresh_s=FRESH).prompt(shop="us", timeout_ms=30_000)
     [file] = files(storage_root)
-    later = json.loads(file.read_bytes())
-    later["checkedAt"] += 1_000
-    file.write_text(json.dumps(later))
-    asked = len(cloud.requests)
-    client.prompt(shop="us")
-    eventually(lambda: len(cloud.requests) > asked)
-    client.close()
-    assert json.loads(file.read_bytes()) == later
+    file.write_text(json.dumps({**json.loads(file.read_bytes()), "checkedAt": time.time() + 1e9}))
+    cloud.push("Second of {{shop}}.", "production")
+    client = connect(prompt_fresh_s=FRESH)
+    assert client.prompt(shop="us").is_stale
+    eventually(lambda: client.prompt(shop="us").version == 2)
+    eventually(lambda: json.loads(file.read_bytes())["version"] == 2)
+    assert connect(prompt_fresh_s=FRESH).prompt(shop="us").version == 2
 
 
 def test_closing_does_not_wait_for_a_cloud_that_hangs(

@@ -89,7 +89,7 @@ class CallMemory:
         """Fetch the prompt of an agent that takes part in the call, and record its version on the call.
 
         Returns:
-            A task that returns the prompt, None if there is none. It takes two seconds at most, and never raises.
+            A task that returns the prompt, or None without one. It takes two seconds at most, and never raises.
         """
         self.latest_prompt = agent_prompt
         task = asyncio.create_task(agent_prompt.fetch(self._reference.client), name="memoair-prompt")
