@@ -379,6 +379,27 @@ DASHBOARD = (
         (ACCESS, "-k", "form"),
     ),
     Guard(
+        "a form of evaluations is refused to readers before it is read",
+        f"{CLOUD}/dashboard/project_page.py",
+        "        self.tenant.grant.check(Action.WRITE, self.project.id)",
+        "        pass",
+        (ACCESS, "-k", "may_only_read"),
+    ),
+    Guard(
+        "a context is text around its marks, too",
+        f"{CLOUD}/dashboard/evaluated.py",
+        "escape(context[position:start])",
+        "Markup(context[position:start])",
+        ("tests/dashboard/test_evaluated.py",),
+    ),
+    Guard(
+        "a case that someone else has changed is not overwritten",
+        f"{CLOUD}/dashboard/pages/evaluation_cases.py",
+        'if row is not None and clean_text(fields.get("updated_at")) != row.updated_at.isoformat():',
+        "if False:",
+        ("tests/dashboard/test_evaluations.py", "-k", "wrong_as_json"),
+    ),
+    Guard(
         "attempts to sign in are throttled",
         f"{CLOUD}/http/key_throttle.py",
         "        limit.acquire(address)",

@@ -191,6 +191,8 @@ def test_many_turns_are_kept_by_the_form(own: Dashboard, visitor: Visitor, suite
     put(own, suite, {**CASE, "given": {"turns": turns}, "must": [], "mustNot": [{"text": "x"}]})
     path = own.path("evaluations", "suites", suite, "cases", "boots-1", "edit")
     form = visitor.get(path)
+    shown = visitor.get(own.path("evaluations", "suites", suite, "cases", "boots-1", left_out="3"))
+    assert "the oldest 3 turns were left out" in shown.text
     assert "41 turns of earlier calls stay as they are" in form.text
     fields = [(name, "Changed?" if name == "question" else value) for name, value in fields_of(form, 1)]
     assert "Changed?" in send(visitor, path, fields).text

@@ -57,7 +57,7 @@ def create_case(on: WritableSuiteDep, fields: FieldsDep) -> Response:
 
 
 @router.get("/cases/{case_id}")
-def show_case(on: SuiteDep, case_id: PathId, done: str = "") -> Response:
+def show_case(on: SuiteDep, case_id: PathId, done: str = "", left_out: int = 0) -> Response:
     """Show a case."""
     row = cases.get_case(on.tenant, on.suite.id, case_id)
     record_case_reads(on.page, [row])
@@ -67,6 +67,7 @@ def show_case(on: SuiteDep, case_id: PathId, done: str = "") -> Response:
         must=[describe_expectation(item) for item in row.content.get("must") or ()],
         must_not=[describe_expectation(item) for item in row.content.get("mustNot") or ()],
         done=done,
+        left_out=left_out,
     )
 
 

@@ -21,7 +21,7 @@ from memoair_cloud.dashboard.recalled import ShownHit, show_reply, show_traces
 from memoair_cloud.database.evaluation_models import EvaluationSuite
 from memoair_cloud.errors import ApiError, ForbiddenError, InvalidRequestError, NotFoundError
 from memoair_cloud.evaluation import suites
-from memoair_cloud.evaluation.case_copying import CaseDraft, copy_case_from_turn, preview_case_from_turn
+from memoair_cloud.evaluation.case_copying import CaseDraft, CopiedCase, copy_case_from_turn, preview_case_from_turn
 from memoair_cloud.evaluation.overview import find_suite_agent, list_suite_summaries
 from memoair_cloud.http.exact_path import PathId
 from memoair_cloud.recall_preview.preview import Question, ask
@@ -103,15 +103,18 @@ def copy_turn(page: PageDep, user_id: PathId, session_id: PathId, event_id: Path
     page.require_write()
     form = _read_form(fields)
     try:
-        suite_id, case_id = _copy(page, user_id, session_id, event_id, form)
+        suite_id, copied = _copy(page, user_id, session_id, event_id, form)
     except (NotFoundError, ForbiddenError):
         raise
     except ApiError as error:
         return _render(_load_turn(page, user_id, session_id, event_id), form, error.message)
-    return page.redirect("evaluations", "suites", suite_id, "cases", case_id, done="saved")
+    left_out = copied.left_out or None
+    return page.redirect("evaluations", "suites", suite_id, "cases", copied.row.id, done="saved", left_out=left_out)
 
 
-def _copy(page: ProjectPage, user_id: str, session_id: str, event_id: str, form: TurnCaseForm) -> tuple[str, str]:
+def _copy(
+    page: ProjectPage, user_id: str, session_id: str, event_id: str, form: TurnCaseForm
+) -> tuple[str, CopiedCase]:
     if both := set(form.hit_must) & set(form.hit_must_not):
         raise InvalidRequestError(f"{len(both)} of the hits are ticked as both: choose one", field="must")
     draft = CaseDraft(
@@ -133,7 +136,7 @@ def _copy(page: ProjectPage, user_id: str, session_id: str, event_id: str, form:
         tenant = page.tenant.for_agent(form.agent_id)
         preview_case_from_turn(tenant, draft)  # so that no suite stays behind without its case
         suite_id = suites.create_suite(tenant, name).suite.id
-    return suite_id, copy_case_from_turn(tenant, suite_id, draft).row.id
+    return suite_id, copy_case_from_turn(tenant, suite_id, draft)
 
 
 def _load_turn(page: ProjectPage, user_id: str, session_id: str, event_id: str) -> TurnOfCall:
