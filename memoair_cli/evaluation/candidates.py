@@ -1,12 +1,15 @@
 """What is to be tried instead of the present state: from options, and from a file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import attrs
+import typer
 
 from memoair_cli.options import fail
 from memoair_evaluation.candidate import (
+    MAX_BUDGET_CHARS,
+    MIN_BUDGET_CHARS,
     Candidate,
     InvalidCandidateError,
     RecallSettings,
@@ -18,6 +21,28 @@ from memoair_protocol.input_files import read_regular_file
 
 _MAX_CANDIDATE_BYTES = 1 << 20
 _USAGE = 2
+
+# The options of a search that a candidate may change.
+LaneOptions = Annotated[
+    Optional[list[LaneName]],  # noqa: UP045 - Typer needs this on Python 3.10
+    typer.Option(help="Ask only this lane; can be repeated."),
+]
+TopKOptions = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(metavar="[LANE=]N", help="The maximum number of hits, of each lane or of one."),
+]
+ContextCharsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=MIN_BUDGET_CHARS, max=MAX_BUDGET_CHARS, help="The maximum characters of the context."),
+]
+LaneCharsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=MIN_BUDGET_CHARS, max=MAX_BUDGET_CHARS, help="The maximum characters of each lane's section."),
+]
+MinConfidenceOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(min=0, max=1, help="Leave out hits of less confidence."),
+]
 
 
 def read_candidate(path: Path | None, options: RecallSettings) -> Candidate:

@@ -11,7 +11,15 @@ import typer
 from rich.console import Console
 
 from memoair_cli.documents.reading import check_encoding
-from memoair_cli.evaluation.candidates import parse_recall_options, read_candidate
+from memoair_cli.evaluation.candidates import (
+    ContextCharsOption,
+    LaneCharsOption,
+    LaneOptions,
+    MinConfidenceOption,
+    TopKOptions,
+    parse_recall_options,
+    read_candidate,
+)
 from memoair_cli.evaluation.local_run import read_documents, run_cases
 from memoair_cli.evaluation.report import print_run
 from memoair_cli.evaluation.run_file import InvalidRunFileError, RunRecord, default_history_file, read_run, write_run
@@ -29,8 +37,6 @@ from memoair_cli.options import (
 )
 from memoair_documents.reading import ReadOptions
 from memoair_evaluation.candidate import (
-    MAX_BUDGET_CHARS,
-    MIN_BUDGET_CHARS,
     Candidate,
 )
 from memoair_evaluation.case import InvalidSuiteError, RecallCase, read_suite
@@ -38,7 +44,6 @@ from memoair_evaluation.comparison import Comparison, ScoredCase, compare
 from memoair_evaluation.forked_run import CaseProcessError
 from memoair_evaluation.scoring import CaseResult, aggregate
 from memoair_protocol.defaults import CLOUD_BASE_URL
-from memoair_protocol.enums import LaneName
 from memoair_protocol.limits import MAX_TIMEOUT_MS
 from memoair_protocol.timestamps import utc_now
 from memoair_runtime.version import installed_version
@@ -77,24 +82,11 @@ def evaluate(
     candidate: Annotated[
         OptionalPath, typer.Option(help="A JSON file with recall settings; other options come before it.")
     ] = None,
-    lane: Annotated[
-        Optional[list[LaneName]],  # noqa: UP045
-        typer.Option(help="Ask only this lane; can be repeated."),
-    ] = None,
-    top_k: Annotated[
-        Texts, typer.Option(metavar="[LANE=]N", help="The maximum number of hits, of each lane or of one.")
-    ] = None,
-    context_chars: Annotated[
-        OptionalInt,
-        typer.Option(min=MIN_BUDGET_CHARS, max=MAX_BUDGET_CHARS, help="The maximum characters of the context."),
-    ] = None,
-    lane_chars: Annotated[
-        OptionalInt,
-        typer.Option(min=MIN_BUDGET_CHARS, max=MAX_BUDGET_CHARS, help="The maximum characters of each lane's section."),
-    ] = None,
-    min_confidence: Annotated[
-        OptionalFloat, typer.Option(min=0, max=1, help="Leave out hits of less confidence.")
-    ] = None,
+    lane: LaneOptions = None,
+    top_k: TopKOptions = None,
+    context_chars: ContextCharsOption = None,
+    lane_chars: LaneCharsOption = None,
+    min_confidence: MinConfidenceOption = None,
     timeout_ms: Annotated[
         OptionalFloat, typer.Option(min=0.001, max=MAX_TIMEOUT_MS, help="Count lanes that take longer as late.")
     ] = None,

@@ -18,15 +18,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from memoair_cli.cloud_client import connect, post, request
 from memoair_cli.documents.reading import check_encoding
-from memoair_cli.evaluation.candidates import parse_recall_options, read_candidate
+from memoair_cli.evaluation.candidates import (
+    ContextCharsOption,
+    LaneCharsOption,
+    LaneOptions,
+    MinConfidenceOption,
+    TopKOptions,
+    parse_recall_options,
+    read_candidate,
+)
 from memoair_cli.evaluation.document_sets import delete_document_set, send_document_set
 from memoair_cli.evaluation.local_run import read_documents
 from memoair_cli.listings import AsJson, format_time, iterate_items, make_printable, print_table
 from memoair_cli.options import AgentId, ApiKey, BaseUrl, OptionalPath, ProjectId, fail, pluralize, require
 from memoair_documents.reading import ReadOptions
-from memoair_evaluation.candidate import MAX_BUDGET_CHARS, MIN_BUDGET_CHARS, Candidate
+from memoair_evaluation.candidate import Candidate
 from memoair_protocol.defaults import CLOUD_BASE_URL
-from memoair_protocol.enums import LaneName
 from memoair_protocol.timestamps import format_utc, parse_timestamp
 
 if TYPE_CHECKING:
@@ -58,24 +65,11 @@ def replay(
     candidate: Annotated[
         OptionalPath, typer.Option(help="A JSON file with a candidate; other options come before it.")
     ] = None,
-    lane: Annotated[
-        Optional[list[LaneName]],  # noqa: UP045
-        typer.Option(help="Ask only this lane; can be repeated."),
-    ] = None,
-    top_k: Annotated[
-        Texts, typer.Option(metavar="[LANE=]N", help="The maximum number of hits, of each lane or of one.")
-    ] = None,
-    context_chars: Annotated[
-        OptionalInt,
-        typer.Option(min=MIN_BUDGET_CHARS, max=MAX_BUDGET_CHARS, help="The maximum characters of the context."),
-    ] = None,
-    lane_chars: Annotated[
-        OptionalInt,
-        typer.Option(min=MIN_BUDGET_CHARS, max=MAX_BUDGET_CHARS, help="The maximum characters of each lane's section."),
-    ] = None,
-    min_confidence: Annotated[
-        OptionalFloat, typer.Option(min=0, max=1, help="Leave out hits of less confidence.")
-    ] = None,
+    lane: LaneOptions = None,
+    top_k: TopKOptions = None,
+    context_chars: ContextCharsOption = None,
+    lane_chars: LaneCharsOption = None,
+    min_confidence: MinConfidenceOption = None,
     max_questions: Annotated[
         OptionalInt, typer.Option(min=1, help="Ask at most so many questions, chosen evenly; by default 1,000.")
     ] = None,
