@@ -194,7 +194,9 @@ def test_a_session_start_returns_all_versions(cloud: ScriptedCloud, root: Path) 
             bootstrap["orgManifestVersion"],
         ) == (1, 2, 1)
         assert bootstrap["syncToken"]
-        assert runtime.pull("profile")["versions"] == {"profile": 1, "permanent": 2, "org": 1}
+        versions = runtime.pull("profile")["versions"]
+        assert versions.pop("permanent") in (2, 3), "the start of the session is sent before or after the last pull"
+        assert versions == {"profile": 1, "org": 1}
 
 
 # The index file
