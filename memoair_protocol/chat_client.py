@@ -18,6 +18,7 @@ from memoair_protocol.chat_usage import TokenUsage
 
 T = TypeVar("T")
 MAX_REPLY_BYTES = 4_000_000
+_NO_KEY = "none"  # the library insists on a key, which endpoints on one's own machine do not check
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|maximum context|too (?:long|large|many tokens)|max_model_len", re.IGNORECASE
 )
@@ -42,7 +43,7 @@ class ChatEndpoint:
     Attributes:
         base_url: The URL of the API.
         model: The model to ask.
-        api_key: The API key.
+        api_key: The API key; empty for an endpoint that needs none.
         timeout_s: The time limit for all attempts of one request together, in seconds.
         max_attempts: The maximum number of attempts.
         retry_delay_s: Seconds before the second attempt; doubled before each further one.
@@ -147,7 +148,10 @@ class ChatClient:
         started_at = time.monotonic()
         try:
             with openai.OpenAI(
-                base_url=endpoint.base_url, api_key=endpoint.api_key, max_retries=0, http_client=http_client
+                base_url=endpoint.base_url,
+                api_key=endpoint.api_key or _NO_KEY,
+                max_retries=0,
+                http_client=http_client,
             ) as client:
                 for attempt in range(1, endpoint.max_attempts + 1):
                     try:
