@@ -4,7 +4,7 @@
     python tools/break_guards.py --only gzip     # those with this text in their names
     python tools/break_guards.py --list
 
-The guards are in tools/guards.py. A test that passes although the guard is broken does not guard anything: write one
+The guards are in tools/guards/. A test that passes although the guard is broken does not guard anything: write one
 that fails. The working tree is not touched, and the tests should pass in it before.
 """
 
