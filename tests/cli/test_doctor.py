@@ -295,9 +295,7 @@ def test_an_invalid_cursor_hides_no_unsent_events(machine: DoctorContext, tmp_pa
         ), cursor
 
 
-def test_events_sent_by_a_runtime_count_as_sent_to_this_cloud_only(
-    machine: DoctorContext, client: Client, nothing_left_behind: None
-) -> None:
+def test_events_sent_by_a_runtime_count_as_sent_to_this_cloud_only(machine: DoctorContext, client: Client) -> None:
     environ = cloud_environment(client)
     there = attrs.evolve(machine, base_url=environ["MEMOAIR_BASE_URL"] + "/", api_key=environ["MEMOAIR_API_KEY"])
     project, agent = environ["MEMOAIR_PROJECT_ID"], environ["MEMOAIR_AGENT_ID"]
