@@ -57,6 +57,8 @@ AWAITED = {
             "hold_user",
             "lift_hold",
             "list_holds",
+            "prompt",
+            "report_outcome",
         ],
     ),
     VoiceSessionSync: (VoiceSession, ["open", "search_memory", "prefetch", "save_response", "close"]),
