@@ -8,7 +8,7 @@ inserts results calls that first.
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, delete, or_, select
 
 from memoair_cloud.database.evaluation_models import (
     EvaluationResult,
@@ -20,6 +20,8 @@ from memoair_cloud.database.evaluation_models import (
 from memoair_cloud.database.models import EndUser
 from memoair_cloud.tenancy.scoped import ScopedSession
 
+_UNSYNCHRONIZED = {"synchronize_session": False}
+
 
 def lock_suites_of_user(session: ScopedSession, user_id: str) -> Sequence[EvaluationSuite]:
     """Lock the suites with cases that were copied from a user, and return them.
@@ -30,6 +32,22 @@ def lock_suites_of_user(session: ScopedSession, user_id: str) -> Sequence[Evalua
     """
     ids = select(SuiteCase.suite_id).where(SuiteCase.user_id == user_id)
     return _lock_suites(session, select(EvaluationSuite).where(EvaluationSuite.id.in_(ids)))
+
+
+def erase_evaluations(session: ScopedSession, user_id: str) -> None:
+    """Delete the cases and results of a user whose row stays, because they have called since their erasure.
+
+    Args:
+        session: A transaction that has locked the user and the project.
+        user_id: The user.
+    """
+    for suite in lock_suites_of_user(session, user_id):
+        suite.version += 1
+    session.flush()
+    # As if the row itself were deleted: this waits for those who have the user in `find_present_users`.
+    session.scalar(select(EndUser.id).where(EndUser.id == user_id).with_for_update())
+    for model in (SuiteCase, PendingCase, EvaluationResult):
+        session.execute(delete(model).where(model.user_id == user_id), execution_options=_UNSYNCHRONIZED)
 
 
 def lock_evaluations_of_agent(session: ScopedSession, agent_id: str) -> None:

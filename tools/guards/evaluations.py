@@ -6,6 +6,7 @@ EVALUATION_TESTS = "tests/evaluation"
 REPLAYS_TESTS = ("tests/cloud/test_replays.py", "tests/cloud/test_replay_requests.py")
 EVALUATION_SUITES = "tests/cloud/test_evaluation_suites.py"
 EVALUATION_RUNS = "tests/cloud/test_evaluation_runs.py"
+RESTORES = "tests/cloud/test_restore.py"
 EVALUATION_SETS = "tests/cloud/test_document_sets.py"
 RUNTIME = "memoair_runtime"
 CLOUD = "memoair_cloud"
@@ -195,6 +196,13 @@ SERVER_EVALUATIONS = (
         ", ~has_held)",
         ")",
         (EVALUATION_RUNS, "-k", "sqlite and test_old_runs_are_dropped_unless_a_hold_covers_their_callers"),
+    ),
+    Guard(
+        "evaluations: an erasure that is repeated after a restore takes cases and results with it",
+        f"{CLOUD}/memories/erasure_replay.py",
+        "    erase_evaluations(session, user.id)\n",
+        "",
+        (RESTORES, "-k", "sqlite and test_reported_erasures_take_the_words_of_the_caller_out_of_evaluations"),
     ),
     Guard(
         "evaluations: a part of a set is recorded before it is written",
