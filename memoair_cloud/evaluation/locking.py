@@ -84,6 +84,18 @@ def find_present_users(session: ScopedSession, user_ids: Collection[str]) -> set
     return set(session.scalars(statement.with_for_update(read=True, key_share=True)))
 
 
+def lock_memory_versions(session: ScopedSession, user_ids: Collection[str]) -> dict[str, int]:
+    """Return the memory versions of some callers, by their ids, and let nothing change them until the transaction ends.
+
+    It waits for writers of their data, so it is only for transactions that hold nothing that those want: no suite.
+    """
+    if not user_ids:
+        return {}
+    statement = select(EndUser).where(EndUser.id.in_(sorted(user_ids))).order_by(EndUser.id)
+    in_order = statement.execution_options(populate_existing=True).with_for_update(read=True)
+    return {user.id: user.memory_version for user in session.scalars(in_order)}
+
+
 def _lock_suites(session: ScopedSession, statement: "Select[EvaluationSuite]") -> Sequence[EvaluationSuite]:
     in_order = statement.order_by(EvaluationSuite.id).execution_options(populate_existing=True)
     return session.scalars(in_order.with_for_update(key_share=True)).all()

@@ -105,9 +105,10 @@ def test_a_canceled_replay_ends_at_the_next_result(
     run = begin(client, {"recall": {"lanes": ["org"]}})
     write = replay._write
 
-    def cancel(claimed: Any, results: Any) -> None:
-        write(claimed, results)
+    def cancel(claimed: Any, results: Any, version: Any) -> bool:
+        is_current = write(claimed, results, version)
         client.ok("DELETE", run)
+        return is_current
 
     in_small_steps(monkeypatch, slice_s=60.0)
     monkeypatch.setattr(replay, "_write", cancel)

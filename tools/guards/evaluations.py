@@ -278,6 +278,20 @@ REPLAYS = (
         REPLAYS_TESTS,
     ),
     Guard(
+        "what replays quote goes with a deleted fact",
+        "memoair_cloud/memories/editing.py",
+        "        delete_replay_results(session, user_id)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a replay brings nothing back that was deleted while it read",
+        "memoair_cloud/evaluation/replay.py",
+        "if any(present != version for present in versions.values()):",
+        "if False:",
+        REPLAYS_TESTS,
+    ),
+    Guard(
         "a read change is in the audit log",
         "memoair_cloud/http/routes/replays.py",
         "    services.reads.record_all(tenant, AuditAction.READ_CALL, read)\n",
