@@ -160,6 +160,18 @@ def test_a_replay_belongs_to_its_agent(cloud: RunningCloud, client: Client) -> N
     assert client.error_of("POST", f"{run}/changes/accept", foreign) == (404, "cloud.not_found")
 
 
+def test_a_replay_has_no_results_beside_its_changes_whose_reads_are_recorded(
+    cloud: RunningCloud, client: Client
+) -> None:
+    talk(client, callers=1)
+    run = begin(client, {"recall": {"lanes": ["org"]}})
+    finish(cloud, client, run)
+    (case_id, *_) = [change["caseId"] for change in changes(client, run)]
+
+    for path in (f"{run}/results", f"{run}/results/{case_id}"):
+        assert client.error_of("GET", path) == (409, "cloud.conflict")
+
+
 def test_the_run_of_a_suite_has_no_changes(cloud: RunningCloud, client: Client) -> None:
     suite = new_suite(client, case_of("a"))
     run = client.ok("POST", f"{ROOT}/runs", {"suiteId": suite.rpartition("/")[2]})["runId"]

@@ -205,6 +205,13 @@ SERVER_EVALUATIONS = (
         (RESTORES, "-k", "sqlite and test_reported_erasures_take_the_words_of_the_caller_out_of_evaluations"),
     ),
     Guard(
+        "evaluations: the results of a replay are read as its changes only, which is recorded",
+        f"{CLOUD}/evaluation/runs.py",
+        "    if run.kind != SUITE_KIND:\n",
+        "    if False:\n",
+        (REPLAYS_TESTS[1], "-k", "test_a_replay_has_no_results_beside_its_changes_whose_reads_are_recorded"),
+    ),
+    Guard(
         "evaluations: a part of a set is recorded before it is written",
         f"{CLOUD}/evaluation/document_sets.py",
         "        row.part_count += 1  # before the part is written\n",
