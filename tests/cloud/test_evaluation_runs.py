@@ -139,6 +139,29 @@ def test_all_cases_of_a_run_see_what_was_there_when_it_began(cloud: RunningCloud
     assert client.error_of("GET", against) == (409, "cloud.conflict")
 
 
+@pytest.mark.usefixtures("one_by_one")
+def test_a_project_has_one_waiting_task_however_often_its_runs_are_found(cloud: RunningCloud, client: Client) -> None:
+    queue, project_id = cloud.services.queue, client.identity["project"]
+
+    def count_waiting() -> int:
+        return [task.args for task in queue._huey.pending() if task.name == "evaluate"].count((project_id,))
+
+    cloud.run_tasks()
+    runs_of_it = [start(client, new_suite(client, *numbered(5), name=name)) for name in ("a", "b")]
+    queue.sweep()
+    assert count_waiting() == 1
+    for _ in range(3):
+        queue.sweep()
+        while count_waiting():  # until it was its turn
+            task = queue._huey.dequeue()
+            queue._huey.execute(task)
+            if task.name == "evaluate" and task.args == (project_id,):
+                break
+        assert count_waiting() <= 1
+    for run in runs_of_it:
+        assert finish(cloud, client, run)["done"] == 5
+
+
 def test_the_same_state_gives_the_same_scores(cloud: RunningCloud, client: Client) -> None:
     texts = [f"Boots of size {number} can be returned within {number} days." for number in range(30)]
     give_documents(client, *({"id": f"d{number}", "text": text} for number, text in enumerate(texts)))

@@ -212,6 +212,13 @@ SERVER_EVALUATIONS = (
         (REPLAYS_TESTS[1], "-k", "test_a_replay_has_no_results_beside_its_changes_whose_reads_are_recorded"),
     ),
     Guard(
+        "evaluations: a project has one waiting task",
+        f"{CLOUD}/queue.py",
+        "        if not is_waiting:\n",
+        "        if True:\n",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_project_has_one_waiting_task_however_often_its_runs_are_found"),
+    ),
+    Guard(
         "evaluations: a part of a set is recorded before it is written",
         f"{CLOUD}/evaluation/document_sets.py",
         "        row.part_count += 1  # before the part is written\n",
