@@ -20,6 +20,7 @@ from memoair_cloud.database.evaluation_models import (
 from memoair_cloud.database.models import EndUser
 from memoair_cloud.tenancy.scoped import ScopedSession
 
+_USERS_AT_ONCE = 5_000  # PostgreSQL takes at most 65,535 parameters, and the runs of an agent may be about more users
 _UNSYNCHRONIZED = {"synchronize_session": False}
 
 
@@ -78,10 +79,12 @@ def find_present_users(session: ScopedSession, user_ids: Collection[str]) -> set
 
     It waits for an erasure that is about to commit, which has all its locks already.
     """
-    if not user_ids:
-        return set()
-    statement = select(EndUser.id).where(EndUser.id.in_(sorted(user_ids))).order_by(EndUser.id)
-    return set(session.scalars(statement.with_for_update(read=True, key_share=True)))
+    in_order, present = sorted(user_ids), set[str]()
+    for start in range(0, len(in_order), _USERS_AT_ONCE):
+        some = EndUser.id.in_(in_order[start : start + _USERS_AT_ONCE])
+        statement = select(EndUser.id).where(some).order_by(EndUser.id)
+        present.update(session.scalars(statement.with_for_update(read=True, key_share=True)))
+    return present
 
 
 def lock_memory_versions(session: ScopedSession, user_ids: Collection[str]) -> dict[str, int]:

@@ -20,6 +20,7 @@ from support.evaluations import ROOT, case_of, new_suite, tell_life
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.evaluation_models import EvaluationResult, EvaluationRun, PendingCase
 from memoair_cloud.evaluation import run_claims, run_worker, runs, suite_run
+from memoair_cloud.evaluation.locking import find_present_users
 from memoair_cloud.tenancy.access import authenticate, find_project_tenant
 from memoair_cloud.tenancy.grants import Grant, KeyScope
 from memoair_evaluation.engine import Engine, EngineDocuments, open_engine
@@ -160,6 +161,15 @@ def test_a_project_has_one_waiting_task_however_often_its_runs_are_found(cloud: 
         assert count_waiting() <= 1
     for run in runs_of_it:
         assert finish(cloud, client, run)["done"] == 5
+
+
+def test_callers_are_kept_however_many_an_agent_has(cloud: RunningCloud, client: Client) -> None:
+    client.send(turn("e1"))
+    tenant = find_project_tenant(cloud.services.engine, client.identity["project"])
+    assert tenant is not None
+    erased = {f"erased-{number}" for number in range(70_000)}  # more than a statement can name
+    with tenant.begin_write() as session:
+        assert find_present_users(session, erased | {client.identity["user"]}) == {client.identity["user"]}
 
 
 def test_the_same_state_gives_the_same_scores(cloud: RunningCloud, client: Client) -> None:
