@@ -516,6 +516,30 @@ def test_a_judge_answers_from_prompt_and_context(
         assert "secret" not in repr(done)
 
 
+def test_a_run_fails_when_its_judge_does_whatever_worker_asks(
+    new_database: Callable[[], str], tmp_path: Path, model: FakeChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_claims, "SLICE_S", 0.0)
+    monkeypatch.setattr(suite_run, "_MAX_BATCH", 1)  # a worker asks for one case, and gives others their turn
+    judge = {"judge_base_url": f"{model.url}/v1", "judge_model": "small"}
+    with running(new_database(), tmp_path / "cloud", **judge) as cloud:
+        client = cloud.tenant()
+        give_documents(client, POLICY)
+        suite = new_suite(client, *numbered(9, expectedAnswer="Thirty days."))
+        model.fail_with(401)
+        model.fail_with(401)
+        model.reply_with("Within thirty days.")
+        model.reply_with(json.dumps({"verdict": "right", "reason": "It says so."}))
+        model.fail_with(401)
+        run = start(client, suite, judge=True)
+        cloud.run_tasks()
+
+        failed = client.ok("GET", run)
+        assert (failed["state"], failed["done"]) == ("failed", 8), "two, one that was graded, and five in a row"
+        assert failed["failure"].startswith("the judge has failed for 5 cases in a row: ")
+        assert results_of(client, run)["c2"]["answer"]["verdict"] == "right"
+
+
 def test_keys_do_only_what_their_scope_allows(cloud: RunningCloud, client: Client) -> None:
     suite = new_suite(client, case_of("a"))
     run = start(client, suite)

@@ -219,6 +219,13 @@ SERVER_EVALUATIONS = (
         (EVALUATION_RUNS, "-k", "sqlite and test_a_project_has_one_waiting_task_however_often_its_runs_are_found"),
     ),
     Guard(
+        "evaluations: a judge that fails again and again ends a run",
+        f"{CLOUD}/evaluation/suite_run.py",
+        "    if scorer.has_lost_judge:\n",
+        "    if False:\n",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_run_fails_when_its_judge_does_whatever_worker_asks"),
+    ),
+    Guard(
         "evaluations: a part of a set is recorded before it is written",
         f"{CLOUD}/evaluation/document_sets.py",
         "        row.part_count += 1  # before the part is written\n",
