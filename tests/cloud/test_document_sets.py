@@ -141,6 +141,37 @@ def test_abandoned_sets_and_unused_copies_are_removed(own_cloud: RunningCloud, s
         assert session.query(EvaluationDocumentSet).filter_by(project_id=shop.identity["project"]).all() == []
 
 
+def test_no_documents_make_no_part_and_files_are_removed_twice_only(
+    own_cloud: RunningCloud, shop: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_id = shop.ok("POST", SETS, {"name": "x"})["setId"]
+    for _ in range(3):
+        assert shop.ok("POST", f"{SETS}/{set_id}/documents", {"documents": []})["documentCount"] == 0
+    assert stored_files(own_cloud) == []
+    monkeypatch.setattr(document_sets, "MAX_SET_PARTS", 1)
+    shop.ok("POST", f"{SETS}/{set_id}/documents", {"documents": [POLICY]})
+    assert shop.error_of("POST", f"{SETS}/{set_id}/documents", {"documents": [POLICY]}) == (
+        413,
+        "cloud.batch_too_large",
+    )
+    shop.ok("DELETE", f"{SETS}/{set_id}")
+    removed = []
+    remove_files = document_sets.remove_files
+
+    def remove(tenant: Any, blobs: Any, row: EvaluationDocumentSet) -> None:
+        removed.append(row.id)
+        remove_files(tenant, blobs, row)
+
+    monkeypatch.setattr(document_set_builder, "remove_files", remove)
+    tenant = tenant_of(own_cloud, shop)
+    document_set_builder.clean_up_document_sets(tenant, own_cloud.services.blobs)
+    assert removed == []
+    set_row(own_cloud, updated_at=utc_now() - timedelta(hours=2))
+    for _ in range(2):
+        document_set_builder.clean_up_document_sets(tenant, own_cloud.services.blobs)
+    assert removed == [set_id]
+
+
 def tenant_of(cloud: RunningCloud, client: Client) -> Any:
     return find_project_tenant(cloud.services.engine, client.identity["project"])
 

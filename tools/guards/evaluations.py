@@ -242,8 +242,8 @@ SERVER_EVALUATIONS = (
     Guard(
         "evaluations: the files of a removed set are removed again",
         f"{CLOUD}/evaluation/document_set_builder.py",
-        "            remove_files(tenant, blobs, each)\n",
-        "            pass\n",
+        "        removed += session.scalars(select(row).where(*is_left))\n",
+        "",
         (EVALUATION_SETS, "-k", "sqlite and test_abandoned_sets_and_unused_copies_are_removed"),
     ),
 )
