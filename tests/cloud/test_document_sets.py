@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from support.clouds import Client, RunningCloud, running
 from support.evaluations import ROOT, case_of, new_suite
 
+from memoair_cloud import project_removal
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.evaluation_models import EvaluationDocumentSet
 from memoair_cloud.evaluation import document_set_builder, document_sets
@@ -170,6 +171,21 @@ def test_no_documents_make_no_part_and_files_are_removed_twice_only(
     for _ in range(2):
         document_set_builder.clean_up_document_sets(tenant, own_cloud.services.blobs)
     assert removed == [set_id]
+
+
+def test_a_set_that_is_sent_while_its_project_is_deleted_leaves_no_file(
+    own_cloud: RunningCloud, shop: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_some_users = project_removal._remove_some_users
+
+    def send_set(tenant: Any) -> bool:
+        new_set(shop, POLICY)
+        assert len(stored_files(own_cloud)) == 1
+        return remove_some_users(tenant)
+
+    monkeypatch.setattr(project_removal, "_remove_some_users", send_set)
+    shop.ok("DELETE", f"/v1/projects/{shop.identity['project']}")
+    assert stored_files(own_cloud) == []
 
 
 def tenant_of(cloud: RunningCloud, client: Client) -> Any:
