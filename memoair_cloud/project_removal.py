@@ -61,13 +61,10 @@ def remove_project(tenant: Tenant, blobs: BlobStore) -> ProjectRemoval:
         _check_not_held(session)
         rows = {**counted, "agents": Agent}.items()
         removed = {name: session.scalars(select(func.count()).select_from(model)).one() for name, model in rows}
-        hashes = session.scalars(select(OrgFile.sha256)).all()
-    remove_upload_files(tenant, blobs)
-    remove_all_files(tenant, blobs)
-    for sha256 in hashes:  # first the files: their rows are the only record that they exist
-        blobs.remove(sha256)
+    _remove_files(tenant, blobs)
     while _remove_some_users(tenant):
         pass
+    _remove_files(tenant, blobs)  # what was written since: to delete many callers takes a while
     with tenant.begin_write() as session:
         project = session.get(Project, project_id)
         if project is None:
@@ -76,6 +73,16 @@ def remove_project(tenant: Tenant, blobs: BlobStore) -> ProjectRemoval:
         session.execute(delete(Project).where(Project.id == project_id))
     purge_wal(tenant.engine)
     return ProjectRemoval(project_id, removed)
+
+
+def _remove_files(tenant: Tenant, blobs: BlobStore) -> None:
+    """Remove all files of a project, before their rows: those are the only record that they exist. Raises OSError."""
+    with tenant.begin_read() as session:
+        hashes = session.scalars(select(OrgFile.sha256)).all()
+    remove_upload_files(tenant, blobs)
+    remove_all_files(tenant, blobs)
+    for sha256 in hashes:
+        blobs.remove(sha256)
 
 
 def _check_not_held(session: ScopedSession) -> None:

@@ -31,6 +31,7 @@ from memoair_protocol.timestamps import utc_now
 log = logging.getLogger(__name__)
 
 _QUEUE_NAME = "memoair"
+_EVALUATE = "evaluate"
 _RETRIES = 5
 _RETRY_DELAY_S = 2.0
 _POLL_INTERVAL_S = 0.2
@@ -76,7 +77,7 @@ class WorkQueue:
         self._upload_task: TaskWrapper = self._huey.task(**retry_options, name="upload")(self._run_uploads)
         self._outcome_task: TaskWrapper = self._huey.task(**retry_options, name="outcomes")(self._run_outcomes)
         self._judge, self._on_scored = judge, on_scored
-        self._evaluation_task: TaskWrapper = self._huey.task(**retry_options, name="evaluate")(self._run_evaluations)
+        self._evaluation_task: TaskWrapper = self._huey.task(**retry_options, name=_EVALUATE)(self._run_evaluations)
         self._next_parts_at = 0.0
         self._exclusion_task: TaskWrapper = self._huey.task(**retry_options, name="exclude")(self._run_exclusion)
 
@@ -107,7 +108,7 @@ class WorkQueue:
 
     def enqueue_evaluations(self, project_id: str) -> None:
         """Queue the processing of a project's runs and document sets. A failure is only logged, as for uploads."""
-        self._enqueue(self._evaluation_task, project_id)
+        self._enqueue(self._queue_evaluations, project_id)
 
     def sweep(self) -> None:
         """Queue due work that was never queued, and remove replaced index files and what killed writers left."""
@@ -124,7 +125,7 @@ class WorkQueue:
         for project_id in find_projects_with_uploads(self._engine, utc_now()):
             self._upload_task(project_id)
         for project_id in find_projects_with_evaluations(self._engine, utc_now()):
-            self._evaluation_task(project_id)
+            self._queue_evaluations(project_id)
         remove_replaced_files(self._engine, self._blobs)
         if time.monotonic() >= self._next_parts_at:
             self._next_parts_at = time.monotonic() + _PARTS_INTERVAL_S
@@ -146,7 +147,7 @@ class WorkQueue:
         """Close the queue's database connection."""
         self._huey.storage.close()
 
-    def _enqueue(self, task: TaskWrapper, project_id: str) -> None:
+    def _enqueue(self, task: Callable[[str], object], project_id: str) -> None:
         try:
             task(project_id)
         except Exception as error:  # noqa: BLE001 - the request is already committed and must not fail because of this
@@ -179,6 +180,12 @@ class WorkQueue:
         has_more = process_evaluations(self._engine, self._blobs, project_id, self._judge, self._on_scored)
         log.info("processed evaluations", extra={"action": "evaluations_processed", "fields": {"more": has_more}})
         if has_more:  # behind the tasks of others
+            self._queue_evaluations(project_id)
+
+    def _queue_evaluations(self, project_id: str) -> None:
+        """Queue a task of a project unless one waits: each queues the next one, so that they would multiply."""
+        is_waiting = any(task.name == _EVALUATE and task.args == (project_id,) for task in self._huey.pending())
+        if not is_waiting:
             self._evaluation_task(project_id)
 
     def _run_exclusion(self, project_id: str) -> None:

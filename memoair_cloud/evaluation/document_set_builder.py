@@ -125,26 +125,31 @@ def build_document_sets(tenant: Tenant, blobs: BlobStore) -> None:
 
 
 def clean_up_document_sets(tenant: Tenant, blobs: BlobStore) -> None:
-    """Remove sets that are over, and what is left of them in the blob store. Raises OSError."""
+    """Remove sets that are over, and what is left of them in the blob store. Raises OSError.
+
+    The files of a removed set are removed at once, and again when nothing can write them any more, with its row.
+    """
     now = utc_now()
     row = EvaluationDocumentSet
     is_expired = and_(row.state == DocumentSetState.RECEIVING.value, row.updated_at < now - EXPIRES_AFTER)
     is_unused = and_(row.is_pinned, _is_settled(), row.updated_at < now - PINNED_FOR)
+    removed: list[EvaluationDocumentSet] = []
     with tenant.begin_write() as session:
         for each in session.scalars(select(row).where(or_(is_expired, is_unused)).with_for_update(key_share=True)):
             if find_open_run(session, each.id) is None:
                 move_set(each, DocumentSetState.REMOVED)
                 session.flush()
+                removed.append(each)
+    is_left = row.state == DocumentSetState.REMOVED.value, row.updated_at < now - REMOVED_FOR
     with tenant.begin_read() as session:
-        is_removed = row.state == DocumentSetState.REMOVED.value
-        rows = session.scalars(select(row).where(or_(is_removed, and_(_is_settled(), row.part_count > 0)))).all()
-    for each in rows:
-        if each.state == DocumentSetState.REMOVED.value:
-            remove_files(tenant, blobs, each)
-        else:
-            _remove_parts(tenant, blobs, each)
+        removed += session.scalars(select(row).where(*is_left))
+        with_parts = session.scalars(select(row).where(_is_settled(), row.part_count > 0)).all()
+    for each in removed:
+        remove_files(tenant, blobs, each)
+    for each in with_parts:
+        _remove_parts(tenant, blobs, each)
     with tenant.begin_write() as session:
-        for each in session.scalars(select(row).where(is_removed, row.updated_at < now - REMOVED_FOR)):
+        for each in session.scalars(select(row).where(*is_left)):
             session.delete(each)
 
 

@@ -32,6 +32,7 @@ from memoair_protocol.timestamps import utc_now
 MAX_SETS = 50
 MAX_SET_DOCUMENTS = 50_000
 MAX_SET_BYTES = 128 << 20
+MAX_SET_PARTS = 1_000  # each is a file until the index file is built
 EXPIRES_AFTER = timedelta(days=1)  # a set of which no more documents come
 _LATEST_FIRST = PageOrder[EvaluationDocumentSet](
     (EvaluationDocumentSet.created_at, EvaluationDocumentSet.id),
@@ -89,7 +90,7 @@ def add_set_row(
 def add_documents(
     tenant: Tenant, blobs: BlobStore, set_id: str, documents: Sequence[Mapping[str, Any]]
 ) -> EvaluationDocumentSet:
-    """Add documents to a set. Of two with the same index and id, the later one counts.
+    """Add documents to a set, as one part; none adds nothing. Of two with the same index and id, the later one counts.
 
     Args:
         tenant: The project.
@@ -106,6 +107,11 @@ def add_documents(
     content = msgspec.json.encode(documents)
     with tenant.begin_write() as session:
         row = _load_receiving(session, set_id)
+        if not documents:
+            return row
+        if row.part_count >= MAX_SET_PARTS:
+            message = f"a document set can be sent in at most {MAX_SET_PARTS:,} parts: send more documents with each"
+            raise BatchTooLargeError(message, limit=MAX_SET_PARTS)
         if row.document_count + len(documents) > MAX_SET_DOCUMENTS:
             message = f"a document set can have at most {MAX_SET_DOCUMENTS:,} documents"
             raise BatchTooLargeError(message, limit=MAX_SET_DOCUMENTS)

@@ -8,7 +8,7 @@ inserts results calls that first.
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, delete, or_, select
 
 from memoair_cloud.database.evaluation_models import (
     EvaluationResult,
@@ -20,6 +20,9 @@ from memoair_cloud.database.evaluation_models import (
 from memoair_cloud.database.models import EndUser
 from memoair_cloud.tenancy.scoped import ScopedSession
 
+_USERS_AT_ONCE = 5_000  # PostgreSQL takes at most 65,535 parameters, and the runs of an agent may be about more users
+_UNSYNCHRONIZED = {"synchronize_session": False}
+
 
 def lock_suites_of_user(session: ScopedSession, user_id: str) -> Sequence[EvaluationSuite]:
     """Lock the suites with cases that were copied from a user, and return them.
@@ -30,6 +33,22 @@ def lock_suites_of_user(session: ScopedSession, user_id: str) -> Sequence[Evalua
     """
     ids = select(SuiteCase.suite_id).where(SuiteCase.user_id == user_id)
     return _lock_suites(session, select(EvaluationSuite).where(EvaluationSuite.id.in_(ids)))
+
+
+def erase_evaluations(session: ScopedSession, user_id: str) -> None:
+    """Delete the cases and results of a user whose row stays, because they have called since their erasure.
+
+    Args:
+        session: A transaction that has locked the user and the project.
+        user_id: The user.
+    """
+    for suite in lock_suites_of_user(session, user_id):
+        suite.version += 1
+    session.flush()
+    # As if the row itself were deleted: this waits for those who have the user in `find_present_users`.
+    session.scalar(select(EndUser.id).where(EndUser.id == user_id).with_for_update())
+    for model in (SuiteCase, PendingCase, EvaluationResult):
+        session.execute(delete(model).where(model.user_id == user_id), execution_options=_UNSYNCHRONIZED)
 
 
 def lock_evaluations_of_agent(session: ScopedSession, agent_id: str) -> None:
@@ -60,10 +79,24 @@ def find_present_users(session: ScopedSession, user_ids: Collection[str]) -> set
 
     It waits for an erasure that is about to commit, which has all its locks already.
     """
+    in_order, present = sorted(user_ids), set[str]()
+    for start in range(0, len(in_order), _USERS_AT_ONCE):
+        some = EndUser.id.in_(in_order[start : start + _USERS_AT_ONCE])
+        statement = select(EndUser.id).where(some).order_by(EndUser.id)
+        present.update(session.scalars(statement.with_for_update(read=True, key_share=True)))
+    return present
+
+
+def lock_memory_versions(session: ScopedSession, user_ids: Collection[str]) -> dict[str, int]:
+    """Return the memory versions of some callers, by their ids, and let nothing change them until the transaction ends.
+
+    It waits for writers of their data, so it is only for transactions that hold nothing that those want: no suite.
+    """
     if not user_ids:
-        return set()
-    statement = select(EndUser.id).where(EndUser.id.in_(sorted(user_ids))).order_by(EndUser.id)
-    return set(session.scalars(statement.with_for_update(read=True, key_share=True)))
+        return {}
+    statement = select(EndUser).where(EndUser.id.in_(sorted(user_ids))).order_by(EndUser.id)
+    in_order = statement.execution_options(populate_existing=True).with_for_update(read=True)
+    return {user.id: user.memory_version for user in session.scalars(in_order)}
 
 
 def _lock_suites(session: ScopedSession, statement: "Select[EvaluationSuite]") -> Sequence[EvaluationSuite]:

@@ -2,7 +2,8 @@
 
 The questions are chosen once. Each waits as a pending case, and its result takes its place in the same transaction. So
 a worker that takes over goes on where the other one was, and no question counts twice. Pending cases and results belong
-to their callers, and go with them.
+to their callers, and go with them. A question is asked again if the caller's memory has changed since it was read:
+something of it may have been deleted, and must not come back as a result.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,9 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from memoair_cloud.database.evaluation_models import EvaluationResult, EvaluationRun, PendingCase
+from memoair_cloud.database.models import EndUser
 from memoair_cloud.evaluation.document_sets import open_set_documents
-from memoair_cloud.evaluation.locking import find_present_users
+from memoair_cloud.evaluation.locking import find_present_users, lock_memory_versions
 from memoair_cloud.evaluation.replay_changes import summarize_changes
 from memoair_cloud.evaluation.replay_questions import PastQuestion, choose_questions, get_question
 from memoair_cloud.evaluation.run_claims import ClaimedRun
@@ -93,15 +95,22 @@ def _choose(claimed: ClaimedRun) -> None:
 def _replay_caller(
     claimed: ClaimedRun, waiting: Sequence[PendingCase], present: ReplaySide, candidate: ReplaySide
 ) -> None:
-    user, _ = load_user(claimed.tenant, waiting[0].user_id or "")
+    user_id = waiting[0].user_id or ""
+    version = _read_memory_version(claimed, user_id)  # before it is read: what changes in between counts as a change
+    user, _ = load_user(claimed.tenant, user_id)
     by_event = {row.content["eventId"]: row for row in waiting}
     replayed = replay_questions(user, set(by_event), get_question, present, candidate)
     while results := list(islice(replayed, _RESULTS_AT_ONCE)):
-        _write(claimed, [(by_event.pop(result.first_id), result) for result in results])
-        if claimed.is_time_over:
+        is_current = _write(claimed, [(by_event.pop(result.first_id), result) for result in results], version)
+        if not is_current or claimed.is_time_over:
             return
     if by_event:  # of turns that were dropped since, or of a caller with too many
         _drop(claimed, list(by_event.values()))
+
+
+def _read_memory_version(claimed: ClaimedRun, user_id: str) -> int | None:
+    with claimed.tenant.begin_read() as session:
+        return session.scalar(select(EndUser.memory_version).where(EndUser.id == user_id))
 
 
 def _to_pending(run_id: str, position: int, question: PastQuestion) -> dict[str, Any]:
@@ -123,9 +132,13 @@ def _load_caller(claimed: ClaimedRun) -> Sequence[PendingCase]:
         return [] if first is None else session.scalars(waiting.where(PendingCase.user_id == first.user_id)).all()
 
 
-def _write(claimed: ClaimedRun, results: Sequence[tuple[PendingCase, ReplayedQuestion]]) -> None:
+def _write(claimed: ClaimedRun, results: Sequence[tuple[PendingCase, ReplayedQuestion]], version: int | None) -> bool:
+    """Write results of one caller; return False if their memory is not that of a version any more."""
     with claimed.tenant.begin_write() as session:
         run = claimed.check(session)
+        versions = lock_memory_versions(session, {row.user_id for row, _ in results if row.user_id is not None})
+        if any(present != version for present in versions.values()):
+            return False
         # An erasure has taken the pending cases of its caller: they must not come back as results.
         left = _take(session, [row for row, _ in results])
         rows = [_to_result(row, result) for row, result in results if row.case_id in left]
@@ -133,6 +146,7 @@ def _write(claimed: ClaimedRun, results: Sequence[tuple[PendingCase, ReplayedQue
             session.bulk_insert(EvaluationResult, rows)
         run.done += len(rows)
         run.failures = 0
+        return True
 
 
 def _drop(claimed: ClaimedRun, waiting: Sequence[PendingCase]) -> None:

@@ -109,7 +109,7 @@ def summarize_changes(session: ScopedSession, run_id: str) -> dict[str, Any]:
 
 
 def delete_replay_results(session: ScopedSession, user_id: str) -> None:
-    """Delete what replays have found for a caller when turns of theirs are dropped: contexts may quote them.
+    """Delete what replays have found for a caller when turns or facts of theirs go: contexts may quote them.
 
     Args:
         session: A transaction that has locked the caller.

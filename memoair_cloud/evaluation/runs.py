@@ -213,18 +213,24 @@ def list_results(tenant: Tenant, run_id: str, cursor: str | None, limit: int) ->
 
     Raises:
         NotFoundError: If the agent has no such run.
+        ConflictError: If it is a replay.
         InvalidRequestError: If the cursor is invalid.
     """
     with tenant.begin_read() as session:
-        load_run(session, run_id)
+        _load_suite_run(session, run_id)
         statement = select(EvaluationResult).where(EvaluationResult.run_id == run_id)
         return _BY_POSITION.fetch_page(session, statement, cursor, limit)
 
 
 def get_result(tenant: Tenant, run_id: str, case_id: str) -> EvaluationResult:
-    """Return the result of a case; raise `NotFoundError` if there is no such run, or no such result in it."""
+    """Return the result of a case.
+
+    Raises:
+        NotFoundError: If the agent has no such run, or the run no such result.
+        ConflictError: If it is a replay.
+    """
     with tenant.begin_read() as session:
-        load_run(session, run_id)
+        _load_suite_run(session, run_id)
         row = session.get(EvaluationResult, (session.scope.project_id, run_id, case_id))
         if row is None:
             raise NotFoundError("this run has no result for such a case", resource="case")
@@ -238,6 +244,14 @@ def load_run(session: ScopedSession, run_id: str, *, lock: bool = False) -> Eval
     run = session.scalar(statement.with_for_update(key_share=True) if lock else statement)
     if run is None:
         raise NotFoundError("unknown run of this agent", resource="run")
+    return run
+
+
+def _load_suite_run(session: ScopedSession, run_id: str) -> EvaluationRun:
+    """Return the run of a suite. The results of a replay are words of callers: they are read as its changes only."""
+    run = load_run(session, run_id)
+    if run.kind != SUITE_KIND:
+        raise ConflictError("this is a replay: it has changes, and no results", kind=run.kind)
     return run
 
 

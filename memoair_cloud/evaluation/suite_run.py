@@ -33,6 +33,10 @@ from memoair_runtime.preview import InvalidSearchError
 # What a transaction writes at most, so that the progress moves and a canceled run ends soon.
 _MAX_BATCH = 50
 _MAX_BATCH_S = 1.0
+# So many cases in a row that the judge could not grade end a run: each may take minutes, in which a worker does nothing
+# else.
+MAX_JUDGE_FAILURES = 5
+_JUDGE_FAILURES = "judgeFailures"  # in the run's settings: how many there are at its end, so far
 _UNSYNCHRONIZED = {"synchronize_session": False}
 
 
@@ -57,7 +61,7 @@ def process_suite_run(claimed: ClaimedRun) -> None:
 
     Raises:
         LostClaimError: If the worker must stop.
-        RunFailedError: If a case cannot be scored.
+        RunFailedError: If a case cannot be scored, or the judge does not respond.
         OSError: If the index file cannot be read.
     """
     scorer = _Scorer.of(claimed)
@@ -77,7 +81,7 @@ def summarize_suite_run(session: ScopedSession, run: EvaluationRun) -> dict[str,
     return aggregate(CaseScores.from_wire(scores) for scores in session.scalars(statement)).to_wire()
 
 
-@attrs.frozen
+@attrs.define
 class _Scorer:
     """What all cases of a run are scored with.
 
@@ -85,11 +89,15 @@ class _Scorer:
         settings: The settings of the searches.
         judge: The judge; None if none was asked for.
         prompt: The prompt for the judge; None for a plain one.
+        judge_failures: How many of the last cases in a row the judge could not grade.
+        failure: Why, as the name of an error.
     """
 
     settings: RecallSettings
     judge: Judge | None
     prompt: str | None
+    judge_failures: int = 0
+    failure: str | None = None
 
     @classmethod
     def of(cls, claimed: ClaimedRun) -> "_Scorer":
@@ -101,7 +109,13 @@ class _Scorer:
         choice = candidate.prompt
         if claimed.run.prompt_version is not None:  # what was found when the run began
             choice = PromptChoice(version=claimed.run.prompt_version)
-        return cls(candidate.recall, claimed.judge, find_prompt(claimed.tenant, choice)[0])
+        failures = claimed.run.settings.get(_JUDGE_FAILURES, 0)
+        return cls(candidate.recall, claimed.judge, find_prompt(claimed.tenant, choice)[0], failures)
+
+    @property
+    def has_lost_judge(self) -> bool:
+        """Whether the judge has failed too often in a row."""
+        return self.judge_failures >= MAX_JUDGE_FAILURES
 
     def score(self, engine: Engine, row: PendingCase) -> dict[str, Any]:
         """Return the result of a case, by the columns of its row."""
@@ -118,6 +132,8 @@ class _Scorer:
             grade = self.judge.grade(case, result.context, self.prompt)
             scores = attrs.evolve(scores, answer=grade.to_scores())
             details["answer"] = grade.to_details()
+            self.failure = grade.failure
+            self.judge_failures = 0 if grade.failure is None else self.judge_failures + 1
         return {
             "run_id": row.run_id,
             "case_id": row.case_id,
@@ -146,12 +162,14 @@ def _score_batch(claimed: ClaimedRun, engine: Engine, scorer: _Scorer, pending: 
             results.append(scorer.score(engine, row))
         except (InvalidCaseError, InvalidSearchError) as error:  # a case of an earlier version of the server
             raise RunFailedError(f"the case at position {row.position + 1} is invalid: {error}") from None
-        if time.monotonic() - started_at >= _MAX_BATCH_S:
+        if scorer.has_lost_judge or time.monotonic() - started_at >= _MAX_BATCH_S:
             break
-    save_results(claimed, results)
+    save_results(claimed, results, scorer.judge_failures)
+    if scorer.has_lost_judge:
+        raise RunFailedError(f"the judge has failed for {scorer.judge_failures} cases in a row: {scorer.failure}")
 
 
-def save_results(claimed: ClaimedRun, results: Sequence[Mapping[str, Any]]) -> None:
+def save_results(claimed: ClaimedRun, results: Sequence[Mapping[str, Any]], judge_failures: int = 0) -> None:
     """Put results in the places of their pending cases, in one transaction.
 
     Results of callers who were erased since are dropped: their pending cases are gone.
@@ -159,6 +177,7 @@ def save_results(claimed: ClaimedRun, results: Sequence[Mapping[str, Any]]) -> N
     Args:
         claimed: The run.
         results: The results by the columns of their rows.
+        judge_failures: How many of the last cases in a row the judge could not grade.
 
     Raises:
         LostClaimError: If the worker must stop.
@@ -175,3 +194,5 @@ def save_results(claimed: ClaimedRun, results: Sequence[Mapping[str, Any]]) -> N
         run.done += len(kept)
         run.total -= len(results) - len(kept)
         run.failures = 0
+        if judge_failures != run.settings.get(_JUDGE_FAILURES, 0):
+            run.settings = {**run.settings, _JUDGE_FAILURES: judge_failures}

@@ -12,6 +12,7 @@ from memoair_cloud.cursors import PageOrder, ResultPage
 from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import EndUser, Memory, MemoryChange
 from memoair_cloud.errors import ConflictError, InvalidRequestError, NotFoundError
+from memoair_cloud.evaluation.replay_changes import delete_replay_results
 from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.memories.states import MemoryState
 from memoair_cloud.recall_traces.erasure import remove_words_of_memory
@@ -136,6 +137,7 @@ def delete_memory(tenant: Tenant, user_id: str, memory_id: str) -> datetime:
         reconciler.delete(_get_visible_memory(session, user_id, memory_id))
         record_change(session, AuditAction.DELETED_MEMORY, user_id, memory_id)
         remove_words_of_memory(session, user_id, memory_id)
+        delete_replay_results(session, user_id)
     purge_wal(tenant.engine)
     return reconciler.now
 

@@ -18,6 +18,7 @@ from memoair_cloud.database.models import (
     ForgottenUser,
     Memory,
 )
+from memoair_cloud.evaluation.locking import erase_evaluations
 from memoair_cloud.outcomes.resolving import erase_waiting_outcomes
 from memoair_cloud.recall_traces.erasure import erase_traces
 from memoair_cloud.retention.holds import is_held
@@ -95,6 +96,8 @@ def _erase_until(session: ScopedSession, user: EndUser, erased_at: datetime) -> 
     record_erased_sessions(session, user.id, session_ids)
     unsynchronized = {"synchronize_session": False}
     erase_traces(session, user.id, erased_at)
+    # All of them: what they have of a later call may quote what was said before the erasure.
+    erase_evaluations(session, user.id)
     digest = hash_user_id(session.scope.project_id, user.id)
     erase_waiting_outcomes(session, digest, session_ids, erased_at)
     later = select(func.count(), func.min(CallSession.started_at)).select_from(CallSession)

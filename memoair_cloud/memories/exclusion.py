@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from memoair_cloud.calls.users import lock_user
 from memoair_cloud.database.engine import purge_wal
 from memoair_cloud.database.models import Memory, Project
+from memoair_cloud.evaluation.replay_changes import delete_replay_results
 from memoair_cloud.memories.reconcile import MemoryReconciler
 from memoair_cloud.memories.states import RETAINED_STATES
 from memoair_cloud.tenancy.access import find_project_tenant
@@ -38,7 +39,10 @@ def remove_excluded_memories(engine: Engine, project_id: str) -> int:
         with tenant.begin_write() as session:
             user = lock_user(session, user_id)
             if user is not None:
-                count += MemoryReconciler(session, user, utc_now(), _ACTOR).withdraw_excluded(excluded)
+                withdrawn = MemoryReconciler(session, user, utc_now(), _ACTOR).withdraw_excluded(excluded)
+                count += withdrawn
+                if withdrawn:
+                    delete_replay_results(session, user_id)
     with tenant.begin_write() as session:
         project = session.get(Project, project_id)
         if project is not None and tuple(project.excluded_kinds) == excluded:

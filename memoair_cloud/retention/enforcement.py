@@ -222,7 +222,10 @@ def _trim_user(tenant: Tenant, user_id: str, policy: RetentionPolicy, now: datet
         is_done = _drop_events(session, user, cutoff, counts)
         if is_done and policy.drops_facts and user.turns_dropped_until is not None:
             reconciler = MemoryReconciler(session, user, now, _ACTOR)
-            counts.facts += reconciler.withdraw_older(user.turns_dropped_until)
+            withdrawn = reconciler.withdraw_older(user.turns_dropped_until)
+            counts.facts += withdrawn
+            if withdrawn:
+                delete_replay_results(session, user_id)
             user.facts_dropped_until = user.turns_dropped_until
         return is_done
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from support.clouds import Client, RunningCloud, running
 from support.evaluations import ROOT, case_of, new_suite
 
+from memoair_cloud import project_removal
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.evaluation_models import EvaluationDocumentSet
 from memoair_cloud.evaluation import document_set_builder, document_sets
@@ -139,6 +140,52 @@ def test_abandoned_sets_and_unused_copies_are_removed(own_cloud: RunningCloud, s
     assert len(stored_files(own_cloud)) == 1
     with Session(own_cloud.services.engine) as session:
         assert session.query(EvaluationDocumentSet).filter_by(project_id=shop.identity["project"]).all() == []
+
+
+def test_no_documents_make_no_part_and_files_are_removed_twice_only(
+    own_cloud: RunningCloud, shop: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_id = shop.ok("POST", SETS, {"name": "x"})["setId"]
+    for _ in range(3):
+        assert shop.ok("POST", f"{SETS}/{set_id}/documents", {"documents": []})["documentCount"] == 0
+    assert stored_files(own_cloud) == []
+    monkeypatch.setattr(document_sets, "MAX_SET_PARTS", 1)
+    shop.ok("POST", f"{SETS}/{set_id}/documents", {"documents": [POLICY]})
+    assert shop.error_of("POST", f"{SETS}/{set_id}/documents", {"documents": [POLICY]}) == (
+        413,
+        "cloud.batch_too_large",
+    )
+    shop.ok("DELETE", f"{SETS}/{set_id}")
+    removed = []
+    remove_files = document_sets.remove_files
+
+    def remove(tenant: Any, blobs: Any, row: EvaluationDocumentSet) -> None:
+        removed.append(row.id)
+        remove_files(tenant, blobs, row)
+
+    monkeypatch.setattr(document_set_builder, "remove_files", remove)
+    tenant = tenant_of(own_cloud, shop)
+    document_set_builder.clean_up_document_sets(tenant, own_cloud.services.blobs)
+    assert removed == []
+    set_row(own_cloud, updated_at=utc_now() - timedelta(hours=2))
+    for _ in range(2):
+        document_set_builder.clean_up_document_sets(tenant, own_cloud.services.blobs)
+    assert removed == [set_id]
+
+
+def test_a_set_that_is_sent_while_its_project_is_deleted_leaves_no_file(
+    own_cloud: RunningCloud, shop: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_some_users = project_removal._remove_some_users
+
+    def send_set(tenant: Any) -> bool:
+        new_set(shop, POLICY)
+        assert len(stored_files(own_cloud)) == 1
+        return remove_some_users(tenant)
+
+    monkeypatch.setattr(project_removal, "_remove_some_users", send_set)
+    shop.ok("DELETE", f"/v1/projects/{shop.identity['project']}")
+    assert stored_files(own_cloud) == []
 
 
 def tenant_of(cloud: RunningCloud, client: Client) -> Any:

@@ -20,6 +20,7 @@ from support.evaluations import ROOT, case_of, new_suite, tell_life
 from memoair_cloud.database.engine import WRITE_OPTION
 from memoair_cloud.database.evaluation_models import EvaluationResult, EvaluationRun, PendingCase
 from memoair_cloud.evaluation import run_claims, run_worker, runs, suite_run
+from memoair_cloud.evaluation.locking import find_present_users
 from memoair_cloud.tenancy.access import authenticate, find_project_tenant
 from memoair_cloud.tenancy.grants import Grant, KeyScope
 from memoair_evaluation.engine import Engine, EngineDocuments, open_engine
@@ -137,6 +138,38 @@ def test_all_cases_of_a_run_see_what_was_there_when_it_began(cloud: RunningCloud
     other = finish(cloud, client, start(client, new_suite(client, case_of("c4"), name="other")))
     against = f"{run}/comparison?against={other['runId']}"
     assert client.error_of("GET", against) == (409, "cloud.conflict")
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_project_has_one_waiting_task_however_often_its_runs_are_found(cloud: RunningCloud, client: Client) -> None:
+    queue, project_id = cloud.services.queue, client.identity["project"]
+
+    def count_waiting() -> int:
+        return [task.args for task in queue._huey.pending() if task.name == "evaluate"].count((project_id,))
+
+    cloud.run_tasks()
+    runs_of_it = [start(client, new_suite(client, *numbered(5), name=name)) for name in ("a", "b")]
+    queue.sweep()
+    assert count_waiting() == 1
+    for _ in range(3):
+        queue.sweep()
+        while count_waiting():  # until it was its turn
+            task = queue._huey.dequeue()
+            queue._huey.execute(task)
+            if task.name == "evaluate" and task.args == (project_id,):
+                break
+        assert count_waiting() <= 1
+    for run in runs_of_it:
+        assert finish(cloud, client, run)["done"] == 5
+
+
+def test_callers_are_kept_however_many_an_agent_has(cloud: RunningCloud, client: Client) -> None:
+    client.send(turn("e1"))
+    tenant = find_project_tenant(cloud.services.engine, client.identity["project"])
+    assert tenant is not None
+    erased = {f"erased-{number}" for number in range(70_000)}  # more than a statement can name
+    with tenant.begin_write() as session:
+        assert find_present_users(session, erased | {client.identity["user"]}) == {client.identity["user"]}
 
 
 def test_the_same_state_gives_the_same_scores(cloud: RunningCloud, client: Client) -> None:
@@ -481,6 +514,30 @@ def test_a_judge_answers_from_prompt_and_context(
         assert "memoair_cloud_evaluation_cases_total 2.0" in metrics
         assert 'memoair_cloud_waiting{work="evaluate"} 0.0' in metrics
         assert "secret" not in repr(done)
+
+
+def test_a_run_fails_when_its_judge_does_whatever_worker_asks(
+    new_database: Callable[[], str], tmp_path: Path, model: FakeChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_claims, "SLICE_S", 0.0)
+    monkeypatch.setattr(suite_run, "_MAX_BATCH", 1)  # a worker asks for one case, and gives others their turn
+    judge = {"judge_base_url": f"{model.url}/v1", "judge_model": "small"}
+    with running(new_database(), tmp_path / "cloud", **judge) as cloud:
+        client = cloud.tenant()
+        give_documents(client, POLICY)
+        suite = new_suite(client, *numbered(9, expectedAnswer="Thirty days."))
+        model.fail_with(401)
+        model.fail_with(401)
+        model.reply_with("Within thirty days.")
+        model.reply_with(json.dumps({"verdict": "right", "reason": "It says so."}))
+        model.fail_with(401)
+        run = start(client, suite, judge=True)
+        cloud.run_tasks()
+
+        failed = client.ok("GET", run)
+        assert (failed["state"], failed["done"]) == ("failed", 8), "two, one that was graded, and five in a row"
+        assert failed["failure"].startswith("the judge has failed for 5 cases in a row: ")
+        assert results_of(client, run)["c2"]["answer"]["verdict"] == "right"
 
 
 def test_keys_do_only_what_their_scope_allows(cloud: RunningCloud, client: Client) -> None:

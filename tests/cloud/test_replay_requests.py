@@ -105,9 +105,10 @@ def test_a_canceled_replay_ends_at_the_next_result(
     run = begin(client, {"recall": {"lanes": ["org"]}})
     write = replay._write
 
-    def cancel(claimed: Any, results: Any) -> None:
-        write(claimed, results)
+    def cancel(claimed: Any, results: Any, version: Any) -> bool:
+        is_current = write(claimed, results, version)
         client.ok("DELETE", run)
+        return is_current
 
     in_small_steps(monkeypatch, slice_s=60.0)
     monkeypatch.setattr(replay, "_write", cancel)
@@ -157,6 +158,18 @@ def test_a_replay_belongs_to_its_agent(cloud: RunningCloud, client: Client) -> N
     assert client.error_of("GET", f"{run}/changes/question-77") == (404, "cloud.not_found")
     foreign = {**body, "suiteId": new_suite(other).rpartition("/")[2]}
     assert client.error_of("POST", f"{run}/changes/accept", foreign) == (404, "cloud.not_found")
+
+
+def test_a_replay_has_no_results_beside_its_changes_whose_reads_are_recorded(
+    cloud: RunningCloud, client: Client
+) -> None:
+    talk(client, callers=1)
+    run = begin(client, {"recall": {"lanes": ["org"]}})
+    finish(cloud, client, run)
+    (case_id, *_) = [change["caseId"] for change in changes(client, run)]
+
+    for path in (f"{run}/results", f"{run}/results/{case_id}"):
+        assert client.error_of("GET", path) == (409, "cloud.conflict")
 
 
 def test_the_run_of_a_suite_has_no_changes(cloud: RunningCloud, client: Client) -> None:

@@ -14,6 +14,8 @@ from memoair_cloud.database.evaluation_models import EvaluationResult, Evaluatio
 from memoair_cloud.evaluation import replay, run_claims
 from memoair_cloud.evaluation.replay_questions import ChosenQuestions, choose_questions
 from memoair_cloud.evaluation.run_worker import process_evaluations
+from memoair_cloud.memories.exclusion import remove_excluded_memories
+from memoair_cloud.retention.enforcement import DroppedCounts, enforce_retention
 from memoair_cloud.tenancy.access import find_project_tenant
 from memoair_protocol.timestamps import format_utc, utc_now
 
@@ -183,10 +185,10 @@ def test_a_caller_who_is_erased_while_their_questions_are_asked_leaves_nothing(
     run = begin(client, {"recall": {"lanes": ["org"]}})
     write = replay._write
 
-    def erase_first(claimed: Any, results: Any) -> None:
+    def erase_first(claimed: Any, results: Any, version: Any) -> bool:
         if results[0][0].user_id == "caller-0":
             client.ok("DELETE", client.with_identity(user="caller-0").path)
-        write(claimed, results)
+        return write(claimed, results, version)
 
     monkeypatch.setattr(replay, "_write", erase_first)
     done = finish(cloud, client, run)
@@ -212,6 +214,47 @@ def test_what_replays_quote_goes_when_retention_drops_turns_of_the_caller(cloud:
     assert [{change["userId"] for change in changes(client, run)} for run in runs] == [set(), {"recent"}]
 
 
+@pytest.mark.parametrize("what", ["a fact", "facts by retention", "an excluded kind"])
+@pytest.mark.parametrize("while_it_runs", [True, False])
+def test_what_replays_quote_goes_with_deleted_facts_and_a_worker_does_not_bring_it_back(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch, what: str, while_it_runs: bool
+) -> None:
+    client.send_call("call", "I am allergic to nuts.", "What am I allergic to?", day="2026-03-02")
+    cloud.run_tasks()
+    run = begin(client, {"recall": {"lanes": ["org"]}})
+    write, tries = replay._write, []
+
+    def delete_fact() -> None:
+        project = f"/v1/projects/{client.identity['project']}"
+        (memory,) = client.memories()
+        if what == "a fact":
+            client.ok("DELETE", f"{client.path}/memories/{memory['memoryId']}")
+        elif what == "an excluded kind":
+            client.ok("PATCH", project, {"excludedKinds": [memory["kind"]]})
+            remove_excluded_memories(cloud.services.engine, client.identity["project"])
+        else:
+            client.ok("PATCH", project, {"retention": {"turnsDays": 7, "facts": "drop"}})
+            tenant = find_project_tenant(cloud.services.engine, client.identity["project"])
+            assert tenant is not None
+            enforce_retention(tenant, utc_now(), DroppedCounts())
+
+    def delete_first(claimed: Any, results: Any, version: Any) -> bool:
+        tries.append([result.first_id for _, result in results])
+        if while_it_runs and len(tries) == 1:
+            delete_fact()
+        return write(claimed, results, version)
+
+    monkeypatch.setattr(replay, "_write", delete_first)
+    done = finish(cloud, client, run)
+    if not while_it_runs:
+        assert "nuts" in str(changes(client, run))
+        delete_fact()
+
+    assert (done["state"], done["total"]) == ("done", done["done"])
+    assert not [item for change in changes(client, run) for item in change["vanished"] if item["kind"] == "fact"]
+    assert not while_it_runs or what == "facts by retention" or tries[1:] == tries[:1], "they are asked again"
+
+
 def test_a_worker_takes_over_from_a_killed_one_and_no_question_counts_twice(
     cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,11 +262,11 @@ def test_a_worker_takes_over_from_a_killed_one_and_no_question_counts_twice(
     run = begin(client, new_documents(cloud, client, WEEK))
     write, written = replay._write, []
 
-    def die(claimed: Any, results: Any) -> None:
+    def die(claimed: Any, results: Any, version: Any) -> bool:
         written.extend(result.first_id for _, result in results)
         if len(written) == 4:
             raise _KilledError
-        write(claimed, results)
+        return write(claimed, results, version)
 
     with monkeypatch.context() as patched:
         in_small_steps(patched, slice_s=60.0)

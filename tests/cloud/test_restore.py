@@ -15,12 +15,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 from support.clients import clients_over, say
 from support.clouds import Client, RunningCloud, turn
 from support.commands import MEMOAIR, free_port, is_ready, run_in_background, run_process, serve_arguments
+from support.evaluations import ROOT as EVALUATIONS
+from support.evaluations import case_of, new_suite, tell_life
 from support.pages import parse_blocks
 from support.waiting import eventually
 
+from memoair_cloud.database.engine import WRITE_OPTION
+from memoair_cloud.database.evaluation_models import EvaluationResult, PendingCase, SuiteCase
 from memoair_cloud.restoring import begin_new_epoch
 
 ROOT = Path(__file__).parents[2]
@@ -174,6 +180,67 @@ def test_reported_erasures_erase_what_was_said_before_them(cloud: RunningCloud, 
     assert client.send(turn("late", "one", occurredAt=before))["rejected"][0]["code"] == "cloud.forgotten"
     listed = client.ok("GET", "/v1/voice-sdk/projections/forgotten")
     assert [user["digest"] for user in listed["users"]] == [users[0]["digest"]]
+
+
+@pytest.mark.parametrize("calls_later", [True, False])
+def test_reported_erasures_take_the_words_of_the_caller_out_of_evaluations(
+    cloud: RunningCloud, client: Client, calls_later: bool
+) -> None:
+    tell_life(client)
+    suite = new_suite(client, case_of("given"))
+    client.ok(
+        "POST", f"{suite}/cases/from-turn", {"userId": client.identity["user"], "sessionId": "call-2", "eventId": "e4"}
+    )
+    scored, waiting = (
+        client.ok("POST", f"{EVALUATIONS}/runs", {"suiteId": suite.rpartition("/")[2]})["runId"] for _ in range(2)
+    )
+    cloud.run_tasks()
+    assert count_words(cloud, "Where do I live?") == 3, "a case, and a result of each run"
+    put_back(cloud, waiting)
+    now = datetime.now(timezone.utc)
+    if calls_later:
+        client.send(turn("new", "later", text="I live in Rome.", occurredAt=now.isoformat()))
+    version = client.ok("GET", suite)["version"]
+    users = [
+        {"digest": digest_of(client, client.identity["user"]), "forgottenAt": (now - timedelta(hours=1)).isoformat()}
+    ]
+
+    assert client.ok("POST", ERASURES, {"users": users}) == {"recorded": 1}
+
+    assert count_words(cloud, "Where do I live?") == 0
+    assert client.ok("GET", suite)["version"] == version + 1
+    assert [each["caseId"] for each in client.ok("GET", f"{suite}/cases")["cases"]] == ["given"]
+    assert len(client.ok("GET", f"{EVALUATIONS}/runs/{scored}/results")["results"]) == 1
+
+
+def count_words(cloud: RunningCloud, words: str) -> int:
+    """Return the number of cases and results with some words."""
+    with Session(cloud.services.engine) as session:
+        contents = [
+            *session.scalars(select(SuiteCase.content)),
+            *session.scalars(select(PendingCase.content)),
+            *session.scalars(select(EvaluationResult.details)),
+        ]
+    return sum(words in json.dumps(content) for content in contents)
+
+
+def put_back(cloud: RunningCloud, run_id: str) -> None:
+    """Let the cases of a run wait again, as in a run in progress."""
+    engine = cloud.services.engine.execution_options(**{WRITE_OPTION: True})
+    with Session(engine) as session, session.begin():
+        for row in session.scalars(select(EvaluationResult).where(EvaluationResult.run_id == run_id)).all():
+            session.add(
+                PendingCase(
+                    project_id=row.project_id,
+                    run_id=run_id,
+                    case_id=row.case_id,
+                    position=row.position,
+                    content=row.details["case"],
+                    sha256=row.case_sha256,
+                    user_id=row.user_id,
+                )
+            )
+            session.delete(row)
 
 
 def test_reported_erasures_of_unknown_users_hold_for_events_that_arrive_later(client: Client) -> None:

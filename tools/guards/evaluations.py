@@ -6,6 +6,7 @@ EVALUATION_TESTS = "tests/evaluation"
 REPLAYS_TESTS = ("tests/cloud/test_replays.py", "tests/cloud/test_replay_requests.py")
 EVALUATION_SUITES = "tests/cloud/test_evaluation_suites.py"
 EVALUATION_RUNS = "tests/cloud/test_evaluation_runs.py"
+RESTORES = "tests/cloud/test_restore.py"
 EVALUATION_SETS = "tests/cloud/test_document_sets.py"
 RUNTIME = "memoair_runtime"
 CLOUD = "memoair_cloud"
@@ -197,6 +198,34 @@ SERVER_EVALUATIONS = (
         (EVALUATION_RUNS, "-k", "sqlite and test_old_runs_are_dropped_unless_a_hold_covers_their_callers"),
     ),
     Guard(
+        "evaluations: an erasure that is repeated after a restore takes cases and results with it",
+        f"{CLOUD}/memories/erasure_replay.py",
+        "    erase_evaluations(session, user.id)\n",
+        "",
+        (RESTORES, "-k", "sqlite and test_reported_erasures_take_the_words_of_the_caller_out_of_evaluations"),
+    ),
+    Guard(
+        "evaluations: the results of a replay are read as its changes only, which is recorded",
+        f"{CLOUD}/evaluation/runs.py",
+        "    if run.kind != SUITE_KIND:\n",
+        "    if False:\n",
+        (REPLAYS_TESTS[1], "-k", "test_a_replay_has_no_results_beside_its_changes_whose_reads_are_recorded"),
+    ),
+    Guard(
+        "evaluations: a project has one waiting task",
+        f"{CLOUD}/queue.py",
+        "        if not is_waiting:\n",
+        "        if True:\n",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_project_has_one_waiting_task_however_often_its_runs_are_found"),
+    ),
+    Guard(
+        "evaluations: a judge that fails again and again ends a run",
+        f"{CLOUD}/evaluation/suite_run.py",
+        "    if scorer.has_lost_judge:\n",
+        "    if False:\n",
+        (EVALUATION_RUNS, "-k", "sqlite and test_a_run_fails_when_its_judge_does_whatever_worker_asks"),
+    ),
+    Guard(
         "evaluations: a part of a set is recorded before it is written",
         f"{CLOUD}/evaluation/document_sets.py",
         "        row.part_count += 1  # before the part is written\n",
@@ -213,8 +242,8 @@ SERVER_EVALUATIONS = (
     Guard(
         "evaluations: the files of a removed set are removed again",
         f"{CLOUD}/evaluation/document_set_builder.py",
-        "            remove_files(tenant, blobs, each)\n",
-        "            pass\n",
+        "        removed += session.scalars(select(row).where(*is_left))\n",
+        "",
         (EVALUATION_SETS, "-k", "sqlite and test_abandoned_sets_and_unused_copies_are_removed"),
     ),
 )
@@ -267,6 +296,20 @@ REPLAYS = (
         "memoair_cloud/retention/enforcement.py",
         "    delete_replay_results(session, user.id)\n",
         "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "what replays quote goes with a deleted fact",
+        "memoair_cloud/memories/editing.py",
+        "        delete_replay_results(session, user_id)\n",
+        "",
+        REPLAYS_TESTS,
+    ),
+    Guard(
+        "a replay brings nothing back that was deleted while it read",
+        "memoair_cloud/evaluation/replay.py",
+        "if any(present != version for present in versions.values()):",
+        "if False:",
         REPLAYS_TESTS,
     ),
     Guard(

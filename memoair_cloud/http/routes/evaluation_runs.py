@@ -65,14 +65,14 @@ def delete_run(tenant: AgentTenant, run_id: PathId) -> RunOut:
     return RunOut.of(runs.cancel_run(tenant, run_id) if is_open else runs.delete_run(tenant, run_id))
 
 
-@router.get("/{run_id}/results", operation_id="listResults", responses=_READS)
+@router.get("/{run_id}/results", operation_id="listResults", responses=_CHANGES)
 def list_results(tenant: AgentTenant, run_id: PathId, cursor: Cursor = None, limit: Limit = 100) -> ResultsOut:
     """List the scores of the cases of a run, in the order of its suite; of a run in progress those so far."""
     page = runs.list_results(tenant, run_id, cursor, limit)
     return ResultsOut(results=[ResultOut.model_validate(row) for row in page.rows], next=page.next_cursor)
 
 
-@router.get("/{run_id}/results/{case_id}", operation_id="getResult", responses=_READS)
+@router.get("/{run_id}/results/{case_id}", operation_id="getResult", responses=_CHANGES)
 def get_result(tenant: AgentTenant, services: ServicesDep, run_id: PathId, case_id: PathId) -> ResultDetailOut:
     """Return the result of a case, with the case as it was, the trace of the search and the context."""
     row = runs.get_result(tenant, run_id, case_id)
