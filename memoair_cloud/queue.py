@@ -124,7 +124,7 @@ class WorkQueue:
         for project_id in find_projects_with_uploads(self._engine, utc_now()):
             self._upload_task(project_id)
         for project_id in find_projects_with_evaluations(self._engine, utc_now()):
-            self._evaluation_task(project_id)
+            self._continue_evaluations(project_id)
         remove_replaced_files(self._engine, self._blobs)
         if time.monotonic() >= self._next_parts_at:
             self._next_parts_at = time.monotonic() + _PARTS_INTERVAL_S
@@ -179,6 +179,18 @@ class WorkQueue:
         has_more = process_evaluations(self._engine, self._blobs, project_id, self._judge, self._on_scored)
         log.info("processed evaluations", extra={"action": "evaluations_processed", "fields": {"more": has_more}})
         if has_more:  # behind the tasks of others
+            self._continue_evaluations(project_id)
+
+    def _continue_evaluations(self, project_id: str) -> None:
+        """Queue the processing of a project's runs, unless it is queued.
+
+        A task queues the next one while a run goes on. If each sweep added one more, they would fill the queue.
+        """
+        is_queued = any(
+            isinstance(task, self._evaluation_task.task_class) and task.args == (project_id,)
+            for task in self._huey.pending()
+        )
+        if not is_queued:
             self._evaluation_task(project_id)
 
     def _run_exclusion(self, project_id: str) -> None:
