@@ -35,7 +35,9 @@ def link_to_new_calls(session: ScopedSession, user_id: str, session_ids: Iterabl
     waiting = select(CallOutcome).where(
         CallOutcome.session_id.in_(set(session_ids)), CallOutcome.user_id.is_(None), is_theirs
     )
-    for row in session.scalars(waiting.order_by(CallOutcome.received_at)).all():
+    # Reports write in this order: of a call and a report at the same time, neither waits for the other's second row.
+    locked = session.scalars(waiting.order_by(CallOutcome.session_id, CallOutcome.id).with_for_update()).all()
+    for row in sorted(locked, key=lambda row: (row.session_id, row.received_at)):
         row_id = hash_outcome(digest, row.session_id, row.outcome, row.outcome_id)
         if row.id != row_id:  # it named no user; what names them is another report of the same outcome
             key = session.scope.project_id, row.session_id, row_id

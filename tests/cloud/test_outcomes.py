@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 from support.clouds import Client, RunningCloud, turn
 
@@ -269,3 +269,24 @@ def test_reports_and_erasures_at_the_same_time_leave_nothing_of_the_erased(
     assert all(len(receipt["rejected"]) + receipt["accepted"] == 6 for receipt in receipts)
     assert all(row["index"] < 6 for receipt in receipts for row in receipt["rejected"])
     assert sorted(row[0] for row in listed(app)) == ["call-3", "call-4", "call-5"]
+
+
+def test_a_call_locks_waiting_outcomes_in_the_order_in_which_reports_write_them(
+    cloud: RunningCloud, client: Client, app: Client
+) -> None:
+    """A report that is repeated holds the first of its rows while a call with all of them arrives."""
+    for number in range(3, 0, -1):
+        report(app, outcome(f"call-{number}"))
+    updates: list[str] = []
+
+    def note(_c: Any, _r: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("UPDATE call_outcomes"):
+            updates.extend(call for call in ("call-1", "call-2", "call-3") if call in str(parameters))
+
+    event.listen(cloud.services.engine, "before_cursor_execute", note)
+    try:
+        client.send(*(turn(f"said-{number}", f"call-{number}") for number in range(1, 4)))
+    finally:
+        event.remove(cloud.services.engine, "before_cursor_execute", note)
+    assert updates == ["call-1", "call-2", "call-3"]
+    assert {row[1] for row in listed(app)} == {"0xab12"}
