@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Engine, and_, delete, or_, select
 from sqlalchemy.orm import Session
 
 from memoair_cloud.calls.users import lock_user
-from memoair_cloud.database.models import CallSession
+from memoair_cloud.database.models import CallSession, ForgottenUser
 from memoair_cloud.database.outcome_models import CallOutcome
 from memoair_cloud.outcomes.reporting import hash_outcome
 from memoair_cloud.retention.holds import not_held_condition
@@ -104,6 +104,9 @@ def link_waiting_outcomes(tenant: Tenant) -> int:
 def is_abandoned(now: datetime, turns_cutoff: datetime | None) -> ColumnElement[bool]:
     """Return the condition that selects outcomes whose calls are not expected any more.
 
+    They have waited too long, or their user was erased after them: a report that names a user without a call locks
+    nothing, so that it may be saved just after an erasure which it did not see.
+
     Args:
         now: The present time.
         turns_cutoff: The time before which the project's turns are dropped; None if none are.
@@ -111,9 +114,15 @@ def is_abandoned(now: datetime, turns_cutoff: datetime | None) -> ColumnElement[
     cutoff = now - WAITS_FOR_CALL
     if turns_cutoff is not None:
         cutoff = max(cutoff, turns_cutoff)
+    is_of_erased = select(ForgottenUser.digest).where(
+        ForgottenUser.project_id == CallOutcome.project_id,
+        ForgottenUser.digest == CallOutcome.user_digest,
+        ForgottenUser.forgotten_at >= CallOutcome.reported_at,
+    )
+    is_recent = CallOutcome.received_at > now - _MAX_RACE_AGE  # all that wait would be too many to look at each time
     return and_(
         CallOutcome.user_id.is_(None),
-        CallOutcome.received_at < cutoff,
+        or_(CallOutcome.received_at < cutoff, and_(is_recent, is_of_erased.exists())),
         not_held_condition(CallOutcome.user_id, CallOutcome.project_id),  # type: ignore[arg-type]
     )
 

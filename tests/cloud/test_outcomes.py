@@ -165,6 +165,21 @@ def test_late_outcomes_of_an_erased_caller_are_refused(cloud: RunningCloud, clie
         assert not any("0xab12" in repr(vars(row)) for row in rows)
 
 
+def test_an_outcome_that_was_saved_just_after_an_erasure_goes(
+    cloud: RunningCloud, client: Client, app: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of the report has passed before the erasure commits, and its row comes after."""
+    client.send(turn("said"))
+    client.ok("DELETE", client.path)
+    with monkeypatch.context() as patched:
+        patched.setattr("memoair_cloud.outcomes.reporting._ErasedSessions.check", lambda *_: None)
+        before = format_utc(utc_now() - timedelta(minutes=1))
+        report(app, outcome("early", userId="0xab12", occurredAt=before), outcome("other", userId="someone"))
+        report(app, outcome("next", userId="0xab12"))
+    cloud.run_tasks()
+    assert {row[0] for row in listed(app)} == {"other", "next"}
+
+
 def test_an_export_has_the_outcomes(client: Client, app: Client) -> None:
     client.send(turn("said"))
     report(app, outcome(score=0.5))

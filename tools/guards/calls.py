@@ -156,6 +156,13 @@ OUTCOMES = (
         REPORTS,
     ),
     Guard(
+        "an outcome that missed an erasure goes",
+        f"{CLOUD}/outcomes/resolving.py",
+        "or_(CallOutcome.received_at < cutoff, and_(is_recent, is_of_erased.exists())),",
+        "CallOutcome.received_at < cutoff,",
+        REPORTS,
+    ),
+    Guard(
         "a hold keeps the outcomes that wait",
         f"{CLOUD}/outcomes/resolving.py",
         "        not_held_condition(CallOutcome.user_id, CallOutcome.project_id),  # type: ignore[arg-type]\n",
