@@ -173,7 +173,7 @@ class WorkQueue:
     def _run_outcomes(self, project_id: str) -> None:
         tenant = find_project_tenant(self._engine, project_id)
         if tenant is not None:
-            link_waiting_outcomes(tenant)
+            link_waiting_outcomes(tenant, utc_now())
 
     def _run_evaluations(self, project_id: str) -> None:
         has_more = process_evaluations(self._engine, self._blobs, project_id, self._judge, self._on_scored)

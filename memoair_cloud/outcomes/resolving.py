@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Engine, and_, delete, or_, select
+from sqlalchemy import ColumnElement, Engine, and_, delete, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from memoair_cloud.calls.users import lock_user
@@ -84,21 +84,54 @@ def find_projects_with_waiting_outcomes(engine: Engine, now: datetime) -> list[s
         return sorted(session.scalars(found.distinct()))
 
 
-def link_waiting_outcomes(tenant: Tenant) -> int:
-    """Give the outcomes of a project that wait for calls to those that are there; return the number of calls."""
+def link_waiting_outcomes(tenant: Tenant, now: datetime) -> int:
+    """Give the recent outcomes of a project that wait for calls to those that are there.
+
+    Args:
+        tenant: The project.
+        now: The present time.
+
+    Returns:
+        The number of calls.
+    """
+    count, last = 0, ("", "", "")
+    while True:
+        rows = _find_calls_of_waiting(tenant, now, last)
+        found: dict[str, set[str]] = {}
+        for user_id, session_id, _, digest in rows:
+            # A session id may be that of other users, too: their calls are not locked in vain at each sweep.
+            if digest in (None, hash_user_id(tenant.scope.project_id, user_id)):
+                found.setdefault(user_id, set()).add(session_id)
+        for user_id, session_ids in found.items():
+            with tenant.begin_write() as session:
+                if lock_user(session, user_id) is None:
+                    continue
+                known = select(CallSession.id).where(CallSession.user_id == user_id, CallSession.id.in_(session_ids))
+                link_to_new_calls(session, user_id, session.scalars(known).all())
+        count += sum(map(len, found.values()))
+        if len(rows) < _MAX_ROWS:
+            return count
+        last = rows[-1][:3]
+
+
+def _find_calls_of_waiting(
+    tenant: Tenant, now: datetime, last: tuple[str, str, str]
+) -> list[tuple[str, str, str, str | None]]:
+    """Return the next calls with the id of one that an outcome waits for: user, session, outcome, and hash of its user.
+
+    Args:
+        tenant: The project.
+        now: The present time.
+        last: The first three of the last call that was returned.
+    """
+    key = CallSession.user_id, CallSession.id, CallOutcome.id
+    same = and_(CallSession.project_id == CallOutcome.project_id, CallSession.id == CallOutcome.session_id)
+    is_recent = CallOutcome.received_at > now - _MAX_RACE_AGE
+    statement = select(*key, CallOutcome.user_digest).join(CallOutcome, same)
+    is_next = CallOutcome.user_id.is_(None), is_recent, tuple_(*key) > last
     with tenant.begin_read() as session:
-        waiting = select(CallOutcome.session_id).where(CallOutcome.user_id.is_(None)).distinct()
-        calls = select(CallSession.user_id, CallSession.id).where(CallSession.id.in_(waiting)).limit(_MAX_ROWS)
-        found: dict[str, list[str]] = {}
-        for row in session.execute(calls):
-            found.setdefault(row.user_id, []).append(row.id)
-    for user_id, session_ids in found.items():
-        with tenant.begin_write() as session:
-            if lock_user(session, user_id) is None:
-                continue
-            known = select(CallSession.id).where(CallSession.user_id == user_id, CallSession.id.in_(session_ids))
-            link_to_new_calls(session, user_id, session.scalars(known).all())
-    return sum(map(len, found.values()))
+        rows = session.execute(statement.where(*is_next).order_by(*key).limit(_MAX_ROWS))
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
 def is_abandoned(now: datetime, turns_cutoff: datetime | None) -> ColumnElement[bool]:

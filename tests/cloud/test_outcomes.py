@@ -243,6 +243,22 @@ def test_an_outcome_that_arrived_at_the_same_moment_as_its_call_is_found_later(
     assert client.identity["project"] not in find_projects_with_waiting_outcomes(cloud.services.engine, utc_now())
 
 
+def test_outcomes_of_other_callers_with_the_same_session_ids_hold_up_no_outcome(
+    cloud: RunningCloud, client: Client, app: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = client.with_identity(user="zz")
+    client.send(*(turn(f"said-{number}", f"call-{number}") for number in range(5)))
+    report(app, *(outcome(f"call-{number}", userId="someone") for number in range(5)))
+    last.send(turn("said-last", "last"))
+    report(app, outcome("last"))
+    with Session(cloud.services.engine) as session, session.begin():
+        is_own = CallOutcome.project_id == client.identity["project"]
+        session.execute(update(CallOutcome).where(is_own).values(user_id=None))
+    monkeypatch.setattr("memoair_cloud.outcomes.resolving._MAX_ROWS", 2)
+    cloud.run_tasks()
+    assert [row for row in listed(app) if row[1]] == [("last", "zz", "resolved", None)]
+
+
 def test_a_key_that_only_sends_calls_may_report_and_not_list(cloud: RunningCloud, client: Client, app: Client) -> None:
     account_id = authenticate(cloud.services.engine, str(client.key)).account_id
     keys = {scope: cloud.accounts.issue_key(account_id, "k", Grant(scope)).key for scope in KeyScope}
