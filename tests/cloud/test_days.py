@@ -127,6 +127,27 @@ def test_figures_of_calls_are_read_from_their_indexes(cloud: RunningCloud) -> No
     assert "TEMP B-TREE" not in latest
 
 
+def test_what_is_kept_of_outcomes_is_bounded(cloud: RunningCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application may make up a name for each call, and nobody may ask for a day again."""
+    monkeypatch.setattr("memoair_cloud.analytics.outcomes._MAX_NAMES", 2)
+    client = cloud.tenant("outcome-names")
+    tenant, now = tenant_of(cloud, client), 0.0
+    cache = DayCache(lambda: now)
+    for number in range(2):
+        send_call(client, f"call-{number}", day_before(3)[0] + timedelta(hours=1))
+        names = ("unique-0", "unique-1", "unique-2", "very-often") if number else ("very-often",)
+        outcomes = [{"sessionId": f"call-{number}", "outcome": name} for name in names]
+        client.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": outcomes})
+
+    [found] = cache.load_outcome_days(tenant, [day_before(3)])
+    [tally] = found.values()
+    assert {name: each.count for name, each in tally.by_name.items()} == {"very-often": 2, "unique-0": 1}
+    assert tally.reported == 2
+    now = 600.0
+    cache.load_outcome_days(tenant, [day_before(4)])
+    assert len(cache._outcomes._days) == 1
+
+
 def test_outcomes_are_read_by_runs_of_days_and_not_for_what_lies_between(cloud: RunningCloud) -> None:
     """The first and the last days of a period are read for each page, and those between are in memory."""
     client = cloud.tenant("outcome-days")

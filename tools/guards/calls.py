@@ -163,6 +163,20 @@ OUTCOMES = (
         REPORTS,
     ),
     Guard(
+        "the names of outcomes in memory are bounded",
+        f"{CLOUD}/analytics/outcomes.py",
+        "if len(by_name) <= _MAX_NAMES:",
+        "if True:",
+        ("tests/cloud/test_days.py", "-k", "bounded"),
+    ),
+    Guard(
+        "days in memory are dropped when they are too old",
+        f"{CLOUD}/analytics/days.py",
+        "(len(self._days) > _MAX_DAYS or self._is_first_expired())",
+        "len(self._days) > _MAX_DAYS",
+        ("tests/cloud/test_days.py", "-k", "bounded"),
+    ),
+    Guard(
         "a hold keeps the outcomes that wait",
         f"{CLOUD}/outcomes/resolving.py",
         "        not_held_condition(CallOutcome.user_id, CallOutcome.project_id),  # type: ignore[arg-type]\n",
