@@ -245,6 +245,19 @@ def test_an_import_with_a_wrong_line_changes_nothing_and_names_it(
     assert [case["caseId"] for case in own.client.ok("GET", f"{SUITES}/{suite}/cases")["cases"]] == ["boots-1"]
 
 
+def test_an_import_of_too_many_cases_says_so(own: Dashboard, visitor: Visitor, suite: str) -> None:
+    """More than any database takes as parameters of one statement."""
+    put(own, suite, CASE)
+    here = own.path("evaluations", "suites", suite)
+    content = "".join(f'{{"id": "c{number}", "question": "x"}}\n' for number in range(70_000)).encode()
+    page = visitor.post_files(f"{here}/import", here, {"suite.jsonl": content})
+    assert page.status == 422
+    assert "a suite can have at most 10,000 cases" in text_of(page)
+    one_too_many = content[: content.index(b'{"id": "c10000"')]
+    page = visitor.post_files(f"{here}/import", here, {"suite.jsonl": one_too_many})
+    assert (page.status, "at most 10,000 cases" in text_of(page)) == (422, True), "with the one that is there"
+
+
 def test_cases_are_found_by_their_words_page_by_page(own: Dashboard, visitor: Visitor, suite: str) -> None:
     cases = [{"id": f"case-{n}", "question": f"Question {n}?", "must": [{"text": "x"}]} for n in range(60)]
     put(own, suite, *cases, {**cases[0], "id": "grüße", "question": "Grüße?", "tags": ["50%"]})

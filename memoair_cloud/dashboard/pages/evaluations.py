@@ -13,7 +13,7 @@ from memoair_cloud.dashboard.evaluation_page import SuiteDep, SuitePage, Writabl
 from memoair_cloud.dashboard.page_route import PageRoute
 from memoair_cloud.dashboard.pages.uploads import FilesRoute, Flag, FormFiles
 from memoair_cloud.dashboard.project_page import PAGE_ROWS, CursorParam, PageDep, SearchText, Text
-from memoair_cloud.errors import InvalidRequestError
+from memoair_cloud.errors import BatchTooLargeError, InvalidRequestError
 from memoair_cloud.evaluation import cases, suites
 from memoair_cloud.evaluation.overview import (
     list_case_sources,
@@ -102,7 +102,7 @@ def import_cases(on: WritableSuiteDep, files: FormFiles, replace_all: Flag = Fal
         cases.put_cases(on.tenant, on.suite.id, found, replaces_all=replace_all)
     except InvalidSuiteError as error:
         return _render_suite(on, problems=str(error).splitlines())
-    except InvalidRequestError as error:
+    except (InvalidRequestError, BatchTooLargeError) as error:
         return _render_suite(on, problems=[error.message])
     return on.redirect(imported=len(found))
 
