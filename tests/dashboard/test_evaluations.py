@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from dashboard.test_access import make_key
+from sqlalchemy import event
 from support.clouds import turn
 from support.dashboards import Dashboard, Page, Visitor, fill_project
 
@@ -371,6 +372,32 @@ def test_reading_copies_of_calls_is_in_the_audit_log(dashboard: Dashboard) -> No
         entries = own.client.ok("GET", "/v1/voice-sdk/audit")["entries"]
         read = [(entry["action"], entry["userId"]) for entry in entries if entry["actorId"] == key_id]
         assert ("call.read", own.user_id) in read, parts
+
+
+def test_reading_copies_of_several_calls_is_recorded_at_once(dashboard: Dashboard) -> None:
+    """A suite may have copies of thousands of calls: not a transaction for each."""
+    own = fill_project(dashboard.cloud, "audited-at-once")
+    suite = own.client.ok("POST", SUITES, {"name": "S"})["suiteId"]
+    for call in ("a", "b"):
+        copy = {"userId": own.user_id, "sessionId": f"call-{call}", "eventId": f"{call}-1", "must": [{"text": "x"}]}
+        own.client.ok("POST", f"{SUITES}/{suite}/cases/from-turn", {**copy, "caseId": call})
+    written: list[str] = []
+
+    def note(_c: Any, _r: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO audit_entries"):
+            written.append(statement)
+
+    for page in ("", "/export"):
+        key_id, key = make_key(own, KeyScope.READ)
+        visitor = own.visitor(key)
+        event.listen(own.cloud.services.engine, "before_cursor_execute", note)
+        try:
+            assert visitor.get(own.path("evaluations", "suites", suite) + page).status == 200
+        finally:
+            event.remove(own.cloud.services.engine, "before_cursor_execute", note)
+        entries = own.client.ok("GET", "/v1/voice-sdk/audit")["entries"]
+        assert {entry["target"] for entry in entries if entry["actorId"] == key_id} == {"call-a", "call-b"}
+    assert len(written) == 2
 
 
 def test_an_empty_project_says_what_to_do_first(dashboard: Dashboard) -> None:

@@ -110,8 +110,7 @@ def import_cases(on: WritableSuiteDep, files: FormFiles, replace_all: Flag = Fal
 @router.get("/suites/{suite_id}/export")
 def export_cases(on: SuiteDep) -> Response:
     """Return the cases of a suite as a file, one per line."""
-    for user_id, session_id in list_case_sources(on.tenant, on.suite.id):
-        on.page.record_read(AuditAction.READ_CALL, user_id, session_id)
+    on.page.record_reads(AuditAction.READ_CALL, list_case_sources(on.tenant, on.suite.id))
     headers = {"Content-Disposition": 'attachment; filename="suite.jsonl"'}
     return StreamingResponse(_export_lines(on), media_type="application/jsonl", headers=headers)
 
