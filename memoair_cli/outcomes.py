@@ -78,7 +78,7 @@ def import_outcomes(
     base_url: BaseUrl = CLOUD_BASE_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Report the outcomes in a CSV file. Columns that are not named are chosen by their names.
+    """Report the outcomes in a CSV file. Columns that are not named are chosen by their names ("" for none).
 
     Reporting a file again replaces its outcomes. Exit codes: 0 all saved, 1 some rejected, 2 invalid options.
     """

@@ -125,7 +125,7 @@ class WorkQueue:
         for project_id in find_projects_with_uploads(self._engine, utc_now()):
             self._upload_task(project_id)
         for project_id in find_projects_with_evaluations(self._engine, utc_now()):
-            self._queue_evaluations(project_id)
+            self._continue_evaluations(project_id)
         remove_replaced_files(self._engine, self._blobs)
         if time.monotonic() >= self._next_parts_at:
             self._next_parts_at = time.monotonic() + _PARTS_INTERVAL_S
@@ -174,18 +174,24 @@ class WorkQueue:
     def _run_outcomes(self, project_id: str) -> None:
         tenant = find_project_tenant(self._engine, project_id)
         if tenant is not None:
-            link_waiting_outcomes(tenant)
+            link_waiting_outcomes(tenant, utc_now())
 
     def _run_evaluations(self, project_id: str) -> None:
         has_more = process_evaluations(self._engine, self._blobs, project_id, self._judge, self._on_scored)
         log.info("processed evaluations", extra={"action": "evaluations_processed", "fields": {"more": has_more}})
         if has_more:  # behind the tasks of others
-            self._queue_evaluations(project_id)
+            self._continue_evaluations(project_id)
 
-    def _queue_evaluations(self, project_id: str) -> None:
-        """Queue a task of a project unless one waits: each queues the next one, so that they would multiply."""
-        is_waiting = any(task.name == _EVALUATE and task.args == (project_id,) for task in self._huey.pending())
-        if not is_waiting:
+    def _continue_evaluations(self, project_id: str) -> None:
+        """Queue the processing of a project's runs, unless it is queued.
+
+        A task queues the next one while a run goes on. If each sweep added one more, they would fill the queue.
+        """
+        is_queued = any(
+            isinstance(task, self._evaluation_task.task_class) and task.args == (project_id,)
+            for task in self._huey.pending()
+        )
+        if not is_queued:
             self._evaluation_task(project_id)
 
     def _run_exclusion(self, project_id: str) -> None:

@@ -83,12 +83,15 @@ def guess_columns(names: Sequence[str], given: OutcomeColumns = OutcomeColumns()
 
     Args:
         names: The names of the columns.
-        given: What is known already; it stays.
+        given: What is known already; it stays. An empty text says that the table has no such column.
     """
     by_folded_name = {re.sub(r"[^a-z0-9]", "", name.casefold()): name for name in reversed(names)}
     taken = {getattr(given, field) for field in _KNOWN_NAMES}
     guessed = {}
     for field, known_names in _KNOWN_NAMES.items():
+        if getattr(given, field) == "":
+            guessed[field] = None
+            continue
         found = (by_folded_name[name] for name in known_names if name in by_folded_name)
         guessed[field] = getattr(given, field) or next((name for name in found if name not in taken), None)
         taken.add(guessed[field])

@@ -92,9 +92,13 @@ class _DayStore(Generic[FiguresT]):
                 if utc_now() - day[1] > _SETTLED_AFTER and drops == self._drops:
                     self._days[project_id, day] = self._clock(), figures
                     self._days.move_to_end((project_id, day))
-            while len(self._days) > _MAX_DAYS:
+            while self._days and (len(self._days) > _MAX_DAYS or self._is_first_expired()):
                 self._days.popitem(last=False)
         return [loaded[day] if day in loaded else found[day] for day in days]
+
+    def _is_first_expired(self) -> bool:
+        loaded_at, _ = next(iter(self._days.values()))  # they are in the order in which they were loaded
+        return self._clock() >= loaded_at + _TTL_S
 
     def drop_days(self, project_id: str, moments: Iterable[datetime]) -> None:
         settled_until = utc_now() - _SETTLED_AFTER  # no day that ends later is kept

@@ -17,6 +17,8 @@ from memoair_cloud.tenancy.access import Tenant
 
 # So many that a server can hold their calls in memory.
 _DAYS_AT_ONCE = 16
+# Of a version on a day: days are kept in memory, and an application may put anything into the name of an outcome.
+_MAX_NAMES = 500
 
 
 @attrs.frozen
@@ -42,7 +44,7 @@ class OutcomeTally:
 
     Attributes:
         reported: The number of calls with an outcome.
-        by_name: The outcomes by name.
+        by_name: The outcomes by name, of the most frequent names of each day.
     """
 
     reported: int = 0
@@ -100,5 +102,12 @@ def _tally(tenant: Tenant, days: Sequence[tuple[datetime, datetime]]) -> list[di
         by_name[day, key][name] = NamedOutcomes(len(calls), sample)
     tallies: list[dict[PromptKey, OutcomeTally]] = [{} for _ in days]
     for (day, key), calls in reported.items():
-        tallies[day][key] = OutcomeTally(len(calls), by_name[day, key])
+        tallies[day][key] = OutcomeTally(len(calls), _most_frequent(by_name[day, key]))
     return tallies
+
+
+def _most_frequent(by_name: Mapping[str, NamedOutcomes]) -> Mapping[str, NamedOutcomes]:
+    if len(by_name) <= _MAX_NAMES:
+        return by_name
+    names = sorted(by_name, key=lambda name: (-by_name[name].count, name))[:_MAX_NAMES]
+    return {name: by_name[name] for name in names}

@@ -82,7 +82,5 @@ def record_case_reads(page: ProjectPage, rows: Iterable[Any]) -> None:
         page: The page that shows them.
         rows: Cases or results.
     """
-    for row in rows:
-        if row.user_id is not None:
-            source = getattr(row, "source", None) or {}
-            page.record_read(AuditAction.READ_CALL, row.user_id, source.get("sessionId"))
+    copied = [(row.user_id, getattr(row, "source", None) or {}) for row in rows if row.user_id is not None]
+    page.record_reads(AuditAction.READ_CALL, [(user_id, source.get("sessionId")) for user_id, source in copied])

@@ -1,6 +1,6 @@
 """What the pages of a project share: the tenant, the project, its agents, and the view that the address asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -80,6 +80,10 @@ class ProjectPage:
     def record_read(self, action: AuditAction, user_id: str, target: str | None = None) -> None:
         """Record in the audit log that a caller's data is shown."""
         self.services.reads.record(self.tenant, action, user_id, target)
+
+    def record_reads(self, action: AuditAction, read: Iterable[tuple[str, str | None]]) -> None:
+        """Record that data of several callers is shown, in one transaction."""
+        self.services.reads.record_all(self.tenant, action, read)
 
 
 def get_visitor(request: Request) -> Visitor:

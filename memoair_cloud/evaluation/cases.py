@@ -86,6 +86,7 @@ def put_cases(tenant: Tenant, suite_id: str, cases: Sequence[RecallCase], *, rep
         NotFoundError: If the agent has no such suite.
         BatchTooLargeError: If the suite would be too large.
     """
+    _check_count(len(cases))  # before a statement names all of them: databases limit its parameters
     with tenant.begin_write() as session:
         suite = load_suite(session, suite_id, lock=True)
         known = {row.id: row for row in session.scalars(_cases_of(suite_id, [case.id for case in cases]))}
@@ -178,12 +179,16 @@ def check_size(session: ScopedSession, suite_id: str) -> None:
     """Raise `BatchTooLargeError` if a suite has become too large."""
     statement = select(func.count(), func.coalesce(func.sum(SuiteCase.size), 0))
     count, size = session.execute(statement.select_from(SuiteCase).where(SuiteCase.suite_id == suite_id)).one()
-    if count > MAX_SUITE_CASES:
-        raise BatchTooLargeError(f"a suite can have at most {MAX_SUITE_CASES:,} cases", limit=MAX_SUITE_CASES)
+    _check_count(count)
     if size > MAX_SUITE_BYTES:
         raise BatchTooLargeError(
             f"the cases of a suite can have at most {MAX_SUITE_BYTES:,} bytes", limit=MAX_SUITE_BYTES
         )
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_SUITE_CASES:
+        raise BatchTooLargeError(f"a suite can have at most {MAX_SUITE_CASES:,} cases", limit=MAX_SUITE_CASES)
 
 
 def _cases_of(suite_id: str, case_ids: Sequence[str]) -> Select[SuiteCase]:

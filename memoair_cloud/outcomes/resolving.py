@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Engine, and_, delete, or_, select
+from sqlalchemy import ColumnElement, Engine, and_, delete, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from memoair_cloud.calls.users import lock_user
-from memoair_cloud.database.models import CallSession
+from memoair_cloud.database.models import CallSession, ForgottenUser
 from memoair_cloud.database.outcome_models import CallOutcome
 from memoair_cloud.outcomes.reporting import hash_outcome
 from memoair_cloud.retention.holds import not_held_condition
@@ -35,7 +35,9 @@ def link_to_new_calls(session: ScopedSession, user_id: str, session_ids: Iterabl
     waiting = select(CallOutcome).where(
         CallOutcome.session_id.in_(set(session_ids)), CallOutcome.user_id.is_(None), is_theirs
     )
-    for row in session.scalars(waiting.order_by(CallOutcome.received_at)).all():
+    # Reports write in this order: of a call and a report at the same time, neither waits for the other's second row.
+    locked = session.scalars(waiting.order_by(CallOutcome.session_id, CallOutcome.id).with_for_update()).all()
+    for row in sorted(locked, key=lambda row: (row.session_id, row.received_at)):
         row_id = hash_outcome(digest, row.session_id, row.outcome, row.outcome_id)
         if row.id != row_id:  # it named no user; what names them is another report of the same outcome
             key = session.scope.project_id, row.session_id, row_id
@@ -82,25 +84,61 @@ def find_projects_with_waiting_outcomes(engine: Engine, now: datetime) -> list[s
         return sorted(session.scalars(found.distinct()))
 
 
-def link_waiting_outcomes(tenant: Tenant) -> int:
-    """Give the outcomes of a project that wait for calls to those that are there; return the number of calls."""
+def link_waiting_outcomes(tenant: Tenant, now: datetime) -> int:
+    """Give the recent outcomes of a project that wait for calls to those that are there.
+
+    Args:
+        tenant: The project.
+        now: The present time.
+
+    Returns:
+        The number of calls.
+    """
+    count, last = 0, ("", "", "")
+    while True:
+        rows = _find_calls_of_waiting(tenant, now, last)
+        found: dict[str, set[str]] = {}
+        for user_id, session_id, _, digest in rows:
+            # A session id may be that of other users, too: their calls are not locked in vain at each sweep.
+            if digest in (None, hash_user_id(tenant.scope.project_id, user_id)):
+                found.setdefault(user_id, set()).add(session_id)
+        for user_id, session_ids in found.items():
+            with tenant.begin_write() as session:
+                if lock_user(session, user_id) is None:
+                    continue
+                known = select(CallSession.id).where(CallSession.user_id == user_id, CallSession.id.in_(session_ids))
+                link_to_new_calls(session, user_id, session.scalars(known).all())
+        count += sum(map(len, found.values()))
+        if len(rows) < _MAX_ROWS:
+            return count
+        last = rows[-1][:3]
+
+
+def _find_calls_of_waiting(
+    tenant: Tenant, now: datetime, last: tuple[str, str, str]
+) -> list[tuple[str, str, str, str | None]]:
+    """Return the next calls with the id of one that an outcome waits for: user, session, outcome, and hash of its user.
+
+    Args:
+        tenant: The project.
+        now: The present time.
+        last: The first three of the last call that was returned.
+    """
+    key = CallSession.user_id, CallSession.id, CallOutcome.id
+    same = and_(CallSession.project_id == CallOutcome.project_id, CallSession.id == CallOutcome.session_id)
+    is_recent = CallOutcome.received_at > now - _MAX_RACE_AGE
+    statement = select(*key, CallOutcome.user_digest).join(CallOutcome, same)
+    is_next = CallOutcome.user_id.is_(None), is_recent, tuple_(*key) > last
     with tenant.begin_read() as session:
-        waiting = select(CallOutcome.session_id).where(CallOutcome.user_id.is_(None)).distinct()
-        calls = select(CallSession.user_id, CallSession.id).where(CallSession.id.in_(waiting)).limit(_MAX_ROWS)
-        found: dict[str, list[str]] = {}
-        for row in session.execute(calls):
-            found.setdefault(row.user_id, []).append(row.id)
-    for user_id, session_ids in found.items():
-        with tenant.begin_write() as session:
-            if lock_user(session, user_id) is None:
-                continue
-            known = select(CallSession.id).where(CallSession.user_id == user_id, CallSession.id.in_(session_ids))
-            link_to_new_calls(session, user_id, session.scalars(known).all())
-    return sum(map(len, found.values()))
+        rows = session.execute(statement.where(*is_next).order_by(*key).limit(_MAX_ROWS))
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
 def is_abandoned(now: datetime, turns_cutoff: datetime | None) -> ColumnElement[bool]:
     """Return the condition that selects outcomes whose calls are not expected any more.
+
+    They have waited too long, or their user was erased after them: a report that names a user without a call locks
+    nothing, so that it may be saved just after an erasure which it did not see.
 
     Args:
         now: The present time.
@@ -109,9 +147,15 @@ def is_abandoned(now: datetime, turns_cutoff: datetime | None) -> ColumnElement[
     cutoff = now - WAITS_FOR_CALL
     if turns_cutoff is not None:
         cutoff = max(cutoff, turns_cutoff)
+    is_of_erased = select(ForgottenUser.digest).where(
+        ForgottenUser.project_id == CallOutcome.project_id,
+        ForgottenUser.digest == CallOutcome.user_digest,
+        ForgottenUser.forgotten_at >= CallOutcome.reported_at,
+    )
+    is_recent = CallOutcome.received_at > now - _MAX_RACE_AGE  # all that wait would be too many to look at each time
     return and_(
         CallOutcome.user_id.is_(None),
-        CallOutcome.received_at < cutoff,
+        or_(CallOutcome.received_at < cutoff, and_(is_recent, is_of_erased.exists())),
         not_held_condition(CallOutcome.user_id, CallOutcome.project_id),  # type: ignore[arg-type]
     )
 

@@ -28,6 +28,10 @@ def test_columns_are_guessed_by_their_names() -> None:
     assert guess_columns(["status", "result", "stars"], given) == OutcomeColumns(
         "status", None, "stars", fixed_outcome="csat"
     )
+    without = OutcomeColumns(score="", user="", time="")
+    assert guess_columns(["call_id", "status", "score", "caller", "date"], without) == OutcomeColumns(
+        "call_id", "status"
+    )
     for columns in (OutcomeColumns("x", "b"), OutcomeColumns("a"), OutcomeColumns(None, "b")):
         with pytest.raises(UnknownColumnError, match="a, b"):
             columns.check(["a", "b"])
@@ -80,6 +84,8 @@ def test_a_table_is_imported_and_the_outcomes_are_listed(client: Client, tmp_pat
     done = memoair("outcomes", "import", str(file), **environ)
     assert done.err == "columns: session = call_id, outcome = result, score = csat\n"
     assert done.out == "2 outcomes saved: 1 of known calls, 1 of calls that have not arrived; 0 rejected\n"
+    unscored = memoair("outcomes", "import", str(file), "--score-column", "", "--dry-run", **environ)
+    assert unscored.err == "columns: session = call_id, outcome = result\n"
     as_json = json.loads(memoair("outcomes", "import", str(file), "--json", **environ).out)
     assert as_json == {"accepted": 2, "unknownSessions": 1, "rejected": [], "dryRun": False}
     rows = json.loads(memoair("outcomes", "list", "--json", **environ).out)

@@ -14,6 +14,7 @@ from memoair_cloud.analytics.calls import CallCounts, count_callers, get_learnin
 from memoair_cloud.analytics.days import DayCache, compute_recall, compute_recall_by_agent
 from memoair_cloud.calls.search import CallFilter, CallState, list_calls
 from memoair_cloud.errors import NotFoundError
+from memoair_cloud.outcomes.queries import OutcomeFilter, list_outcomes
 from memoair_cloud.tenancy.access import Tenant, authenticate
 from memoair_protocol.timestamps import format_utc, utc_now
 
@@ -91,12 +92,12 @@ def test_what_is_kept_of_a_day_is_only_for_its_account(cloud: RunningCloud) -> N
     assert cloud.services.days.load_days(tenant_of(cloud, other), [day])[0].count_calls().calls == 0
 
 
-def explain(cloud: RunningCloud, read: Callable[[], object]) -> list[str]:
-    """Return how SQLite runs the statements of a call over the table of calls."""
+def explain(cloud: RunningCloud, read: Callable[[], object], table: str = "call_sessions") -> list[str]:
+    """Return how SQLite runs the statements of a call over a table."""
     statements: list[tuple[str, Any]] = []
 
     def record(_: Any, __: Any, sql: str, parameters: Any, *___: Any) -> None:
-        if "FROM call_sessions" in sql:
+        if f"FROM {table}" in sql:
             statements.append((sql, parameters))
 
     event.listen(cloud.services.engine, "before_cursor_execute", record)
@@ -125,6 +126,31 @@ def test_figures_of_calls_are_read_from_their_indexes(cloud: RunningCloud) -> No
     [latest] = explain(cloud, partial(list_calls, tenant, CallFilter(since, until), None, 50))
     assert "INDEX ix_call_sessions_started_at" in latest
     assert "TEMP B-TREE" not in latest
+    named = partial(list_outcomes, tenant, OutcomeFilter(outcome="resolved"), None, 50)
+    [rare] = explain(cloud, named, "call_outcomes")  # PostgreSQL finds the calls of a rare outcome by it, too
+    assert "INDEX ix_call_outcomes_outcome" in rare
+    assert "TEMP B-TREE" not in rare
+
+
+def test_what_is_kept_of_outcomes_is_bounded(cloud: RunningCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application may make up a name for each call, and nobody may ask for a day again."""
+    monkeypatch.setattr("memoair_cloud.analytics.outcomes._MAX_NAMES", 2)
+    client = cloud.tenant("outcome-names")
+    tenant, now = tenant_of(cloud, client), 0.0
+    cache = DayCache(lambda: now)
+    for number in range(2):
+        send_call(client, f"call-{number}", day_before(3)[0] + timedelta(hours=1))
+        names = ("unique-0", "unique-1", "unique-2", "very-often") if number else ("very-often",)
+        outcomes = [{"sessionId": f"call-{number}", "outcome": name} for name in names]
+        client.ok("POST", "/v1/voice-sdk/outcomes", {"outcomes": outcomes})
+
+    [found] = cache.load_outcome_days(tenant, [day_before(3)])
+    [tally] = found.values()
+    assert {name: each.count for name, each in tally.by_name.items()} == {"very-often": 2, "unique-0": 1}
+    assert tally.reported == 2
+    now = 600.0
+    cache.load_outcome_days(tenant, [day_before(4)])
+    assert len(cache._outcomes._days) == 1
 
 
 def test_outcomes_are_read_by_runs_of_days_and_not_for_what_lies_between(cloud: RunningCloud) -> None:

@@ -59,6 +59,28 @@ def process(cloud: RunningCloud, client: Client) -> bool:
     return run_worker.process_evaluations(cloud.services.engine, cloud.services.blobs, client.identity["project"])
 
 
+def test_tasks_of_a_run_that_goes_on_do_not_multiply(
+    cloud: RunningCloud, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.run_tasks()
+    start(client, new_suite(client, case_of("found")))
+    processed: list[str] = []
+
+    def go_on(_engine: Any, _blobs: Any, project_id: str, *_: Any) -> bool:
+        processed.append(project_id)
+        return len(processed) < 20
+
+    monkeypatch.setattr("memoair_cloud.queue.process_evaluations", go_on)
+    queue = cloud.services.queue
+    for _ in range(5):  # a run that no worker has claimed at the moment of a sweep
+        queue.sweep()
+        queue.run_next_task()
+        queue.sweep()
+    assert [task.name for task in queue._huey.pending()].count("evaluate") == 1
+    cloud.run_tasks()
+    assert len(processed) == 20, "the run goes on until it is over"
+
+
 def test_a_run_scores_each_case_against_the_present_state(cloud: RunningCloud, client: Client) -> None:
     give_documents(client, POLICY)
     client.ok("POST", "/v1/voice-sdk/prompts", {"text": "You are {{name}}.", "labels": ["production"]})

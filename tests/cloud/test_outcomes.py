@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 from support.clouds import Client, RunningCloud, turn
 
@@ -165,6 +165,21 @@ def test_late_outcomes_of_an_erased_caller_are_refused(cloud: RunningCloud, clie
         assert not any("0xab12" in repr(vars(row)) for row in rows)
 
 
+def test_an_outcome_that_was_saved_just_after_an_erasure_goes(
+    cloud: RunningCloud, client: Client, app: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of the report has passed before the erasure commits, and its row comes after."""
+    client.send(turn("said"))
+    client.ok("DELETE", client.path)
+    with monkeypatch.context() as patched:
+        patched.setattr("memoair_cloud.outcomes.reporting._ErasedSessions.check", lambda *_: None)
+        before = format_utc(utc_now() - timedelta(minutes=1))
+        report(app, outcome("early", userId="0xab12", occurredAt=before), outcome("other", userId="someone"))
+        report(app, outcome("next", userId="0xab12"))
+    cloud.run_tasks()
+    assert {row[0] for row in listed(app)} == {"other", "next"}
+
+
 def test_an_export_has_the_outcomes(client: Client, app: Client) -> None:
     client.send(turn("said"))
     report(app, outcome(score=0.5))
@@ -228,6 +243,22 @@ def test_an_outcome_that_arrived_at_the_same_moment_as_its_call_is_found_later(
     assert client.identity["project"] not in find_projects_with_waiting_outcomes(cloud.services.engine, utc_now())
 
 
+def test_outcomes_of_other_callers_with_the_same_session_ids_hold_up_no_outcome(
+    cloud: RunningCloud, client: Client, app: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = client.with_identity(user="zz")
+    client.send(*(turn(f"said-{number}", f"call-{number}") for number in range(5)))
+    report(app, *(outcome(f"call-{number}", userId="someone") for number in range(5)))
+    last.send(turn("said-last", "last"))
+    report(app, outcome("last"))
+    with Session(cloud.services.engine) as session, session.begin():
+        is_own = CallOutcome.project_id == client.identity["project"]
+        session.execute(update(CallOutcome).where(is_own).values(user_id=None))
+    monkeypatch.setattr("memoair_cloud.outcomes.resolving._MAX_ROWS", 2)
+    cloud.run_tasks()
+    assert [row for row in listed(app) if row[1]] == [("last", "zz", "resolved", None)]
+
+
 def test_a_key_that_only_sends_calls_may_report_and_not_list(cloud: RunningCloud, client: Client, app: Client) -> None:
     account_id = authenticate(cloud.services.engine, str(client.key)).account_id
     keys = {scope: cloud.accounts.issue_key(account_id, "k", Grant(scope)).key for scope in KeyScope}
@@ -269,3 +300,24 @@ def test_reports_and_erasures_at_the_same_time_leave_nothing_of_the_erased(
     assert all(len(receipt["rejected"]) + receipt["accepted"] == 6 for receipt in receipts)
     assert all(row["index"] < 6 for receipt in receipts for row in receipt["rejected"])
     assert sorted(row[0] for row in listed(app)) == ["call-3", "call-4", "call-5"]
+
+
+def test_a_call_locks_waiting_outcomes_in_the_order_in_which_reports_write_them(
+    cloud: RunningCloud, client: Client, app: Client
+) -> None:
+    """A report that is repeated holds the first of its rows while a call with all of them arrives."""
+    for number in range(3, 0, -1):
+        report(app, outcome(f"call-{number}"))
+    updates: list[str] = []
+
+    def note(_c: Any, _r: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("UPDATE call_outcomes"):
+            updates.extend(call for call in ("call-1", "call-2", "call-3") if call in str(parameters))
+
+    event.listen(cloud.services.engine, "before_cursor_execute", note)
+    try:
+        client.send(*(turn(f"said-{number}", f"call-{number}") for number in range(1, 4)))
+    finally:
+        event.remove(cloud.services.engine, "before_cursor_execute", note)
+    assert updates == ["call-1", "call-2", "call-3"]
+    assert {row[1] for row in listed(app)} == {"0xab12"}

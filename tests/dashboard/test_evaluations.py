@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from dashboard.test_access import make_key
+from sqlalchemy import event
 from support.clouds import turn
 from support.dashboards import Dashboard, Page, Visitor, fill_project
 
@@ -245,6 +246,19 @@ def test_an_import_with_a_wrong_line_changes_nothing_and_names_it(
     assert [case["caseId"] for case in own.client.ok("GET", f"{SUITES}/{suite}/cases")["cases"]] == ["boots-1"]
 
 
+def test_an_import_of_too_many_cases_says_so(own: Dashboard, visitor: Visitor, suite: str) -> None:
+    """More than any database takes as parameters of one statement."""
+    put(own, suite, CASE)
+    here = own.path("evaluations", "suites", suite)
+    content = "".join(f'{{"id": "c{number}", "question": "x"}}\n' for number in range(70_000)).encode()
+    page = visitor.post_files(f"{here}/import", here, {"suite.jsonl": content})
+    assert page.status == 422
+    assert "a suite can have at most 10,000 cases" in text_of(page)
+    one_too_many = content[: content.index(b'{"id": "c10000"')]
+    page = visitor.post_files(f"{here}/import", here, {"suite.jsonl": one_too_many})
+    assert (page.status, "at most 10,000 cases" in text_of(page)) == (422, True), "with the one that is there"
+
+
 def test_cases_are_found_by_their_words_page_by_page(own: Dashboard, visitor: Visitor, suite: str) -> None:
     cases = [{"id": f"case-{n}", "question": f"Question {n}?", "must": [{"text": "x"}]} for n in range(60)]
     put(own, suite, *cases, {**cases[0], "id": "grüße", "question": "Grüße?", "tags": ["50%"]})
@@ -358,6 +372,32 @@ def test_reading_copies_of_calls_is_in_the_audit_log(dashboard: Dashboard) -> No
         entries = own.client.ok("GET", "/v1/voice-sdk/audit")["entries"]
         read = [(entry["action"], entry["userId"]) for entry in entries if entry["actorId"] == key_id]
         assert ("call.read", own.user_id) in read, parts
+
+
+def test_reading_copies_of_several_calls_is_recorded_at_once(dashboard: Dashboard) -> None:
+    """A suite may have copies of thousands of calls: not a transaction for each."""
+    own = fill_project(dashboard.cloud, "audited-at-once")
+    suite = own.client.ok("POST", SUITES, {"name": "S"})["suiteId"]
+    for call in ("a", "b"):
+        copy = {"userId": own.user_id, "sessionId": f"call-{call}", "eventId": f"{call}-1", "must": [{"text": "x"}]}
+        own.client.ok("POST", f"{SUITES}/{suite}/cases/from-turn", {**copy, "caseId": call})
+    written: list[str] = []
+
+    def note(_c: Any, _r: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO audit_entries"):
+            written.append(statement)
+
+    for page in ("", "/export"):
+        key_id, key = make_key(own, KeyScope.READ)
+        visitor = own.visitor(key)
+        event.listen(own.cloud.services.engine, "before_cursor_execute", note)
+        try:
+            assert visitor.get(own.path("evaluations", "suites", suite) + page).status == 200
+        finally:
+            event.remove(own.cloud.services.engine, "before_cursor_execute", note)
+        entries = own.client.ok("GET", "/v1/voice-sdk/audit")["entries"]
+        assert {entry["target"] for entry in entries if entry["actorId"] == key_id} == {"call-a", "call-b"}
+    assert len(written) == 2
 
 
 def test_an_empty_project_says_what_to_do_first(dashboard: Dashboard) -> None:

@@ -156,6 +156,27 @@ OUTCOMES = (
         REPORTS,
     ),
     Guard(
+        "an outcome that missed an erasure goes",
+        f"{CLOUD}/outcomes/resolving.py",
+        "or_(CallOutcome.received_at < cutoff, and_(is_recent, is_of_erased.exists())),",
+        "CallOutcome.received_at < cutoff,",
+        REPORTS,
+    ),
+    Guard(
+        "the names of outcomes in memory are bounded",
+        f"{CLOUD}/analytics/outcomes.py",
+        "if len(by_name) <= _MAX_NAMES:",
+        "if True:",
+        ("tests/cloud/test_days.py", "-k", "bounded"),
+    ),
+    Guard(
+        "days in memory are dropped when they are too old",
+        f"{CLOUD}/analytics/days.py",
+        "(len(self._days) > _MAX_DAYS or self._is_first_expired())",
+        "len(self._days) > _MAX_DAYS",
+        ("tests/cloud/test_days.py", "-k", "bounded"),
+    ),
+    Guard(
         "a hold keeps the outcomes that wait",
         f"{CLOUD}/outcomes/resolving.py",
         "        not_held_condition(CallOutcome.user_id, CallOutcome.project_id),  # type: ignore[arg-type]\n",

@@ -107,6 +107,13 @@ EVALUATIONS = (
 
 SERVER_EVALUATIONS = (
     Guard(
+        "the tasks of a run do not multiply",
+        "memoair_cloud/queue.py",
+        "        if not is_queued:\n",
+        "        if True:\n",
+        (EVALUATION_RUNS, "-k", "multiply"),
+    ),
+    Guard(
         "evaluations: a suite of another agent is not found",
         f"{CLOUD}/evaluation/suites.py",
         "is_own = EvaluationSuite.agent_id == session.scope.agent_id",

@@ -123,6 +123,7 @@ def index_exists(page: ProjectPage, name: str) -> bool:
 
 def _record_reads(page: ProjectPage, questions: Sequence[DocumentQuestion]) -> None:
     """Record that the words of callers are shown."""
-    for question in questions:
-        if question.question is not None and question.user_id is not None:
-            page.record_read(AuditAction.READ_CALL, question.user_id, question.session_id)
+    shown = [each for each in questions if each.question is not None]
+    page.record_reads(
+        AuditAction.READ_CALL, [(each.user_id, each.session_id) for each in shown if each.user_id is not None]
+    )

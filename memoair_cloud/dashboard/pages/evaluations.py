@@ -13,7 +13,7 @@ from memoair_cloud.dashboard.evaluation_page import SuiteDep, SuitePage, Writabl
 from memoair_cloud.dashboard.page_route import PageRoute
 from memoair_cloud.dashboard.pages.uploads import FilesRoute, Flag, FormFiles
 from memoair_cloud.dashboard.project_page import PAGE_ROWS, CursorParam, PageDep, SearchText, Text
-from memoair_cloud.errors import InvalidRequestError
+from memoair_cloud.errors import BatchTooLargeError, InvalidRequestError
 from memoair_cloud.evaluation import cases, suites
 from memoair_cloud.evaluation.overview import (
     list_case_sources,
@@ -102,7 +102,7 @@ def import_cases(on: WritableSuiteDep, files: FormFiles, replace_all: Flag = Fal
         cases.put_cases(on.tenant, on.suite.id, found, replaces_all=replace_all)
     except InvalidSuiteError as error:
         return _render_suite(on, problems=str(error).splitlines())
-    except InvalidRequestError as error:
+    except (InvalidRequestError, BatchTooLargeError) as error:
         return _render_suite(on, problems=[error.message])
     return on.redirect(imported=len(found))
 
@@ -110,8 +110,7 @@ def import_cases(on: WritableSuiteDep, files: FormFiles, replace_all: Flag = Fal
 @router.get("/suites/{suite_id}/export")
 def export_cases(on: SuiteDep) -> Response:
     """Return the cases of a suite as a file, one per line."""
-    for user_id, session_id in list_case_sources(on.tenant, on.suite.id):
-        on.page.record_read(AuditAction.READ_CALL, user_id, session_id)
+    on.page.record_reads(AuditAction.READ_CALL, list_case_sources(on.tenant, on.suite.id))
     headers = {"Content-Disposition": 'attachment; filename="suite.jsonl"'}
     return StreamingResponse(_export_lines(on), media_type="application/jsonl", headers=headers)
 

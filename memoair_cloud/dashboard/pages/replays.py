@@ -232,8 +232,7 @@ def _render_replay(
     found: ResultPage[replay_changes.ReplayChange] = ResultPage([], None)
     if not on.run.is_open:  # until then, the page says how far it is and not what was said
         found = replay_changes.list_changes(on.tenant, on.run.id, cursor, CHANGES_SHOWN)
-    for change in found.rows:
-        page.record_read(AuditAction.READ_CALL, change.user_id, change.session_id)
+    page.record_reads(AuditAction.READ_CALL, [(change.user_id, change.session_id) for change in found.rows])
     known: dict[str, Any] = {
         "run": on.run,
         "changed_count": replay_changes.count_changes(on.tenant, on.run.id),

@@ -74,6 +74,9 @@ def _create_outcomes() -> None:
     op.create_index(
         "ix_call_outcomes_figures", "call_outcomes", ["project_id", "user_id", "session_id", "outcome", "score"]
     )
+    op.create_index(
+        "ix_call_outcomes_outcome", "call_outcomes", ["project_id", "outcome", "reported_at", "session_id", "id"]
+    )
     is_unknown = sa.text("user_id IS NULL")
     op.create_index(
         "ix_call_outcomes_unknown",
