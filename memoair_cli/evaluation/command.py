@@ -141,7 +141,7 @@ def evaluate(
     read_options = ReadOptions(check_encoding(encoding, EvalExit.USAGE))
     if server:
         _refuse(
-            {"--case": case, "--tag": tag, "--history": history, "--accept": accept, "--processes": processes},
+            {"--case": case, "--tag": tag, "--history": history, "--processes": processes},
             "runs on this machine",
         )
         headers = {
@@ -161,6 +161,7 @@ def evaluate(
                 candidate=chosen,
                 documents=read_documents(documents, read_options, EvalExit.USAGE) if documents else None,
                 with_judge=judge,
+                accepts=accept,
                 exit_code=EvalExit.USAGE,
             )
             other = against if before is None else None

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from memoair_cli.cloud_client import connect, post, request
+from memoair_cli.cloud_client import body_of, connect, post, request, send
 from memoair_cli.evaluation.run_file import RunRecord
 from memoair_cli.listings import iterate_items, make_printable
 from memoair_cli.options import fail, pluralize
@@ -53,6 +54,7 @@ class ServerRequest:
         candidate: What differs from the present state.
         documents: Documents to search instead of the project's; None for those.
         with_judge: Whether the server's judge grades the answers.
+        accepts: Whether later runs are compared with it even if it is worse.
         exit_code: The exit code of an error.
     """
 
@@ -65,6 +67,7 @@ class ServerRequest:
     candidate: Candidate
     documents: Sequence[Mapping[str, Any]] | None
     with_judge: bool
+    accepts: bool
     exit_code: int
 
 
@@ -75,7 +78,7 @@ def run_on_server(
 
     Args:
         wanted: What to run.
-        against: The run to compare with, by its id; ``last`` for the last one before; None for none.
+        against: The run to compare with, by its id; ``last`` for the last one that was not worse; None for none.
         with_details: Whether to fetch the traces and contexts of all cases.
 
     Returns:
@@ -97,7 +100,7 @@ def run_on_server(
                 server.send_documents(set_id, wanted.documents)
                 wanted = attrs.evolve(wanted, candidate=attrs.evolve(wanted.candidate, document_set_id=set_id))
             run = server.run(suite_id, wanted.candidate, with_judge=wanted.with_judge)
-            other_id = server.find_run_before(suite_id, run) if against == LAST else against
+            other_id = server.find_baseline(run) if against == LAST else against
             before = None if other_id is None else server.list_scored(other_id)
             record = server.fetch(run, with_details=with_details)
             return server.fetch_failed(run["runId"], record), record, before
@@ -150,7 +153,12 @@ class _ServerEvaluations:
 
     def run(self, suite_id: str, candidate: Candidate, *, with_judge: bool) -> dict[str, Any]:
         """Start a run, wait until it is done, and return it. An interrupt cancels it."""
-        body = {"suiteId": suite_id, "candidate": candidate.to_wire(), "judge": with_judge}
+        body = {
+            "suiteId": suite_id,
+            "candidate": candidate.to_wire(),
+            "judge": with_judge,
+            "accept": self._wanted.accepts,
+        }
         run: dict[str, Any] = {}
         try:
             with _deferred_interrupt():
@@ -165,15 +173,14 @@ class _ServerEvaluations:
             fail(f"the run {run['runId']} was not finished, it is {run['state']}{reason}", self._wanted.exit_code)
         return run
 
-    def find_run_before(self, suite_id: str, run: Mapping[str, Any]) -> str | None:
-        """Return the id of the last run of the suite that was done before. Without one, say so and return None."""
-        listed = iterate_items(self._cloud, f"{_ROOT}/runs", "runs", self._headers, suite=suite_id, kind="suite")
-        earlier = (each for each in listed if each["createdAt"] < run["createdAt"] and each["state"] == "done")
-        found = next(earlier, None)
-        if found is None:
+    def find_baseline(self, run: Mapping[str, Any]) -> str | None:
+        """Return the id of the last run with an equal candidate that was not worse. Without one, say so."""
+        path = f"{_ROOT}/runs/{run['runId']}/comparison?against={LAST}"
+        reply = send(self._cloud, "GET", path, self._headers)
+        if reply.status == HTTPStatus.NOT_FOUND:
             typer.echo("there is no earlier run of this suite to compare with", err=True)
             return None
-        return str(found["runId"])
+        return str(body_of(self._cloud, reply)["before"]["runId"])
 
     def list_scored(self, run_id: str) -> list[ScoredCase]:
         """Return the scores of all cases of a run."""

@@ -94,6 +94,28 @@ def test_a_file_is_pushed_and_run_and_then_compared(evaluate: Evaluate, agent: C
     assert left(agent) == []
 
 
+def test_the_last_run_is_the_last_one_that_was_not_worse_with_equal_settings(
+    evaluate: Evaluate, agent: Client, tmp_path: Path
+) -> None:
+    suite = write_suite(tmp_path, case_of("a"))
+    evaluate(suite)
+    without_documents = (suite, "--against", "last", "--lane", "permanent")
+    assert "there is no earlier run" in evaluate(*without_documents).err, "an experiment is compared with its like"
+    assert "not worse (1 same)" in evaluate(*without_documents).out
+    assert "not worse (1 same)" in evaluate(suite, "--against", "last").out, "and it is no measure of other runs"
+    other = tmp_path / "policy.md"
+    other.write_text("Boots.")
+    sent = (suite, "--against", "last", "--documents", f"faq={other}")
+    assert "there is no earlier run" in evaluate(*sent).err
+    assert "not worse (1 same)" in evaluate(*sent).out, "the set is another one each time"
+
+    agent.ok("DELETE", "/v1/voice-sdk/index/faq")
+    for _ in range(2):
+        assert "worse (1 worse)" in evaluate(suite, "--against", "last", code=1).out, "it stays worse when repeated"
+    evaluate(suite, "--against", "last", "--accept", code=1)
+    assert "not worse (1 same)" in evaluate(suite, "--against", "last").out
+
+
 def test_a_candidate_has_documents_from_a_folder_and_other_settings(
     evaluate: Evaluate, agent: Client, tmp_path: Path
 ) -> None:

@@ -89,6 +89,13 @@ EVALUATIONS = (
         ("tests/cli/test_eval.py",),
     ),
     Guard(
+        "on a server, a worse run is no baseline of the next one",
+        "memoair_cloud/evaluation/comparison.py",
+        "        run.settings = {**run.settings, _WORSE: True}",
+        "        pass",
+        ("tests/cloud/test_eval_command.py",),
+    ),
+    Guard(
         "the last run is kept without words of callers",
         "memoair_cli/evaluation/command.py",
         "        write_run(path, run, with_details=False)",
