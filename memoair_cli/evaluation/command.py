@@ -191,6 +191,11 @@ def evaluate(
     _print(cases, run, comparison, as_json=as_json)
     if save is not None:
         _write(save, run, with_details=True)
+    if comparison is not None and not comparison.before.cases:
+        message = "the runs have no unchanged case in common: there is nothing to compare"
+        if against != LAST:
+            fail(f"--against: {message}", EvalExit.USAGE)
+        typer.echo(message, err=True)  # a suite may be rewritten, and its first run is then kept
     is_worse = comparison is not None and comparison.is_worse
     if server or case or tag:
         pass  # the server keeps its runs, and a part of the suite is no run to compare the whole with

@@ -117,14 +117,21 @@ class _ServerEvaluations:
         self._headers = dict(wanted.headers)
 
     def check_run(self, run_id: str) -> None:
-        """End the command unless there is such a run."""
-        self._get(f"runs/{quote(run_id, safe='')}")
+        """End the command unless there is such a run of the suite, and it is done."""
+        run = self._get(f"runs/{quote(run_id, safe='')}")
+        found = self._find_suite()
+        if found is None or (run["kind"], run["suiteId"]) != ("suite", found["suiteId"]):
+            fail(f"--against: {run_id} is no run of this suite", self._wanted.exit_code)
+        if run["state"] != "done":
+            fail(
+                f"--against: {run_id} is {run['state']}, and only runs that are done can be compared",
+                self._wanted.exit_code,
+            )
 
     def push_suite(self) -> str:
         """Return the id of the suite; create it and push the cases, if there are any."""
         name = self._wanted.suite
-        query = urlencode({"name": name})
-        found = next(iter(self._get(f"suites?{query}")["suites"]), None)
+        found = self._find_suite()
         if self._wanted.cases is None:
             if found is None:
                 fail(f"the agent has no suite that is called {make_printable(name)}", self._wanted.exit_code)
@@ -240,6 +247,10 @@ class _ServerEvaluations:
         if others > 0:
             message = "of the suite on the server not in the file: they are run, too; --replace-all removes them"
             typer.echo(f"{pluralize(others, 'case')} {message}", err=True)
+
+    def _find_suite(self) -> dict[str, Any] | None:
+        query = urlencode({"name": self._wanted.suite})
+        return next(iter(self._get(f"suites?{query}")["suites"]), None)
 
     def _result(self, run_id: str, case_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._get(f"runs/{run_id}/results/{quote(case_id, safe='')}")

@@ -133,6 +133,14 @@ def test_a_run_is_compared_with_a_file_whether_it_was_saved_or_printed(evaluate:
         assert [case["caseId"] for case in comparison["cases"]] == ["nuts-1"]
 
 
+def test_runs_without_a_case_in_common_are_not_compared(evaluate: Evaluate, new_file: NewFile, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    evaluate("--save", saved)
+    other = new_file({**NUTS, "id": "other-1"}, name="other.jsonl")
+    assert "no unchanged case in common" in evaluate("--against", saved, path=other, code=2).err
+    assert "no unchanged case in common" in evaluate("--against", "last", path=other).err
+
+
 def test_only_some_cases_can_be_run_and_they_do_not_become_the_last_run(evaluate: Evaluate, tmp_path: Path) -> None:
     evaluate()
     kept = (tmp_path / "last.json").read_bytes()

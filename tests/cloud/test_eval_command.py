@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.clouds import Client, RunningCloud, running
 from support.commands import CommandResult, memoair, start_process
-from support.evaluations import ROOT, case_of
+from support.evaluations import ROOT, case_of, new_suite
 from support.waiting import eventually
 
 from memoair_cloud.queue import Worker
@@ -114,6 +114,33 @@ def test_the_last_run_is_the_last_one_that_was_not_worse_with_equal_settings(
         assert "worse (1 worse)" in evaluate(suite, "--against", "last", code=1).out, "it stays worse when repeated"
     evaluate(suite, "--against", "last", "--accept", code=1)
     assert "not worse (1 same)" in evaluate(suite, "--against", "last").out
+
+
+def test_only_a_run_of_the_suite_that_is_done_is_compared_with(
+    evaluate: Evaluate, agent: Client, tmp_path: Path
+) -> None:
+    suite = write_suite(tmp_path, case_of("a"))
+    evaluate(suite)
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps(case_of("a")) + "\n")
+    evaluate(other)
+    [foreign, own] = agent.ok("GET", f"{ROOT}/runs")["runs"]
+    period = {"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"}
+    replay = agent.ok("POST", f"{ROOT}/replays", {"candidate": {"recall": {"topK": {"org": 1}}}, **period})
+    for run in (foreign, replay):
+        assert "is no run of this suite" in evaluate(suite, "--against", run["runId"], code=2).err
+    assert "not worse" in evaluate(suite, "--against", own["runId"]).out
+
+
+def test_a_run_that_was_canceled_is_not_compared_with(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, case_of("a"))
+    with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path / "cloud") as server:  # without a worker
+        agent = server.tenant()
+        path = new_suite(agent, case_of("a"))
+        run_id = agent.ok("POST", f"{ROOT}/runs", {"suiteId": path.rpartition("/")[2]})["runId"]
+        agent.ok("DELETE", f"{ROOT}/runs/{run_id}")
+        refused = memoair("eval", suite, "--server", "--against", run_id, code=2, **environ_of(agent))
+        assert f"{run_id} is canceled" in refused.err
 
 
 def test_a_candidate_has_documents_from_a_folder_and_other_settings(
