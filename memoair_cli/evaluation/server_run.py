@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from memoair_cli.cloud_client import body_of, connect, post, request, send
+from memoair_cli.evaluation.document_sets import name_indexes
 from memoair_cli.evaluation.run_file import RunRecord
 from memoair_cli.listings import iterate_items, make_printable
 from memoair_cli.options import fail, pluralize
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from memoair_protocol.cloud_http import CloudHttp
 
 LAST = "last"
-DEFAULT_INDEX = "documents"
 _ROOT = "/v1/voice-sdk/evaluations"
 # Half of what a request may have, so that the JSON around the items fits, too.
 _MAX_PART_BYTES = MAX_CASES_BYTES // 2
@@ -92,12 +92,13 @@ def run_on_server(
             server = _ServerEvaluations(stack.enter_context(connect(wanted.base_url, wanted.api_key)), wanted)
             if against not in (None, LAST):
                 server.check_run(str(against))  # before the run is made that is to be compared with it
+            named = None if wanted.documents is None else server.name_indexes(wanted.documents)
             suite_id = server.push_suite()
-            if wanted.documents is not None:
+            if named is not None:
                 with _deferred_interrupt():
                     set_id = server.create_set()
                     stack.callback(server.delete, f"document-sets/{set_id}")
-                server.send_documents(set_id, wanted.documents)
+                server.send_documents(set_id, named)
                 wanted = attrs.evolve(wanted, candidate=attrs.evolve(wanted.candidate, document_set_id=set_id))
             run = server.run(suite_id, wanted.candidate, with_judge=wanted.with_judge)
             other_id = server.find_baseline(run) if against == LAST else against
@@ -147,14 +148,17 @@ class _ServerEvaluations:
         self._report_push(suite_id, totals)
         return suite_id
 
+    def name_indexes(self, documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return documents with the names of their indexes."""
+        return name_indexes(self._cloud, self._headers, [dict(each) for each in documents])
+
     def create_set(self) -> str:
         """Create a document set, and return its id."""
         return str(self._post("document-sets", {"name": f"for a run of {self._wanted.suite}"[:200]})["setId"])
 
-    def send_documents(self, set_id: str, documents: Sequence[Mapping[str, Any]]) -> None:
+    def send_documents(self, set_id: str, documents: Sequence[dict[str, Any]]) -> None:
         """Send the documents of a set."""
-        complete = [{**each, "indexName": each["indexName"] or DEFAULT_INDEX} for each in documents]
-        for part in _split(complete, MAX_CASES):
+        for part in _split(documents, MAX_CASES):
             self._post(f"document-sets/{set_id}/documents", {"documents": part})
         self._post(f"document-sets/{set_id}/complete", {})
 

@@ -151,7 +151,12 @@ def test_a_candidate_has_documents_from_a_folder_and_other_settings(
     suite = write_suite(tmp_path, case_of("a", must=[{"document": "policy.md", "index": "faq"}, {"text": "ninety"}]))
     evaluate(suite, "--fail-under", "1", code=1)
     evaluate(suite, "--fail-under", "1", "--documents", f"faq={tmp_path / 'help'}")
+    evaluate(suite, "--fail-under", "1", "--documents", tmp_path / "help")  # the only index need not be named
     evaluate(suite, "--fail-under", "1", "--documents", tmp_path / "help", "--lane", "permanent", code=1)
+    agent.ok("POST", "/v1/voice-sdk/index/create", {"name": "shop", "documents": []})
+    refused = evaluate(suite, "--documents", tmp_path / "help", code=2).err
+    assert "name the index of the documents: INDEX=PATH, one of faq, shop" in refused
+    assert "pushed" not in refused
     assert left(agent) == []
 
 
@@ -179,7 +184,7 @@ def test_ctrl_c_cancels_the_run(tmp_path: Path) -> None:
     (tmp_path / "policy.md").write_text("Boots.")
     with running(f"sqlite:///{tmp_path / 'cloud.db'}", tmp_path / "cloud") as server:  # without a worker
         agent = server.tenant()
-        arguments = ("eval", suite, "--server", "--documents", tmp_path / "policy.md")
+        arguments = ("eval", suite, "--server", "--documents", f"faq={tmp_path / 'policy.md'}")
         with start_process(*arguments, home=tmp_path, **environ_of(agent)) as process:
             eventually(lambda: left(agent)[1:], 60)
             process.send_signal(signal.SIGINT)
