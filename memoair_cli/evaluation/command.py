@@ -173,7 +173,7 @@ def evaluate(
         _refuse({"--replace-all": replace_all, "--judge": judge}, "runs on a server: add --server")
         path = Path(suite)
         cases = _select_cases(path, _read_cases(path), case, tag)
-        history_file = (history or default_history_file(path)).expanduser()
+        history_file = (history or default_history_file(path, chosen.to_wire())).expanduser()
         before = _read_earlier_run(against, history_file)
         if before is not None and (case or tag):  # then the other cases are not missing
             ids = {each.id for each in cases}
@@ -199,7 +199,7 @@ def evaluate(
     is_worse = comparison is not None and comparison.is_worse
     if server or case or tag:
         pass  # the server keeps its runs, and a part of the suite is no run to compare the whole with
-    elif not is_worse or accept:
+    elif accept or not (is_worse or (against != LAST and _is_worse_than_kept(history_file, run))):
         _keep(history_file, run, is_default=history is None)
     else:
         typer.echo("the run was not kept as the last one, because it is worse; --accept keeps it", err=True)
@@ -259,6 +259,15 @@ def _read_earlier_run(against: str | None, history: Path) -> list[ScoredCase] | 
         fail(f"--against: {path}: {error}", EvalExit.USAGE)
     except OSError as error:
         fail(f"--against: {path}: {error.strerror or error}", EvalExit.USAGE)
+
+
+def _is_worse_than_kept(history: Path, run: RunRecord) -> bool:
+    """Return whether a run is worse than the last one that was kept. A file that is no run is replaced."""
+    try:
+        kept = read_run(history)
+    except (InvalidRunFileError, OSError):
+        return False
+    return compare(kept, run.cases).is_worse
 
 
 def _warn_of_idle_cases(cases: list[RecallCase], *, has_documents: bool) -> None:

@@ -123,6 +123,20 @@ def test_the_last_run_is_compared_with_and_replaced_only_by_one_that_is_not_wors
     assert "better  returns-1: passed no → yes" in evaluate("--against", "last").out
 
 
+def test_a_worse_run_and_an_experiment_never_become_the_last_run(suite: Path, folder: Path, home: Path) -> None:
+    arguments = ("eval", suite, "--documents", folder)
+    memoair(*arguments)
+    memoair(*arguments, "--top-k", "org=0")
+    assert "not worse (2 same)" in memoair(*arguments, "--against", "last").out, "an experiment is kept apart"
+    assert "not worse (2 same)" in memoair(*arguments, "--against", "last", "--top-k", "org=0").out
+
+    (folder / "returns.md").write_text("Nothing.")
+    assert "the run was not kept as the last one" in memoair(*arguments).err
+    assert "worse (1 worse, 1 same)" in memoair(*arguments, "--against", "last", code=1).out
+    memoair(*arguments, "--accept")
+    assert "not worse (2 same)" in memoair(*arguments, "--against", "last").out
+
+
 def test_a_run_is_compared_with_a_file_whether_it_was_saved_or_printed(evaluate: Evaluate, tmp_path: Path) -> None:
     saved, printed = tmp_path / "saved.json", tmp_path / "printed.json"
     printed.write_text(evaluate("--json", "--save", saved).out)
