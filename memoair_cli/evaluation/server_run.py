@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from memoair_cli.cloud_client import body_of, connect, post, request, send
+from memoair_cli.cloud_client import body_of, connect, poll, post, request, send
 from memoair_cli.evaluation.document_sets import name_indexes
 from memoair_cli.evaluation.run_file import RunRecord
 from memoair_cli.listings import iterate_items, make_printable
@@ -175,9 +175,13 @@ class _ServerEvaluations:
             with _deferred_interrupt():
                 run = self._post("runs", body)
             run = self._wait(run)
-        except BaseException:
+        except KeyboardInterrupt:
             if run:
-                self.delete(f"runs/{run['runId']}")
+                self.delete(f"runs/{run['runId']}?onlyOpen=true")
+            raise
+        except typer.Exit:
+            if run:
+                typer.echo(f"the run {run['runId']} was left at the server", err=True)
             raise
         if run["state"] != "done":
             reason = f": {make_printable(run['failure'])}" if run["failure"] else ""
@@ -240,7 +244,7 @@ class _ServerEvaluations:
             while run["state"] in _OPEN:
                 progress.update(bar, completed=run["done"], total=run["total"] or None, description=run["state"])
                 time.sleep(_POLL_INTERVAL_S)
-                run = self._get(f"runs/{run['runId']}")
+                run = poll(self._cloud, f"{_ROOT}/runs/{run['runId']}", self._headers)
         return run
 
     def _report_push(self, suite_id: str, totals: Mapping[str, int]) -> None:

@@ -12,7 +12,11 @@ from support.commands import CommandResult, memoair, start_process
 from support.evaluations import ROOT, case_of, new_suite
 from support.waiting import eventually
 
+from memoair_cli import cloud_client
 from memoair_cloud.queue import Worker
+from memoair_protocol.backoff import Backoff
+from memoair_protocol.cloud_http import CloudHttp
+from memoair_protocol.cloud_replies import CloudReply, CloudUnreachableError
 
 Evaluate = Callable[..., CommandResult]
 
@@ -191,3 +195,38 @@ def test_ctrl_c_cancels_the_run(tmp_path: Path) -> None:
             _, err = process.communicate(timeout=60)
         assert (process.returncode, left(agent)) == (130, [])
     assert "interrupted; the run was canceled" in err
+
+
+def test_a_poll_that_fails_ends_no_run(
+    evaluate: Evaluate, agent: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = write_suite(tmp_path, case_of("a"))
+    monkeypatch.setattr(cloud_client, "_POLL_BACKOFF", Backoff(0.01, 0.01))
+    genuine, failures = CloudHttp.request, [CloudUnreachableError("it is gone"), CloudReply(503, {}, b"busy")]
+
+    def fail_at_first(cloud: CloudHttp, method: str, path: str, *more: Any) -> CloudReply:
+        is_poll = method == "GET" and path.startswith(f"{ROOT}/runs/run_") and "/" not in path[len(ROOT) + 6 :]
+        if is_poll and failures:
+            failure = failures.pop()
+            if isinstance(failure, CloudReply):
+                return failure
+            raise failure
+        return genuine(cloud, method, path, *more)
+
+    monkeypatch.setattr(CloudHttp, "request", fail_at_first)
+    assert "1 passed" in evaluate(suite).out
+    assert not failures
+
+    failures.extend(CloudReply(503, {}, b"busy") for _ in range(50))
+    assert "was left at the server" in evaluate(suite, code=2).err
+    failures.clear()
+    assert [run["state"] for run in agent.ok("GET", f"{ROOT}/runs")["runs"]][1:] == ["done"]
+    assert agent.ok("GET", f"{ROOT}/runs")["runs"][0]["state"] != "canceled"
+
+
+def test_an_interrupt_does_not_delete_a_run_that_is_over(evaluate: Evaluate, agent: Client, tmp_path: Path) -> None:
+    evaluate(write_suite(tmp_path, case_of("a")))
+    [run] = agent.ok("GET", f"{ROOT}/runs")["runs"]
+    path = f"{ROOT}/runs/{run['runId']}"
+    assert agent.error_of("DELETE", f"{path}?onlyOpen=true") == (409, "cloud.conflict")
+    assert agent.ok("GET", path)["state"] == "done"

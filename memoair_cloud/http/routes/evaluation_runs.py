@@ -59,9 +59,13 @@ def get_run(tenant: AgentTenant, run_id: PathId) -> RunOut:
 
 
 @router.delete("/{run_id}", operation_id="deleteRun", responses=_CHANGES)
-def delete_run(tenant: AgentTenant, run_id: PathId) -> RunOut:
+def delete_run(
+    tenant: AgentTenant,
+    run_id: PathId,
+    only_open: Annotated[bool, Query(alias="onlyOpen", description="only cancel: reject a run that is over")] = False,
+) -> RunOut:
     """Cancel a run that is not over; delete one that is, with its results."""
-    is_open = runs.get_run(tenant, run_id).is_open
+    is_open = only_open or runs.get_run(tenant, run_id).is_open
     return RunOut.of(runs.cancel_run(tenant, run_id) if is_open else runs.delete_run(tenant, run_id))
 
 
