@@ -1,5 +1,6 @@
 """``memoair eval``: run a suite of cases, and say what is recalled for them."""
 
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -188,21 +189,23 @@ def evaluate(
             fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
         run = _make_record(path, chosen, len(found), results)
     comparison = None if before is None else compare(before, run.cases)
-    _print(cases, run, comparison, as_json=as_json)
-    if save is not None:
-        _write(save, run, with_details=True)
-    if comparison is not None and not comparison.before.cases:
-        message = "the runs have no unchanged case in common: there is nothing to compare"
-        if against != LAST:
-            fail(f"--against: {message}", EvalExit.USAGE)
-        typer.echo(message, err=True)  # a suite may be rewritten, and its first run is then kept
     is_worse = comparison is not None and comparison.is_worse
-    if server or case or tag:
-        pass  # the server keeps its runs, and a part of the suite is no run to compare the whole with
-    elif accept or not (is_worse or (against != LAST and _is_worse_than_kept(history_file, run))):
-        _keep(history_file, run, is_default=history is None)
-    else:
-        typer.echo("the run was not kept as the last one, because it is worse; --accept keeps it", err=True)
+    try:
+        if save is not None:
+            _write(save, run, with_details=True)
+        if comparison is not None and not comparison.before.cases:
+            message = "the runs have no unchanged case in common: there is nothing to compare"
+            if against != LAST:
+                fail(f"--against: {message}", EvalExit.USAGE)
+            typer.echo(message, err=True)  # a suite may be rewritten, and its first run is then kept
+        if server or case or tag:
+            pass  # the server keeps its runs, and a part of the suite is no run to compare the whole with
+        elif accept or not (is_worse or (against != LAST and _is_worse_than_kept(history_file, run))):
+            _keep(history_file, run, is_default=history is None)
+        else:
+            typer.echo("the run was not kept as the last one, because it is worse; --accept keeps it", err=True)
+    finally:  # last, because a pipe may be closed, and also if the run cannot be written
+        _print(cases, run, comparison, as_json=as_json)
     pass_rate = run.scores.pass_rate or 0.0
     is_below = fail_under is not None and pass_rate < fail_under
     if is_below:
@@ -304,10 +307,17 @@ def _print(cases: list[RecallCase], run: RunRecord, comparison: Comparison | Non
         wire = run.to_wire(with_details=False)
         if comparison is not None:
             wire["comparison"] = comparison.to_wire(with_same=False)
-        typer.echo(json.dumps(wire, ensure_ascii=False))
+        typer.echo(json.dumps(wire, ensure_ascii=not _has_all_characters()))
         return
+    if not _has_all_characters() and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     scores = {case.case_id: case.scores for case in run.cases}
     print_run(Console(file=sys.stdout, highlight=False), run.suite, cases, scores, run.scores, comparison)
+
+
+def _has_all_characters() -> bool:
+    """Return whether the output can have the words of any suite. A file or a pipe on Windows has those of cp1252."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _write(path: Path, run: RunRecord, *, with_details: bool) -> None:

@@ -84,8 +84,8 @@ EVALUATIONS = (
     Guard(
         "a worse run does not take the place of the last one",
         "memoair_cli/evaluation/command.py",
-        "    elif accept or not (is_worse or (against != LAST and _is_worse_than_kept(history_file, run))):",
-        "    elif True:",
+        "        elif accept or not (is_worse or (against != LAST and _is_worse_than_kept(history_file, run))):",
+        "        elif True:",
         ("tests/cli/test_eval.py",),
     ),
     Guard(
