@@ -1,5 +1,6 @@
 """``memoair eval``: run a suite of cases, and say what is recalled for them."""
 
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -141,7 +142,7 @@ def evaluate(
     read_options = ReadOptions(check_encoding(encoding, EvalExit.USAGE))
     if server:
         _refuse(
-            {"--case": case, "--tag": tag, "--history": history, "--accept": accept, "--processes": processes},
+            {"--case": case, "--tag": tag, "--history": history, "--processes": processes},
             "runs on this machine",
         )
         headers = {
@@ -161,6 +162,7 @@ def evaluate(
                 candidate=chosen,
                 documents=read_documents(documents, read_options, EvalExit.USAGE) if documents else None,
                 with_judge=judge,
+                accepts=accept,
                 exit_code=EvalExit.USAGE,
             )
             other = against if before is None else None
@@ -172,7 +174,7 @@ def evaluate(
         _refuse({"--replace-all": replace_all, "--judge": judge}, "runs on a server: add --server")
         path = Path(suite)
         cases = _select_cases(path, _read_cases(path), case, tag)
-        history_file = (history or default_history_file(path)).expanduser()
+        history_file = (history or default_history_file(path, chosen.to_wire())).expanduser()
         before = _read_earlier_run(against, history_file)
         if before is not None and (case or tag):  # then the other cases are not missing
             ids = {each.id for each in cases}
@@ -187,16 +189,23 @@ def evaluate(
             fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
         run = _make_record(path, chosen, len(found), results)
     comparison = None if before is None else compare(before, run.cases)
-    _print(cases, run, comparison, as_json=as_json)
-    if save is not None:
-        _write(save, run, with_details=True)
     is_worse = comparison is not None and comparison.is_worse
-    if server or case or tag:
-        pass  # the server keeps its runs, and a part of the suite is no run to compare the whole with
-    elif not is_worse or accept:
-        _keep(history_file, run, is_default=history is None)
-    else:
-        typer.echo("the run was not kept as the last one, because it is worse; --accept keeps it", err=True)
+    try:
+        if save is not None:
+            _write(save, run, with_details=True)
+        if comparison is not None and not comparison.before.cases:
+            message = "the runs have no unchanged case in common: there is nothing to compare"
+            if against != LAST:
+                fail(f"--against: {message}", EvalExit.USAGE)
+            typer.echo(message, err=True)  # a suite may be rewritten, and its first run is then kept
+        if server or case or tag:
+            pass  # the server keeps its runs, and a part of the suite is no run to compare the whole with
+        elif accept or not (is_worse or (against != LAST and _is_worse_than_kept(history_file, run))):
+            _keep(history_file, run, is_default=history is None)
+        else:
+            typer.echo("the run was not kept as the last one, because it is worse; --accept keeps it", err=True)
+    finally:  # last, because a pipe may be closed, and also if the run cannot be written
+        _print(cases, run, comparison, as_json=as_json)
     pass_rate = run.scores.pass_rate or 0.0
     is_below = fail_under is not None and pass_rate < fail_under
     if is_below:
@@ -255,6 +264,15 @@ def _read_earlier_run(against: str | None, history: Path) -> list[ScoredCase] | 
         fail(f"--against: {path}: {error.strerror or error}", EvalExit.USAGE)
 
 
+def _is_worse_than_kept(history: Path, run: RunRecord) -> bool:
+    """Return whether a run is worse than the last one that was kept. A file that is no run is replaced."""
+    try:
+        kept = read_run(history)
+    except (InvalidRunFileError, OSError):
+        return False
+    return compare(kept, run.cases).is_worse
+
+
 def _warn_of_idle_cases(cases: list[RecallCase], *, has_documents: bool) -> None:
     """Print what makes a suite say less than it seems to."""
     idle = sum(not case.must and not case.must_not for case in cases)
@@ -289,10 +307,17 @@ def _print(cases: list[RecallCase], run: RunRecord, comparison: Comparison | Non
         wire = run.to_wire(with_details=False)
         if comparison is not None:
             wire["comparison"] = comparison.to_wire(with_same=False)
-        typer.echo(json.dumps(wire, ensure_ascii=False))
+        typer.echo(json.dumps(wire, ensure_ascii=not _has_all_characters()))
         return
+    if not _has_all_characters() and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     scores = {case.case_id: case.scores for case in run.cases}
     print_run(Console(file=sys.stdout, highlight=False), run.suite, cases, scores, run.scores, comparison)
+
+
+def _has_all_characters() -> bool:
+    """Return whether the output can have the words of any suite. A file or a pipe on Windows has those of cp1252."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _write(path: Path, run: RunRecord, *, with_details: bool) -> None:

@@ -32,13 +32,7 @@ def send_document_set(cloud: "CloudHttp", headers: Mapping[str, str], documents:
         documents: ``indexName``, ``id``, ``text`` and ``metadata`` of each. Those without an index are of the only one
             that the project has.
     """
-    if not documents:
-        fail("--documents: there are no documents", _USAGE)
-    indexes = [index["name"] for index in iterate_items(cloud, "/v1/voice-sdk/index/list", "indexes", headers)]
-    named = list(_name_indexes(documents, indexes))
-    missing = sorted(set(indexes) - {document["indexName"] for document in named})
-    if missing:
-        typer.echo(f"the candidate has no documents of the project's {', '.join(missing)}", err=True)
+    named = name_indexes(cloud, headers, documents)
     name = f"memoair replay, {datetime.now(timezone.utc):%Y-%m-%d %H:%M}"
     set_id: str = post(cloud, _PATH, {"name": name}, **headers)["setId"]
     path = f"{_PATH}/{quote(set_id, safe='')}"
@@ -46,6 +40,24 @@ def send_document_set(cloud: "CloudHttp", headers: Mapping[str, str], documents:
         post(cloud, f"{path}/documents", b'{"documents":[%b]}' % b",".join(batch), **headers)
     post(cloud, f"{path}/complete", {}, **headers)
     return set_id
+
+
+def name_indexes(
+    cloud: "CloudHttp", headers: Mapping[str, str], documents: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return documents with the names of their indexes: those without are of the only one that the project has.
+
+    Exits with a message if there are no documents, or if the project has several indexes or none. Names the indexes of
+    the project of which there are no documents.
+    """
+    if not documents:
+        fail("--documents: there are no documents", _USAGE)
+    indexes = [index["name"] for index in iterate_items(cloud, "/v1/voice-sdk/index/list", "indexes", headers)]
+    named = list(_name_indexes(documents, indexes))
+    missing = sorted(set(indexes) - {document["indexName"] for document in named})
+    if missing:
+        typer.echo(f"the candidate has no documents of the project's {', '.join(missing)}", err=True)
+    return named
 
 
 def delete_document_set(cloud: "CloudHttp", headers: Mapping[str, str], set_id: str) -> None:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from memoair_cli.cloud_client import connect, post, request
+from memoair_cli.cloud_client import connect, poll, post, request
 from memoair_cli.documents.reading import check_encoding
 from memoair_cli.evaluation.candidates import (
     ContextCharsOption,
@@ -173,7 +173,7 @@ def _wait(cloud: "CloudHttp", path: str, headers: Mapping[str, str]) -> dict[str
                 if run["total"]:
                     progress.update(task, description="asking", total=run["total"], completed=run["done"])
                 time.sleep(_POLL_INTERVAL_S)
-                run = request(cloud, "GET", path, headers)
+                run = poll(cloud, path, headers)
     except KeyboardInterrupt:
         fail(f"the replay goes on at the server: memoair replay --run {run['runId']} shows it", 130)
     return run

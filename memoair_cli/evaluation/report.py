@@ -64,8 +64,8 @@ def describe_expectation(item: Expectation) -> str:
     if item.turn is not None:
         return f"turn {item.turn}" + (f" of the call {item.session}" if item.session else "")
     kind, phrase = ("fact", item.fact) if item.fact is not None else ("text", item.text or "")
-    short = phrase if len(phrase) <= _MAX_PHRASE_CHARS else f"{phrase[:_MAX_PHRASE_CHARS]}…"
-    return f"{kind} “{short}”"
+    short = phrase if len(phrase) <= _MAX_PHRASE_CHARS else f"{phrase[:_MAX_PHRASE_CHARS]}..."
+    return f'{kind} "{short}"'
 
 
 def _make_figures(totals: RunScores, comparison: Comparison | None) -> Table:
@@ -112,7 +112,7 @@ def _describe_change(case: CaseComparison) -> str:
         "-" if scores is None else _show_value((scores.to_wire() | dict(scores.answer or {})).get(figure))
         for scores in (case.before, case.after)
     )
-    return f"{_to_line(case.case_id)}: {_FIGURE_NAMES.get(figure, figure)} {before} → {after}"
+    return f"{_to_line(case.case_id)}: {_FIGURE_NAMES.get(figure, figure)} {before} -> {after}"
 
 
 def _print_rest(console: Console, count: int) -> None:

@@ -77,10 +77,18 @@ class RunRecord:
         }
 
 
-def default_history_file(suite: Path) -> Path:
-    """Return where the last run of a suite is kept: a file in the folder for user data, by the path of the suite."""
-    path = suite.resolve()
-    key = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:16]
+def default_history_file(suite: Path, candidate: Mapping[str, Any]) -> Path:
+    """Return where the last run of a suite is kept: a file in the folder for user data.
+
+    Args:
+        suite: The suite; each path has a file of its own.
+        candidate: What the run is made with, in JSON. Other settings have a file of their own, too, so that an
+            experiment does not take the place of the present state.
+    """
+    text = str(suite.resolve())
+    if candidate:
+        text += "\0" + json.dumps(candidate, sort_keys=True)
+    key = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
     return platformdirs.user_data_path("memoair", appauthor=False) / "evaluations" / f"{key}.json"
 
 

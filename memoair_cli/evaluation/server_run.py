@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -15,7 +16,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from memoair_cli.cloud_client import connect, post, request
+from memoair_cli.cloud_client import body_of, connect, poll, post, request, send
+from memoair_cli.evaluation.document_sets import name_indexes
 from memoair_cli.evaluation.run_file import RunRecord
 from memoair_cli.listings import iterate_items, make_printable
 from memoair_cli.options import fail, pluralize
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from memoair_protocol.cloud_http import CloudHttp
 
 LAST = "last"
-DEFAULT_INDEX = "documents"
 _ROOT = "/v1/voice-sdk/evaluations"
 # Half of what a request may have, so that the JSON around the items fits, too.
 _MAX_PART_BYTES = MAX_CASES_BYTES // 2
@@ -53,6 +54,7 @@ class ServerRequest:
         candidate: What differs from the present state.
         documents: Documents to search instead of the project's; None for those.
         with_judge: Whether the server's judge grades the answers.
+        accepts: Whether later runs are compared with it even if it is worse.
         exit_code: The exit code of an error.
     """
 
@@ -65,6 +67,7 @@ class ServerRequest:
     candidate: Candidate
     documents: Sequence[Mapping[str, Any]] | None
     with_judge: bool
+    accepts: bool
     exit_code: int
 
 
@@ -75,7 +78,7 @@ def run_on_server(
 
     Args:
         wanted: What to run.
-        against: The run to compare with, by its id; ``last`` for the last one before; None for none.
+        against: The run to compare with, by its id; ``last`` for the last one that was not worse; None for none.
         with_details: Whether to fetch the traces and contexts of all cases.
 
     Returns:
@@ -89,15 +92,16 @@ def run_on_server(
             server = _ServerEvaluations(stack.enter_context(connect(wanted.base_url, wanted.api_key)), wanted)
             if against not in (None, LAST):
                 server.check_run(str(against))  # before the run is made that is to be compared with it
+            named = None if wanted.documents is None else server.name_indexes(wanted.documents)
             suite_id = server.push_suite()
-            if wanted.documents is not None:
+            if named is not None:
                 with _deferred_interrupt():
                     set_id = server.create_set()
                     stack.callback(server.delete, f"document-sets/{set_id}")
-                server.send_documents(set_id, wanted.documents)
+                server.send_documents(set_id, named)
                 wanted = attrs.evolve(wanted, candidate=attrs.evolve(wanted.candidate, document_set_id=set_id))
             run = server.run(suite_id, wanted.candidate, with_judge=wanted.with_judge)
-            other_id = server.find_run_before(suite_id, run) if against == LAST else against
+            other_id = server.find_baseline(run) if against == LAST else against
             before = None if other_id is None else server.list_scored(other_id)
             record = server.fetch(run, with_details=with_details)
             return server.fetch_failed(run["runId"], record), record, before
@@ -114,14 +118,21 @@ class _ServerEvaluations:
         self._headers = dict(wanted.headers)
 
     def check_run(self, run_id: str) -> None:
-        """End the command unless there is such a run."""
-        self._get(f"runs/{quote(run_id, safe='')}")
+        """End the command unless there is such a run of the suite, and it is done."""
+        run = self._get(f"runs/{quote(run_id, safe='')}")
+        found = self._find_suite()
+        if found is None or (run["kind"], run["suiteId"]) != ("suite", found["suiteId"]):
+            fail(f"--against: {run_id} is no run of this suite", self._wanted.exit_code)
+        if run["state"] != "done":
+            fail(
+                f"--against: {run_id} is {run['state']}, and only runs that are done can be compared",
+                self._wanted.exit_code,
+            )
 
     def push_suite(self) -> str:
         """Return the id of the suite; create it and push the cases, if there are any."""
         name = self._wanted.suite
-        query = urlencode({"name": name})
-        found = next(iter(self._get(f"suites?{query}")["suites"]), None)
+        found = self._find_suite()
         if self._wanted.cases is None:
             if found is None:
                 fail(f"the agent has no suite that is called {make_printable(name)}", self._wanted.exit_code)
@@ -137,43 +148,54 @@ class _ServerEvaluations:
         self._report_push(suite_id, totals)
         return suite_id
 
+    def name_indexes(self, documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return documents with the names of their indexes."""
+        return name_indexes(self._cloud, self._headers, [dict(each) for each in documents])
+
     def create_set(self) -> str:
         """Create a document set, and return its id."""
         return str(self._post("document-sets", {"name": f"for a run of {self._wanted.suite}"[:200]})["setId"])
 
-    def send_documents(self, set_id: str, documents: Sequence[Mapping[str, Any]]) -> None:
+    def send_documents(self, set_id: str, documents: Sequence[dict[str, Any]]) -> None:
         """Send the documents of a set."""
-        complete = [{**each, "indexName": each["indexName"] or DEFAULT_INDEX} for each in documents]
-        for part in _split(complete, MAX_CASES):
+        for part in _split(documents, MAX_CASES):
             self._post(f"document-sets/{set_id}/documents", {"documents": part})
         self._post(f"document-sets/{set_id}/complete", {})
 
     def run(self, suite_id: str, candidate: Candidate, *, with_judge: bool) -> dict[str, Any]:
         """Start a run, wait until it is done, and return it. An interrupt cancels it."""
-        body = {"suiteId": suite_id, "candidate": candidate.to_wire(), "judge": with_judge}
+        body = {
+            "suiteId": suite_id,
+            "candidate": candidate.to_wire(),
+            "judge": with_judge,
+            "accept": self._wanted.accepts,
+        }
         run: dict[str, Any] = {}
         try:
             with _deferred_interrupt():
                 run = self._post("runs", body)
             run = self._wait(run)
-        except BaseException:
+        except KeyboardInterrupt:
             if run:
-                self.delete(f"runs/{run['runId']}")
+                self.delete(f"runs/{run['runId']}?onlyOpen=true")
+            raise
+        except typer.Exit:
+            if run:
+                typer.echo(f"the run {run['runId']} was left at the server", err=True)
             raise
         if run["state"] != "done":
             reason = f": {make_printable(run['failure'])}" if run["failure"] else ""
             fail(f"the run {run['runId']} was not finished, it is {run['state']}{reason}", self._wanted.exit_code)
         return run
 
-    def find_run_before(self, suite_id: str, run: Mapping[str, Any]) -> str | None:
-        """Return the id of the last run of the suite that was done before. Without one, say so and return None."""
-        listed = iterate_items(self._cloud, f"{_ROOT}/runs", "runs", self._headers, suite=suite_id, kind="suite")
-        earlier = (each for each in listed if each["createdAt"] < run["createdAt"] and each["state"] == "done")
-        found = next(earlier, None)
-        if found is None:
+    def find_baseline(self, run: Mapping[str, Any]) -> str | None:
+        """Return the id of the last run with an equal candidate that was not worse. Without one, say so."""
+        path = f"{_ROOT}/runs/{run['runId']}/comparison?against={LAST}"
+        reply = send(self._cloud, "GET", path, self._headers)
+        if reply.status == HTTPStatus.NOT_FOUND:
             typer.echo("there is no earlier run of this suite to compare with", err=True)
             return None
-        return str(found["runId"])
+        return str(body_of(self._cloud, reply)["before"]["runId"])
 
     def list_scored(self, run_id: str) -> list[ScoredCase]:
         """Return the scores of all cases of a run."""
@@ -222,7 +244,7 @@ class _ServerEvaluations:
             while run["state"] in _OPEN:
                 progress.update(bar, completed=run["done"], total=run["total"] or None, description=run["state"])
                 time.sleep(_POLL_INTERVAL_S)
-                run = self._get(f"runs/{run['runId']}")
+                run = poll(self._cloud, f"{_ROOT}/runs/{run['runId']}", self._headers)
         return run
 
     def _report_push(self, suite_id: str, totals: Mapping[str, int]) -> None:
@@ -233,6 +255,10 @@ class _ServerEvaluations:
         if others > 0:
             message = "of the suite on the server not in the file: they are run, too; --replace-all removes them"
             typer.echo(f"{pluralize(others, 'case')} {message}", err=True)
+
+    def _find_suite(self) -> dict[str, Any] | None:
+        query = urlencode({"name": self._wanted.suite})
+        return next(iter(self._get(f"suites?{query}")["suites"]), None)
 
     def _result(self, run_id: str, case_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._get(f"runs/{run_id}/results/{quote(case_id, safe='')}")

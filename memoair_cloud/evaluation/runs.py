@@ -41,7 +41,12 @@ _UNSYNCHRONIZED = {"synchronize_session": False}
 
 
 def create_run(
-    tenant: Tenant, suite_id: str, candidate: Mapping[str, Any] | None = None, *, with_judge: bool = False
+    tenant: Tenant,
+    suite_id: str,
+    candidate: Mapping[str, Any] | None = None,
+    *,
+    with_judge: bool = False,
+    accepts: bool = False,
 ) -> EvaluationRun:
     """Queue a run of a suite. Queue its processing after that.
 
@@ -50,6 +55,7 @@ def create_run(
         suite_id: The suite.
         candidate: What differs from the present state, as `memoair_evaluation.candidate` reads it.
         with_judge: Whether a judge answers from prompt and context, and grades the answers.
+        accepts: Whether later runs are compared with it even if it is worse than the ones before.
 
     Raises:
         NotFoundError: If the agent has no such suite, or the candidate's documents or prompt do not exist.
@@ -61,7 +67,8 @@ def create_run(
         suite = load_suite(session, suite_id, lock=True)
         if session.scalar(select(SuiteCase.id).where(SuiteCase.suite_id == suite.id).limit(1)) is None:
             raise InvalidRequestError("the suite has no cases", field="suiteId")
-        return add_run(session, SUITE_KIND, suite.id, parsed, {"judge": True} if with_judge else {})
+        wanted = {"judge": with_judge, "accept": accepts}
+        return add_run(session, SUITE_KIND, suite.id, parsed, {name: True for name, value in wanted.items() if value})
 
 
 def parse_run_candidate(tenant: Tenant, content: Mapping[str, Any]) -> Candidate:

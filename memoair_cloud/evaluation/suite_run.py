@@ -18,6 +18,7 @@ from memoair_cloud.database.evaluation_models import (
     PendingCase,
     SuiteCase,
 )
+from memoair_cloud.evaluation.comparison import mark_worse
 from memoair_cloud.evaluation.document_sets import open_set_documents
 from memoair_cloud.evaluation.locking import find_present_users
 from memoair_cloud.evaluation.run_claims import ClaimedRun, RunFailedError
@@ -76,7 +77,8 @@ def process_suite_run(claimed: ClaimedRun) -> None:
 
 
 def summarize_suite_run(session: ScopedSession, run: EvaluationRun) -> dict[str, Any]:
-    """Return the scores of a run whose cases were all scored."""
+    """Return the scores of a run whose cases were all scored, and note whether it is worse than its baseline."""
+    mark_worse(session, run)
     statement = select(EvaluationResult.scores).where(EvaluationResult.run_id == run.id)
     return aggregate(CaseScores.from_wire(scores) for scores in session.scalars(statement)).to_wire()
 

@@ -79,8 +79,21 @@ def test_cases_that_fail_are_listed_with_what_is_missing(evaluate: Evaluate, new
         "  broken-1",
         "    missing   document gone.md of the index shop",
         "  unwanted-1",
-        "    unwanted  text “thirty days”",
+        '    unwanted  text "thirty days"',
     ]
+
+
+def test_an_output_without_all_characters_is_no_error(
+    new_file: NewFile, folder: Path, tmp_path: Path, home: Path
+) -> None:
+    case = {**BROKEN, "id": "\u9000\u8ca8-1", "must": [{"text": "\u2192 never"}]}
+    path = new_file(NUTS, case, name="suite.jsonl")
+    for more in ((), ("--json",)):
+        arguments = map(str, ("eval", path, "--documents", folder, "--history", tmp_path / "last.json", *more))
+        environ = environment(home, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
+        done = subprocess.run([*MEMOAIR, *arguments], env=environ, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b""), done
+    assert json.loads(done.stdout)["cases"][1]["caseId"] == case["id"]
 
 
 def test_what_the_suite_says_cannot_control_the_terminal(evaluate: Evaluate, new_file: NewFile) -> None:
@@ -116,11 +129,25 @@ def test_the_last_run_is_compared_with_and_replaced_only_by_one_that_is_not_wors
     for _ in range(2):  # it stays worse when it is repeated
         worse = evaluate("--against", "last", "--top-k", "org=0", code=1)
         assert "compared with the earlier run: worse (1 worse, 1 same)" in worse.out
-        assert "  worse   returns-1: passed yes → no" in worse.out
+        assert "  worse   returns-1: passed yes -> no" in worse.out
         assert "--accept keeps it" in worse.err
     evaluate("--against", "last", "--top-k", "org=0", "--accept", code=1)
     assert "not worse (2 same)" in evaluate("--against", "last", "--top-k", "org=0").out
-    assert "better  returns-1: passed no → yes" in evaluate("--against", "last").out
+    assert "better  returns-1: passed no -> yes" in evaluate("--against", "last").out
+
+
+def test_a_worse_run_and_an_experiment_never_become_the_last_run(suite: Path, folder: Path, home: Path) -> None:
+    arguments = ("eval", suite, "--documents", folder)
+    memoair(*arguments)
+    memoair(*arguments, "--top-k", "org=0")
+    assert "not worse (2 same)" in memoair(*arguments, "--against", "last").out, "an experiment is kept apart"
+    assert "not worse (2 same)" in memoair(*arguments, "--against", "last", "--top-k", "org=0").out
+
+    (folder / "returns.md").write_text("Nothing.")
+    assert "the run was not kept as the last one" in memoair(*arguments).err
+    assert "worse (1 worse, 1 same)" in memoair(*arguments, "--against", "last", code=1).out
+    memoair(*arguments, "--accept")
+    assert "not worse (2 same)" in memoair(*arguments, "--against", "last").out
 
 
 def test_a_run_is_compared_with_a_file_whether_it_was_saved_or_printed(evaluate: Evaluate, tmp_path: Path) -> None:
@@ -131,6 +158,14 @@ def test_a_run_is_compared_with_a_file_whether_it_was_saved_or_printed(evaluate:
         comparison = json.loads(done.out)["comparison"]
         assert comparison["counts"]["worse"] == 1
         assert [case["caseId"] for case in comparison["cases"]] == ["nuts-1"]
+
+
+def test_runs_without_a_case_in_common_are_not_compared(evaluate: Evaluate, new_file: NewFile, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    evaluate("--save", saved)
+    other = new_file({**NUTS, "id": "other-1"}, name="other.jsonl")
+    assert "no unchanged case in common" in evaluate("--against", saved, path=other, code=2).err
+    assert "no unchanged case in common" in evaluate("--against", "last", path=other).err
 
 
 def test_only_some_cases_can_be_run_and_they_do_not_become_the_last_run(evaluate: Evaluate, tmp_path: Path) -> None:

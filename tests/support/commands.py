@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from memoair_cli.app import app
 from support.ports import free_port as free_port
 
-MEMOAIR = (sys.executable, "-W", "error", "-c", "from memoair_cli.app import main; main()")
+# As in a terminal: a job in the background of a shell, and what it starts, ignores Ctrl-C.
+_HEEDS_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+MEMOAIR = (sys.executable, "-W", "error", "-c", f"{_HEEDS_INTERRUPTS}; from memoair_cli.app import main; main()")
 
 
 class CommandResult(NamedTuple):

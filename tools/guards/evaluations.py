@@ -85,9 +85,16 @@ EVALUATIONS = (
     Guard(
         "a worse run does not take the place of the last one",
         "memoair_cli/evaluation/command.py",
-        "    elif not is_worse or accept:",
-        "    elif True:",
+        "        elif accept or not (is_worse or (against != LAST and _is_worse_than_kept(history_file, run))):",
+        "        elif True:",
         ("tests/cli/test_eval.py",),
+    ),
+    Guard(
+        "on a server, a worse run is no baseline of the next one",
+        "memoair_cloud/evaluation/comparison.py",
+        "        run.settings = {**run.settings, _WORSE: True}",
+        "        pass",
+        ("tests/cloud/test_eval_command.py",),
     ),
     Guard(
         "the last run is kept without words of callers",

@@ -181,7 +181,7 @@ def show_case_result(at: RunDep, case_id: PathId) -> Response:
 @router.get("/runs/{run_id}/comparison")
 def show_comparison(at: RunDep, against: RunId = comparison.LAST) -> Response:
     """Show what has changed since another run: by default since the one before."""
-    found = comparison.compare_runs(at.tenant, at.run.id, against)
+    found = comparison.compare_runs(at.tenant, at.run.id, _find_other_run(at, against).id)
     before, compared = found.before, found.comparison
     differing = [case for case in compared.cases if case.outcome.value != "same"]
     shown = differing[:_DIFFERING_SHOWN]

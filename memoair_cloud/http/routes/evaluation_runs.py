@@ -34,7 +34,7 @@ def create_run(tenant: AgentTenant, services: ServicesDep, body: RunIn) -> RunOu
     """Queue a run of a suite. A worker begins it, with the cases, documents and prompt as they are then."""
     if body.judge and services.judge is None:
         raise InvalidRequestError("the server has no judge: set MEMOAIR_CLOUD_JUDGE_BASE_URL", field="judge")
-    run = runs.create_run(tenant, body.suite_id, body.candidate, with_judge=body.judge)
+    run = runs.create_run(tenant, body.suite_id, body.candidate, with_judge=body.judge, accepts=body.accept)
     services.queue.enqueue_evaluations(tenant.scope.project_id)
     return RunOut.of(run)
 
@@ -59,9 +59,13 @@ def get_run(tenant: AgentTenant, run_id: PathId) -> RunOut:
 
 
 @router.delete("/{run_id}", operation_id="deleteRun", responses=_CHANGES)
-def delete_run(tenant: AgentTenant, run_id: PathId) -> RunOut:
+def delete_run(
+    tenant: AgentTenant,
+    run_id: PathId,
+    only_open: Annotated[bool, Query(alias="onlyOpen", description="only cancel: reject a run that is over")] = False,
+) -> RunOut:
     """Cancel a run that is not over; delete one that is, with its results."""
-    is_open = runs.get_run(tenant, run_id).is_open
+    is_open = only_open or runs.get_run(tenant, run_id).is_open
     return RunOut.of(runs.cancel_run(tenant, run_id) if is_open else runs.delete_run(tenant, run_id))
 
 
@@ -88,5 +92,5 @@ def compare(
     against: Annotated[str, Query(max_length=512, description="a run of the same suite, or `last`")] = LAST,
     same: Annotated[bool, Query(description="list the cases that score the same, too")] = False,
 ) -> ComparisonOut:
-    """Compare a run with another one of its suite; `last` is the last one that was done before it."""
+    """Compare a run with another one of its suite; `last`: the last one with an equal candidate that was not worse."""
     return ComparisonOut.of(compare_runs(tenant, run_id, against), with_same=same)

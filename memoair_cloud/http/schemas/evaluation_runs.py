@@ -39,18 +39,22 @@ class CandidateIn(RequestBody):
 
 
 class RunIn(RequestBody):
-    """A suite to run. `judge`: a model answers from prompt and context, and grades the answers."""
+    """A suite to run. `judge`: a model answers from prompt and context, and grades the answers.
+
+    `accept`: later runs are compared with this one even if it is worse.
+    """
 
     suite_id: Identifier
     candidate: Annotated[dict[str, Any], DocumentedAs(CandidateIn)] = {}
     judge: bool = False
+    accept: bool = False
 
 
 class RunOut(ResponseBody):
     """A run, and how far it is: `done` of `total` cases.
 
     `suiteVersion`, `promptVersion`, `orgVersion` and `engineVersion` say what it ran with, once it has begun. `scores`
-    are those of all cases, once it is done.
+    are those of all cases, once it is done; `settings.isWorse` says that it was worse than what `last` means.
     """
 
     run_id: str = Field(validation_alias="id")
