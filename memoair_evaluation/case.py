@@ -272,9 +272,8 @@ def _to_case(wire: _WireCase) -> RecallCase:
     given = None if wire.given is None else _to_given(wire.given)
     _check_turn_ids([("", turn.turn_id or "") for turn in wire.talk], "talk")
     at = _to_time(wire.at, "at")
-    for position, turn in enumerate(given.turns if given else ()):
-        if at is not None and turn.occurred_at is not None and turn.occurred_at > at:
-            raise InvalidCaseError("at", f"is before given.turns[{position}].occurredAt")
+    if at is not None and given is not None:
+        _check_times(given, at)
     if wire.filter is not None:
         try:
             check_filter(wire.filter)
@@ -294,6 +293,14 @@ def _to_case(wire: _WireCase) -> RecallCase:
         tags=tuple(dict.fromkeys(wire.tags)),
         notes=wire.notes,
     )
+
+
+def _check_times(given: Given, at: datetime) -> None:
+    turns = {f"turns[{position}].occurredAt": turn.occurred_at for position, turn in enumerate(given.turns)}
+    facts = {f"facts[{position}].saidAt": fact.said_at for position, fact in enumerate(given.facts)}
+    for field, time in {**turns, **facts}.items():
+        if time is not None and time > at:
+            raise InvalidCaseError("at", f"is before given.{field}")
 
 
 def _to_given(wire: _WireGiven) -> Given | None:

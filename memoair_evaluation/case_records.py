@@ -43,7 +43,7 @@ class GivenFact:
         text: The fact, a sentence.
         kind: Its kind, such as ``preference``.
         subject: The person or thing that it is about; empty for the caller.
-        said_at: When it was said; None for the time of the first turn that is given.
+        said_at: When it was said; None for the time of the first turn that is given, or a day before the question.
     """
 
     text: str

@@ -1,5 +1,6 @@
 """Compare what was recalled with what a case expects."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -7,13 +8,16 @@ from typing import Any
 from memoair_evaluation.case_records import Expectation, RecallCase
 from memoair_evaluation.matching import contains_phrase, to_words
 from memoair_evaluation.scoring import CaseScores
+from memoair_protocol.context_format import SECTION_HEADERS
 from memoair_protocol.defaults import SEARCH_TIMEOUT_MS
 from memoair_protocol.enums import LaneName
 from memoair_runtime.preview import ComposedContext, PreviewedSearch, SourceKey
 
 # The lanes with hits that have a rank.
 _HIT_LANES = (LaneName.WORKING, LaneName.PERMANENT, LaneName.ORG)
-_DOCUMENTS_SECTION = "## org\n"
+# Titles and notes of sections are not recalled. Only the context builder begins a line with "## ".
+_HEADER = re.compile("|".join(rf"^{re.escape(header)}$" for header in SECTION_HEADERS.values()), re.MULTILINE)
+_SECTION_END = "\0"  # in no word: no phrase is found across sections
 
 # The sources of the turns of a case by their session and turn ids.
 TurnKeys = Mapping[tuple[str, str], SourceKey]
@@ -75,13 +79,16 @@ class _SearchedContext:
 
     @cached_property
     def _words(self) -> str:
-        return to_words(self._context.text)
+        return _to_section_words(self._context.text)
 
     @cached_property
     def _words_of_caller(self) -> str:
-        # Only the context builder begins a line with "## ".
-        before, _, _ = f"\n{self._context.text}".partition(f"\n{_DOCUMENTS_SECTION}")
-        return to_words(before)
+        before, _, _ = f"\n{self._context.text}".partition(f"\n{SECTION_HEADERS[LaneName.ORG]}\n")
+        return _to_section_words(before)
+
+
+def _to_section_words(context: str) -> str:
+    return _SECTION_END.join(map(to_words, _HEADER.split(context)))
 
 
 def _best_rank(items: Iterable[Expectation], reply: Mapping[str, Any]) -> int | None:

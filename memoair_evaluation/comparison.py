@@ -27,7 +27,7 @@ _FIGURES: Mapping[str, Callable[[CaseScores], float]] = {
     "passed": lambda scores: scores.passed,
     "recalled": lambda scores: scores.recalled or 0.0,
     "unwanted": lambda scores: -scores.unwanted,
-    "grade": lambda scores: _grade(scores),
+    "grade": lambda scores: (scores.answer or {}).get("grade") or 0.0,
     "recalledHalf": lambda scores: scores.recalled_half or 0.0,
     "rank": lambda scores: 1 / scores.rank if scores.rank else 0.0,
 }
@@ -156,11 +156,15 @@ def _compare_case(before: ScoredCase | None, after: ScoredCase) -> CaseCompariso
         return CaseComparison(after.case_id, CaseOutcome.CHANGED, None, before.scores, after.scores)
     for name, figure in _FIGURES.items():
         change = figure(after.scores) - figure(before.scores)
-        if change and not (name == "grade" and None in (before.scores.answer, after.scores.answer)):
+        if change and (name != "grade" or _has_comparable_grades(before.scores, after.scores)):
             outcome = CaseOutcome.BETTER if change > 0 else CaseOutcome.WORSE
             return CaseComparison(after.case_id, outcome, name, before.scores, after.scores)
     return CaseComparison(after.case_id, CaseOutcome.SAME, None, before.scores, after.scores)
 
 
-def _grade(scores: CaseScores) -> float:
-    return float((scores.answer or {}).get("grade") or 0.0)
+def _has_comparable_grades(before: CaseScores, after: CaseScores) -> bool:
+    """Return whether both have a grade, of the same model with the same instructions. An unclear answer has none."""
+    if before.answer is None or after.answer is None:
+        return False
+    graded = (before.answer.get("grade") is not None, after.answer.get("grade") is not None)
+    return all(graded) and all(before.answer.get(name) == after.answer.get(name) for name in ("model", "judgeVersion"))

@@ -19,16 +19,14 @@ _QUESTION_DELAY = timedelta(days=1)
 
 def time_of(case: RecallCase) -> datetime:
     """Return when the question of a case is asked."""
-    if case.at is not None:
-        return case.at
-    times = _turn_times(case.given.turns if case.given else ())
-    return max(times) + _QUESTION_DELAY if times else DEFAULT_TIME
+    return case.at or _default_time(case.given or Given())
 
 
 def user_of(case: RecallCase) -> PreviewUser:
     """Return what is known of the caller of a case, with the talk before the question."""
-    user = to_user(case.given or Given())
-    start = time_of(case) - (len(case.talk) + 1) * _TURN_INTERVAL
+    asked_at = time_of(case)
+    user = to_user(case.given or Given(), asked_at)
+    start = asked_at - (len(case.talk) + 1) * _TURN_INTERVAL
     talk = [
         _to_event(_TALK_EVENT, turn, CURRENT_SESSION, number, start + number * _TURN_INTERVAL)
         for number, turn in enumerate(case.talk, 1)
@@ -41,14 +39,19 @@ def turn_keys_of(user: PreviewUser) -> dict[tuple[str, str], SourceKey]:
     return {(event["sessionId"], event["payload"]["turnId"]): ("turn", event["eventId"], None) for event in user.events}
 
 
-def to_user(given: Given) -> PreviewUser:
-    """Return what is known of a caller."""
-    times = _turn_times(given.turns)
+def to_user(given: Given, asked_at: datetime | None = None) -> PreviewUser:
+    """Return what is known of a caller.
+
+    Args:
+        given: What a case says of them.
+        asked_at: When the question is asked; None for the time that a case has which does not say.
+    """
+    times = _turn_times(given.turns, asked_at or _default_time(given))
     events = [
         _to_event(_GIVEN_EVENT, turn, turn.session_id or _DEFAULT_SESSION, number, time)
         for number, (turn, time) in enumerate(zip(given.turns, times, strict=True), 1)
     ]
-    said_at = min(times, default=DEFAULT_TIME - _QUESTION_DELAY)
+    said_at = min(times, default=(asked_at or _default_time(given)) - _QUESTION_DELAY)
     facts = [
         {
             "id": f"fact-{number}",
@@ -62,11 +65,26 @@ def to_user(given: Given) -> PreviewUser:
     return PreviewUser({"version": 1, **given.profile} if given.profile else None, events, facts)
 
 
-def _turn_times(turns: Sequence[GivenTurn]) -> list[datetime]:
-    times: list[datetime] = []
-    for turn in turns:
-        after = times[-1] + _TURN_INTERVAL if times else DEFAULT_TIME - _QUESTION_DELAY
-        times.append(turn.occurred_at or after)
+def _default_time(given: Given) -> datetime:
+    """Return a day after the last that is given with a time."""
+    times = [turn.occurred_at for turn in given.turns] + [fact.said_at for fact in given.facts]
+    latest = max((time for time in times if time is not None), default=None)
+    return DEFAULT_TIME if latest is None else latest + _QUESTION_DELAY
+
+
+def _turn_times(turns: Sequence[GivenTurn], asked_at: datetime) -> list[datetime]:
+    """Return when the turns were said: those without a time a minute after the turn before, none after the question.
+
+    If none has a time, the last one is a day before the question; else those before the first that has one count back
+    from it.
+    """
+    dated = next((number for number, turn in enumerate(turns) if turn.occurred_at is not None), None)
+    if dated is None:
+        return [asked_at - _QUESTION_DELAY - number * _TURN_INTERVAL for number in reversed(range(len(turns)))]
+    first = turns[dated].occurred_at or asked_at
+    times = [first - number * _TURN_INTERVAL for number in range(dated, 0, -1)]
+    for turn in turns[dated:]:
+        times.append(turn.occurred_at or min(times[-1] + _TURN_INTERVAL, asked_at))
     return times
 
 

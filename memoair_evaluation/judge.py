@@ -105,6 +105,7 @@ class Grade:
         reason: Why the verdict is so, in the words of the model.
         usage: What the requests have used.
         cost: What that cost in the currency of the prices; None without prices.
+        model: The name of the model.
         failure: The name of the error if the model failed. Messages of endpoints quote what was sent.
     """
 
@@ -113,6 +114,7 @@ class Grade:
     reason: str = attrs.field(repr=False)
     usage: TokenUsage
     cost: float | None
+    model: str
     failure: str | None = None
 
     @property
@@ -121,14 +123,15 @@ class Grade:
         return GRADES[self.verdict]
 
     def to_scores(self) -> dict[str, Any]:
-        """Return what is counted of it: no words."""
+        """Return what is counted of it, and what the grade depends on: no words."""
         usage = {
             "requests": self.usage.requests,
             "promptTokens": self.usage.prompt_tokens,
             "completionTokens": self.usage.completion_tokens,
         }
         cost = {} if self.cost is None else {"cost": self.cost}
-        return {"verdict": self.verdict.value, "grade": self.grade, **usage, **cost}
+        judge = {"model": self.model, "judgeVersion": JUDGE_VERSION}
+        return {"verdict": self.verdict.value, "grade": self.grade, **judge, **usage, **cost}
 
     def to_details(self) -> dict[str, Any]:
         """Return what is shown of it beside the scores."""
@@ -165,7 +168,7 @@ class Judge:
             prompt: The prompt of the agent, with its placeholders. None means `DEFAULT_PROMPT`.
             values: Values of placeholders. Those that have none stay as they are.
         """
-        usage = TokenUsage()
+        usage, model = TokenUsage(), self._endpoint.model
         answer = ""
         try:
             deadline = time.monotonic() + self._endpoint.call_timeout_s
@@ -180,8 +183,8 @@ class Judge:
         except Exception as error:  # noqa: BLE001 - one case that cannot be judged must not end a run
             raise_if_starved(error)
             failure = type(error).__name__
-            return Grade(AnswerVerdict.UNCLEAR, answer, "", usage, self._cost_of(usage), failure)
-        return Grade(verdict, answer, reason, usage, self._cost_of(usage))
+            return Grade(AnswerVerdict.UNCLEAR, answer, "", usage, self._cost_of(usage), model, failure)
+        return Grade(verdict, answer, reason, usage, self._cost_of(usage), model)
 
     def _cost_of(self, usage: TokenUsage) -> float | None:
         return None if self._prices is None else self._prices.cost_of(usage)

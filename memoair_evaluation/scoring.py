@@ -30,7 +30,7 @@ class CaseScores:
         found: What of ``must`` is.
         unwanted_items: What of ``mustNot`` is.
         found_half: What of ``must`` is in the context with half the budgets.
-        answer: What the judge says: ``verdict`` and ``grade``; None without one.
+        answer: What the judge says: ``verdict`` and ``grade``, and what it is; None without one.
     """
 
     recalled: float | None

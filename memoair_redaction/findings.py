@@ -77,11 +77,21 @@ def find_all(text: str) -> list[RedactionSpan]:
 def replace_findings(text: str, findings: Sequence[RedactionSpan]) -> str:
     """Return a text with placeholders instead of findings, of which some may overlap."""
     parts, done = list[str](), 0
-    for finding in sorted(findings, key=lambda each: (each.begin, -each.end)):
-        if finding.begin >= done:
-            parts += [text[done : finding.begin], PLACEHOLDERS[finding.kind]]
-        done = max(done, finding.end)
+    for finding in merge_findings(findings):
+        parts += [text[done : finding.begin], PLACEHOLDERS[finding.kind]]
+        done = finding.end
     return "".join([*parts, text[done:]])
+
+
+def merge_findings(findings: Sequence[RedactionSpan]) -> list[RedactionSpan]:
+    """Return findings in the order of the text, those that overlap as one of the kind of the first."""
+    merged: list[RedactionSpan] = []
+    for finding in sorted(findings, key=lambda each: (each.begin, -each.end)):
+        if merged and finding.begin < merged[-1].end:
+            merged[-1] = attrs.evolve(merged[-1], end=max(merged[-1].end, finding.end))
+        else:
+            merged.append(finding)
+    return merged
 
 
 def find_in_part(parts: Sequence[str], place: int) -> list[RedactionSpan]:

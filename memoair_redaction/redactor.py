@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from memoair_redaction.findings import KINDS, RedactionSpan, find_all, find_in_part, replace_findings
+from memoair_redaction.findings import KINDS, RedactionSpan, find_all, find_in_part, merge_findings, replace_findings
 from memoair_redaction.spoken_text import has_numbers
 from memoair_redaction.structures import redact_value
 from memoair_redaction.unfinished import find_unfinished_card
@@ -60,13 +60,17 @@ class Redactor:
             question: What the other one has said right before: it may ask for a number.
             after: What the same person says next, if it is known: the number may continue there.
         """
+        return replace_findings(text, self.find_said(text, before, question, after))
+
+    def find_said(self, text: str, before: str = "", question: str = "", after: str = "") -> list[RedactionSpan]:
+        """Return what `redact_said` replaces, in the order of the text. The arguments are the same."""
         if not has_numbers(text):
-            return self(text)
+            return merge_findings(self._chosen(find_all(text)))
         findings = find_in_part([before, text, after[:_MAX_TAIL_CHARS]], 1) + find_in_part(
             [question[-_MAX_TAIL_CHARS:], text], 1
         )
         findings += find_unfinished_card(before, text, question[-_MAX_TAIL_CHARS:])
-        return replace_findings(text, self._chosen(findings))
+        return merge_findings(self._chosen(findings))
 
     def tail(self, before: str, text: str) -> str:
         """Return the end of what a person has said, if a number in it may continue; otherwise the empty text."""

@@ -123,6 +123,11 @@ INVALID = {
         "at": "2026-01-01",
         "given": {"turns": [{"user": "a", "occurredAt": "2026-01-02"}]},
     },
+    "at: is before given.facts[0].saidAt": {
+        **MINIMAL,
+        "at": "2026-01-01",
+        "given": {"facts": [{"text": "a", "saidAt": "2026-01-02"}]},
+    },
     "at: the year is not from 1900 to 9000": {**MINIMAL, "at": "0001-01-01"},
     "must[0]: exactly one of fact, document, turn and text is required": {**MINIMAL, "must": [{}]},
     "mustNot[1]: exactly one of fact, document, turn and text is required": {

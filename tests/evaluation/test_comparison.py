@@ -64,6 +64,21 @@ def test_a_grade_decides_only_if_both_runs_have_a_judge() -> None:
     assert outcomes([scored("a", answer=right)], [scored("a")]) == {"a": ("same", None)}
 
 
+def test_an_answer_that_could_not_be_graded_decides_nothing() -> None:
+    right, unclear = {"verdict": "right", "grade": 1.0}, {"verdict": "unclear", "grade": None}
+    assert outcomes([scored("a", answer=right)], [scored("a", answer=unclear)]) == {"a": ("same", None)}
+    assert outcomes([scored("a", answer=unclear)], [scored("a", answer=right)]) == {"a": ("same", None)}
+    assert outcomes([scored("a", answer=right)], [scored("a", answer=unclear, rank=2)]) == {"a": ("worse", "rank")}
+
+
+@pytest.mark.parametrize("other", [{"model": "large", "judgeVersion": 1}, {"model": "small", "judgeVersion": 2}])
+def test_grades_of_different_judges_are_not_compared(other: dict[str, Any]) -> None:
+    right = {"verdict": "right", "grade": 1.0, "model": "small", "judgeVersion": 1}
+    wrong = {**right, "verdict": "wrong", "grade": 0.0}
+    assert outcomes([scored("a", answer=right)], [scored("a", answer=wrong)]) == {"a": ("worse", "grade")}
+    assert outcomes([scored("a", answer=right)], [scored("a", answer={**wrong, **other})]) == {"a": ("same", None)}
+
+
 def test_cases_that_were_changed_added_or_removed_are_not_compared() -> None:
     before = [scored("gone"), scored("other", passed=True), scored("both")]
     after = [scored("both"), scored("other", "changed", passed=False, recalled=0.0), scored("new", passed=False)]

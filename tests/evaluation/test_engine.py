@@ -99,6 +99,14 @@ def test_what_must_not_be_there_is_counted_and_named(engine: Engine) -> None:
     assert (result.scores.recalled, result.scores.rank) == (None, None)
 
 
+def test_the_headers_of_sections_are_not_recalled(engine: Engine) -> None:
+    must = [{"fact": "about the caller"}, {"fact": "profile"}, {"text": "instructions"}, {"text": "org"}]
+    must += [{"text": "documents background"}, {"text": "allergic to nuts"}, {"text": "thirty days"}]
+    result = run(engine, "Can I send my red boots back? I am allergic to nuts.", must=must)
+    assert {"## profile", "## org"} <= set(result.context.splitlines())
+    assert result.scores.found == (5, 6), result.context
+
+
 def test_a_document_is_recognized_by_its_id_and_not_by_its_first_words(engine: Engine) -> None:
     beginning = "Our terms of business for all orders of the spring collection say: "
     documents = [document(f"terms-{name}", f"{beginning}{name} is {name}.") for name in ("postage", "payment", "gifts")]

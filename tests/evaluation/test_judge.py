@@ -126,6 +126,7 @@ def test_the_cost_is_that_of_both_requests(model: FakeChatServer) -> None:
     assert found.cost == pytest.approx((2_000 * 2 + 200 * 10) / 1e6)
     assert found.to_scores()["promptTokens"] == 2_000
     assert make_judge(model).describe() == {"model": "small", "version": 1}
+    assert (found.to_scores()["model"], found.to_scores()["judgeVersion"]) == ("small", 1)
 
 
 def test_an_endpoint_without_a_key_is_asked_too(model: FakeChatServer) -> None:

@@ -50,6 +50,45 @@ def test_a_number_that_was_said_in_parts_is_found_also_in_the_question() -> None
     assert "1111" not in redacted.question
 
 
+@pytest.mark.parametrize("said", ["48213779", "4821 3779", "four eight two one three seven seven nine"])
+def test_a_number_that_was_asked_for_is_removed_also_where_nothing_names_it(said: str) -> None:
+    case = make_case(
+        given={
+            "facts": ["It was 48213779 then."],
+            "turns": [
+                {"user": "Hello.", "assistant": "What is the security code on your card?"},
+                {"user": f"It is {said}.", "assistant": "Noted."},
+                {"user": "So 48213779 it is.", "metadata": {"heard": ["48213779"]}, "sessionId": "later"},
+            ],
+        },
+        must=[{"text": "48213779"}, {"fact": "was 48213779 then"}],
+        mustNot=[{"text": said}],
+        expectedAnswer="48213779.",
+        notes="48213779",
+        filter={"code": "48213779"},
+    )
+    redacted = redact_case(case)
+    text = json.dumps(case_to_wire(redacted))
+    assert said not in text
+    assert "48213779" not in text
+    assert redacted.must[0] == redacted.must_not[0]
+    assert redacted.given is not None
+    assert str(redacted.must[0].text) in redacted.given.turns[1].user
+    assert str(redacted.must[1].fact) in redacted.given.facts[0].text
+
+
+def test_the_parts_of_a_number_are_removed_from_the_phrases() -> None:
+    case = make_case(
+        question="1111 1111, is that right?",
+        talk=[{"user": "It is 4111 1111.", "assistant": "And the rest of the card?"}],
+        must=[{"text": "1111 1111, is that right"}],
+        expectedAnswer="1111 1111 is right. It takes 11 days.",
+    )
+    redacted = redact_case(case)
+    assert str(redacted.must[0].text) in redacted.question
+    assert redacted.expected_answer == "[card number] is right. It takes 11 days."
+
+
 def test_calls_do_not_continue_each_other() -> None:
     turns = [
         {"user": "It is 4111 1111.", "assistant": "Go on.", "sessionId": "a"},

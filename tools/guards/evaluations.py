@@ -83,6 +83,13 @@ EVALUATIONS = (
         (f"{EVALUATION_TESTS}/test_redaction.py",),
     ),
     Guard(
+        "a number that was removed from a turn is removed from the phrases of its case",
+        "memoair_evaluation/redaction.py",
+        "        return removed.replace(redact(text))",
+        "        return redact(text)",
+        (f"{EVALUATION_TESTS}/test_redaction.py",),
+    ),
+    Guard(
         "a worse run does not take the place of the last one",
         "memoair_cli/evaluation/command.py",
         "        elif accept or not (is_worse or (against != LAST and _is_worse_than_kept(history_file, run))):",

@@ -14,7 +14,7 @@ from memoair_livekit._context import (
     is_recall_message,
     remove_recall,
 )
-from memoair_livekit._instructions import insert_instructions, set_instructions
+from memoair_livekit._instructions import are_instructions_of, insert_instructions, set_instructions
 from memoair_livekit._job import add_shutdown_callback, find_call_id
 from memoair_livekit._listener import SessionListener
 from memoair_livekit._log import log_failures
@@ -65,6 +65,8 @@ class AgentWithMemory(Agent):
         self._memoair_started_with: SessionListener | None = None
         self._memoair_prompt_task: asyncio.Task[str | None] | None = None
         self._memoair_earlier_instructions = ""
+        # What this class may replace: the text of the constructor, and the last one that it has set.
+        self._memoair_own_instructions = ["", str(self.instructions), ""]
 
     def _memoair_ensure_memory(self) -> bool:
         """Open the memory and listen to the session if needed. Return whether there is a memory."""
@@ -107,12 +109,14 @@ class AgentWithMemory(Agent):
             self._memoair_prompt_task = asyncio.create_task(take, name="memoair-instructions")
 
     async def _memoair_take_prompt(self, fetching: "asyncio.Task[Prompt | None]") -> str | None:
-        """Wait for the prompt and give it to this agent; return its text."""
+        """Wait for the prompt and set it, unless the application has set other instructions; return its text if set."""
         with log_failures("prompt_failed"):
             prompt = await asyncio.shield(fetching)
-            if prompt is not None:
-                self._memoair_earlier_instructions = str(self.instructions)
+            present = str(self.instructions)
+            if prompt is not None and are_instructions_of(present, [*self._memoair_own_instructions, prompt.text]):
+                self._memoair_earlier_instructions = present
                 await set_instructions(self, prompt.text)
+                self._memoair_own_instructions[-1] = prompt.text
                 return prompt.text
         return None
 

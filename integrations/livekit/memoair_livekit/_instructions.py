@@ -1,5 +1,7 @@
 """The prompt as the instructions of an agent, also in a context that was made before the prompt was there."""
 
+from collections.abc import Sequence
+
 from livekit.agents import Agent, llm
 
 from memoair_livekit._log import log
@@ -8,6 +10,11 @@ from memoair_livekit._start import find_model, find_session
 
 # LiveKit's id of the message with the instructions. The name of its constant has changed between versions.
 _INSTRUCTIONS_ID = "lk.agent_task.instructions"
+
+
+def are_instructions_of(present: str, texts: Sequence[str]) -> bool:
+    """Return whether instructions are one of some texts, a briefing apart: others are the application's own."""
+    return remove_briefing(present).rstrip() in {text.rstrip() for text in texts}
 
 
 async def set_instructions(agent: Agent, text: str) -> None:

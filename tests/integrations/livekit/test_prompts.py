@@ -121,6 +121,43 @@ async def test_each_agent_of_a_call_has_its_own_prompt(new_agent: Any, cloud: Pr
         await agent.on_exit()
 
 
+async def test_instructions_that_the_application_sets_during_the_fetch_stay(
+    new_agent: Any, cloud: PromptServer
+) -> None:
+    cloud.released.clear()
+    agent = new_agent(**PRODUCTION, cloud_base_url=cloud.url)
+    async with open_call(agent) as call:
+        await wait_until(cloud.arrived.is_set)
+        await agent.update_instructions("Speak French.")
+        cloud.released.set()
+        assert instructions_of(await call.type_text("Hello.")) == ["Speak French."]
+    await agent.on_exit()
+
+
+async def test_instructions_that_the_application_sets_after_the_prompt_stay_after_a_handoff(
+    new_agent: Any, cloud: PromptServer, storage_root: Path
+) -> None:
+    cloud.push("You do billing.", "billing")
+    agents = [
+        new_agent(**PRODUCTION, cloud_base_url=cloud.url),
+        new_agent(instructions=None, prompt_label="billing", cloud_base_url=cloud.url),
+    ]
+
+    async def wait_recorded(count: int) -> None:
+        await wait_until(lambda: len(recorded(storage_root)) == count)
+
+    async with open_call(agents[0]) as call:
+        await wait_recorded(1)
+        assert instructions_of(await call.say("Hello.")) == ["You help callers of us."]
+        await agents[0].update_instructions("Speak French.")
+        for count, agent in ((2, agents[1]), (3, agents[0])):
+            call.session.update_agent(agent)
+            await wait_recorded(count)
+        assert instructions_of(await call.say("Bonjour.")) == ["Speak French."]
+    for agent in agents:
+        await agent.on_exit()
+
+
 async def test_a_speech_model_gets_the_prompt_and_its_briefing(new_agent: Any, cloud: PromptServer) -> None:
     model = FakeRealtimeModel()
     agent = new_agent(**PRODUCTION, cloud_base_url=cloud.url, name="Ada")
