@@ -108,7 +108,7 @@ class WorkQueue:
 
     def enqueue_evaluations(self, project_id: str) -> None:
         """Queue the processing of a project's runs and document sets. A failure is only logged, as for uploads."""
-        self._enqueue(self._queue_evaluations, project_id)
+        self._enqueue(self._continue_evaluations, project_id)
 
     def sweep(self) -> None:
         """Queue due work that was never queued, and remove replaced index files and what killed writers left."""

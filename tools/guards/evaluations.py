@@ -235,7 +235,7 @@ SERVER_EVALUATIONS = (
     Guard(
         "evaluations: a project has one waiting task",
         f"{CLOUD}/queue.py",
-        "        if not is_waiting:\n",
+        "        if not is_queued:\n",
         "        if True:\n",
         (EVALUATION_RUNS, "-k", "sqlite and test_a_project_has_one_waiting_task_however_often_its_runs_are_found"),
     ),
