@@ -22,8 +22,14 @@ from memoair_evaluation.case_records import RecallCase
 from memoair_evaluation.engine import Engine
 from memoair_evaluation.scoring import CaseResult
 
+try:
+    import fcntl
+except ImportError:  # Windows, where no process is forked
+    fcntl = None  # type: ignore[assignment]
+
 # With fewer cases for each, starting a process takes longer than it saves.
 _MIN_CASES_PER_PROCESS = 50
+_PIPE_BYTES = 1 << 20  # a result has some 10 kB
 
 
 class CaseProcessError(Exception):
@@ -89,6 +95,7 @@ def _start_process(
     engine: Engine, cases: Sequence[RecallCase], settings: RecallSettings, others: Sequence[_CaseProcess]
 ) -> _CaseProcess:
     reader, writer = os.pipe()
+    _enlarge(writer)
     with warnings.catch_warnings():
         # Python 3.12 warns of threads, also of those of NumPy's library, which survive a fork.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -102,6 +109,14 @@ def _start_process(
         _run_child(engine, cases, settings, writer, [reader, *(other.results.fileno() for other in others)])
     os.close(writer)
     return _CaseProcess(pid, os.fdopen(reader, "rb"))
+
+
+def _enlarge(pipe: int) -> None:
+    """Let a process go on with some dozen cases while the results of another one are read."""
+    set_size = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
+    if set_size is not None:
+        with suppress(OSError):  # the user has too many pipes of that size
+            fcntl.fcntl(pipe, set_size, _PIPE_BYTES)
 
 
 def _run_child(
