@@ -87,7 +87,7 @@ def guess_columns(names: Sequence[str], given: OutcomeColumns = OutcomeColumns()
     """
     by_folded_name = {re.sub(r"[^a-z0-9]", "", name.casefold()): name for name in reversed(names)}
     taken = {getattr(given, field) for field in _KNOWN_NAMES}
-    guessed = {}
+    guessed: dict[str, str | None] = {}
     for field, known_names in _KNOWN_NAMES.items():
         if getattr(given, field) == "":
             guessed[field] = None

@@ -133,7 +133,7 @@ def test_figures_of_calls_are_read_from_their_indexes(cloud: RunningCloud) -> No
 
 
 def test_what_is_kept_of_outcomes_is_bounded(cloud: RunningCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An application may make up a name for each call, and nobody may ask for a day again."""
+    """An application may make up a name for each call, and no one may ask for a day again."""
     monkeypatch.setattr("memoair_cloud.analytics.outcomes._MAX_NAMES", 2)
     client = cloud.tenant("outcome-names")
     tenant, now = tenant_of(cloud, client), 0.0
