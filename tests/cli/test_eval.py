@@ -278,16 +278,24 @@ def test_a_suite_that_says_less_than_it_seems_to_is_pointed_out(new_file: NewFil
     ]
 
 
-def test_ctrl_c_ends_a_run_and_keeps_nothing(new_file: NewFile, folder: Path, tmp_path: Path, home: Path) -> None:
-    # More cases than are done before the signal arrives, which is sent once the suite has been read.
-    cases = [{**NUTS, "id": f"case-{number}"} for number in range(5_000)]
-    path = new_file(*cases, name="suite.jsonl")
+def test_ctrl_c_ends_a_run_and_keeps_nothing(suite: Path, folder: Path, tmp_path: Path, home: Path) -> None:
     history = tmp_path / "last.json"
-    # The skipped file is reported when the documents are read, right before the cases are run.
-    (folder / ".hidden").write_text("x")
-    with start_process("eval", path, "--documents", folder, "--history", history, home=home) as process:
+    endless_cases = """
+import os, time
+from memoair_cli.app import main
+from memoair_evaluation.engine import Engine
+
+def run_case(*_):
+    os.write(2, b"a case is run\\n")
+    time.sleep(60)
+
+Engine.run_case = run_case
+main()
+"""
+    arguments = ("eval", suite, "--documents", folder, "--history", history, "--processes", "1")
+    with start_process(*arguments, home=home, code=endless_cases) as process:
         assert process.stderr is not None
-        assert "hidden" in process.stderr.readline()
+        assert process.stderr.readline() == "a case is run\n"
         process.send_signal(signal.SIGINT)
         _, message = process.communicate(timeout=60)
     assert process.returncode == 130, message

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from memoair_cli.app import app
 from support.ports import free_port as free_port
 
-MEMOAIR = (sys.executable, "-W", "error", "-c", "from memoair_cli.app import main; main()")
+_MAIN = "from memoair_cli.app import main; main()"
+MEMOAIR = (sys.executable, "-W", "error", "-c", _MAIN)
 
 
 class CommandResult(NamedTuple):
@@ -41,10 +42,12 @@ def environment(home: Path, **environ: str) -> dict[str, str]:
 
 
 @contextmanager
-def start_process(*arguments: str | Path, home: Path, **environ: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command in another process, which is killed at the end of the block."""
+def start_process(
+    *arguments: str | Path, home: Path, code: str = _MAIN, **environ: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command in another process, which is killed at the end of the block. ``code`` calls the command."""
     process = subprocess.Popen(
-        [*MEMOAIR, *map(str, arguments)],
+        [*MEMOAIR[:-1], code, *map(str, arguments)],
         env=environment(home, **environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
