@@ -52,7 +52,7 @@ def send(
 def poll(cloud: "CloudHttp", path: str, headers: Mapping[str, str]) -> Any:
     """Return the body of a GET of something that goes on at the cloud.
 
-    A cloud that is unreachable, starts anew or has too much to do is asked again, with pauses that double, for about
+    A cloud that is unreachable, restarts or has too much to do is asked again, with pauses that double, for about
     two minutes.
     """
     encoded = {name: encode_header(value) for name, value in headers.items()}

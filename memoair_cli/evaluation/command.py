@@ -184,7 +184,7 @@ def evaluate(
             _warn_of_idle_cases(cases, has_documents=bool(found))
             results = run_cases(cases, found, chosen.recall, processes)
         except CaseProcessError as error:
-            fail(f"{error}; the run was not kept. With --processes 1 it needs less memory", EvalExit.FAILED)
+            fail(f"{error}; the run was not kept. With --processes 1 it needs less memory", EvalExit.USAGE)
         except KeyboardInterrupt:
             fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
         run = _make_record(path, chosen, len(found), results)
@@ -209,7 +209,10 @@ def evaluate(
     pass_rate = run.scores.pass_rate or 0.0
     is_below = fail_under is not None and pass_rate < fail_under
     if is_below:
-        typer.echo(f"{pass_rate:.1%} of the cases passed, which is below --fail-under {fail_under:g}", err=True)
+        typer.echo(
+            f"{_show_rate(pass_rate, fail_under)} of the cases passed, which is below --fail-under {fail_under:g}",
+            err=True,
+        )
     raise typer.Exit(EvalExit.FAILED if is_worse or is_below else EvalExit.FINE)
 
 
@@ -313,6 +316,12 @@ def _print(cases: list[RecallCase], run: RunRecord, comparison: Comparison | Non
         sys.stdout.reconfigure(errors="replace")
     scores = {case.case_id: case.scores for case in run.cases}
     print_run(Console(file=sys.stdout, highlight=False), run.suite, cases, scores, run.scores, comparison)
+
+
+def _show_rate(rate: float, limit: float | None) -> str:
+    """Return a share with as many digits as it takes to tell it from a limit."""
+    digits = next((count for count in range(1, 12) if f"{rate:.{count}%}" != f"{limit or 0.0:.{count}%}"), 12)
+    return f"{rate:.{digits}%}"
 
 
 def _has_all_characters() -> bool:

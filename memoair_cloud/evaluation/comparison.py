@@ -59,7 +59,7 @@ def compare_runs(tenant: Tenant, run_id: str, against: str = LAST) -> ComparedRu
 
 
 def mark_worse(session: ScopedSession, run: EvaluationRun) -> None:
-    """Note on a run whose cases were all scored that it is worse than its baseline, and so is none for later runs.
+    """Note on a run whose cases were all scored that it is worse than its baseline: later runs do not count it.
 
     Unless it was started with ``accept``: then the change is intended.
     """

@@ -13,6 +13,8 @@ import pytest
 from cli.imports import NewFile
 from support.commands import MEMOAIR, CommandResult, environment, memoair, start_process
 
+from memoair_cli.evaluation.command import _show_rate
+
 Evaluate = Callable[..., CommandResult]
 
 RETURNS = {
@@ -120,6 +122,11 @@ def test_the_exit_code_says_whether_too_few_cases_pass(evaluate: Evaluate, new_f
     evaluate("--fail-under", "0.5", path=path)
     done = evaluate("--fail-under", ".9", path=path, code=1)
     assert done.err.splitlines()[-1] == "50.0% of the cases passed, which is below --fail-under 0.9"
+
+
+def test_a_share_is_shown_with_the_digits_that_tell_it_from_the_limit() -> None:
+    assert _show_rate(0.8996, 0.9) == "89.96%"
+    assert _show_rate(0.5, 0.9) == "50.0%"
 
 
 def test_the_last_run_is_compared_with_and_replaced_only_by_one_that_is_not_worse(evaluate: Evaluate) -> None:
