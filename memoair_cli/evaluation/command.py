@@ -151,6 +151,10 @@ def evaluate(
         }
         is_file = suite.endswith(".jsonl") or Path(suite).is_file()
         before = None if against is None or not Path(against).is_file() else _read_earlier_run(against, Path(against))
+        if replace_all and not is_file:
+            fail("--replace-all is only for a file: the suite of the server is run as it is", EvalExit.USAGE)
+        if chosen.prompt is not None and not judge:
+            fail(f"{candidate}: prompt: only the judge uses it: add --judge", EvalExit.USAGE)
         try:
             wanted = ServerRequest(
                 base_url,
@@ -172,6 +176,8 @@ def evaluate(
         before = found_before if before is None else before
     else:
         _refuse({"--replace-all": replace_all, "--judge": judge}, "runs on a server: add --server")
+        if chosen.prompt is not None:
+            fail(f"{candidate}: prompt: only a run on a server with --judge uses it", EvalExit.USAGE)
         path = Path(suite)
         cases = _select_cases(path, _read_cases(path), case, tag)
         history_file = (history or default_history_file(path, chosen.to_wire())).expanduser()

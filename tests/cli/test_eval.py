@@ -262,6 +262,7 @@ def test_errors_of_files_name_the_file_the_line_and_the_field(new_file: NewFile,
         assert memoair("eval", good, "--against", other, code=2).err == f"--against: {other}: {problem}\n"
     for content, problem in (
         ({"recall": {"topk": {}}}, "recall.topk: unknown field"),
+        ({"prompt": {"version": 1}}, "prompt: only a run on a server with --judge uses it"),
         ({"documents": {"setId": "x"}}, "documents: a document set is on a server; pass --documents"),
     ):
         candidate = new_file(content, name="candidate.json")
