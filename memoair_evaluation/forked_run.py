@@ -51,10 +51,14 @@ class _CaseProcess:
 
 def count_processes(case_count: int) -> int:
     """Return how many processes are worth starting for so many cases on this machine; 1 to start none."""
-    if not hasattr(os, "fork") or sys.platform == "darwin":  # there, system libraries do not survive a fork
+    if not _can_fork():
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, case_count // _MIN_CASES_PER_PROCESS))
+
+
+def _can_fork() -> bool:
+    return hasattr(os, "fork") and sys.platform != "darwin"  # there, system libraries do not survive a fork
 
 
 @contextmanager
@@ -71,12 +75,13 @@ def open_results(
         cases: The cases.
         settings: The settings of the searches.
         process_count: In how many processes to run them; 1 for this one; None for what `count_processes` says.
+            Always this one where a process cannot be forked safely (Windows, macOS).
 
     Raises:
         CaseProcessError: While iterating, if a process was killed, or has failed.
     """
     count = count_processes(len(cases)) if process_count is None else process_count
-    if count <= 1:
+    if count <= 1 or not _can_fork():
         yield (engine.run_case(case, settings) for case in cases)
         return
     gc.collect()

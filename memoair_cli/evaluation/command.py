@@ -151,6 +151,10 @@ def evaluate(
         }
         is_file = suite.endswith(".jsonl") or Path(suite).is_file()
         before = None if against is None or not Path(against).is_file() else _read_earlier_run(against, Path(against))
+        if replace_all and not is_file:
+            fail("--replace-all is only for a file: the suite of the server is run as it is", EvalExit.USAGE)
+        if chosen.prompt is not None and not judge:
+            fail(f"{candidate}: prompt: only the judge uses it: add --judge", EvalExit.USAGE)
         try:
             wanted = ServerRequest(
                 base_url,
@@ -172,6 +176,8 @@ def evaluate(
         before = found_before if before is None else before
     else:
         _refuse({"--replace-all": replace_all, "--judge": judge}, "runs on a server: add --server")
+        if chosen.prompt is not None:
+            fail(f"{candidate}: prompt: only a run on a server with --judge uses it", EvalExit.USAGE)
         path = Path(suite)
         cases = _select_cases(path, _read_cases(path), case, tag)
         history_file = (history or default_history_file(path, chosen.to_wire())).expanduser()
@@ -184,7 +190,7 @@ def evaluate(
             _warn_of_idle_cases(cases, has_documents=bool(found))
             results = run_cases(cases, found, chosen.recall, processes)
         except CaseProcessError as error:
-            fail(f"{error}; the run was not kept. With --processes 1 it needs less memory", EvalExit.FAILED)
+            fail(f"{error}; the run was not kept. With --processes 1 it needs less memory", EvalExit.USAGE)
         except KeyboardInterrupt:
             fail("interrupted; the run was not kept", EvalExit.INTERRUPTED)
         run = _make_record(path, chosen, len(found), results)
@@ -209,7 +215,10 @@ def evaluate(
     pass_rate = run.scores.pass_rate or 0.0
     is_below = fail_under is not None and pass_rate < fail_under
     if is_below:
-        typer.echo(f"{pass_rate:.1%} of the cases passed, which is below --fail-under {fail_under:g}", err=True)
+        typer.echo(
+            f"{_show_rate(pass_rate, fail_under)} of the cases passed, which is below --fail-under {fail_under:g}",
+            err=True,
+        )
     raise typer.Exit(EvalExit.FAILED if is_worse or is_below else EvalExit.FINE)
 
 
@@ -313,6 +322,12 @@ def _print(cases: list[RecallCase], run: RunRecord, comparison: Comparison | Non
         sys.stdout.reconfigure(errors="replace")
     scores = {case.case_id: case.scores for case in run.cases}
     print_run(Console(file=sys.stdout, highlight=False), run.suite, cases, scores, run.scores, comparison)
+
+
+def _show_rate(rate: float, limit: float | None) -> str:
+    """Return a share with as many digits as it takes to tell it from a limit."""
+    digits = next((count for count in range(1, 12) if f"{rate:.{count}%}" != f"{limit or 0.0:.{count}%}"), 12)
+    return f"{rate:.{digits}%}"
 
 
 def _has_all_characters() -> bool:

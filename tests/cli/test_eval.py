@@ -13,6 +13,8 @@ import pytest
 from cli.imports import NewFile
 from support.commands import MEMOAIR, CommandResult, environment, memoair, start_process
 
+from memoair_cli.evaluation.command import _show_rate
+
 Evaluate = Callable[..., CommandResult]
 
 RETURNS = {
@@ -120,6 +122,11 @@ def test_the_exit_code_says_whether_too_few_cases_pass(evaluate: Evaluate, new_f
     evaluate("--fail-under", "0.5", path=path)
     done = evaluate("--fail-under", ".9", path=path, code=1)
     assert done.err.splitlines()[-1] == "50.0% of the cases passed, which is below --fail-under 0.9"
+
+
+def test_a_share_is_shown_with_the_digits_that_tell_it_from_the_limit() -> None:
+    assert _show_rate(0.8996, 0.9) == "89.96%"
+    assert _show_rate(0.5, 0.9) == "50.0%"
 
 
 def test_the_last_run_is_compared_with_and_replaced_only_by_one_that_is_not_worse(evaluate: Evaluate) -> None:
@@ -255,6 +262,7 @@ def test_errors_of_files_name_the_file_the_line_and_the_field(new_file: NewFile,
         assert memoair("eval", good, "--against", other, code=2).err == f"--against: {other}: {problem}\n"
     for content, problem in (
         ({"recall": {"topk": {}}}, "recall.topk: unknown field"),
+        ({"prompt": {"version": 1}}, "prompt: only a run on a server with --judge uses it"),
         ({"documents": {"setId": "x"}}, "documents: a document set is on a server; pass --documents"),
     ):
         candidate = new_file(content, name="candidate.json")
@@ -278,16 +286,24 @@ def test_a_suite_that_says_less_than_it_seems_to_is_pointed_out(new_file: NewFil
     ]
 
 
-def test_ctrl_c_ends_a_run_and_keeps_nothing(new_file: NewFile, folder: Path, tmp_path: Path, home: Path) -> None:
-    # More cases than are done before the signal arrives, which is sent once the suite has been read.
-    cases = [{**NUTS, "id": f"case-{number}"} for number in range(5_000)]
-    path = new_file(*cases, name="suite.jsonl")
+def test_ctrl_c_ends_a_run_and_keeps_nothing(suite: Path, folder: Path, tmp_path: Path, home: Path) -> None:
     history = tmp_path / "last.json"
-    # The skipped file is reported when the documents are read, right before the cases are run.
-    (folder / ".hidden").write_text("x")
-    with start_process("eval", path, "--documents", folder, "--history", history, home=home) as process:
+    endless_cases = """
+import os, time
+from memoair_cli.app import main
+from memoair_evaluation.engine import Engine
+
+def run_case(*_):
+    os.write(2, b"a case is run\\n")
+    time.sleep(60)
+
+Engine.run_case = run_case
+main()
+"""
+    arguments = ("eval", suite, "--documents", folder, "--history", history, "--processes", "1")
+    with start_process(*arguments, home=home, code=endless_cases) as process:
         assert process.stderr is not None
-        assert "hidden" in process.stderr.readline()
+        assert process.stderr.readline() == "a case is run\n"
         process.send_signal(signal.SIGINT)
         _, message = process.communicate(timeout=60)
     assert process.returncode == 130, message

@@ -179,7 +179,8 @@ def test_what_cannot_be_run_is_said_with_exit_code_2(
     offline = {**environ, "MEMOAIR_BASE_URL": "http://127.0.0.1:9"}
     assert "unreachable" in memoair("eval", suite, "--server", code=2, **offline).err
     (tmp_path / "candidate.json").write_text('{"prompt": {"version": 9}}')
-    assert "no such version" in evaluate(suite, "--candidate", tmp_path / "candidate.json", code=2).err
+    assert "only the judge uses it" in evaluate(suite, "--candidate", tmp_path / "candidate.json", code=2).err
+    assert "--replace-all is only for a file" in evaluate("nothing", "--replace-all", code=2).err
     assert left(agent) == []
 
 

@@ -57,6 +57,20 @@ with open_engine(EngineDocuments(documents=documents)) as engine:
     assert output == "True 50 40\nnone left\n"
 
 
+def test_no_process_is_started_where_a_fork_is_not_safe() -> None:
+    output = run_code(
+        """
+import sys
+sys.platform = "darwin"
+os.fork = None
+with open_engine(EngineDocuments(documents=documents)) as engine:
+    with open_results(engine, make_cases(4), RecallSettings(), 2) as results:
+        print(len(list(results)))
+"""
+    )
+    assert output == "4\n"
+
+
 def test_a_process_that_is_killed_is_an_error_and_the_others_end() -> None:
     output = run_code(
         """

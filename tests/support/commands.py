@@ -16,7 +16,8 @@ from support.ports import free_port as free_port
 
 # As in a terminal: a job in the background of a shell, and what it starts, ignores Ctrl-C.
 _HEEDS_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-MEMOAIR = (sys.executable, "-W", "error", "-c", f"{_HEEDS_INTERRUPTS}; from memoair_cli.app import main; main()")
+_MAIN = f"{_HEEDS_INTERRUPTS}; from memoair_cli.app import main; main()"
+MEMOAIR = (sys.executable, "-W", "error", "-c", _MAIN)
 
 
 class CommandResult(NamedTuple):
@@ -43,10 +44,12 @@ def environment(home: Path, **environ: str) -> dict[str, str]:
 
 
 @contextmanager
-def start_process(*arguments: str | Path, home: Path, **environ: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command in another process, which is killed at the end of the block."""
+def start_process(
+    *arguments: str | Path, home: Path, code: str = _MAIN, **environ: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command in another process, which is killed at the end of the block. ``code`` calls the command."""
     process = subprocess.Popen(
-        [*MEMOAIR, *map(str, arguments)],
+        [*MEMOAIR[:-1], code, *map(str, arguments)],
         env=environment(home, **environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
