@@ -9,6 +9,7 @@ import msgspec
 from memoair_evaluation.case import InvalidCaseError, decode_part
 from memoair_protocol.enums import LaneName
 from memoair_protocol.limits import MAX_TIMEOUT_MS, MAX_TOP_K
+from memoair_protocol.prompt_template import is_prompt_label
 
 # A context of less says nothing; one of more is no context of a call.
 MIN_BUDGET_CHARS = 100
@@ -136,7 +137,7 @@ class _WireDocuments(_CandidatePart, frozen=True):
 
 class _WirePrompt(_CandidatePart, frozen=True):
     version: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    label: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] | None = None
+    label: str | None = None
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=100_000)] | None = None
 
 
@@ -171,6 +172,8 @@ def decode_candidate(content: bytes) -> Candidate:
     prompt = None if wire.prompt is None else PromptChoice(wire.prompt.version, wire.prompt.label, wire.prompt.text)
     if prompt is not None and len(prompt.to_wire()) != 1:
         raise InvalidCandidateError("prompt", "exactly one of version, label and text is required")
+    if prompt is not None and prompt.label is not None and not is_prompt_label(prompt.label):
+        raise InvalidCandidateError("prompt.label", "not the name of a label; a number is a version")
     return Candidate(
         recall=RecallSettings() if wire.recall is None else _to_settings(wire.recall),
         document_set_id=None if wire.documents is None else wire.documents.set_id,

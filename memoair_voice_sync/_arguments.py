@@ -15,6 +15,7 @@ from memoair_protocol.prompt_template import is_prompt_label
 
 _MAX_TIMEOUT_S = 86_400.0
 _NAME_RULE = "must be up to 64 of a-z, 0-9, '.', '_' and '-', and begin with a-z or 0-9"
+_NUMBER_HINT = ", and be no number: a number is a version, which is passed as version="
 _MAX_TURN_ID_LENGTH = 1_024
 LANES = tuple(lane.value for lane in LaneName)
 
@@ -174,7 +175,7 @@ def prompt_label(name: str, value: object) -> str:
     """Return the name of a label of a prompt."""
     checked = text(name, value)
     if not is_prompt_label(checked):
-        raise ValueError(f"{name} {_NAME_RULE}")
+        raise ValueError(f"{name} {_NAME_RULE}{_NUMBER_HINT if checked.isdigit() else ''}")
     return checked
 
 

@@ -310,6 +310,8 @@ def test_a_candidate_is_read_and_written_without_a_loss() -> None:
         ({"recall": {"topK": {"all": 1}}}, "recall.topK.all: unknown field"),
         ({"recall": {"contextChars": 10}}, "recall.contextChars: expected `int` >= 100"),
         ({"recall": {"minConfidence": 2}}, "recall.minConfidence: expected `float` <= 1.0"),
+        ({"prompt": {"label": "3"}}, "prompt.label: not the name of a label; a number is a version"),
+        ({"prompt": {"label": "Über"}}, "prompt.label: not the name of a label; a number is a version"),
         ({"prompt": {}}, "prompt: exactly one of version, label and text is required"),
         ({"prompt": {"version": 1, "label": "x"}}, "prompt: exactly one of version, label and text is required"),
         ({"documents": {"setId": ""}}, "documents.setId: expected `str` of length >= 1"),

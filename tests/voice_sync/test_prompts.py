@@ -271,6 +271,11 @@ def test_names_that_the_method_uses_itself_and_values_that_are_not_needed(
     assert connect().prompt(values=values, self=1, unused=2, timeout_ms=30_000).text == "{{self}} a\nb 1 1"
 
 
+def test_a_number_is_refused_as_a_label(connect: Callable[..., MemoAirVoiceClientSync]) -> None:
+    with pytest.raises(ValueError, match="a number is a version, which is passed as version="):
+        connect().prompt(label="3")
+
+
 # On the disk
 
 

@@ -148,8 +148,7 @@ class CallMemory:
     async def _open(self) -> None:
         with log_failures("open_failed"):
             # The task that was registered in the same step of the event loop as this one.
-            prompt = await asyncio.shield(self._prompt_tasks[0]) if self._prompt_tasks else None
-            await self._call.open(prompt)
+            await self._call.open(self._prompt_tasks[0] if self._prompt_tasks else None)
         self._open_finished.set()
 
     async def _record_prompt(self, task: "asyncio.Task[Prompt | None]") -> None:

@@ -154,13 +154,12 @@ class MemoAirMemoryProcessor(FrameProcessor):
         self._user_messages = UserMessageTracker()
         self._assistant_aggregators: list[FrameProcessor] = []
         self._recall = TurnRecall(self._search, timeout_ms, log, instructions)
-        self._prompt: Prompt | None = None
-        self._prompt_task: asyncio.Task[None] | None = None
+        self._prompt_task: asyncio.Task[Prompt | None] | None = None
         self._model_reads_context = True
         self._session_id = session_id
         self._name_call(session_id)
         self._turn_assembler = TurnAssembler(lambda turn: self._turn_writer.add(turn))
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         self._is_cleaned_up = False
 
     @classmethod
@@ -268,9 +267,10 @@ class MemoAirMemoryProcessor(FrameProcessor):
         except Exception as error:  # noqa: BLE001 - the frame is passed on, whatever fails here
             log.error("a turn is answered without memory: action=recall_failed code=%s", error_code(error))
 
-    async def _fetch_prompt(self, agent_prompt: PromptInstructions) -> None:
-        self._prompt = await agent_prompt.fetch(self._client)
-        self._recall.instructions = None if self._prompt is None else self._prompt.text
+    async def _fetch_prompt(self, agent_prompt: PromptInstructions) -> Prompt | None:
+        prompt = await agent_prompt.fetch(self._client)
+        self._recall.instructions = None if prompt is None else prompt.text
+        return prompt
 
     async def _wait_for_prompt(self) -> None:
         """Wait for the prompt, two seconds at most and the first time only."""
@@ -388,8 +388,7 @@ class MemoAirMemoryProcessor(FrameProcessor):
 
     async def _load_memory(self) -> None:  # if it fails, the first search loads it
         with log_failures(log, "load_failed", "the caller's memory could not be loaded"):
-            await self._wait_for_prompt()
-            await self._call.open(self._prompt)
+            await self._call.open(self._prompt_task)
 
     async def _end_call(self) -> None:
         with log_failures(log, "end_failed", "the call could not be ended"):

@@ -1,12 +1,13 @@
 """The calls of integrations: named, opened and ended; and what the cloud rejects of their identity."""
 
+import asyncio
 import logging
 from pathlib import Path
 
 import pytest
-from support.clients import client_arguments, logged
+from support.clients import AGENT, client_arguments, logged
 
-from memoair_voice import MemoAirVoiceClient, MemoAirVoiceMemoryError
+from memoair_voice import MemoAirVoiceClient, MemoAirVoiceMemoryError, Prompt
 from memoair_voice.integration import NamedCall
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +36,37 @@ async def test_a_call_has_its_id_and_ends_once(storage_root: Path, nothing_left_
     ]
     assert events[0]["payload"]["metadata"]["framework"] == "test"
     assert NamedCall(client, ADA).session_id != NamedCall(client, ADA).session_id
+
+
+async def test_a_call_is_open_before_its_prompt_is_there(storage_root: Path, nothing_left_behind: None) -> None:
+    released = asyncio.Event()
+
+    async def fetch() -> Prompt | None:
+        await released.wait()
+        return Prompt("You help.", 3, "production", AGENT, is_stale=False)
+
+    async with MemoAirVoiceClient(**client_arguments(storage_root)) as client:
+        call = NamedCall(client, ADA, session_id="CA1")
+        await asyncio.wait_for(call.open(asyncio.create_task(fetch())), 30)
+        released.set()
+        await call.end(has_turns=False)
+        starts = logged(storage_root, "ada", "session_start")
+    prompts = [start["payload"]["metadata"].get("prompt") for start in starts]
+    assert prompts == [None, {"version": 3, "label": "production"}]
+
+
+async def test_a_prompt_that_is_there_soon_is_recorded_at_the_start(
+    storage_root: Path, nothing_left_behind: None
+) -> None:
+    async def fetch() -> Prompt | None:
+        return Prompt("You help.", 3, "production", AGENT, is_stale=False)
+
+    async with MemoAirVoiceClient(**client_arguments(storage_root)) as client:
+        call = NamedCall(client, ADA, session_id="CA1")
+        await call.open(asyncio.create_task(fetch()))
+        await call.end(has_turns=False)
+        [start] = logged(storage_root, "ada", "session_start")
+    assert start["payload"]["metadata"]["prompt"] == {"version": 3, "label": "production"}
 
 
 async def test_a_call_that_found_no_place_is_ended_if_it_has_turns(
