@@ -11,7 +11,7 @@ import attrs
 import msgspec
 import platformdirs
 
-from memoair_evaluation.comparison import ScoredCase
+from memoair_evaluation.comparison import ScoredCase, compare
 from memoair_evaluation.scoring import CaseScores, RunScores
 from memoair_protocol.durable import write_file
 from memoair_protocol.input_files import read_regular_file
@@ -126,5 +126,9 @@ def read_run(path: Path) -> list[ScoredCase]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise InvalidRunFileError("not JSON, or incomplete") from None
     except (KeyError, TypeError, AttributeError):
+        raise InvalidRunFileError("a case of the run is invalid") from None
+    try:
+        compare(cases, cases).to_wire()  # before a run is made that cannot be compared with it
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError):
         raise InvalidRunFileError("a case of the run is invalid") from None
     return cases

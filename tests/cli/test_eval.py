@@ -269,6 +269,17 @@ def test_errors_of_files_name_the_file_the_line_and_the_field(new_file: NewFile,
         assert memoair("eval", good, "--candidate", candidate, code=2).err == f"{candidate}: {problem}\n"
 
 
+def test_a_run_file_whose_scores_are_no_numbers_is_refused_before_the_run(evaluate: Evaluate, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    evaluate("--save", saved)
+    for name, value in (("recalled", "much"), ("unwanted", None), ("rank", "x"), ("answer", 7)):
+        run = json.loads(saved.read_text())
+        run["cases"][0]["scores"][name] = value
+        other = tmp_path / "other.json"
+        other.write_text(json.dumps(run))
+        assert evaluate("--against", other, code=2).err == f"--against: {other}: a case of the run is invalid\n", name
+
+
 def test_a_pipe_is_never_waited_for(new_file: NewFile, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
