@@ -21,6 +21,7 @@ from memoair_evaluation.candidate import RecallSettings
 from memoair_evaluation.case_records import RecallCase
 from memoair_evaluation.engine import Engine
 from memoair_evaluation.scoring import CaseResult
+from memoair_protocol.interrupts import deferred_interrupt
 
 try:
     import fcntl
@@ -89,10 +90,11 @@ def open_results(
     processes: list[_CaseProcess] = []
     with ExitStack() as stack:
         stack.callback(gc.unfreeze)
-        for number in range(count):
-            process = _start_process(engine, cases[number::count], settings, processes)
-            stack.callback(_end_process, process)
-            processes.append(process)
+        with deferred_interrupt():  # a process that was started is known, and so ends with the block
+            for number in range(count):
+                process = _start_process(engine, cases[number::count], settings, processes)
+                stack.callback(_end_process, process)
+                processes.append(process)
         yield _read_results(processes, len(cases))
 
 

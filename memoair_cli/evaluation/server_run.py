@@ -1,12 +1,10 @@
 """Run a suite on a server: push it if it is a file, send documents, start the run, show how far it is, fetch it."""
 
 import json
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -25,6 +23,7 @@ from memoair_evaluation.candidate import Candidate
 from memoair_evaluation.case import InvalidCaseError, RecallCase, case_to_wire, parse_case
 from memoair_evaluation.comparison import ScoredCase
 from memoair_evaluation.scoring import CaseScores, aggregate
+from memoair_protocol.interrupts import deferred_interrupt
 from memoair_protocol.limits import MAX_CASES, MAX_CASES_BYTES
 from memoair_protocol.timestamps import parse_timestamp
 
@@ -95,7 +94,7 @@ def run_on_server(
             named = None if wanted.documents is None else server.name_indexes(wanted.documents)
             suite_id = server.push_suite()
             if named is not None:
-                with _deferred_interrupt():
+                with deferred_interrupt():
                     set_id = server.create_set()
                     stack.callback(server.delete, f"document-sets/{set_id}")
                 server.send_documents(set_id, named)
@@ -172,7 +171,7 @@ class _ServerEvaluations:
         }
         run: dict[str, Any] = {}
         try:
-            with _deferred_interrupt():
+            with deferred_interrupt():
                 run = self._post("runs", body)
             run = self._wait(run)
         except KeyboardInterrupt:
@@ -272,31 +271,6 @@ class _ServerEvaluations:
 
     def _send(self, method: str, path: str, body: Any) -> Any:
         return request(self._cloud, method, f"{_ROOT}/{path}", self._headers, json.dumps(body).encode())
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt only after the block, so that the id of what a request has created is known.
-
-    A second interrupt is raised at once.
-    """
-    interrupts: list[int] = []
-
-    def note(signal_number: int, _: object) -> None:
-        interrupts.append(signal_number)
-        if len(interrupts) > 1:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
-    if interrupts:
-        raise KeyboardInterrupt
 
 
 def _split(items: Iterable[dict[str, Any]], max_items: int) -> Iterator[list[dict[str, Any]]]:

@@ -16,8 +16,8 @@ from support.ports import free_port as free_port
 
 # As in a terminal: a job in the background of a shell, and what it starts, ignores Ctrl-C.
 _HEEDS_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-_MAIN = f"{_HEEDS_INTERRUPTS}; from memoair_cli.app import main; main()"
-MEMOAIR = (sys.executable, "-W", "error", "-c", _MAIN)
+_MAIN = "from memoair_cli.app import main; main()"
+MEMOAIR = (sys.executable, "-W", "error", "-c", f"{_HEEDS_INTERRUPTS}; {_MAIN}")
 
 
 class CommandResult(NamedTuple):
@@ -49,7 +49,7 @@ def start_process(
 ) -> Iterator["subprocess.Popen[str]"]:
     """Run a command in another process, which is killed at the end of the block. ``code`` calls the command."""
     process = subprocess.Popen(
-        [*MEMOAIR[:-1], code, *map(str, arguments)],
+        [*MEMOAIR[:-1], f"{_HEEDS_INTERRUPTS}\n{code}", *map(str, arguments)],
         env=environment(home, **environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
