@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
@@ -81,6 +83,15 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """Print a message to standard error and exit."""
     typer.echo(message, file=sys.stderr)
     raise typer.Exit(code)
+
+
+@contextmanager
+def errors_exit_with(code: int) -> Iterator[None]:
+    """Exit with a code of the command's own where a step of it exits, whatever the step's code."""
+    try:
+        yield
+    except typer.Exit as error:
+        raise typer.Exit(code) from error
 
 
 def project_headers(project: str) -> dict[str, str]:

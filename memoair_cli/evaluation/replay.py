@@ -30,7 +30,17 @@ from memoair_cli.evaluation.candidates import (
 from memoair_cli.evaluation.document_sets import delete_document_set, send_document_set
 from memoair_cli.evaluation.local_run import read_documents
 from memoair_cli.listings import AsJson, format_time, iterate_items, make_printable, print_table
-from memoair_cli.options import AgentId, ApiKey, BaseUrl, OptionalPath, ProjectId, fail, pluralize, require
+from memoair_cli.options import (
+    AgentId,
+    ApiKey,
+    BaseUrl,
+    OptionalPath,
+    ProjectId,
+    errors_exit_with,
+    fail,
+    pluralize,
+    require,
+)
 from memoair_documents.reading import ReadOptions
 from memoair_evaluation.candidate import Candidate
 from memoair_protocol.defaults import CLOUD_BASE_URL
@@ -94,14 +104,14 @@ def replay(
     The server asks each question of what had been said before it: of the present state, and of the candidate. No call
     is touched. Times are in UTC: 2026-03-02, or 2026-03-02T09:30:00+01:00.
 
-    Exit codes: 0 fine, 1 above --fail-over, 2 invalid options or files.
+    Exit codes: 0 fine, 1 above --fail-over, 2 invalid options or files, or no result.
     """
     headers = {
         "X-Project-Id": require(project, "MEMOAIR_PROJECT_ID", _USAGE),
         "X-Agent-Id": require(agent, "MEMOAIR_AGENT_ID", _USAGE),
     }
     sent_set: str | None = None
-    with connect(base_url, api_key) as cloud:
+    with errors_exit_with(_USAGE), connect(base_url, api_key) as cloud:
         if run is None:
             options = parse_recall_options(lane, top_k, context_chars, lane_chars, min_confidence, None)
             chosen = read_candidate(candidate, options)

@@ -18,7 +18,7 @@ from memoair_cli.cloud_client import body_of, connect, poll, post, request, send
 from memoair_cli.evaluation.document_sets import name_indexes
 from memoair_cli.evaluation.run_file import RunRecord
 from memoair_cli.listings import iterate_items, make_printable
-from memoair_cli.options import fail, pluralize
+from memoair_cli.options import errors_exit_with, fail, pluralize
 from memoair_evaluation.candidate import Candidate
 from memoair_evaluation.case import InvalidCaseError, RecallCase, case_to_wire, parse_case
 from memoair_evaluation.comparison import ScoredCase
@@ -86,26 +86,23 @@ def run_on_server(
     Raises:
         KeyboardInterrupt: If the user interrupts. The run is canceled first.
     """
-    with ExitStack() as stack:
-        try:
-            server = _ServerEvaluations(stack.enter_context(connect(wanted.base_url, wanted.api_key)), wanted)
-            if against not in (None, LAST):
-                server.check_run(str(against))  # before the run is made that is to be compared with it
-            named = None if wanted.documents is None else server.name_indexes(wanted.documents)
-            suite_id = server.push_suite()
-            if named is not None:
-                with deferred_interrupt():
-                    set_id = server.create_set()
-                    stack.callback(server.delete, f"document-sets/{set_id}")
-                server.send_documents(set_id, named)
-                wanted = attrs.evolve(wanted, candidate=attrs.evolve(wanted.candidate, document_set_id=set_id))
-            run = server.run(suite_id, wanted.candidate, with_judge=wanted.with_judge)
-            other_id = server.find_baseline(run) if against == LAST else against
-            before = None if other_id is None else server.list_scored(other_id)
-            record = server.fetch(run, with_details=with_details)
-            return server.fetch_failed(run["runId"], record), record, before
-        except typer.Exit as error:
-            raise typer.Exit(wanted.exit_code) from error
+    with errors_exit_with(wanted.exit_code), ExitStack() as stack:
+        server = _ServerEvaluations(stack.enter_context(connect(wanted.base_url, wanted.api_key)), wanted)
+        if against not in (None, LAST):
+            server.check_run(str(against))  # before the run is made that is to be compared with it
+        named = None if wanted.documents is None else server.name_indexes(wanted.documents)
+        suite_id = server.push_suite()
+        if named is not None:
+            with deferred_interrupt():
+                set_id = server.create_set()
+                stack.callback(server.delete, f"document-sets/{set_id}")
+            server.send_documents(set_id, named)
+            wanted = attrs.evolve(wanted, candidate=attrs.evolve(wanted.candidate, document_set_id=set_id))
+        run = server.run(suite_id, wanted.candidate, with_judge=wanted.with_judge)
+        other_id = server.find_baseline(run) if against == LAST else against
+        before = None if other_id is None else server.list_scored(other_id)
+        record = server.fetch(run, with_details=with_details)
+        return server.fetch_failed(run["runId"], record), record, before
 
 
 class _ServerEvaluations:

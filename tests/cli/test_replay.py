@@ -121,10 +121,10 @@ def test_what_cannot_be_replayed_is_refused_before_anything_is_sent(
 
 
 def test_an_unknown_replay_and_one_of_another_agent_are_refused(environ: dict[str, str], client: Client) -> None:
-    assert "unknown run" in replay(environ, "--run", "run_of_nobody", code=1).err
+    assert "unknown run" in replay(environ, "--run", "run_of_nobody", code=2).err
     done = json.loads(replay(environ, *WEEK, "--top-k", "1", "--json").out)
     path = f"/v1/projects/{client.identity['project']}/agents"
     other = client.ok("POST", path, {"name": "Sales", "agentType": "voice"})["id"]
     foreign = {**environ, "MEMOAIR_AGENT_ID": other}
-    assert "unknown run" in replay(foreign, "--run", done["run"]["runId"], code=1).err
+    assert "unknown run" in replay(foreign, "--run", done["run"]["runId"], code=2).err
     assert "MEMOAIR_AGENT_ID is not set" in replay({**environ, "MEMOAIR_AGENT_ID": ""}, *WEEK, code=2).err
