@@ -12,6 +12,7 @@ import pytest
 from support.clients import PATIENT_MS, clients_over, recall
 from support.clouds import Client, RunningCloud, running
 from support.ports import free_port
+from support.stored_files import read_stored_files
 from support.waiting import eventually
 
 from memoair_index.static_model import default_model
@@ -85,7 +86,7 @@ def machines(
 
 
 def files_with(root: Path, words: str) -> list[str]:
-    return [path.name for path in root.rglob("*") if path.is_file() and words.encode() in path.read_bytes()]
+    return [path.name for path, content in read_stored_files(root) if words.encode() in content]
 
 
 def runtime_of(client: MemoAirVoiceClientSync) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from support.devices import device
 from support.runtimes import PROJECT, USER, RunningRuntime
 from support.scripted_cloud import ScriptedCloud
+from support.stored_files import read_stored_files
 from support.waiting import eventually
 
 from memoair_protocol.timestamps import format_utc, utc_now
@@ -35,7 +36,7 @@ def is_forgotten(reply: Any) -> bool:
 
 
 def content_of(root: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
+    return b"".join(content for _, content in read_stored_files(root))
 
 
 @pytest.mark.parametrize("session", ["call-1", "another"])

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from support.clouds import Client, RunningCloud, running
 from support.devices import Device, device
 from support.runtimes import PROJECT
+from support.stored_files import read_stored_files
 from support.waiting import eventually
 
 from memoair_runtime import backlog_process
@@ -73,11 +74,7 @@ def set_period(client: Client, days: int | None) -> None:
 
 
 def words_on_disk(root: Path) -> str:
-    found = []
-    for path in root.rglob("*"):
-        with suppress(FileNotFoundError):  # it may go between the two
-            found += [path.read_bytes().decode("latin-1")] if path.is_file() else []
-    return " ".join(found)
+    return " ".join(content.decode("latin-1") for _, content in read_stored_files(root))
 
 
 def test_two_machines_drop_old_turns_from_disk_and_recall(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.clients import NewClient, frozen, logged, patient_saves, pid_of, recall
+from support.stored_files import read_stored_files
 from support.waiting import eventually
 
 from memoair_voice_sync import MemoAirVoiceMemoryError, MemoAirVoiceMemorySync
@@ -65,7 +66,7 @@ def turns_of(storage_root: Path) -> list[dict[str, Any]]:
 
 
 def files_containing(storage_root: Path, words: bytes) -> list[Path]:
-    return [path for path in storage_root.rglob("*") if path.is_file() and words in path.read_bytes()]
+    return [path for path, content in read_stored_files(storage_root) if words in content]
 
 
 def test_every_way_of_saving_is_redacted(new_client: NewClient, storage_root: Path) -> None:
