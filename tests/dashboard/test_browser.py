@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support.clouds import session_start, turn
 from support.dashboards import CHROMIUM, Dashboard, fill_project
+from support.waiting import eventually
 
 if CHROMIUM is None and os.environ.get("MEMOAIR_REQUIRE_BROWSER") != "1":
     pytest.skip("there is no Chromium here: install the package chromium", allow_module_level=True)
@@ -96,7 +97,7 @@ def test_a_page_has_no_serious_fault_for_screen_readers_and_fits_a_telephone(
         ]
         assert serious == []
     page.set_viewport_size({"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    eventually(lambda: page.evaluate("document.documentElement.scrollWidth") <= 390, 20)  # charts are drawn again
 
 
 def test_the_keys_j_and_k_lead_from_turn_to_turn_and_slash_to_the_search(dashboard: Dashboard, page: Page) -> None:

@@ -8,6 +8,7 @@ from dashboard.test_browser import browser, context, page  # noqa: F401 - fixtur
 from documents.made_files import make_pdf
 from playwright.sync_api import BrowserContext, Page, Route, expect
 from support.dashboards import Dashboard
+from support.waiting import eventually
 
 from memoair_cloud.database.upload_models import UploadedDocument
 
@@ -31,7 +32,7 @@ def check_page(page: Page, schemes: Sequence[str] = ("light", "dark")) -> None: 
         assert not {"serious", "critical"} & set(impacts), faults
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    eventually(lambda: page.evaluate("document.documentElement.scrollWidth") <= 390, 20)  # charts are drawn again
     page.set_viewport_size({"width": 1280, "height": 900})
 
 

@@ -43,7 +43,7 @@ def test_the_workflow_fails_for_documents_that_lose_an_answer(checkout: Path) ->
     before, after = read_commands()
     memoair(*before)
     failed = memoair(*after, code=1)
-    assert "worse   warranty: passed yes → no" in failed.out
+    assert "worse   warranty: passed yes -> no" in failed.out
 
 
 def test_the_readme_shows_the_commands_of_the_workflow() -> None:
