@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from memoair_cloud.database.evaluation_models import EvaluationResult, EvaluationRun, PendingCase
 from memoair_cloud.database.models import EndUser
 from memoair_cloud.evaluation.document_sets import open_set_documents
 from memoair_cloud.evaluation.locking import find_present_users, lock_memory_versions
+from memoair_cloud.evaluation.pending import make_result, take_pending
 from memoair_cloud.evaluation.replay_changes import summarize_changes
 from memoair_cloud.evaluation.replay_questions import PastQuestion, choose_questions, get_question
 from memoair_cloud.evaluation.run_claims import ClaimedRun
@@ -139,7 +140,6 @@ def _write(claimed: ClaimedRun, results: Sequence[tuple[PendingCase, ReplayedQue
         versions = lock_memory_versions(session, {row.user_id for row, _ in results if row.user_id is not None})
         if any(present != version for present in versions.values()):
             return False
-        # An erasure has taken the pending cases of its caller: they must not come back as results.
         left = _take(session, [row for row, _ in results])
         rows = [_to_result(row, result) for row, result in results if row.case_id in left]
         if rows:
@@ -159,24 +159,12 @@ def _drop(claimed: ClaimedRun, waiting: Sequence[PendingCase]) -> None:
 
 def _take(session: ScopedSession, waiting: Sequence[PendingCase]) -> set[str]:
     """Remove pending cases of a run, and return the ids of those that were there."""
-    find_present_users(session, {row.user_id for row in waiting if row.user_id is not None})
-    is_meant = PendingCase.run_id == waiting[0].run_id, PendingCase.case_id.in_([row.case_id for row in waiting])
-    found = set(session.scalars(select(PendingCase.case_id).where(*is_meant)))
-    session.execute(delete(PendingCase).where(*is_meant), execution_options=_UNSYNCHRONIZED)
-    return found
+    return take_pending(session, waiting[0].run_id, [row.case_id for row in waiting], [row.user_id for row in waiting])
 
 
 def _to_result(row: PendingCase, result: ReplayedQuestion) -> dict[str, Any]:
     place = {"sessionId": result.session_id, "eventId": result.event_id, "occurredAt": row.content["occurredAt"]}
     words = {"question": result.question, "before": result.before, "after": result.after}
     is_changed = result.change.is_changed
-    return {
-        "run_id": row.run_id,
-        "case_id": row.case_id,
-        "position": row.position,
-        "case_sha256": row.sha256,
-        "user_id": row.user_id,
-        "change": result.change.change,
-        "scores": result.change.to_wire() if is_changed else {},
-        "details": {**place, **words} if is_changed else place,
-    }
+    scores = result.change.to_wire() if is_changed else {}
+    return make_result(row, scores, {**place, **words} if is_changed else place, result.change.change)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from memoair_cloud.database.evaluation_models import (
     EvaluationResult,
@@ -20,7 +20,7 @@ from memoair_cloud.database.evaluation_models import (
 )
 from memoair_cloud.evaluation.comparison import mark_worse
 from memoair_cloud.evaluation.document_sets import open_set_documents
-from memoair_cloud.evaluation.locking import find_present_users
+from memoair_cloud.evaluation.pending import make_result, take_pending
 from memoair_cloud.evaluation.run_claims import ClaimedRun, RunFailedError
 from memoair_cloud.evaluation.runs import find_prompt
 from memoair_cloud.tenancy.scoped import ScopedSession
@@ -136,16 +136,7 @@ class _Scorer:
             details["answer"] = grade.to_details()
             self.failure = grade.failure
             self.judge_failures = 0 if grade.failure is None else self.judge_failures + 1
-        return {
-            "run_id": row.run_id,
-            "case_id": row.case_id,
-            "position": row.position,
-            "case_sha256": row.sha256,
-            "user_id": row.user_id,
-            "change": 0.0,
-            "scores": scores.to_wire(),
-            "details": details,
-        }
+        return make_result(row, scores.to_wire(), details)
 
 
 def _load_pending(claimed: ClaimedRun) -> Sequence[PendingCase]:
@@ -186,10 +177,7 @@ def save_results(claimed: ClaimedRun, results: Sequence[Mapping[str, Any]], judg
     """
     with claimed.tenant.begin_write() as session:
         run = claimed.check(session)
-        find_present_users(session, {row["user_id"] for row in results if row["user_id"] is not None})
-        is_meant = PendingCase.run_id == run.id, PendingCase.case_id.in_([row["case_id"] for row in results])
-        left = set(session.scalars(select(PendingCase.case_id).where(*is_meant)))
-        session.execute(delete(PendingCase).where(*is_meant), execution_options=_UNSYNCHRONIZED)
+        left = take_pending(session, run.id, [row["case_id"] for row in results], [row["user_id"] for row in results])
         kept = [row for row in results if row["case_id"] in left]
         if kept:
             session.bulk_insert(EvaluationResult, kept)

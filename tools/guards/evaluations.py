@@ -199,8 +199,8 @@ SERVER_EVALUATIONS = (
     ),
     Guard(
         "evaluations: a result takes the place of its pending case",
-        f"{CLOUD}/evaluation/suite_run.py",
-        "        session.execute(delete(PendingCase).where(*is_meant), execution_options=_UNSYNCHRONIZED)\n",
+        f"{CLOUD}/evaluation/pending.py",
+        '    session.execute(delete(PendingCase).where(*is_meant), execution_options={"synchronize_session": False})\n',
         "",
         (EVALUATION_RUNS, "-k", "sqlite and test_a_run_survives_a_killed_worker_and_counts_each_case_once"),
     ),
@@ -286,8 +286,8 @@ REPLAYS = (
     ),
     Guard(
         "a question is asked once, whichever worker asks it",
-        "memoair_cloud/evaluation/replay.py",
-        "    session.execute(delete(PendingCase).where(*is_meant), execution_options=_UNSYNCHRONIZED)\n",
+        "memoair_cloud/evaluation/pending.py",
+        '    session.execute(delete(PendingCase).where(*is_meant), execution_options={"synchronize_session": False})\n',
         "",
         REPLAYS_TESTS,
     ),
