@@ -7,6 +7,7 @@ import attrs
 import msgspec
 
 from memoair_evaluation.case import InvalidCaseError, decode_part
+from memoair_evaluation.errors import InvalidFieldError
 from memoair_protocol.enums import LaneName
 from memoair_protocol.limits import MAX_TIMEOUT_MS, MAX_TOP_K
 from memoair_protocol.prompt_template import is_prompt_label
@@ -17,18 +18,8 @@ MAX_BUDGET_CHARS = 100_000
 _MAX_BYTES = 1 << 20
 
 
-class InvalidCandidateError(ValueError):
-    """A candidate is invalid. The message says what must be changed, and repeats no value.
-
-    Attributes:
-        field: Where, such as ``recall.topK.org``; empty for the candidate as a whole.
-        problem: What is wrong there.
-    """
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}" if field else problem)
-        self.field = field
-        self.problem = problem
+class InvalidCandidateError(InvalidFieldError):
+    """A candidate is invalid."""
 
 
 @attrs.frozen

@@ -24,6 +24,7 @@ from memoair_evaluation.case_records import (
     case_to_wire,
     hash_case,
 )
+from memoair_evaluation.errors import InvalidFieldError
 from memoair_index.analysis import split_words
 from memoair_index.folding import fold
 from memoair_protocol.enums import LaneName
@@ -69,18 +70,8 @@ _Phrase = Annotated[str, msgspec.Meta(min_length=1, max_length=2_000)]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
-class InvalidCaseError(ValueError):
-    """A case is invalid. The message says what must be changed, and repeats no value.
-
-    Attributes:
-        field: Where, such as ``given.turns[2].user``; empty for the case as a whole.
-        problem: What is wrong there.
-    """
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}" if field else problem)
-        self.field = field
-        self.problem = problem
+class InvalidCaseError(InvalidFieldError):
+    """A case is invalid."""
 
 
 @attrs.frozen

@@ -166,7 +166,7 @@ class Judge:
             case: The case. It has an expected answer.
             context: The context that was recalled for it.
             prompt: The prompt of the agent, with its placeholders. None means `DEFAULT_PROMPT`.
-            values: Values of placeholders. Those that have none stay as they are.
+            values: Values of placeholders. One without a value becomes its name in parentheses.
         """
         usage, model = TokenUsage(), self._endpoint.model
         answer = ""
