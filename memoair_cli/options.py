@@ -87,16 +87,24 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 @contextmanager
 def errors_exit_with(code: int) -> Iterator[None]:
-    """Exit with a code of the command's own where a step of it exits, whatever the step's code."""
+    """Exit with a code of the command's own where a step of it fails, whatever the step's code."""
     try:
         yield
     except typer.Exit as error:
-        raise typer.Exit(code) from error
+        raise typer.Exit(code if error.exit_code else 0) from error
 
 
 def project_headers(project: str) -> dict[str, str]:
     """Return the headers that name the project; exit if it is not set."""
     return {"X-Project-Id": require(project, "MEMOAIR_PROJECT_ID")}
+
+
+def agent_headers(project: str, agent: str, code: int = 1) -> dict[str, str]:
+    """Return the headers that name the project and the agent; exit if one of them is not set."""
+    return {
+        "X-Project-Id": require(project, "MEMOAIR_PROJECT_ID", code),
+        "X-Agent-Id": require(agent, "MEMOAIR_AGENT_ID", code),
+    }
 
 
 def confirm(question: str, is_confirmed: bool) -> None:

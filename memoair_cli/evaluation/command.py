@@ -31,9 +31,9 @@ from memoair_cli.options import (
     BaseUrl,
     OptionalPath,
     ProjectId,
+    agent_headers,
     fail,
     pluralize,
-    require,
     require_key,
 )
 from memoair_documents.reading import ReadOptions
@@ -145,10 +145,7 @@ def evaluate(
             {"--case": case, "--tag": tag, "--history": history, "--processes": processes},
             "runs on this machine",
         )
-        headers = {
-            "X-Project-Id": require(project, "MEMOAIR_PROJECT_ID", EvalExit.USAGE),
-            "X-Agent-Id": require(agent, "MEMOAIR_AGENT_ID", EvalExit.USAGE),
-        }
+        headers = agent_headers(project, agent, EvalExit.USAGE)
         is_file = suite.endswith(".jsonl") or Path(suite).is_file()
         before = None if against is None or not Path(against).is_file() else _read_earlier_run(against, Path(against))
         if replace_all and not is_file:

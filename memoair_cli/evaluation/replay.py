@@ -36,10 +36,10 @@ from memoair_cli.options import (
     BaseUrl,
     OptionalPath,
     ProjectId,
+    agent_headers,
     errors_exit_with,
     fail,
     pluralize,
-    require,
 )
 from memoair_documents.reading import ReadOptions
 from memoair_evaluation.candidate import Candidate
@@ -106,10 +106,7 @@ def replay(
 
     Exit codes: 0 fine, 1 above --fail-over, 2 invalid options or files, or no result.
     """
-    headers = {
-        "X-Project-Id": require(project, "MEMOAIR_PROJECT_ID", _USAGE),
-        "X-Agent-Id": require(agent, "MEMOAIR_AGENT_ID", _USAGE),
-    }
+    headers = agent_headers(project, agent, _USAGE)
     sent_set: str | None = None
     with errors_exit_with(_USAGE), connect(base_url, api_key) as cloud:
         if run is None:

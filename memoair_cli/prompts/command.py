@@ -1,8 +1,6 @@
 """The commands of ``memoair prompt``."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -16,10 +14,10 @@ from memoair_cli.options import (
     BaseUrl,
     IsConfirmed,
     ProjectId,
+    agent_headers,
     confirm,
+    errors_exit_with,
     fail,
-    project_headers,
-    require,
 )
 from memoair_cli.prompts.texts import (
     LABELS_PATH,
@@ -66,7 +64,7 @@ def push_prompt(
 
     Agents get it once a label that they ask for points to it.
     """
-    headers = _agent_headers(project, agent)
+    headers = agent_headers(project, agent)
     labels = list(dict.fromkeys(label or ()))
     for name in labels:
         label_path(name)
@@ -95,7 +93,7 @@ def pull_prompt(
     as_json: AsJson = False,
 ) -> None:
     """Write the text of a version exactly as it was pushed, to standard output or to a file."""
-    headers = _agent_headers(project, agent)
+    headers = agent_headers(project, agent)
     with connect(base_url, api_key) as cloud:
         prompt = fetch_prompt(cloud, headers, reference)
     if output is not None:
@@ -123,10 +121,10 @@ def diff_prompts(
     A label comes before a file of the same name: write ./NAME for the file. A file alone is compared with the latest
     version: this is what a push would change.
     """
-    with _failing_with_2():
+    with errors_exit_with(2):  # for a comparison, 1 means a difference
         if before == after == "-":
             fail("standard input can be read only once")
-        headers = _agent_headers(project, agent)
+        headers = agent_headers(project, agent)
         with connect(base_url, api_key) as cloud:
             if after:
                 texts = [find_text(cloud, headers, reference) for reference in (before, after)]
@@ -165,7 +163,7 @@ def change_label(
 
     A rollback that is repeated goes further back. It also undoes a removal.
     """
-    headers = _agent_headers(project, agent)
+    headers = agent_headers(project, agent)
     if sum((bool(reference), rollback, remove)) > 1:
         fail("pass one of VERSION, --rollback and --remove", 2)
     if not name:
@@ -210,7 +208,7 @@ def list_prompts(
         "by": cell("createdBy"),
         "notes": lambda prompt: " ".join(prompt["notes"].split()),
     }
-    headers = _agent_headers(project, agent)
+    headers = agent_headers(project, agent)
     with connect(base_url, api_key) as cloud:
         found = iterate_items(cloud, PROMPTS_PATH, "prompts", headers)
         print_items(found, columns, max_items=limit, as_json=as_json, nothing="the agent has no prompt yet")
@@ -234,7 +232,7 @@ def list_moves(
         "": lambda move: "rollback" if move["isRollback"] else "",
         "by": cell("movedBy"),
     }
-    headers, path = _agent_headers(project, agent), f"{label_path(name)}/moves"
+    headers, path = agent_headers(project, agent), f"{label_path(name)}/moves"
     with connect(base_url, api_key) as cloud:
         found = iterate_items(cloud, path, "moves", headers)
         print_items(found, columns, max_items=limit, as_json=as_json, nothing="the label was never moved")
@@ -252,22 +250,9 @@ def _list_labels(headers: dict[str, str], limit: int, api_key: str, base_url: st
         print_items(found, columns, max_items=limit, as_json=as_json, nothing="the agent's prompt has no labels")
 
 
-def _agent_headers(project: str, agent: str) -> dict[str, str]:
-    return {**project_headers(project), "X-Agent-Id": require(agent, "MEMOAIR_AGENT_ID")}
-
-
 def _describe_unchanged(version: int, pointing: str) -> str:
     return f"unchanged: version {version}, the latest, has this text already{pointing}"
 
 
 def _join(names: list[str]) -> str:
     return make_printable(", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1])
-
-
-@contextmanager
-def _failing_with_2() -> Iterator[None]:
-    """Exit with 2 where another command exits with 1: for a comparison, that means a difference."""
-    try:
-        yield
-    except typer.Exit as error:
-        raise typer.Exit(2 if error.exit_code else 0) from None
